@@ -1,0 +1,24 @@
+// Where tests find real inputs: $DAPO_TEST_DATA, else ../shared/data beside the project.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+namespace dapo {
+
+/// Path of a test input, or "" where it is absent.
+inline std::string test_data(const std::string& relative) {
+  const char* root = std::getenv("DAPO_TEST_DATA");
+  const std::filesystem::path path = std::filesystem::path(root ? root : "../shared/data") / relative;
+  return std::filesystem::exists(path) ? path.string() : std::string();
+}
+
+}  // namespace dapo
+
+/// Declares `variable` as the path of a test input, or skips the test and names what is absent.
+#define REQUIRE_DATA(variable, relative)                                                                     \
+  const std::string variable = ::dapo::test_data(relative);                                                  \
+  if (variable.empty()) GTEST_SKIP() << "skipped: test data " << (relative) << " is absent (DAPO_TEST_DATA)"
