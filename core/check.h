@@ -15,11 +15,11 @@ namespace dapo {
 /// Exit codes of both programs.
 enum ExitCode : int {
   kExitOk = 0,
-  kExitUsage = 2,        ///< bad usage, config or input: one line, what, where, how to mend
-  kExitResources = 3,    ///< memory, disk, device
-  kExitNumerics = 4,     ///< numbers went bad K times in a row
-  kExitLostRank = 5,     ///< a rank died or hangs
-  kExitInternal = 70,    ///< a bug of ours (EX_SOFTWARE)
+  kExitUsage = 2,      ///< bad usage, config or input: one line, what, where, how to mend
+  kExitResources = 3,  ///< memory, disk, device
+  kExitNumerics = 4,   ///< numbers went bad K times in a row
+  kExitLostRank = 5,   ///< a rank died or hangs
+  kExitInternal = 70,  ///< a bug of ours (EX_SOFTWARE)
   kExitInterrupted = 130,
 };
 
@@ -53,29 +53,32 @@ namespace detail {
 }
 template <class T>
 std::string show(const T& v) {
-  if constexpr (fmt::is_formattable<T>::value) return fmt::format("{}", v);
-  else if constexpr (std::is_enum_v<T>) return fmt::format("{}", static_cast<long long>(v));
-  else return "?";
+  if constexpr (fmt::is_formattable<T>::value)
+    return fmt::format("{}", v);
+  else if constexpr (std::is_enum_v<T>)
+    return fmt::format("{}", static_cast<long long>(v));
+  else
+    return "?";
 }
 }  // namespace detail
 
 }  // namespace dapo
 
 /// CHECK(condition) or CHECK(condition, "text {}", value): an invariant of ours; always on.
-#define CHECK(condition, ...)                                                                              \
-  do {                                                                                                     \
-    if (!(condition)) [[unlikely]]                                                                         \
-      ::dapo::detail::check_failed(__FILE__, __LINE__, #condition, "", ::fmt::format("" __VA_ARGS__));     \
+#define CHECK(condition, ...)                                                                          \
+  do {                                                                                                 \
+    if (!(condition)) [[unlikely]]                                                                     \
+      ::dapo::detail::check_failed(__FILE__, __LINE__, #condition, "", ::fmt::format("" __VA_ARGS__)); \
   } while (0)
 
-#define DAPO_CHECK_OP(a, op, b, ...)                                                                       \
-  do {                                                                                                     \
-    const auto& check_a_ = (a);                                                                            \
-    const auto& check_b_ = (b);                                                                            \
-    if (!(check_a_ op check_b_)) [[unlikely]]                                                              \
-      ::dapo::detail::check_failed(__FILE__, __LINE__, #a " " #op " " #b,                                  \
+#define DAPO_CHECK_OP(a, op, b, ...)                                                                              \
+  do {                                                                                                            \
+    const auto& check_a_ = (a);                                                                                   \
+    const auto& check_b_ = (b);                                                                                   \
+    if (!(check_a_ op check_b_)) [[unlikely]]                                                                     \
+      ::dapo::detail::check_failed(__FILE__, __LINE__, #a " " #op " " #b,                                         \
                                    ::dapo::detail::show(check_a_) + " against " + ::dapo::detail::show(check_b_), \
-                                   ::fmt::format("" __VA_ARGS__));                                         \
+                                   ::fmt::format("" __VA_ARGS__));                                                \
   } while (0)
 
 /// CHECK_EQ(actual, expected[, "text {}", value]) and so on: print both values.

@@ -1,0 +1,88 @@
+// Arena: one allocation at start, handed out in named pieces; scratch is mark/release. A measuring arena has no memory
+// and only counts, so that a plan runs the very code that later lays things out.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace dapo {
+
+class Arena {
+ public:
+  static constexpr size_t kAlign = 256;
+  struct Holding {
+    std::string what;
+    size_t bytes;
+  };
+
+  /// Measures: take() returns views of no memory.
+  explicit Arena(std::string name) : name_(std::move(name)) {}
+  /// Lays out [base, base + capacity); base is aligned to kAlign and owned by someone else.
+  Arena(std::string name, void* base, size_t capacity)
+      : name_(std::move(name)), base_(static_cast<char*>(base)), capacity_(capacity) {}
+
+  /// A view of fresh memory (contents unspecified). Error kExitResources where the arena is full.
+  Tensor take(const char* what, DType dtype, std::initializer_list<int64_t> shape) {
+    Tensor t(nullptr, dtype, shape);
+    const size_t bytes = (t.bytes() + kAlign - 1) / kAlign * kAlign;
+    if (base_ != nullptr) {
+      if (bytes > capacity_ - used_)
+        fail(kExitResources, "arena {}: {} needs {} bytes, {} of {} are left", name_, what, bytes, capacity_ - used_,
+             capacity_);
+      t.data = base_ + used_;
+    }
+    used_ += bytes;
+    peak_ = std::max(peak_, used_);
+    note(what, bytes);
+    return t;
+  }
+
+  size_t mark() const { return used_; }
+  void release(size_t mark) {
+    CHECK_LE(mark, used_, "arena {}", name_);
+    used_ = mark;
+  }
+
+  bool measuring() const { return base_ == nullptr; }
+  const std::string& name() const { return name_; }
+  size_t used() const { return used_; }
+  size_t peak() const { return peak_; }
+  size_t capacity() const { return capacity_; }
+  /// Who holds what: the largest total that each name ever asked for at once in one run of takes.
+  const std::vector<Holding>& holdings() const { return holdings_; }
+
+ private:
+  void note(const char* what, size_t bytes) {
+    for (Holding& h : holdings_)
+      if (h.what == what) {
+        h.bytes = std::max(h.bytes, bytes);
+        return;
+      }
+    holdings_.push_back({what, bytes});
+  }
+
+  std::string name_;
+  char* base_ = nullptr;
+  size_t capacity_ = 0, used_ = 0, peak_ = 0;
+  std::vector<Holding> holdings_;
+};
+
+/// Gives back what was taken since its construction.
+class ArenaScope {
+ public:
+  explicit ArenaScope(Arena& a) : arena_(a), mark_(a.mark()) {}
+  ~ArenaScope() { arena_.release(mark_); }
+  ArenaScope(const ArenaScope&) = delete;
+  ArenaScope& operator=(const ArenaScope&) = delete;
+
+ private:
+  Arena& arena_;
+  size_t mark_;
+};
+
+}  // namespace dapo

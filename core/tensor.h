@@ -1,0 +1,80 @@
+// Tensor: a non-owning, contiguous, row-major view of memory that an arena owns.
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+#include "core/check.h"
+#include "core/dtype.h"
+
+namespace dapo {
+
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int rank = 0;
+  std::array<int64_t, 5> shape{};
+
+  Tensor() = default;
+  Tensor(void* p, DType t, std::initializer_list<int64_t> s) : data(p), dtype(t), rank(static_cast<int>(s.size())) {
+    CHECK_LE(s.size(), shape.size());
+    int i = 0;
+    for (int64_t d : s) shape[static_cast<size_t>(i++)] = d;
+  }
+  template <class T>
+  static Tensor of(std::span<T> s) {
+    return Tensor(const_cast<std::remove_const_t<T>*>(s.data()), dtype_of<std::remove_const_t<T>>::value,
+                  {static_cast<int64_t>(s.size())});
+  }
+
+  /// Where an op takes an optional tensor, an empty one stands for "none".
+  bool empty() const { return data == nullptr; }
+  explicit operator bool() const { return data != nullptr; }
+  int64_t dim(int i) const { return shape[static_cast<size_t>(i)]; }
+  int64_t numel() const {
+    int64_t n = rank > 0 ? 1 : 0;
+    for (int i = 0; i < rank; ++i) n *= dim(i);
+    return n;
+  }
+  size_t bytes() const { return static_cast<size_t>(numel()) * dtype_size(dtype); }
+  /// Elements of one row (all dimensions but the first).
+  int64_t row_size() const { return dim(0) == 0 ? 0 : numel() / dim(0); }
+
+  /// Typed pointer; the dtype must be T's.
+  template <class T>
+  T* as() const {
+    CHECK_EQ(dtype_name(dtype), dtype_name(dtype_of<T>::value), "tensor {}", describe());
+    return static_cast<T*>(data);
+  }
+  /// Rows [begin, begin + count) of the first dimension.
+  Tensor rows(int64_t begin, int64_t count) const {
+    CHECK(begin >= 0 && count >= 0 && begin + count <= dim(0), "rows [{}, {}) of {}", begin, begin + count, describe());
+    Tensor t = *this;
+    t.data = static_cast<char*>(data) + static_cast<size_t>(begin * row_size()) * dtype_size(dtype);
+    t.shape[0] = count;
+    return t;
+  }
+  /// The same elements in another shape.
+  Tensor view(std::initializer_list<int64_t> s) const {
+    Tensor t(data, dtype, s);
+    CHECK_EQ(t.numel(), numel(), "view of {}", describe());
+    return t;
+  }
+  std::string describe() const {
+    std::string s = dtype_name(dtype);
+    s += '[';
+    for (int i = 0; i < rank; ++i) s += (i ? ", " : "") + std::to_string(dim(i));
+    return s + ']';
+  }
+};
+
+/// States what an op or a loader expects; a mismatch prints both.
+inline void expect(const char* what, const Tensor& t, DType dtype, std::initializer_list<int64_t> shape) {
+  const Tensor want(nullptr, dtype, shape);
+  if (t.dtype != dtype || t.rank != want.rank || t.shape != want.shape || (t.empty() && want.numel() > 0)) [[unlikely]]
+    fail(kExitInternal, "{}: expected {}, got {}{}", what, want.describe(), t.describe(), t.empty() ? " (empty)" : "");
+}
+
+}  // namespace dapo
