@@ -17,7 +17,7 @@ PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev 
 
 CXX      := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CCACHE   := $(shell command -v ccache 2>/dev/null)
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-psabi -Wnon-virtual-dtor -Woverloaded-virtual -Werror
 CPPFLAGS += -I. -MMD -MP -DFMT_HEADER_ONLY=0 -DSPDLOG_FMT_EXTERNAL
 CXXFLAGS += -std=c++20 -O3 -g1 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast $(WARNINGS)
 LDFLAGS  += -fopenmp
