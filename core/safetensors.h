@@ -1,0 +1,53 @@
+// Safetensors files and sharded folders, read with the reference's validity rules and written so that transformers and
+// vLLM load them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace dapo {
+
+struct TensorInfo {
+  std::string name;
+  std::string dtype;  ///< as in the file: "F32", "BF16", "F16", ...
+  std::vector<int64_t> shape;
+  std::string file;             ///< path
+  uint64_t begin = 0, end = 0;  ///< bytes in the file
+};
+
+/// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of one .safetensors
+/// file. Error (exit 2) names the file and the rule that it breaks (header <= 100 MB and starting with '{', offsets
+/// sorted and contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 1M tensors,
+/// shard names plain file names, regular files, no links).
+class SafetensorsReader {
+ public:
+  explicit SafetensorsReader(const std::string& path);  ///< folder or file
+  ~SafetensorsReader();
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const TensorInfo* find(const std::string& name) const;
+  /// Reads bytes [offset, offset + bytes) of the tensor's data by pread; several threads may read at once.
+  void read(const TensorInfo& t, uint64_t offset, void* to, size_t bytes) const;
+
+ private:
+  struct File;
+  std::vector<TensorInfo> tensors_;
+  std::vector<std::unique_ptr<File>> files_;
+};
+
+struct TensorToWrite {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+  /// Puts bytes [offset, offset + bytes) of the tensor at `to`.
+  std::function<void(uint64_t offset, void* to, size_t bytes)> fill;
+};
+/// Writes folder/model.safetensors, or shards of at most `shard_bytes` and the index; metadata {"format":"pt"}. Files
+/// are written under a temporary name, synced and renamed; error exit 3 where the disk refuses.
+void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors,
+                       uint64_t shard_bytes = 5'000'000'000ull);
+
+}  // namespace dapo
