@@ -1,0 +1,217 @@
+// Memory, order of execution, and what the backend says of its machine.
+#include <dnnl.h>
+#include <omp.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/workspace.h"
+
+namespace dapo {
+namespace {
+
+/// Bytes of a line "key: N kB" of /proc/meminfo.
+size_t meminfo(const std::string& key) {
+  std::ifstream in("/proc/meminfo");
+  std::string name;
+  size_t kb;
+  for (std::string line; std::getline(in, line);)
+    if (std::istringstream fields(line); fields >> name >> kb && name == key + ":") return kb * 1024;
+  return SIZE_MAX;
+}
+
+/// The number in a control group's file; SIZE_MAX where it says "max" or is absent.
+size_t read_number(const std::string& path) {
+  std::ifstream in(path);
+  size_t n;
+  return in >> n ? n : SIZE_MAX;
+}
+
+struct Limit {
+  size_t total, available;
+};
+
+/// The tightest of the machine and the control groups (v2, or v1's memory controller) that this process is in.
+Limit memory_limit() {
+  Limit limit{meminfo("MemTotal"), meminfo("MemAvailable")};
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool v2 = controllers.empty();
+    if (!v2 && controllers != "memory") continue;
+    const std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
+      const std::string folder = root + (path == "/" ? "" : path);
+      const size_t most = read_number(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+      const size_t used = read_number(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+      if (most < limit.total) limit.total = most;
+      if (most != SIZE_MAX && used != SIZE_MAX)
+        limit.available = std::min(limit.available, most - std::min(most, used));
+      if (path.empty() || path == "/") break;
+    }
+  }
+  limit.available = std::min(limit.available, limit.total);
+  return limit;
+}
+
+void* map_pages(size_t bytes, const char* what) {
+  if (bytes == 0) return nullptr;
+  const size_t total = memory_limit().total;
+  void* p = bytes > total
+                ? MAP_FAILED
+                : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED)
+    fail(kExitResources, "{}: {:.2f} GiB cannot be had, this machine (or its control group) has {:.2f} GiB", what,
+         static_cast<double>(bytes) / 0x1p30, static_cast<double>(total) / 0x1p30);
+  if (bytes >= size_t{32} << 20) madvise(p, bytes, MADV_HUGEPAGE);  // fewer TLB misses; no harm where it is refused
+  return p;
+}
+
+const char* instruction_set() {
+#ifdef __AVX512F__
+  return cpu_has_bf16() ? "AVX-512 with BF16" : "AVX-512";
+#else
+  return "AVX2";
+#endif
+}
+
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "CPU";
+}
+
+}  // namespace
+
+bool cpu_has_bf16() {
+  constexpr unsigned want = dnnl_cpu_isa_avx512_core_bf16;
+  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & want) == want;
+}
+
+void check_cpu() {
+  std::string missing;
+#define DAPO_NEEDS(name) \
+  if (!__builtin_cpu_supports(name)) missing += missing.empty() ? name : ", " name
+  __builtin_cpu_init();
+  DAPO_NEEDS("avx2");
+  DAPO_NEEDS("fma");
+#ifdef __BMI2__
+  DAPO_NEEDS("bmi2");
+#endif
+#ifdef __AVX512F__
+  DAPO_NEEDS("avx512f");
+#endif
+#ifdef __AVX512BW__
+  DAPO_NEEDS("avx512bw");
+#endif
+#ifdef __AVX512DQ__
+  DAPO_NEEDS("avx512dq");
+#endif
+#ifdef __AVX512VL__
+  DAPO_NEEDS("avx512vl");
+#endif
+#ifdef __AVX512VBMI__
+  DAPO_NEEDS("avx512vbmi");
+#endif
+#ifdef __AVX512VNNI__
+  DAPO_NEEDS("avx512vnni");
+#endif
+#ifdef __AVX512BF16__
+  DAPO_NEEDS("avx512bf16");
+#endif
+#undef DAPO_NEEDS
+  if (!missing.empty())
+    fail_input(
+        "this CPU ({}) lacks {}, which this program was compiled for: build it here (make), or with `make "
+        "ARCH=x86-64-v3` for any CPU with AVX2 and FMA",
+        cpu_name(), missing);
+}
+
+std::unique_ptr<Backend> make_cpu_backend(DType dtype) {
+  check_cpu();
+  if (dtype == DType::f32) return std::make_unique<cpu::CpuBackend<float>>();
+  if (dtype == DType::bf16) return std::make_unique<cpu::CpuBackend<bf16>>();
+  fail_input("--dtype {}: expected f32 or bf16", dtype_name(dtype));
+}
+
+namespace cpu {
+
+template <class T>
+CpuBackend<T>::CpuBackend() = default;
+template <class T>
+CpuBackend<T>::~CpuBackend() = default;
+
+template <class T>
+std::string CpuBackend<T>::describe() const {
+  const int threads = omp_get_max_threads();
+  return fmt::format("cpu: {}, {} thread{}, {}, {:.1f} GiB, {}", cpu_name(), threads, threads == 1 ? "" : "s",
+                     instruction_set(), static_cast<double>(memory_total()) / 0x1p30, dtype_name(dtype()));
+}
+template <class T>
+size_t CpuBackend<T>::memory_total() const {
+  return memory_limit().total;
+}
+template <class T>
+size_t CpuBackend<T>::memory_available() const {
+  return memory_limit().available;
+}
+
+template <class T>
+void* CpuBackend<T>::allocate(size_t bytes) {
+  return map_pages(bytes, "memory");
+}
+template <class T>
+void CpuBackend<T>::release(void* p, size_t bytes) {
+  if (p != nullptr) munmap(p, bytes);
+}
+template <class T>
+void* CpuBackend<T>::allocate_host(size_t bytes) {
+  return map_pages(bytes, "host memory");
+}
+template <class T>
+void CpuBackend<T>::release_host(void* p, size_t bytes) {
+  if (p != nullptr) munmap(p, bytes);
+}
+
+template <class T>
+void CpuBackend<T>::copy_in(const Tensor& to, const void* from) {
+  if (to.numel() > 0) std::memcpy(to.data, from, to.bytes());
+}
+template <class T>
+void CpuBackend<T>::copy_out(void* to, const Tensor& from) {
+  if (from.numel() > 0) std::memcpy(to, from.data, from.bytes());
+}
+template <class T>
+void CpuBackend<T>::copy(const Tensor& to, const Tensor& from) {
+  CHECK_EQ(to.bytes(), from.bytes(), "copy of {} to {}", from.describe(), to.describe());
+  if (to.numel() > 0) std::memcpy(to.data, from.data, to.bytes());
+}
+template <class T>
+void CpuBackend<T>::zero(const Tensor& t) {
+  if (t.numel() > 0) std::memset(t.data, 0, t.bytes());
+}
+
+template <class T>
+void CpuBackend<T>::replayable(uint64_t, const std::function<void()>& body) {
+  body();
+}
+
+template <class T>
+size_t CpuBackend<T>::workspace_bytes(const WorkspaceNeeds& needs) const {
+  return std::max({attention_workspace_bytes(needs, dtype()), head_workspace_bytes(needs, dtype()),
+                   rmsnorm_workspace_bytes(needs), matmul_workspace_bytes(needs)});
+}
+
+template class CpuBackend<float>;
+template class CpuBackend<bf16>;
+
+}  // namespace cpu
+}  // namespace dapo
