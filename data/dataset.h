@@ -1,0 +1,88 @@
+// Datasets: what the trainer asks, what it is judged against, and what SFT imitates. JSONL (one object a line) or
+// Parquet.
+//
+// Layouts understood without any option, field by field, the first that is present:
+//   prompt    prompt (text, or messages [{role, content}]), messages, question, problem, input
+//   answer    reward_model.ground_truth (verl), answer, output, solution; a number is written shortest (70.0 -> "70"),
+//             an object or list stays JSON (countdown)
+//   response  response, completion; else the last message where it is the assistant's
+// GSM8K's "... #### N" becomes N without commas, a MATH "solution" the content of its last \boxed{}; the whole text
+// stays in `solution`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dapo {
+
+struct Message {
+  std::string role, content;
+  bool operator==(const Message&) const = default;
+};
+
+struct Example {
+  std::string id;                 ///< "<row>-<16 hex digits>": row in the set as loaded, hash of prompt and answer
+  uint64_t problem = 0;           ///< hash of the prompt: equal for copies of one problem
+  std::vector<Message> messages;  ///< a conversation; empty where the prompt is plain text
+  std::string prompt;             ///< plain text; empty where there are messages
+  std::string answer;             ///< ground truth for the verifier; empty where the row has none
+  std::string solution;           ///< the whole text that `answer` was taken from, where it is longer
+  std::string response;           ///< SFT target; empty where the row has none
+  std::string data_source;
+
+  /// The prompt's text without roles: `prompt`, or the contents of the messages joined by blank lines.
+  std::string text() const;
+};
+
+struct DatasetOptions {
+  std::string prompt_key, answer_key, response_key;  ///< override the names above; dots go into objects: "a.b"
+  bool need_answer = false;                          ///< a row without an answer is an error
+  bool need_response = false;                        ///< a row without a response is an error
+  std::string format = "auto";                       ///< "countdown": {"input":"30,100,93","output":"23"} rows
+};
+
+/// Rows with the same prompt but different answers.
+struct Conflict {
+  std::string id;  ///< the first such row
+  std::vector<std::string> answers;
+};
+
+struct DedupeReport {
+  size_t rows = 0, problems = 0;  ///< before, after
+  size_t copies = 0;              ///< rows a problem, where it is the same for all (AIME 2024: 32); else 0
+  std::vector<Conflict> conflicts;
+  /// One line for the log: "960 rows are 30 problems, each 32 times; ...".
+  std::string text() const;
+};
+
+class Dataset {
+ public:
+  /// Reads files in order, one set. Error (exit 2) naming file:line and the reason for: a line that is not a JSON
+  /// object, is not UTF-8, nests deeper than 64, is longer than 16 MiB; a row without a prompt or a needed field; an
+  /// empty set. Byte order mark, CRLF and blank lines are tolerated. Memory: the rows, and one line.
+  static Dataset load(const std::vector<std::string>& paths, const DatasetOptions& options = {});
+  static Dataset load(const std::string& path, const DatasetOptions& options = {}) {
+    return load(std::vector<std::string>{path}, options);
+  }
+
+  size_t size() const { return rows_.size(); }
+  const Example& operator[](size_t i) const { return rows_[i]; }
+  auto begin() const { return rows_.begin(); }
+  auto end() const { return rows_.end(); }
+
+  /// What dedupe() would do, changing nothing.
+  DedupeReport duplicates() const;
+  /// Keeps the first row of each problem, in order.
+  DedupeReport dedupe();
+
+  /// Hash of every row in order: a checkpoint stores it, so that a set exchanged under a resume is noticed.
+  uint64_t fingerprint() const;
+
+ private:
+  std::vector<Example> rows_;
+};
+
+}  // namespace dapo

@@ -1,0 +1,34 @@
+// Inside data/: how one JSON object becomes an Example, and the two file formats that bring objects.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "data/dataset.h"
+
+namespace dapo {
+
+/// Turns JSON objects into rows. Reads of any file format go through it, so all formats know the same layouts.
+class RowParser {
+ public:
+  explicit RowParser(const DatasetOptions& options);
+  ~RowParser();
+  /// `json` is one object; `where` ("file:12") opens every error. `number` is the row's place in the set.
+  /// The text may be longer than `length` says: `capacity` - length bytes after it are readable (else it is copied).
+  Example parse(const char* json, size_t length, size_t capacity, std::string_view where, size_t number);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+constexpr size_t kLineLimit = size_t{16} << 20;  ///< longest line, in bytes
+constexpr size_t kDepthLimit = 64;               ///< deepest nesting of objects and lists
+
+/// Reads one file and appends its rows.
+void read_jsonl(const std::string& path, RowParser& parser, std::vector<Example>& rows);
+void read_parquet(const std::string& path, RowParser& parser, std::vector<Example>& rows);
+
+}  // namespace dapo

@@ -1,0 +1,282 @@
+#include "data/dataset.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "core/check.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+
+/// A file that lives as long as the test.
+class TempFile {
+ public:
+  explicit TempFile(const std::string& text, const std::string& ending = ".jsonl") {
+    static int count = 0;
+    path =
+        (std::filesystem::temp_directory_path() / fmt::format("dapo-data-{}-{}{}", getpid(), ++count, ending)).string();
+    std::ofstream(path, std::ios::binary) << text;
+  }
+  ~TempFile() { std::filesystem::remove(path); }
+  std::string path;
+};
+
+Dataset load_text(const std::string& text, const DatasetOptions& options = {}) {
+  return Dataset::load(TempFile(text).path, options);
+}
+
+/// The message with which loading fails; the exit code must be 2 and the message one line.
+std::string error_of(const std::string& text, const DatasetOptions& options = {},
+                     const std::string& ending = ".jsonl") {
+  const TempFile file(text, ending);
+  try {
+    Dataset::load(file.path, options);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage) << e.what();
+    std::string message = e.what();
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    const size_t at = message.find(file.path);
+    EXPECT_NE(at, std::string::npos) << message;
+    if (at != std::string::npos) message.replace(at, file.path.size(), "F");
+    return message;
+  }
+  return "no error";
+}
+
+void expect_error(const std::string& text, const std::string& start, const DatasetOptions& options = {}) {
+  const std::string message = error_of(text, options);
+  EXPECT_EQ(message.substr(0, start.size()), start) << "for " << text.substr(0, 100);
+}
+
+TEST(Dataset, Layouts) {
+  const Dataset set = load_text(
+      R"({"data_source":"math_dapo","prompt":[{"role":"system","content":"S"},{"role":"user","content":"Q"}],"reward_model":{"ground_truth":"34"}})"
+      "\n"
+      R"({"question":"q","answer":"a b\n#### 1,234"})"
+      "\n"
+      R"({"problem":"p","solution":"so \\boxed{x^{2}} is it"})"
+      "\n"
+      R"({"input":"i","output":"o"})"
+      "\n"
+      R"({"prompt":"1+1 \n","answer":"2","operations":1})"
+      "\n"
+      R"({"prompt":"1+1 \n","response":"=2","teacher":"steps"})"
+      "\n"
+      R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"hello"}]})"
+      "\n"
+      R"({"prompt":"n","answer":70.0})"
+      "\n"
+      R"({"prompt":"n","answer":-0.25})"
+      "\n"
+      R"({"prompt":"n","answer":18446744073709551615})"
+      "\n"
+      R"({"prompt":"n","reward_model":{"ground_truth":{"target": 3, "numbers": [1, 2]}}})");
+  ASSERT_EQ(set.size(), 11u);
+  EXPECT_EQ(set[0].messages, (std::vector<Message>{{"system", "S"}, {"user", "Q"}}));
+  EXPECT_EQ(set[0].text(), "S\n\nQ");
+  EXPECT_EQ(set[0].answer, "34");
+  EXPECT_EQ(set[0].data_source, "math_dapo");
+  EXPECT_EQ(set[1].prompt, "q");
+  EXPECT_EQ(set[1].answer, "1234");
+  EXPECT_EQ(set[1].solution, "a b\n#### 1,234");
+  EXPECT_EQ(set[2].answer, "x^{2}");
+  EXPECT_EQ(set[3].prompt + set[3].answer, "io");
+  EXPECT_EQ(set[4].prompt, "1+1 \n");
+  EXPECT_EQ(set[5].response, "=2");
+  EXPECT_EQ(set[6].response, "hello");
+  EXPECT_EQ(set[6].messages.size(), 1u);
+  EXPECT_EQ(set[7].answer, "70");
+  EXPECT_EQ(set[8].answer, "-0.25");
+  EXPECT_EQ(set[9].answer, "18446744073709551615");
+  EXPECT_EQ(set[10].answer, R"({"target":3,"numbers":[1,2]})");
+  EXPECT_EQ(set[4].problem, set[5].problem);
+  EXPECT_NE(set[4].id, set[5].id);
+  EXPECT_EQ(set[4].id.substr(0, 2), "4-");
+}
+
+TEST(Dataset, FieldNamesFromOptions) {
+  DatasetOptions o;
+  o.prompt_key = "extra.q", o.answer_key = "extra.a", o.response_key = "r";
+  const Dataset set = load_text(R"({"prompt":"no","extra":{"q":"Q","a":7},"r":"R"})", o);
+  EXPECT_EQ(set[0].prompt, "Q");
+  EXPECT_EQ(set[0].answer, "7");
+  EXPECT_EQ(set[0].response, "R");
+  expect_error(R"({"prompt":"x","extra":{"q":"Q"}})", "F:1: no answer: field \"extra.a\" is expected", o);
+  expect_error(R"({"prompt":"x","extra":3})", "F:1: no prompt: field \"extra.q\" is expected", o);
+}
+
+TEST(Dataset, TolerantOfByteOrderMarkCrlfAndBlankLines) {
+  const Dataset set = load_text("\xEF\xBB\xBF{\"prompt\":\"a\"}\r\n\r\n{\"prompt\":\"b\"}\r\n \t\n\n\n");
+  ASSERT_EQ(set.size(), 2u);
+  EXPECT_EQ(set[1].prompt, "b");
+}
+
+TEST(Dataset, ErrorsNameTheLine) {
+  const std::string good = "{\"prompt\":\"a\"}\n";
+  expect_error("", "F: no rows");
+  expect_error("\n \n", "F: no rows");
+  expect_error(good + "{\"prompt\":\"a\"", "F:2: not valid JSON: ");
+  expect_error(good + good + "{\"prompt\":\"a}\n" + good, "F:3: not valid JSON: a string is not closed");
+  expect_error(good + "{} x", "F:2: not valid JSON: ");
+  expect_error(good + "{\"prompt\":\"\xC3\x28\"}", "F:2: not valid JSON: not valid UTF-8");
+  expect_error(good + "{\"prompt\":\"\xED\xA0\x80\"}", "F:2: not valid JSON: not valid UTF-8");
+  expect_error("{\"prompt\":\"\x01\"}", "F:1: not valid JSON: a control character");
+  expect_error("{\"prompt\":\"\\ud800\"}", "F:1: not valid JSON: ");
+  expect_error("[1,2]", "F:1: a list instead of an object");
+  expect_error("\"x\"", "F:1: a string instead of an object");
+  expect_error("{\"answer\":\"1\"}", "F:1: no prompt: one of prompt, messages, question");
+  expect_error("{\"prompt\":\"\"}", "F:1: \"prompt\" is empty");
+  expect_error("{\"prompt\":3}", "F:1: \"prompt\" is a number: a string is expected");
+  expect_error("{\"prompt\":[]}", "F:1: \"prompt\" is an empty list");
+  expect_error("{\"prompt\":[{\"role\":\"user\"}]}", "F:1: \"prompt\"[0] lacks");
+  expect_error("{\"prompt\":[{\"role\":\"user\",\"content\":7}]}", "F:1: \"content\" is a number");
+  expect_error("{\"prompt\":\"a\",\"answer\":true}", "F:1: \"answer\" is a bool");
+  expect_error("{\"prompt\":\"a\",\"answer\":1e999}", "F:1: not valid JSON: ");
+  expect_error("{\"prompt\":\"a\",\"response\":1}", "F:1: \"response\" is a number");
+  DatasetOptions need;
+  need.need_answer = true;
+  expect_error(good, "F:1: no answer: ", need);
+  expect_error("{\"prompt\":\"a\",\"answer\":\"\"}", "F:1: \"answer\" is empty", need);
+  need = {};
+  need.need_response = true;
+  expect_error(good, "F:1: no response: ", need);
+  EXPECT_THROW(Dataset::load("/nonexistent/file.jsonl"), Error);
+  EXPECT_THROW(Dataset::load(std::filesystem::temp_directory_path().string()), Error);
+  EXPECT_THROW(Dataset::load(std::vector<std::string>{}), Error);
+  need = {};
+  need.format = "xml";
+  EXPECT_THROW(load_text(good, need), Error);
+}
+
+TEST(Dataset, DepthIsCappedAndSmallDepthIsNot) {
+  const auto nested = [](size_t n) {
+    return "{\"prompt\":\"a\",\"x\":" + std::string(n, '[') + std::string(n, ']') + "}";
+  };
+  EXPECT_EQ(load_text(nested(60)).size(), 1u);
+  expect_error(nested(64), "F:1: not valid JSON: nested deeper than 64 levels");
+  expect_error("{\"prompt\":\"a\"}\n" + nested(5'000'000), "F:2: not valid JSON: nested deeper than 64 levels");
+}
+
+size_t peak_kib() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stoul(line.substr(6));
+  return 0;
+}
+
+TEST(Dataset, LongLines) {
+  const std::string long_text(10 << 20, 'x');
+  const Dataset set = load_text("{\"prompt\":\"" + long_text + "\"}\n{\"prompt\":\"b\"}\n");
+  ASSERT_EQ(set.size(), 2u);
+  EXPECT_EQ(set[0].prompt, long_text);
+  EXPECT_EQ(set[1].prompt, "b");
+  const auto start = std::chrono::steady_clock::now();
+  expect_error("{\"prompt\":\"b\"}\n" + std::string(40 << 20, '['), "F:2: line is longer than 16 MiB");
+  expect_error(std::string(16 << 20, '['), "F:1: not valid JSON: ");
+  expect_error(std::string(1 << 20, '\0'), "F:1: not valid JSON: ");
+  std::string commas = "{\"prompt\":\"a\",\"x\":[0";
+  for (int i = 0; i < 5'000'000; ++i) commas += ",0";
+  EXPECT_EQ(load_text(commas + "]}").size(), 1u);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  RecordProperty("seconds", std::to_string(seconds));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(seconds, 4.0);
+  EXPECT_LT(peak_kib(), 400u << 10);  // with the 40 MB texts of this test
+#endif
+}
+
+TEST(Dataset, DedupeReportsCopiesAndConflicts) {
+  Dataset set = load_text(R"({"prompt":"a","answer":"1"}
+{"prompt":"b","answer":"2"}
+{"prompt":"a","answer":"1"}
+{"prompt":"b","answer":"3"})");
+  const DedupeReport before = set.duplicates();
+  EXPECT_EQ(set.size(), 4u);
+  const DedupeReport report = set.dedupe();
+  EXPECT_EQ(before.text(), report.text());
+  EXPECT_EQ(report.rows, 4u);
+  EXPECT_EQ(report.problems, 2u);
+  EXPECT_EQ(report.copies, 2u);
+  ASSERT_EQ(report.conflicts.size(), 1u);
+  EXPECT_EQ(report.conflicts[0].answers, (std::vector<std::string>{"2", "3"}));
+  ASSERT_EQ(set.size(), 2u);
+  EXPECT_EQ(set[1].answer, "2");
+  EXPECT_EQ(set.duplicates().text(), "2 rows, no prompt twice");
+}
+
+TEST(Dataset, FingerprintSeesEveryChange) {
+  const std::string a = "{\"prompt\":\"a\",\"answer\":\"1\"}\n", b = "{\"prompt\":\"b\",\"answer\":\"1\"}\n";
+  std::set<uint64_t> seen;
+  for (const std::string& text : {a + b, b + a, a, b, a + a, std::string("{\"prompt\":\"a\",\"answer\":\"2\"}\n"),
+                                  std::string("{\"prompt\":\"a\",\"answer\":\"1\",\"response\":\"r\"}\n")})
+    seen.insert(load_text(text).fingerprint());
+  EXPECT_EQ(seen.size(), 7u);
+  EXPECT_EQ(load_text(a).fingerprint(), load_text(a + "\n").fingerprint());
+}
+
+TEST(Dataset, RealFiles) {
+  struct Case {
+    const char *path, *prompt, *answer;
+    size_t rows;
+  };
+  DatasetOptions need;
+  need.need_answer = true;
+  for (const Case& c : {Case{"eval/aime25.jsonl", "Find the sum of all integer bases", "70", 30},
+                        Case{"eval/gen_aime-2025_dapo_format.jsonl", "Solve the following math problem", "70", 30},
+                        Case{"eval/amc23.jsonl", "Cities $A$ and $B$", "27", 40},
+                        Case{"eval/gsm8k_test.jsonl", "Janet\u2019s ducks", "18", 1319},
+                        Case{"eval/math500.jsonl", "Convert the point", "\\left( 3, \\frac{\\pi}{2} \\right)", 500},
+                        Case{"train/gsm8k_train.jsonl", "Natalia sold clips", "72", 7473},
+                        Case{"chain/train.jsonl", "2+4+1+1-2+2  ", "3", 8192},
+                        Case{"countdown/countdown_cd3_test.jsonl", "30,100,93", "23", 256}}) {
+    const std::string path = test_data(c.path);
+    if (path.empty()) continue;
+    const Dataset set = Dataset::load(path, need);
+    ASSERT_EQ(set.size(), c.rows) << c.path;
+    EXPECT_TRUE(set[0].text().starts_with(c.prompt)) << set[0].text();
+    EXPECT_EQ(set[0].answer, c.answer) << c.path;
+    for (const Example& e : set) EXPECT_EQ(e.answer.find("####"), std::string::npos);
+  }
+  REQUIRE_DATA(arith, "safetensors/arith_train.rows.jsonl");
+  EXPECT_EQ(Dataset::load(arith).size(), 800u);
+  EXPECT_THROW(Dataset::load(arith, need), Error);
+  REQUIRE_DATA(crowd, "chain/crowd.jsonl");
+  need = {};
+  need.need_response = true;
+  EXPECT_EQ(Dataset::load(crowd, need)[0].response, "Answer: 3");
+  REQUIRE_DATA(gsm8k, "eval/gsm8k_test.jsonl");
+  for (const Example& e : Dataset::load(gsm8k)) {
+    EXPECT_TRUE(e.solution.size() > e.answer.size());
+    EXPECT_EQ(e.answer.find_first_not_of("-0123456789."), std::string::npos) << e.answer;
+  }
+}
+
+TEST(Dataset, CountdownFormat) {
+  REQUIRE_DATA(path, "countdown/countdown_cd3_test.jsonl");
+  DatasetOptions o;
+  o.format = "countdown";
+  const Dataset set = Dataset::load(path, o);
+  ASSERT_EQ(set.size(), 256u);
+  EXPECT_EQ(set[0].answer, R"({"target":23,"numbers":[30,100,93]})");
+  EXPECT_NE(set[0].text().find("Reach 23 with the numbers 30, 100, 93."), std::string::npos);
+  expect_error(R"({"input":"a,b","output":"3"})", "F:1: \"input\" is not a list", o);
+  expect_error(R"({"input":"1,2"})", "F:1: a countdown row", o);
+}
+
+TEST(Dataset, SeveralFilesAreOneSet) {
+  const TempFile a("{\"prompt\":\"a\"}\n"), b("{\"prompt\":\"b\"}\n"), none("\n");
+  const Dataset set = Dataset::load({a.path, b.path, a.path});
+  ASSERT_EQ(set.size(), 3u);
+  EXPECT_EQ(set[2].id.substr(0, 2), "2-");
+  EXPECT_EQ(set.duplicates().problems, 2u);
+  EXPECT_THROW(Dataset::load({a.path, none.path}), Error);
+}
+
+}  // namespace
+}  // namespace dapo

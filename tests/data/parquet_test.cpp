@@ -1,0 +1,114 @@
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+
+#include "core/check.h"
+#include "data/dataset.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+
+#ifndef DAPO_ARROW
+TEST(Parquet, WithoutArrowSaysWhatToInstall) {
+  try {
+    Dataset::load("some.parquet");
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage);
+    EXPECT_NE(std::string(e.what()).find("install Apache Arrow"), std::string::npos) << e.what();
+  }
+}
+#else
+
+TEST(Parquet, Dapo17kEqualsItsJsonlTwin) {
+  REQUIRE_DATA(parquet, "train/dapo_math_17k.parquet");
+  REQUIRE_DATA(zipped, "train/dapo_math_17k.jsonl.gz");
+  const std::string twin =
+      (std::filesystem::temp_directory_path() / fmt::format("dapo-17k-{}.jsonl", getpid())).string();
+  ASSERT_EQ(std::system(fmt::format("gzip -dc '{}' > '{}'", zipped, twin).c_str()), 0);
+  Dataset a = Dataset::load(parquet), b = Dataset::load(twin);
+  std::filesystem::remove(twin);
+  ASSERT_EQ(a.size(), 17917u);
+  ASSERT_EQ(b.size(), a.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(a[i].messages, b[i].messages);
+    ASSERT_EQ(a[i].answer, b[i].answer);
+    ASSERT_EQ(a[i].id, b[i].id);
+    ASSERT_EQ(a[i].data_source, b[i].data_source);
+  }
+  EXPECT_EQ(a.fingerprint(), b.fingerprint());
+  const DedupeReport report = a.dedupe();
+  EXPECT_EQ(report.problems, 17290u);
+  EXPECT_EQ(report.conflicts.size(), 11u);
+  EXPECT_EQ(report.copies, 0u);
+}
+
+TEST(Parquet, Aime2024IsThirtyProblemsThirtyTwoTimes) {
+  REQUIRE_DATA(path, "eval/aime-2024.parquet");
+  DatasetOptions need;
+  need.need_answer = true;
+  Dataset set = Dataset::load(path, need);
+  ASSERT_EQ(set.size(), 960u);
+  const DedupeReport report = set.dedupe();
+  EXPECT_EQ(report.text(), "960 rows are 30 problems, each 32 times");
+  EXPECT_EQ(set.size(), 30u);
+  EXPECT_TRUE(set[0].text().starts_with("Solve the following math problem step by step."));
+  for (const Example& e : set) EXPECT_EQ(e.answer.find_first_not_of("0123456789"), std::string::npos) << e.answer;
+}
+
+TEST(Parquet, OtherAndMalformedFilesEndInOneLine) {
+  REQUIRE_DATA(folder, "parquet");
+  DatasetOptions options;
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    for (const char* key : {"", "name", "comment_col", "FRUIT", "foo"}) {
+      options.prompt_key = key;
+      const auto start = std::chrono::steady_clock::now();
+      try {
+        EXPECT_GT(Dataset::load(entry.path().string(), options).size(), 0u);
+      } catch (const Error& e) {
+        EXPECT_EQ(e.code(), kExitUsage) << e.what();
+        EXPECT_NE(std::string(e.what()).find(entry.path().filename().string()), std::string::npos) << e.what();
+      }
+      EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 1.0) << entry.path();
+    }
+    ++files;
+  }
+  EXPECT_EQ(files, 15u);
+}
+
+TEST(Parquet, TruncatedAndFlippedFilesEndInOneLine) {
+  REQUIRE_DATA(path, "eval/aime-2024.parquet");
+  std::string bytes(std::filesystem::file_size(path), '\0');
+  FILE* in = std::fopen(path.c_str(), "rb");
+  ASSERT_EQ(std::fread(bytes.data(), 1, bytes.size(), in), bytes.size());
+  std::fclose(in);
+  const std::string copy = (std::filesystem::temp_directory_path() / fmt::format("dapo-{}.parquet", getpid())).string();
+  const auto attempt = [&](const std::string& content) {
+    FILE* out = std::fopen(copy.c_str(), "wb");
+    std::fwrite(content.data(), 1, content.size(), out);
+    std::fclose(out);
+    try {
+      Dataset::load(copy);
+      return 0;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), kExitUsage) << e.what();
+      return 1;
+    }
+  };
+  for (size_t n : {size_t{0}, size_t{3}, size_t{8}, bytes.size() / 2, bytes.size() - 1})
+    EXPECT_EQ(attempt(bytes.substr(0, n)), 1) << n;
+  for (size_t i = 0; i < 200; ++i) {  // a flipped byte may be harmless; it may never crash
+    std::string bad = bytes;
+    bad[(i * 7919) % bad.size()] ^= static_cast<char>(1 + i % 255);
+    attempt(bad);
+  }
+  std::filesystem::remove(copy);
+}
+#endif
+
+}  // namespace
+}  // namespace dapo
