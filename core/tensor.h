@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <span>
 #include <string>
+#include <type_traits>
 
 #include "core/check.h"
 #include "core/dtype.h"
@@ -42,10 +43,11 @@ struct Tensor {
   /// Elements of one row (all dimensions but the first).
   int64_t row_size() const { return dim(0) == 0 ? 0 : numel() / dim(0); }
 
-  /// Typed pointer; the dtype must be T's.
+  /// Typed pointer (T may be const); the dtype must be T's.
   template <class T>
   T* as() const {
-    CHECK_EQ(dtype_name(dtype), dtype_name(dtype_of<T>::value), "tensor {}", describe());
+    constexpr DType want = dtype_of<std::remove_const_t<T>>::value;
+    CHECK(dtype == want, "expected {}, got {}", dtype_name(want), describe());
     return static_cast<T*>(data);
   }
   /// Rows [begin, begin + count) of the first dimension.
