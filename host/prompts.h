@@ -1,0 +1,32 @@
+// From a row of a dataset to the ids that the model sees.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/dataset.h"
+#include "host/config.h"
+#include "tokenizer/tokenizer.h"
+
+namespace dapo {
+
+/// Renders prompts as config.data says: template, system prompt, suffix. Safe to share between threads.
+class PromptEncoder {
+ public:
+  /// `model_folder`: tokenizer_config.json says whether the model has a chat template ("auto") and its defaults.
+  /// Error (exit 2) on an unknown template, or chatml where the tokenizer lacks its tokens.
+  PromptEncoder(const DataSection& data, const std::string& model_folder, const Tokenizer& tokenizer);
+  ~PromptEncoder();
+
+  std::vector<int32_t> encode(const Example& example) const;
+  std::vector<int32_t> encode(std::string_view text) const;
+  const std::string& used_template() const;  ///< raw | chatml | dapo
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dapo

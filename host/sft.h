@@ -1,0 +1,32 @@
+// Supervised fine-tuning: the trainer's update with A = 1 and ratio = 1, token-mean over the batch.
+#pragma once
+
+#include <functional>
+
+#include "data/dataset.h"
+#include "host/config.h"
+#include "host/phases.h"
+#include "model/model.h"
+#include "tokenizer/tokenizer.h"
+
+namespace dapo {
+
+struct SftMetrics {
+  int64_t step = 0;  ///< 1 for the first
+  double loss = 0;   ///< mean over the batch's response tokens, nats
+  double grad_norm = 0, lr = 0, seconds = 0;
+  int64_t tokens = 0;  ///< rows of the packs
+  std::vector<std::pair<const char*, double>> fields() const;
+};
+
+/// Packs of config.sft.batch_size rows; no rollout.
+ModelLimits sft_limits(const Config& config, const ModelConfig& model, const Backend& backend, const Dataset& data,
+                       const Tokenizer& tokenizer);
+
+/// config.sft.steps updates on batches of rows drawn without repetition inside a batch, keyed by (seed, step). A
+/// response ends with the model's first end id; what exceeds max_response_length is cut, without an end. Reserves the
+/// model's memory. The model is not saved. Returns the last step's metrics; on_step hears every one.
+SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+                   Progress& progress, const std::function<void(const SftMetrics&)>& on_step = {});
+
+}  // namespace dapo
