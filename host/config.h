@@ -129,13 +129,21 @@ struct Config {
   ParallelSection parallel;
 };
 
+/// Which settings a program needs beyond their defaults.
+enum class Use : uint8_t { train, sft, eval };
+
 /// Reads a .cfg file and then "section.field=value" settings, in order. Unknown keys, wrong types and values that
 /// cannot work are errors (exit 2) with file:line, the nearest known key, and how to mend it.
-Config load_config(const std::string& path, const std::vector<std::string>& settings);
-/// Checks what the sections say together (mini-batch divides the batch, lengths, fractions); called by load_config.
+Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use = Use::train);
+/// Checks that the files and folders which `use` needs are named; called by load_config.
+void check_inputs(const Config& config, Use use, const std::string& where);
+/// Checks what the sections say together (mini-batch divides the batch, lengths, fractions); called by load_config for
+/// Use::train.
 void check_config(const Config& config, const std::string& where);
 /// The whole configuration as a .cfg file.
 std::string config_text(const Config& config);
+/// Every setting with its default and what it may be, as a .cfg file.
+std::string settings_help();
 /// Numbers that follow: responses a step, updates a step, tokens a response at most; one a line.
 std::string derived_numbers(const Config& config);
 

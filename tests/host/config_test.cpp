@@ -1,0 +1,217 @@
+// Config files and --set: every setting goes round, every mistake is named with its place.
+#include "host/config.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "core/check.h"
+
+namespace dapo {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("dapo_config_" + std::to_string(::getpid()));
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string file(const std::string& text) {
+    const fs::path path = folder_ / "a.cfg";
+    std::ofstream(path) << text;
+    return path.string();
+  }
+  /// The message of the error that loading gives, with the file's path cut to "a.cfg"; "" where there is none.
+  std::string error(const std::string& text, const std::vector<std::string>& settings = {}, Use use = Use::train) {
+    const std::string path = file(text);
+    try {
+      load_config(path, settings, use);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), kExitUsage);
+      std::string what = e.what();
+      EXPECT_EQ(what.find('\n'), std::string::npos) << what;
+      if (const size_t at = what.find(path); at != std::string::npos) what.replace(at, path.size(), "a.cfg");
+      return what;
+    }
+    return "";
+  }
+
+  fs::path folder_;
+};
+
+const std::string kLeast = "[model]\npath = \"m\"\n[data]\ntrain_files = [\"t.jsonl\"]\n";
+
+TEST_F(ConfigTest, DefaultsAreTheHeaders) {
+  const Config c = load_config(file(kLeast), {});
+  EXPECT_EQ(c.data.train_batch_size, 512);
+  EXPECT_EQ(c.rollout.n, 16);
+  EXPECT_EQ(c.actor.ppo_mini_batch_size, 32);
+  EXPECT_EQ(c.actor.clip_ratio_high, 0.28);
+  EXPECT_EQ(c.data.train_files, std::vector<std::string>{"t.jsonl"});
+}
+
+TEST_F(ConfigTest, FileThenSettingsInOrder) {
+  const Config c = load_config(
+      file(kLeast + "[actor]\nlr = 3e-4\nclip_ratio_high = 0.3\n[eval]\npass_k = [1, 4]\n"),
+      {"actor.lr=1e-5", "actor.lr=2e-5", "data.prompt_template=raw", "model.recompute=true", "data.val_files=a.jsonl",
+       "sft.files=[\"x\", \"y\"]", "eval.pass_k=[2, 3]", "data.prompt_suffix=\"\\n\\\\boxed{}\"",
+       "data.system_prompt=a = b", "eval.top_p=0.5", "trainer.seed=9223372036854775807", "rollout.temperature=1"});
+  EXPECT_EQ(c.actor.lr, 2e-5);
+  EXPECT_EQ(c.actor.clip_ratio_high, 0.3);
+  EXPECT_EQ(c.data.prompt_template, "raw");
+  EXPECT_TRUE(c.model.recompute);
+  EXPECT_EQ(c.data.val_files, std::vector<std::string>{"a.jsonl"});
+  EXPECT_EQ(c.sft.files, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(c.eval.pass_k, (std::vector<int>{2, 3}));
+  EXPECT_EQ(c.data.prompt_suffix, "\n\\boxed{}");
+  EXPECT_EQ(c.data.system_prompt, "a = b");
+  EXPECT_EQ(c.eval.top_p, 0.5f);
+  EXPECT_EQ(c.rollout.temperature, 1.0f);
+  EXPECT_EQ(c.trainer.seed, 9223372036854775807u);
+}
+
+TEST_F(ConfigTest, TextGoesRound) {
+  Config c =
+      load_config(file(kLeast), {"actor.lr=1.2345678901234567e-7", "eval.top_p=0.7", "trainer.seed=123456789012"});
+  c.data.prompt_suffix = "quote \" backslash \\ newline \n tab \t bell \a delete \x7f umlaut \xc3\xbc";
+  c.data.val_files = {"a b", "c"};
+  const std::string text = config_text(c);
+  const Config again = load_config(file(text), {});
+  EXPECT_EQ(config_text(again), text);
+  EXPECT_EQ(again.actor.lr, c.actor.lr);
+  EXPECT_EQ(again.eval.top_p, c.eval.top_p);
+  EXPECT_EQ(again.data.prompt_suffix, c.data.prompt_suffix);
+  EXPECT_EQ(again.data.val_files, c.data.val_files);
+}
+
+/// Every member of every struct in config.h is in the table: each is named in the written configuration.
+TEST_F(ConfigTest, TableHoldsEveryFieldOfTheHeader) {
+  std::ifstream header("host/config.h");
+  if (!header) GTEST_SKIP() << "skipped: host/config.h is not at the working directory";
+  const std::string text = config_text(Config());
+  const std::regex literals(R"("[^"]*"|\{[^}]*\}|//.*)"), type(R"(^  (std::vector<[\w:]+>|[\w:]+) )"),
+      name(R"(^\s*(\w+))");
+  std::string section;
+  int fields = 0;
+  for (std::string line; std::getline(header, line);) {
+    std::smatch m;
+    if (std::regex_search(line, m, std::regex(R"(^struct (\w+)Section)"))) section = m[1];
+    if (line == "};") section.clear();
+    line = std::regex_replace(line, literals, "");
+    if (section.empty() || !std::regex_search(line, m, type)) continue;
+    std::istringstream rest(m.suffix());
+    for (std::string one; std::getline(rest, one, ',');)
+      if (std::regex_search(one, m, name)) {
+        EXPECT_NE(text.find("\n" + m[1].str() + " = "), std::string::npos) << section << ": " << m[1];
+        ++fields;
+      }
+  }
+  EXPECT_GT(fields, 70);
+}
+
+TEST_F(ConfigTest, UnknownKeysNameTheNearest) {
+  EXPECT_EQ(error(kLeast + "[actor]\nlr = 1e-6\nclip_ratio_hihg = 0.3\n"),
+            "a.cfg:7: unknown setting actor.clip_ratio_hihg; did you mean actor.clip_ratio_high?");
+  EXPECT_EQ(error(kLeast, {"algorithm.clip_ratio_high=0.3"}),
+            "--set algorithm.clip_ratio_high=0.3: unknown setting algorithm.clip_ratio_high; did you mean "
+            "actor.clip_ratio_high?");
+  EXPECT_EQ(error("lr = 1\n" + kLeast), "a.cfg:1: lr stands outside of any section; did you mean lr under [actor]?");
+  EXPECT_EQ(error(kLeast + "[aktor]\nlr = 1\n"), "a.cfg:6: unknown setting aktor.lr; did you mean actor.lr?");
+  EXPECT_EQ(error(kLeast + "[aktor]\n"), "a.cfg:5: unknown section [aktor]");
+}
+
+TEST_F(ConfigTest, WrongKindsAndValues) {
+  EXPECT_EQ(error(kLeast + "[rollout]\nn = 1.5\n"), "a.cfg:6: rollout.n expects a whole number, found a number");
+  EXPECT_EQ(error(kLeast + "[rollout]\nn = \"16\"\n"), "a.cfg:6: rollout.n expects a whole number, found a text");
+  EXPECT_EQ(error(kLeast + "[rollout]\nn = 99999999999\n"),
+            "a.cfg:6: rollout.n = 99999999999 is too large: at most 65536");
+  EXPECT_EQ(error(kLeast, {"actor.ppo_epochs=99999999999"}),
+            "--set actor.ppo_epochs=99999999999: actor.ppo_epochs = 99999999999 is outside -2147483648 ... 2147483647");
+  EXPECT_EQ(error(kLeast, {"rollout.top_p=0"}), "--set rollout.top_p=0: rollout.top_p = 0 is too small: more than 0");
+  EXPECT_EQ(error(kLeast, {"actor.lr=nan"}), "--set actor.lr=nan: actor.lr = nan is not a finite number");
+  EXPECT_EQ(error(kLeast, {"rollout.top_p=1.01"}),
+            "--set rollout.top_p=1.01: rollout.top_p = 1.01 is too large: at most 1");
+  EXPECT_EQ(error(kLeast, {"model.device=gpu"}),
+            "--set model.device=gpu: model.device = \"gpu\" is not known: one of auto|cpu|cuda");
+  EXPECT_EQ(error(kLeast, {"model.device=cpu|cuda"}),
+            "--set model.device=cpu|cuda: model.device = \"cpu|cuda\" is not known: one of auto|cpu|cuda");
+  EXPECT_EQ(error(kLeast, {"data.shuffle=yes"}),
+            "--set data.shuffle=yes: expects a number, true/false, \"text\" or a [list] after =");
+  EXPECT_EQ(error(kLeast, {"actor.lr="}),
+            "--set actor.lr=: expects a number, true/false, \"text\" or a [list] after =");
+  EXPECT_EQ(error(kLeast, {"actor.lr"}), "--set actor.lr: expects section.field=value, such as --set actor.lr=1e-6");
+  EXPECT_EQ(error(kLeast, {"actor.lr=1\neps = 2"}).substr(0, 6), "--set ");
+  EXPECT_EQ(error(kLeast + "[eval]\npass_k = [1, \"8\"]\n"),
+            "a.cfg:6: eval.pass_k expects a whole number, found a text");
+  EXPECT_EQ(error(kLeast + "[actor.lr]\nx = 1\n"), "a.cfg:5: actor.lr expects a number, found a section");
+  EXPECT_EQ(error(kLeast, {"trainer.seed=-1"}).substr(0, 24), "--set trainer.seed=-1: t");
+}
+
+TEST_F(ConfigTest, SettingsThatCannotWork) {
+  EXPECT_EQ(error(kLeast, {"actor.ppo_mini_batch_size=24"}),
+            "a.cfg: actor.ppo_mini_batch_size = 24 does not divide data.train_batch_size = 512; 16 would (both count "
+            "prompts)");
+  EXPECT_NE(error(kLeast, {"actor.ppo_mini_batch_size=1024"}), "");
+  EXPECT_NE(error(kLeast, {"data.max_response_length=4095"}), "");  // overlong_buffer_len is 4096
+  EXPECT_EQ(error(kLeast, {"data.max_response_length=4095", "reward.overlong_buffer=false"}), "");
+  EXPECT_NE(error(kLeast, {"rollout.n=1"}), "");
+  EXPECT_EQ(error(kLeast, {"rollout.n=1", "algorithm.filter_groups=false"}), "");
+  EXPECT_NE(error(kLeast, {"rollout.page_size=96"}), "");
+  EXPECT_NE(error(kLeast, {"actor.ppo_max_token_len=22527"}), "");  // 2048 + 20480 = 22528
+  EXPECT_EQ(error(kLeast, {"actor.ppo_max_token_len=22528"}), "");
+  EXPECT_NE(error(kLeast, {"data.gen_batch_size=51"}), "");
+  EXPECT_EQ(error(kLeast, {"data.gen_batch_size=52"}), "");
+  EXPECT_NE(error(kLeast, {"actor.beta2=1"}), "");
+  EXPECT_NE(error(kLeast, {"reward.correct=-1"}), "");
+  EXPECT_NE(error(kLeast, {"parallel.tensor=2"}), "");
+}
+
+TEST_F(ConfigTest, WhatEachProgramNeeds) {
+  EXPECT_EQ(error("[data]\ntrain_files = \"t\"\n").substr(0, 30), "a.cfg: model.path is not set; ");
+  EXPECT_EQ(error("[model]\npath = \"m\"\n").substr(0, 36), "a.cfg: data.train_files is not set; ");
+  EXPECT_EQ(error("[model]\npath = \"m\"\n", {}, Use::sft).substr(0, 28), "a.cfg: sft.files is not set;");
+  EXPECT_EQ(
+      error("[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n", {"data.max_response_length=48"}, Use::sft),
+      "");
+  EXPECT_EQ(error("[model]\npath = \"m\"\n", {}, Use::eval).substr(0, 33), "a.cfg: data.val_files is not set;");
+}
+
+TEST_F(ConfigTest, HostileFiles) {
+  EXPECT_EQ(error("[model\n").substr(0, 8), "a.cfg:1:");
+  EXPECT_EQ(error("a = \xff\xfe\n").substr(0, 8), "a.cfg:1:");
+  EXPECT_NE(error("[model]\npath = \"a\"\npath = \"b\"\n"), "");
+  EXPECT_NE(error("a = " + std::string(100000, '[')), "");
+  EXPECT_NE(error(std::string((1 << 20) + 1, '#')), "");
+  EXPECT_NE(error("[model]\npath = \"a\\u0000b\"\n"), "");
+  EXPECT_EQ(error("").substr(0, 6), "a.cfg:");
+  try {
+    load_config((folder_ / "absent.cfg").string(), {});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage);
+  }
+  try {
+    load_config(folder_.string(), {});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage);
+  }
+}
+
+TEST_F(ConfigTest, DerivedNumbers) {
+  const std::string text = derived_numbers(load_config(file(kLeast), {}));
+  EXPECT_NE(text.find("8192 = 512 prompts x 16"), std::string::npos) << text;
+  EXPECT_NE(text.find("16, each on 512 responses"), std::string::npos) << text;
+  EXPECT_NE(text.find("20480 at most, punished beyond 16384"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace dapo
