@@ -17,12 +17,16 @@ struct TensorInfo {
   std::vector<int64_t> shape;
   std::string file;             ///< path
   uint64_t begin = 0, end = 0;  ///< bytes in the file
+
+  uint64_t bytes() const { return end - begin; }
+  std::string describe() const;  ///< "BF16 [896, 4864]"
 };
 
 /// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of one .safetensors
 /// file. Error (exit 2) names the file and the rule that it breaks (header <= 100 MB and starting with '{', offsets
 /// sorted and contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 1M tensors,
-/// shard names plain file names, regular files, no links).
+/// shard names plain file names, regular files, no links). Tensors of a file come in the order of their data; tensors
+/// of a shard that the index does not put there are left out.
 class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path);  ///< folder or file

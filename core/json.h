@@ -1,0 +1,65 @@
+// A strict pull reader of JSON text (RFC 8259) for untrusted headers and configs: it needs no memory beyond the text,
+// whatever the text holds (simdjson indexes the whole of it first: 4 bytes a token, 400 MB for a hostile safetensors
+// header), its depth is capped, and every error names the file and the byte.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace dapo {
+
+class JsonReader {
+ public:
+  static constexpr int kMaxDepth = 64;
+  enum class Kind : uint8_t { object, array, string, number, boolean, null };
+
+  /// Error (exit 2) where the text is not UTF-8. `text` must outlive the reader; `where` (a path) begins every message.
+  JsonReader(std::string_view text, std::string where);
+
+  /// Kind of the value that comes next.
+  Kind peek();
+  /// Enters an object; then key() moves to the next member (its value must be read or skipped) or leaves and says
+  /// false.
+  void object();
+  bool key(std::string& name);
+  /// Enters an array; then item() says whether one more value comes, or leaves and says false.
+  void array();
+  bool item();
+
+  std::string string();
+  /// A number written without fraction and exponent.
+  int64_t integer();
+  uint64_t unsigned_integer();
+  double number();
+  bool boolean();
+  void null();
+  /// Passes over one value of any kind, which must be valid.
+  void skip();
+  /// Only white space may be left.
+  void end();
+
+  [[noreturn]] void fail_here(std::string_view what) const;
+
+ private:
+  void space();
+  bool take(char c);
+  void expect(char c, const char* what);
+  void literal(std::string_view word);
+  std::string_view number_text(bool integral);
+  uint32_t hex4();
+  void escape(std::string& out);
+  void enter(char c, const char* what);
+  bool next(char closing);
+
+  std::string_view text_;
+  std::string where_;
+  size_t at_ = 0;
+  int depth_ = 0;
+  bool first_ = false;
+};
+
+/// Whole text of a regular file of at most `limit` bytes. Error (exit 2) names the path.
+std::string read_text_file(const std::string& path, size_t limit = size_t{64} << 20);
+
+}  // namespace dapo
