@@ -1,6 +1,10 @@
 // Sixteen floats at a time, as GCC vectors: one AVX-512 register, or two of AVX2. The lanes and the order of every sum
-// are the same on both, and do not depend on how many rows a call has.
+// are the same on both, and do not depend on how many rows a call has. Write products that are summed with fma(): where
+// the compiler is left to contract a * b + c it does so in one loop and not in the next (GCC avoids chains of FMA on
+// some CPUs), and two paths that must give the same bits do not.
 #pragma once
+
+#include <immintrin.h>
 
 #include <cstring>
 
@@ -17,6 +21,23 @@ inline constexpr int kLanes = 16;
 
 inline f32x16 splat(float x) {
   return f32x16{} + x;
+}
+
+/// a * b + c, rounded once.
+inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+#ifdef __AVX512F__
+  return reinterpret_cast<f32x16>(
+      _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+#else
+  __m256 x[2], y[2], z[2];
+  std::memcpy(x, &a, sizeof a), std::memcpy(y, &b, sizeof b), std::memcpy(z, &c, sizeof c);
+  for (int i = 0; i < 2; ++i) z[i] = _mm256_fmadd_ps(x[i], y[i], z[i]);
+  std::memcpy(&c, z, sizeof c);
+  return c;
+#endif
+}
+inline f32x16 fma(f32x16 a, float b, f32x16 c) {
+  return fma(a, splat(b), c);
 }
 
 inline f32x16 load(const float* p) {
@@ -85,17 +106,16 @@ inline float max_lanes(f32x16 v) {
 inline f32x16 vexp(f32x16 x) {
   const f32x16 clamped = vmax(vmin(x, splat(88.7f)), splat(-87.3f));
   const f32x16 shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  const f32x16 t = clamped * 1.44269504088896341f + shifter;
+  const f32x16 t = fma(clamped, 1.44269504088896341f, shifter);
   const f32x16 n = t - shifter;
-  f32x16 r = clamped - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  f32x16 p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  f32x16 r = fma(n, -0.693359375f, clamped);
+  r = fma(n, 2.12194440e-4f, r);
+  f32x16 p = fma(splat(1.9875691500e-4f), r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = fma(p, r * r, r) + 1.0f;
   const i32x16 e = (reinterpret_cast<i32x16>(t) - 0x4b400000) << 23;
   const f32x16 y = reinterpret_cast<f32x16>(reinterpret_cast<i32x16>(p) + e);
   const f32x16 low = select(x < splat(-87.3f), splat(0.0f), y);
