@@ -1,0 +1,158 @@
+// What attention's loops are made of: one small product, and how a tile of keys is read. Every element of a product is
+// one chain of multiply-adds in the order of k, whatever the number of rows and columns around it: that is why decode,
+// prefill and training agree bit for bit. Kernels are not inlined, so that no context changes their arithmetic.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/backend.h"
+#include "cpu/vec.h"
+
+namespace dapo::cpu {
+
+inline constexpr int kMaxRows = 6;
+#ifdef __AVX512F__
+inline constexpr int kMaxVectors = 4;  // 6 x 4 sums, 4 columns' vectors: 28 of 32 registers
+#else
+inline constexpr int kMaxVectors = 1;  // 6 x 2 halves, 2, 1: 15 of 16 registers
+#endif
+inline constexpr int64_t kQueryBlock = 64;  ///< queries whose state a thread keeps while it visits the tiles
+
+inline int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+/// Length of a row of head_dim floats in scratch: whole vectors.
+inline int64_t padded(int64_t head_dim) {
+  return round_up(head_dim, kLanes);
+}
+
+/// A thread's scratch, cut in order; without memory it measures.
+class Carver {
+ public:
+  explicit Carver(float* base) : base_(base) {}
+  float* take(int64_t floats) {
+    float* p = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += round_up(floats, kLanes);
+    return p;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  float* base_;
+  int64_t used_ = 0;
+};
+
+/// Left operand of a small product: element (i, j) is p[i * row + j * step].
+struct Left {
+  const float* p;
+  int64_t row, step;
+};
+
+template <int M, int NV, class E>
+[[gnu::noinline]] void block_product(float* c, int64_t ldc, Left a, const E* b, int64_t ldb, int64_t k, bool add) {
+  f32x16 sum[M][NV];
+  for (int i = 0; i < M; ++i)
+    for (int v = 0; v < NV; ++v) sum[i][v] = add ? load(c + i * ldc + v * kLanes) : f32x16{};
+  for (int64_t j = 0; j < k; ++j) {
+    f32x16 bv[NV];
+    for (int v = 0; v < NV; ++v) bv[v] = load(b + j * ldb + v * kLanes);
+    for (int i = 0; i < M; ++i) {
+      const float s = a.p[i * a.row + j * a.step];
+      for (int v = 0; v < NV; ++v) sum[i][v] += s * bv[v];
+    }
+  }
+  for (int i = 0; i < M; ++i)
+    for (int v = 0; v < NV; ++v) store(c + i * ldc + v * kLanes, sum[i][v]);
+}
+
+template <class E>
+using BlockProduct = void (*)(float*, int64_t, Left, const E*, int64_t, int64_t, bool);
+template <class E, int... I>
+constexpr auto block_products(std::integer_sequence<int, I...>) {
+  return std::array<BlockProduct<E>, sizeof...(I)>{block_product<I / kMaxVectors + 1, I % kMaxVectors + 1, E>...};
+}
+template <class E>
+inline constexpr auto kBlockProducts = block_products<E>(std::make_integer_sequence<int, kMaxRows * kMaxVectors>());
+
+/// Rows of the next block when n are left: no block much smaller than the others (7 heads a key are 4 + 3, not 6 + 1).
+inline int64_t next_rows(int64_t n) {
+  return n <= kMaxRows ? n : n < 2 * kMaxRows ? (n + 1) / 2 : kMaxRows;
+}
+
+/// c[m, 16 vectors] (+)= a[m, k] b[k, 16 vectors].
+template <class E>
+inline void small_product(float* c, int64_t ldc, Left a, const E* b, int64_t ldb, int64_t m, int64_t vectors, int64_t k,
+                          bool add) {
+  for (int64_t v = 0; v < vectors; v += kMaxVectors) {
+    const int64_t nv = std::min<int64_t>(kMaxVectors, vectors - v);
+    for (int64_t i = 0, n = 0; i < m; i += n) {
+      n = next_rows(m - i);
+      kBlockProducts<E>[static_cast<size_t>((n - 1) * kMaxVectors + nv - 1)](
+          c + i * ldc + v * kLanes, ldc, {a.p + i * a.row, a.row, a.step}, b + v * kLanes, ldb, k, add);
+    }
+  }
+}
+
+/// to[n, padded(d)] = from[n, d], the rest of a row zero.
+template <class T>
+void read_rows(float* to, const T* from, int64_t ld, int64_t n, int64_t d) {
+  const int64_t whole = d / kLanes * kLanes, width = padded(d);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < whole; j += kLanes) store(to + i * width + j, load(from + i * ld + j));
+    if (whole < d) store(to + i * width + whole, load_part(from + i * ld + whole, d - whole));
+  }
+}
+
+/// Rows become columns: four rounds of exchanging halves.
+inline void transpose(f32x16 (&r)[kLanes]) {
+  using Index = i32x16;
+  constexpr auto exchange = [](int w, bool high) {
+    std::array<int, kLanes> x{};
+    for (int i = 0; i < kLanes; ++i)
+      x[static_cast<size_t>(i)] = high ? ((i & w) ? i + kLanes : i + w) : ((i & w) ? i - w + kLanes : i);
+    return x;
+  };
+  const auto round = [&](auto w) {
+    constexpr int kWidth = decltype(w)::value;
+    constexpr auto kLow = exchange(kWidth, false), kHigh = exchange(kWidth, true);
+    const Index low = __builtin_bit_cast(Index, kLow), high = __builtin_bit_cast(Index, kHigh);
+    for (int i = 0; i < kLanes; ++i)
+      if (!(i & kWidth)) {
+        const f32x16 a = r[i], b = r[i + kWidth];
+        r[i] = __builtin_shuffle(a, b, low);
+        r[i + kWidth] = __builtin_shuffle(a, b, high);
+      }
+  };
+  round(std::integral_constant<int, 8>());
+  round(std::integral_constant<int, 4>());
+  round(std::integral_constant<int, 2>());
+  round(std::integral_constant<int, 1>());
+}
+
+/// to[d, kKvTile] = from[n, d]^T, n <= kKvTile; columns past n are zero up to the next whole vector.
+template <class T>
+void read_transposed(float* to, const T* from, int64_t ld, int64_t n, int64_t d) {
+  for (int64_t j = 0; j < n; j += kLanes)
+    for (int64_t c = 0; c < d; c += kLanes) {
+      const int64_t rows = std::min<int64_t>(kLanes, n - j), columns = std::min<int64_t>(kLanes, d - c);
+      f32x16 block[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) {
+        const T* p = from + (j + i) * ld + c;
+        block[i] = i >= rows ? f32x16{} : columns == kLanes ? load(p) : load_part(p, columns);
+      }
+      transpose(block);
+      for (int64_t i = 0; i < columns; ++i) store(to + (c + i) * kKvTile + j, block[i]);
+    }
+}
+
+inline constexpr i32x16 kLaneIndex = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/// Where query i (its index in its own segment) stops in a tile of `keys` keys that begins at own key `first`, or in a
+/// prefix (first < 0).
+inline int64_t visible(int64_t i, int64_t first, int64_t keys) {
+  return first < 0 ? keys : std::clamp<int64_t>(i + 1 - first, 0, keys);
+}
+
+}  // namespace dapo::cpu
