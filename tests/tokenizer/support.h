@@ -1,0 +1,98 @@
+// What the tokenizer's tests share: vector files, scratch folders, SHA-256 of id lists.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/check.h"
+#include "tests/testdata.h"
+#include "tokenizer/tokenizer.h"
+
+namespace dapo {
+
+using Json = nlohmann::ordered_json;
+using Ids = std::vector<int32_t>;
+
+inline constexpr const char* kQwenJson = "tokenizer/qwen2.5_tokenizer.reconstructed.json";
+
+inline std::string slurp(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+/// The rows of a JSONL file.
+inline std::vector<Json> json_lines(const std::string& path) {
+  std::vector<Json> rows;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty()) rows.push_back(Json::parse(line));
+  return rows;
+}
+
+inline std::vector<std::string> split_text(const std::string& text, const std::string& by) {
+  std::vector<std::string> parts;
+  size_t begin = 0;
+  for (size_t at; (at = text.find(by, begin)) != std::string::npos; begin = at + by.size())
+    parts.push_back(text.substr(begin, at - begin));
+  parts.push_back(text.substr(begin));
+  return parts;
+}
+
+/// A folder of this test's own, removed with it.
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "dapo_tokenizer_XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~ScratchFolder() { std::filesystem::remove_all(path_); }
+  std::string write(const std::string& name, const std::string& text) const {
+    const std::string path = (path_ / name).string();
+    std::ofstream(path, std::ios::binary) << text;
+    return path;
+  }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The message of the Error with exit code 2 that `f` must throw; "" if it does not.
+template <class F>
+std::string input_error(F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUsage) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+/// FIPS 180-4.
+class Sha256 {
+ public:
+  void update(const void* data, size_t size);
+  std::string hex();
+
+ private:
+  void block(const uint8_t* p);
+  uint32_t h_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::string pending_;
+  uint64_t total_ = 0;
+};
+
+/// Text of one random kind or another: ASCII, any script, marks, white space, quotes, specials.
+std::string random_text(std::mt19937_64& random, size_t max_characters);
+
+}  // namespace dapo

@@ -1,0 +1,54 @@
+// Byte-level BPE as tokenizer.json describes it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/pretokenize.h"
+#include "tokenizer/tokenizer.h"
+
+namespace dapo {
+
+/// What a tokenizer.json says, as far as we do it.
+struct ByteLevelModel {
+  Vocabulary vocabulary;
+  Merges merges;
+  bool ignore_merges = false;  ///< a word that is a token stays one
+  bool nfc = false;            ///< normalizer NFC (else none)
+  PreTokenizer pre_tokenizer;
+  std::vector<AddedToken> added;
+  std::vector<int32_t> before, after;  ///< what the post-processor puts round a text
+};
+
+/// Reads a tokenizer.json (at most 32 MiB). Anything unknown, absent, doubled or out of range is an Error naming it.
+std::unique_ptr<ByteLevelModel> read_tokenizer_json(const std::string& path);
+
+class ByteLevelTokenizer : public Tokenizer {
+ public:
+  explicit ByteLevelTokenizer(std::unique_ptr<ByteLevelModel> model);
+
+  std::vector<int32_t> encode(std::string_view text, bool add_special) const override;
+  int32_t vocab_size() const override { return model_->vocabulary.size(); }
+  int32_t id_of(std::string_view token) const override { return model_->vocabulary.find(token); }
+  std::string token(int32_t id) const override { return std::string(model_->vocabulary.name(id)); }
+  bool is_special(int32_t id) const override {
+    return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[static_cast<size_t>(id)];
+  }
+  void append_bytes(int32_t id, bool first, std::string& out) const override;
+
+ private:
+  void encode_text(std::string_view text, std::vector<int32_t>& out) const;  // between added tokens
+  void encode_words(std::string_view text, std::vector<int32_t>& out) const;
+  void encode_word(std::string_view word, std::vector<int32_t>& out) const;
+
+  std::unique_ptr<ByteLevelModel> model_;
+  AddedTokenFinder in_text_, in_normalized_;
+  std::vector<bool> special_;
+  uint32_t serial_;  // tells this tokenizer's words from others' in a thread's cache
+};
+
+}  // namespace dapo
