@@ -74,6 +74,24 @@ void* map_pages(size_t bytes, const char* what) {
   return p;
 }
 
+/// Calls part(begin, bytes) for the pieces of a range, on all threads where it is large.
+template <class Part>
+void in_pieces(size_t bytes, Part part) {
+  constexpr size_t kPiece = size_t{1} << 20;
+  const int64_t pieces = static_cast<int64_t>((bytes + kPiece - 1) / kPiece);
+#pragma omp parallel for schedule(static) if (pieces > 1)
+  for (int64_t i = 0; i < pieces; ++i) {
+    const size_t begin = static_cast<size_t>(i) * kPiece;
+    part(begin, std::min(kPiece, bytes - begin));
+  }
+}
+
+void copy_bytes(void* to, const void* from, size_t bytes) {
+  in_pieces(bytes, [=](size_t begin, size_t n) {
+    std::memcpy(static_cast<char*>(to) + begin, static_cast<const char*>(from) + begin, n);
+  });
+}
+
 const char* instruction_set() {
 #ifdef __AVX512F__
   return cpu_has_bf16() ? "AVX-512 with BF16" : "AVX-512";
@@ -138,7 +156,12 @@ void check_cpu() {
 std::unique_ptr<Backend> make_cpu_backend(DType dtype) {
   check_cpu();
   if (dtype == DType::f32) return std::make_unique<cpu::CpuBackend<float>>();
-  if (dtype == DType::bf16) return std::make_unique<cpu::CpuBackend<bf16>>();
+  if (dtype == DType::bf16) {
+    if (!cpu_has_bf16())
+      fail_input("--dtype bf16: this CPU ({}) does not multiply bf16 (AVX512-BF16 or AMX): use --dtype f32",
+                 cpu_name());
+    return std::make_unique<cpu::CpuBackend<bf16>>();
+  }
   fail_input("--dtype {}: expected f32 or bf16", dtype_name(dtype));
 }
 
@@ -183,20 +206,20 @@ void CpuBackend<T>::release_host(void* p, size_t bytes) {
 
 template <class T>
 void CpuBackend<T>::copy_in(const Tensor& to, const void* from) {
-  if (to.numel() > 0) std::memcpy(to.data, from, to.bytes());
+  copy_bytes(to.data, from, to.bytes());
 }
 template <class T>
 void CpuBackend<T>::copy_out(void* to, const Tensor& from) {
-  if (from.numel() > 0) std::memcpy(to, from.data, from.bytes());
+  copy_bytes(to, from.data, from.bytes());
 }
 template <class T>
 void CpuBackend<T>::copy(const Tensor& to, const Tensor& from) {
   CHECK_EQ(to.bytes(), from.bytes(), "copy of {} to {}", from.describe(), to.describe());
-  if (to.numel() > 0) std::memcpy(to.data, from.data, to.bytes());
+  copy_bytes(to.data, from.data, to.bytes());
 }
 template <class T>
 void CpuBackend<T>::zero(const Tensor& t) {
-  if (t.numel() > 0) std::memset(t.data, 0, t.bytes());
+  in_pieces(t.bytes(), [&](size_t begin, size_t n) { std::memset(static_cast<char*>(t.data) + begin, 0, n); });
 }
 
 template <class T>

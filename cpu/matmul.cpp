@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "cpu/cpu_backend.h"
+#include "cpu/parallel.h"
 #include "cpu/vec.h"
 #include "cpu/workspace.h"
 
@@ -274,14 +275,17 @@ void CpuBackend<T>::matmul_backward_weight(const Tensor& dw, const Tensor& db, c
   if (!db) return;
   expect("matmul_backward_weight: db", db, DType::f32, {o});
   // Columns are independent: each thread owns some, and adds the rows up in order.
+  constexpr int64_t kColumns = 8 * kLanes;
   const T* from = dy.as<T>();
-  float* sum = db.as<float>();
-#pragma omp parallel for if (m * o > 1 << 16)
-  for (int64_t c = 0; c < o; c += kLanes) {
-    const int64_t n = o - c < kLanes ? o - c : kLanes;
-    f32x16 s = load_part(sum + c, n);
-    for (int64_t r = 0; r < m; ++r) s += n == kLanes ? load(from + r * o + c) : load_part(from + r * o + c, n);
-    store_part(sum + c, s, n);
+  float* to = db.as<float>();
+#pragma omp parallel for schedule(static) if (m * o > kParallelFrom)
+  for (int64_t c0 = 0; c0 < o; c0 += kColumns) {
+    const int64_t width = std::min(kColumns, o - c0);
+    f32x16 sum[8];
+    each_part(width, [&](int64_t c, auto n) { sum[c / kLanes] = load_part(to + c0 + c, n); });
+    for (int64_t r = 0; r < m; ++r)
+      each_part(width, [&](int64_t c, auto n) { sum[c / kLanes] += load_part(from + r * o + c0 + c, n); });
+    each_part(width, [&](int64_t c, auto n) { store_part(to + c0 + c, sum[c / kLanes], n); });
   }
 }
 

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "core/dtype.h"
 
@@ -75,6 +76,24 @@ inline void store_part(T* p, f32x16 v, int64_t n) {
   std::memcpy(p, tmp, static_cast<size_t>(n) * sizeof(T));
 }
 
+/// Calls part(c, n) for columns [c, c + n) of a row of `width`: n is Whole, a constant, but for what is left at the
+/// end.
+using Whole = std::integral_constant<int64_t, kLanes>;
+template <class T>
+inline f32x16 load_part(const T* p, Whole) {
+  return load(p);
+}
+template <class T>
+inline void store_part(T* p, f32x16 v, Whole) {
+  store(p, v);
+}
+template <class Part>
+inline void each_part(int64_t width, Part part) {
+  int64_t c = 0;
+  for (; c + kLanes <= width; c += kLanes) part(c, Whole{});
+  if (c < width) part(c, width - c);
+}
+
 inline f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
   return mask ? a : b;
 }
@@ -83,6 +102,11 @@ inline f32x16 vmax(f32x16 a, f32x16 b) {
 }
 inline f32x16 vmin(f32x16 a, f32x16 b) {
   return a < b ? a : b;
+}
+
+inline f32x16 vsqrt(f32x16 x) {
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
 }
 
 /// Sum of the lanes, pairwise: the one order in which lanes are ever added.

@@ -1,0 +1,113 @@
+// rmsnorm with the residual's addition, and its backward.
+#include <cmath>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/parallel.h"
+#include "cpu/vec.h"
+#include "cpu/workspace.h"
+
+namespace dapo::cpu {
+namespace {
+
+/// Rows whose share of dw is summed apart: the sum's order depends on N alone, not on the threads.
+constexpr int64_t kBlockRows = 64;
+
+int64_t blocks_of(int64_t rows) {
+  return (rows + kBlockRows - 1) / kBlockRows;
+}
+
+}  // namespace
+
+size_t rmsnorm_workspace_bytes(const WorkspaceNeeds& needs) {
+  Arena measure("rmsnorm");
+  measure.take("rmsnorm dw", DType::f32, {blocks_of(std::max(needs.max_tokens, needs.max_head_rows)), needs.hidden});
+  return measure.peak();
+}
+
+template <class T>
+void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x,
+                            const Tensor& delta, const Tensor& w, float eps) {
+  const int64_t rows = x.dim(0), width = x.dim(1);
+  expect("rmsnorm: x", x, dtype(), {rows, width});
+  expect("rmsnorm: w", w, dtype(), {width});
+  expect("rmsnorm: y", y, dtype(), {rows, width});
+  if (delta) expect("rmsnorm: delta", delta, dtype(), {rows, width});
+  if (delta) expect("rmsnorm: sum", sum, dtype(), {rows, width});
+  if (rstd) expect("rmsnorm: rstd", rstd, DType::f32, {rows});
+  if (rows == 0) return;
+  const T *from = x.as<T>(), *add = delta ? delta.as<T>() : nullptr, *weight = w.as<T>();
+  T *out = y.as<T>(), *residual = delta ? sum.as<T>() : nullptr;
+  float* scale = rstd ? rstd.as<float>() : nullptr;
+#pragma omp parallel for schedule(static) if (rows * width > kParallelFrom)
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* s = from + r * width;
+    f32x16 squares = {};
+    if (add != nullptr) {
+      T* to = residual + r * width;
+      each_part(width, [&](int64_t c, auto n) {
+        store_part(to + c, load_part(s + c, n) + load_part(add + r * width + c, n), n);
+        const f32x16 v = load_part(to + c, n);
+        squares = fma(v, v, squares);
+      });
+      s = to;
+    } else {
+      each_part(width, [&](int64_t c, auto n) {
+        const f32x16 v = load_part(s + c, n);
+        squares = fma(v, v, squares);
+      });
+    }
+    const float inverse = 1.0f / std::sqrt(sum_lanes(squares) / static_cast<float>(width) + eps);
+    if (scale != nullptr) scale[r] = inverse;
+    each_part(width, [&](int64_t c, auto n) {
+      store_part(out + r * width + c, load_part(s + c, n) * inverse * load_part(weight + c, n), n);
+    });
+  }
+}
+
+template <class T>
+void CpuBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
+                                     const Tensor& w, const Tensor& rstd) {
+  const int64_t rows = x.dim(0), width = x.dim(1);
+  expect("rmsnorm_backward: x", x, dtype(), {rows, width});
+  expect("rmsnorm_backward: dy", dy, dtype(), {rows, width});
+  expect("rmsnorm_backward: w", w, dtype(), {width});
+  expect("rmsnorm_backward: rstd", rstd, DType::f32, {rows});
+  expect("rmsnorm_backward: dx", dx, dtype(), {rows, width});
+  expect("rmsnorm_backward: dw", dw, DType::f32, {width});
+  if (rows == 0) return;
+  ArenaScope scope(workspace());
+  const int64_t blocks = blocks_of(rows);
+  float* partial = workspace().take("rmsnorm dw", DType::f32, {blocks, width}).template as<float>();
+  T* to = dx.as<T>();
+  const T *grad = dy.as<T>(), *from = x.as<T>(), *weight = w.as<T>();
+  const float* scale = rstd.as<float>();
+#pragma omp parallel for schedule(static) if (rows * width > kParallelFrom)
+  for (int64_t b = 0; b < blocks; ++b) {
+    float* p = partial + b * width;
+    std::memset(p, 0, static_cast<size_t>(width) * sizeof(float));
+    for (int64_t r = b * kBlockRows; r < std::min(rows, (b + 1) * kBlockRows); ++r) {
+      const T *d = grad + r * width, *v = from + r * width;
+      f32x16 dots = {};
+      each_part(width, [&](int64_t c, auto n) {
+        dots = fma(load_part(d + c, n) * load_part(weight + c, n), load_part(v + c, n), dots);
+      });
+      const float s = scale[r], mean = sum_lanes(dots) * s / static_cast<float>(width);
+      each_part(width, [&](int64_t c, auto n) {
+        const f32x16 dc = load_part(d + c, n), h = load_part(v + c, n) * s;
+        const f32x16 g = fma(h, -mean, dc * load_part(weight + c, n));
+        store_part(to + r * width + c, fma(g, s, load_part(to + r * width + c, n)), n);
+        store_part(p + c, fma(dc, h, load_part(p + c, n)), n);
+      });
+    }
+  }
+  float* sum = dw.as<float>();
+  for (int64_t b = 0; b < blocks; ++b)
+    each_part(width, [&](int64_t c, auto n) {
+      store_part(sum + c, load_part(sum + c, n) + load_part(partial + b * width + c, n), n);
+    });
+}
+
+template class CpuBackend<float>;
+template class CpuBackend<bf16>;
+
+}  // namespace dapo::cpu
