@@ -1,0 +1,206 @@
+// The CUDA backend's memory, order and graphs. What the driver refuses is named with the call and the reason.
+#include <cstring>
+#include <vector>
+
+#include "cuda/cuda_backend.h"
+#include "cuda/products.h"
+#include "cuda/shape.h"
+#include "cuda/workspace.h"
+
+namespace dapo {
+namespace cuda {
+
+namespace {
+
+constexpr int kMinimumDriver = 12000;  // CUDA 12: what the kernels' features need
+
+/// One line each for what a user can meet at start.
+void check_device(cudaDeviceProp& properties) {
+  int driver = 0, devices = 0;
+  const cudaError_t e = cudaDriverGetVersion(&driver);
+  if (e != cudaSuccess || driver == 0)
+    fail_input("device cuda: no NVIDIA driver is loaded (install one, see nvidia-smi), or use --device cpu");
+  if (driver < kMinimumDriver)
+    fail_input("device cuda: the driver speaks CUDA {}.{}, {}.{} is needed: update the driver, or use --device cpu",
+               driver / 1000, driver % 1000 / 10, kMinimumDriver / 1000, kMinimumDriver % 1000 / 10);
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
+    fail_input("device cuda: the driver shows no GPU (CUDA_VISIBLE_DEVICES?), use --device cpu");
+  int device = 0;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  if (properties.major < 8)
+    fail_input("device cuda: {} is sm_{}{}, sm_80 (A100) or later is needed; use --device cpu", properties.name,
+               properties.major, properties.minor);
+  const cudaError_t first = cudaSetDevice(device);
+  if (first != cudaSuccess)
+    fail(kExitResources, "device cuda: {} does not start: {}; another process may hold it exclusively (nvidia-smi)",
+         properties.name, cudaGetErrorString(first));
+}
+
+}  // namespace
+
+template <class T>
+struct CudaBackend<T>::State {
+  static constexpr int kMarks = 64;  // events in flight; record() takes them in turn
+  std::vector<cudaEvent_t> events;
+  uint64_t next = 1;
+  std::unordered_map<uint64_t, cudaGraphExec_t> graphs;
+};
+
+template <class T>
+CudaBackend<T>::CudaBackend() : state_(std::make_unique<State>()) {
+  check_device(properties_);
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  state_->events.resize(State::kMarks);
+  for (cudaEvent_t& e : state_->events) CUDA_CHECK(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
+  products_ = std::make_unique<Products>(stream_, properties_);
+}
+
+template <class T>
+CudaBackend<T>::~CudaBackend() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  products_.reset();
+  for (auto& [key, graph] : state_->graphs) cudaGraphExecDestroy(graph);
+  for (cudaEvent_t e : state_->events)
+    if (e != nullptr) cudaEventDestroy(e);
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+template <class T>
+std::string CudaBackend<T>::describe() const {
+  return fmt::format("cuda: {} (sm_{}{}, {} SMs, {:.1f} GB), {}", properties_.name, properties_.major,
+                     properties_.minor, properties_.multiProcessorCount,
+                     static_cast<double>(properties_.totalGlobalMem) / 1e9, dtype_name(dtype()));
+}
+
+template <class T>
+size_t CudaBackend<T>::memory_total() const {
+  return properties_.totalGlobalMem;
+}
+template <class T>
+size_t CudaBackend<T>::memory_available() const {
+  size_t available = 0, total = 0;
+  CUDA_CHECK(cudaMemGetInfo(&available, &total));
+  return available;
+}
+
+template <class T>
+void* CudaBackend<T>::allocate(size_t bytes) {
+  void* p = nullptr;
+  if (bytes == 0) return p;
+  const cudaError_t e = cudaMalloc(&p, bytes);
+  if (e == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail(kExitResources,
+         "device cuda: {:.2f} GB are not to be had, {:.2f} of {:.2f} GB are free (other processes? nvidia-smi)",
+         static_cast<double>(bytes) / 1e9, static_cast<double>(memory_available()) / 1e9,
+         static_cast<double>(memory_total()) / 1e9);
+  }
+  cuda_check(e, "cudaMalloc");
+  return p;
+}
+template <class T>
+void CudaBackend<T>::release(void* p, size_t) {
+  if (p != nullptr) cudaFree(p);
+}
+template <class T>
+void* CudaBackend<T>::allocate_host(size_t bytes) {
+  void* p = nullptr;
+  if (bytes > 0) CUDA_CHECK(cudaMallocHost(&p, bytes));
+  return p;
+}
+template <class T>
+void CudaBackend<T>::release_host(void* p, size_t) {
+  if (p != nullptr) cudaFreeHost(p);
+}
+
+template <class T>
+void CudaBackend<T>::copy_in(const Tensor& to, const void* from) {
+  if (to.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to.data, from, to.bytes(), cudaMemcpyHostToDevice, stream_));
+}
+template <class T>
+void CudaBackend<T>::copy_out(void* to, const Tensor& from) {
+  if (from.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to, from.data, from.bytes(), cudaMemcpyDeviceToHost, stream_));
+}
+template <class T>
+void CudaBackend<T>::copy(const Tensor& to, const Tensor& from) {
+  CHECK_EQ(to.bytes(), from.bytes(), "copy {} to {}", from.describe(), to.describe());
+  if (to.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to.data, from.data, to.bytes(), cudaMemcpyDeviceToDevice, stream_));
+}
+template <class T>
+void CudaBackend<T>::zero(const Tensor& t) {
+  if (t.bytes() > 0) CUDA_CHECK(cudaMemsetAsync(t.data, 0, t.bytes(), stream_));
+}
+
+template <class T>
+uint64_t CudaBackend<T>::record() {
+  const uint64_t mark = state_->next++;
+  CUDA_CHECK(cudaEventRecord(state_->events[mark % State::kMarks], stream_));
+  return mark;
+}
+template <class T>
+bool CudaBackend<T>::done(uint64_t mark) {
+  CHECK(mark < state_->next, "mark {} was never recorded", mark);
+  // An event that was taken again marks a later point: waiting for that one is late, never early.
+  const cudaError_t e = cudaEventQuery(state_->events[mark % State::kMarks]);
+  if (e == cudaErrorNotReady) return false;
+  cuda_check(e, "cudaEventQuery");
+  return true;
+}
+template <class T>
+void CudaBackend<T>::wait(uint64_t mark) {
+  CHECK(mark < state_->next, "mark {} was never recorded", mark);
+  CUDA_CHECK(cudaEventSynchronize(state_->events[mark % State::kMarks]));
+}
+template <class T>
+void CudaBackend<T>::synchronize() {
+  CUDA_CHECK(cudaStreamSynchronize(stream_));
+}
+
+template <class T>
+void CudaBackend<T>::replayable(uint64_t key, const std::function<void()>& body) {
+  auto found = state_->graphs.find(key);
+  if (found == state_->graphs.end()) {
+    // The first run goes straight to the stream, since cuBLASLt picks its plans then; what it did is recorded without
+    // running, for the next time.
+    body();
+    cudaGraph_t graph = nullptr;
+    CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    try {
+      body();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      throw;
+    }
+    CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+    cudaGraphExec_t ready = nullptr;
+    const cudaError_t e = cudaGraphInstantiate(&ready, graph, 0);
+    cudaGraphDestroy(graph);
+    cuda_check(e, "cudaGraphInstantiate");
+    state_->graphs.emplace(key, ready);
+    return;
+  }
+  CUDA_CHECK(cudaGraphLaunch(found->second, stream_));
+}
+
+template <class T>
+size_t CudaBackend<T>::workspace_bytes(const WorkspaceNeeds& needs) const {
+  // Ops hold their scratch one at a time.
+  size_t most = std::max({rmsnorm_workspace(needs), squares_workspace(), matmul_workspace(needs)});
+  most = std::max(most, attention_workspace(needs, dtype()));
+  return std::max(most, head_workspace(needs, dtype()));
+}
+
+template class CudaBackend<float>;
+template class CudaBackend<bf16>;
+
+}  // namespace cuda
+
+std::unique_ptr<Backend> make_cuda_backend(DType dtype) {
+  CHECK(dtype == DType::f32 || dtype == DType::bf16);
+  if (dtype == DType::bf16) return std::make_unique<cuda::CudaBackend<bf16>>();
+  return std::make_unique<cuda::CudaBackend<float>>();
+}
+
+}  // namespace dapo

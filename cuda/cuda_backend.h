@@ -1,0 +1,103 @@
+// The CUDA backend: the same ops as cpu/, each in the file that bears its name. Kernels are written for sm_80 and up;
+// in CI they run in the simulator (sim/), on a machine with a GPU they run there. One stream; errors of the driver are
+// named with the op that met them.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "core/backend.h"
+#include "cuda/launch.h"
+
+/// A runtime call that must succeed; the message quotes it.
+#define CUDA_CHECK(call) ::dapo::cuda_check((call), #call)
+
+namespace dapo {
+
+/// dtype f32, or bf16. Error exit 2: no driver, driver too old, GPU below sm_80; exit 3: no memory left on the GPU.
+std::unique_ptr<Backend> make_cuda_backend(DType dtype);
+
+namespace cuda {
+
+/// Partial results of attention are merged at fixed places: the end of the prefix, then every kKvSplit tokens. Each
+/// split is computed on its own (so that decode can run splits in parallel) and merged in order; training does the same
+/// arithmetic.
+inline constexpr int kKvSplit = 512;
+
+class Products;  // cuBLASLt handles, plans and workspace (matmul.cu)
+
+template <class T>
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend();
+  ~CudaBackend() override;
+  Device device() const override { return Device::cuda; }
+  DType dtype() const override { return dtype_of<T>::value; }
+  std::string describe() const override;
+  size_t memory_total() const override;
+  size_t memory_available() const override;
+  void* allocate(size_t bytes) override;
+  void release(void* p, size_t bytes) override;
+  void* allocate_host(size_t bytes) override;
+  void release_host(void* p, size_t bytes) override;
+  void copy_in(const Tensor& to, const void* from) override;
+  void copy_out(void* to, const Tensor& from) override;
+  void copy(const Tensor& to, const Tensor& from) override;
+  void zero(const Tensor& t) override;
+  uint64_t record() override;
+  bool done(uint64_t mark) override;
+  void wait(uint64_t mark) override;
+  void synchronize() override;
+  void replayable(uint64_t key, const std::function<void()>& body) override;
+  size_t workspace_bytes(const WorkspaceNeeds& needs) const override;
+
+  void embedding(const Tensor& x, const Tensor& table, const Tensor& ids, int32_t first_id) override;
+  void embedding_backward(const Tensor& dtable, const Tensor& dx, const Tensor& unique, const Tensor& offsets,
+                          const Tensor& rows) override;
+  void gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) override;
+  void sum_rows(const Tensor& dx, const Tensor& dy, const Tensor& offsets, const Tensor& rows) override;
+  void rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x, const Tensor& delta,
+               const Tensor& w, float eps) override;
+  void rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
+                        const Tensor& rstd) override;
+  void matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) override;
+  void matmul_backward_input(const Tensor& dx, const Tensor& dy, const Tensor& w) override;
+  void matmul_backward_weight(const Tensor& dw, const Tensor& db, const Tensor& dy, const Tensor& x) override;
+  void rope(const Tensor& qkv, const Tensor& table, const Tensor& positions, const AttentionDims& dims,
+            bool inverse) override;
+  void attention(const Tensor& out, const Tensor& lse, const Tensor& qkv, const Segments& segments,
+                 const AttentionDims& dims) override;
+  void attention_backward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
+                          const Tensor& lse, const Segments& segments, const AttentionDims& dims) override;
+  void kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs, const AttentionDims& dims) override;
+  void paged_attention(const Tensor& out, const Tensor& qkv, const Tensor& cache, const PagedSequences& seqs,
+                       const AttentionDims& dims) override;
+  void swiglu(const Tensor& a, const Tensor& gu) override;
+  void swiglu_backward(const Tensor& dgu, const Tensor& a, const Tensor& da, const Tensor& gu) override;
+  void lm_logprob(const Tensor& log_prob, const Tensor& entropy, const Tensor& x, const Tensor& head,
+                  const Tensor& targets, float temperature) override;
+  void lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy, const Tensor& loss,
+               const Tensor& clip, const Tensor& x, const Tensor& head, const Tensor& targets,
+               const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, float temperature,
+               const DapoLoss& params) override;
+  void lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head, const Tensor& keys,
+                 const Tensor& positions, const Sampling& sampling) override;
+  void sum_of_squares(const Tensor& out, const Tensor& x) override;
+  void adamw(const Tensor& w, const Tensor& remainder, const Tensor& m, const Tensor& v, const Tensor& grad,
+             const Tensor& norm2, const AdamW& params) override;
+  void cast(const Tensor& to, const Tensor& from) override;
+  void increment(const Tensor& t) override;
+
+ private:
+  struct State;  // events of record(), recorded graphs by key
+  cudaStream_t stream_ = nullptr;
+  cudaDeviceProp properties_{};
+  std::unique_ptr<Products> products_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cuda
+}  // namespace dapo

@@ -1,0 +1,53 @@
+// Matrix products on raw row-major memory: what the ops matmul*, and the head, are made of (the twin of cpu/matmul.h).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+
+#include "core/dtype.h"
+
+namespace dapo::cuda {
+
+/// c[m, n] (+)= op(a) op(b) (+ bias[n]). ld* in elements; op(a) is [m, k], op(b) is [k, n]; a transposed operand is
+/// stored as [k, m] or [n, k]. Sums are f32 in one order of k for a given (n, k): the bits of a row do not depend on m.
+struct Product {
+  int64_t m, n, k;
+  DType a_type, b_type, c_type;
+  bool a_transposed = false, b_transposed = false;
+  int64_t lda, ldb, ldc;
+  bool accumulate = false;     ///< c += (c is then f32)
+  const void* bias = nullptr;  ///< [n] of b_type, or none
+};
+
+/// Tile of the hand-written product.
+enum class Tile : uint8_t { large, medium, small };
+/// The largest tile whose grid still gives every SM a block; a pure function of the shape. The bits do not depend on
+/// it.
+Tile choose_tile(int64_t m, int64_t n, int sms);
+/// Whether the tensor-core kernel takes this product: bf16 operands, rows aligned to 16 bytes; else plain FMAs do.
+bool fits_tensor_cores(const Product& p, const void* a, const void* b);
+
+/// Runs products: `own` are the kernels of gemm.cu; `cublaslt` picks one algorithm a weight shape (never split-K),
+/// whatever m.
+class Products {
+ public:
+  enum class Kind : uint8_t { own, cublaslt };
+  Products(cudaStream_t stream, const cudaDeviceProp& properties);
+  ~Products();
+  Products(const Products&) = delete;
+  Products& operator=(const Products&) = delete;
+
+  void use(Kind kind) { kind_ = kind; }
+  void run(const Product& p, void* c, const void* a, const void* b);
+
+ private:
+  struct Lt;
+  void run_own(const Product& p, void* c, const void* a, const void* b);
+  cudaStream_t stream_;
+  int sms_;
+  Kind kind_ = Kind::own;
+  std::unique_ptr<Lt> lt_;
+};
+
+}  // namespace dapo::cuda

@@ -1,0 +1,103 @@
+// embedding, embedding_backward, gather_rows, sum_rows: rows of C elements moved or summed by index.
+#include "cuda/cuda_backend.h"
+#include "cuda/launch.h"
+#include "cuda/shape.h"
+#include "cuda/vec.cuh"
+
+namespace dapo::cuda {
+namespace {
+
+/// to[n] = from[index[n] - first], zero where that is outside of [0, from_rows). A block a row.
+template <class T, int W>
+__global__ void gather_kernel(T* to, const T* from, const int32_t* index, int32_t first, int32_t from_rows,
+                              int columns) {
+  const int64_t n = blockIdx.x;
+  const int32_t source = index[n] - first;
+  const bool here = source >= 0 && source < from_rows;
+  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+    Vec<T, W> v{};
+    if (here) v = *reinterpret_cast<const Vec<T, W>*>(from + int64_t{source} * columns + c);
+    *reinterpret_cast<Vec<T, W>*>(to + n * columns + c) = v;
+  }
+}
+
+/// Sum over j in [offsets[n], offsets[n + 1]) of from[rows[j]], in that order: added to the f32 row unique[n] of a
+/// gradient, or written as row n. A block a row.
+template <class T, class O, int W, bool kAdd>
+__global__ void sum_rows_kernel(O* to, const T* from, const int32_t* unique, const int32_t* offsets,
+                                const int32_t* rows, int columns) {
+  const int n = static_cast<int>(blockIdx.x);
+  const int begin = offsets[n], end = offsets[n + 1];
+  O* out = to + int64_t{kAdd ? unique[n] : n} * columns;
+  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+    float sum[W] = {};
+    for (int j = begin; j < end; ++j) {
+      float x[W];
+      load_floats<W>(x, from + int64_t{rows[j]} * columns + c);
+#pragma unroll
+      for (int i = 0; i < W; ++i) sum[i] += x[i];
+    }
+    if constexpr (kAdd) {
+#pragma unroll
+      for (int i = 0; i < W; ++i) out[c + i] += sum[i];
+    } else {
+      store_floats<W>(out + c, sum);
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void CudaBackend<T>::embedding(const Tensor& x, const Tensor& table, const Tensor& ids, int32_t first_id) {
+  expect("embedding x", x, dtype(), {ids.numel(), table.dim(1)});
+  const int columns = narrow(table.dim(1));
+  if (x.dim(0) == 0) return;
+  with_width<T>(columns, [&]<int W>() {
+    launch(gather_kernel<T, W>, {grid_of(x.dim(0)), row_threads(columns, W), 0, stream_}, x.as<T>(),
+           table.as<const T>(), ids.as<const int32_t>(), first_id, narrow(table.dim(0)), columns);
+  });
+}
+
+template <class T>
+void CudaBackend<T>::gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) {
+  embedding(y, x, index, 0);
+}
+
+template <class T>
+void CudaBackend<T>::embedding_backward(const Tensor& dtable, const Tensor& dx, const Tensor& unique,
+                                        const Tensor& offsets, const Tensor& rows) {
+  expect("embedding_backward dtable", dtable, DType::f32, {dtable.dim(0), dx.dim(1)});
+  expect("embedding_backward offsets", offsets, DType::i32, {unique.numel() + 1});
+  const int columns = narrow(dx.dim(1));
+  if (unique.numel() == 0) return;
+  with_width<T>(columns, [&]<int W>() {
+    launch(sum_rows_kernel<T, float, W, true>, {grid_of(unique.numel()), row_threads(columns, W), 0, stream_},
+           dtable.as<float>(), dx.as<const T>(), unique.as<const int32_t>(), offsets.as<const int32_t>(),
+           rows.as<const int32_t>(), columns);
+  });
+}
+
+template <class T>
+void CudaBackend<T>::sum_rows(const Tensor& dx, const Tensor& dy, const Tensor& offsets, const Tensor& rows) {
+  expect("sum_rows dx", dx, dtype(), {offsets.numel() - 1, dy.dim(1)});
+  const int columns = narrow(dy.dim(1));
+  if (dx.dim(0) == 0) return;
+  with_width<T>(columns, [&]<int W>() {
+    launch(sum_rows_kernel<T, T, W, false>, {grid_of(dx.dim(0)), row_threads(columns, W), 0, stream_}, dx.as<T>(),
+           dy.as<const T>(), static_cast<const int32_t*>(nullptr), offsets.as<const int32_t>(),
+           rows.as<const int32_t>(), columns);
+  });
+}
+
+#define DAPO_INSTANTIATE(T)                                                                                    \
+  template void CudaBackend<T>::embedding(const Tensor&, const Tensor&, const Tensor&, int32_t);               \
+  template void CudaBackend<T>::gather_rows(const Tensor&, const Tensor&, const Tensor&);                      \
+  template void CudaBackend<T>::embedding_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, \
+                                                   const Tensor&);                                             \
+  template void CudaBackend<T>::sum_rows(const Tensor&, const Tensor&, const Tensor&, const Tensor&);
+DAPO_INSTANTIATE(float)
+DAPO_INSTANTIATE(bf16)
+#undef DAPO_INSTANTIATE
+
+}  // namespace dapo::cuda

@@ -1,0 +1,43 @@
+// 128-bit access: Vec<T> holds as many T as 16 bytes, Vec<T, 1> one (rows whose width is no multiple of 16 bytes).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/dtype.h"
+
+namespace dapo::cuda {
+
+template <class T>
+inline constexpr int kVec = 16 / static_cast<int>(sizeof(T));
+
+template <class T, int N = kVec<T>>
+struct alignas(sizeof(T) * N) Vec {
+  T v[N];
+};
+
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float x) {
+  return to_bf16(x);
+}
+
+template <int N, class T>
+__device__ __forceinline__ void load_floats(float (&to)[N], const T* from) {
+  const Vec<T, N> a = *reinterpret_cast<const Vec<T, N>*>(from);
+#pragma unroll
+  for (int i = 0; i < N; ++i) to[i] = to_float(a.v[i]);
+}
+template <int N, class T>
+__device__ __forceinline__ void store_floats(T* to, const float (&from)[N]) {
+  Vec<T, N> a;
+#pragma unroll
+  for (int i = 0; i < N; ++i) a.v[i] = from_float<T>(from[i]);
+  *reinterpret_cast<Vec<T, N>*>(to) = a;
+}
+
+}  // namespace dapo::cuda
