@@ -1,0 +1,131 @@
+#include "host/dapo.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "core/check.h"
+
+namespace dapo {
+
+std::vector<double> group_advantages(std::span<const double> rewards, bool by_std) {
+  std::vector<double> a(rewards.begin(), rewards.end());
+  const double n = static_cast<double>(a.size());
+  double mean = 0, std = 1;
+  if (a.size() > 1) {
+    mean = std::accumulate(a.begin(), a.end(), 0.0) / n;
+    double squares = 0;
+    for (double r : a) squares += (r - mean) * (r - mean);
+    std = std::sqrt(squares / (n - 1));
+  }
+  for (double& r : a) r = by_std ? (r - mean) / (std + 1e-6) : r - mean;
+  return a;
+}
+
+double overlong_penalty(int length, int max_length, int buffer, double factor) {
+  const double over = length - (max_length - buffer);
+  if (over <= 0 || buffer <= 0) return 0;
+  return -std::min(over / buffer, 1.0) * factor;
+}
+
+bool mixed_group(std::span<const uint8_t> correct) {
+  const auto right = std::count_if(correct.begin(), correct.end(), [](uint8_t c) { return c != 0; });
+  return 0 < right && right < static_cast<int64_t>(correct.size());
+}
+
+LossAgg parse_loss_agg(const std::string& name) {
+  if (name == "token-mean") return LossAgg::token_mean;
+  if (name == "seq-mean-token-mean") return LossAgg::seq_mean_token_mean;
+  if (name == "seq-mean-token-sum") return LossAgg::seq_mean_token_sum;
+  if (name == "token-mean-per-micro-batch") return LossAgg::token_mean_per_micro_batch;
+  fail_input(
+      "actor.loss_agg_mode = \"{}\": it is token-mean, seq-mean-token-mean, seq-mean-token-sum or "
+      "token-mean-per-micro-batch",
+      name);
+}
+
+std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch) {
+  const size_t n = tokens.size();
+  std::vector<double> w(n, 0.0);
+  const double all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
+  const double rows = static_cast<double>(std::count_if(tokens.begin(), tokens.end(), [](int t) { return t > 0; }));
+  std::vector<double> per_batch;
+  double batches = 0;
+  if (agg == LossAgg::token_mean_per_micro_batch) {
+    CHECK_EQ(micro_batch.size(), n);
+    per_batch.resize(n == 0 ? 0 : 1 + static_cast<size_t>(*std::max_element(micro_batch.begin(), micro_batch.end())));
+    for (size_t i = 0; i < n; ++i) per_batch[static_cast<size_t>(micro_batch[i])] += tokens[i];
+    batches = static_cast<double>(std::count_if(per_batch.begin(), per_batch.end(), [](double t) { return t > 0; }));
+  }
+  for (size_t i = 0; i < n; ++i) {
+    if (tokens[i] == 0) continue;
+    switch (agg) {
+      case LossAgg::token_mean:
+        w[i] = 1 / all;
+        break;
+      case LossAgg::seq_mean_token_mean:
+        w[i] = 1 / (rows * tokens[i]);
+        break;
+      case LossAgg::seq_mean_token_sum:
+        w[i] = 1 / rows;
+        break;
+      case LossAgg::token_mean_per_micro_batch:
+        w[i] = 1 / (batches * per_batch[static_cast<size_t>(micro_batch[i])]);
+        break;
+    }
+  }
+  return w;
+}
+
+double learning_rate(const ActorSection& a, int64_t step, int64_t total_steps) {
+  CHECK_GE(step, 1);
+  const int64_t warm = a.lr_warmup_steps;
+  if (step <= warm) return a.lr * static_cast<double>(step) / static_cast<double>(warm);
+  if (a.lr_schedule == "constant" || total_steps <= warm) return a.lr;
+  const double t =
+      std::min(1.0, static_cast<double>(step - 1 - warm) / static_cast<double>(total_steps - warm));  // in [0, 1)
+  return a.lr_schedule == "cosine" ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
+}
+
+double sft_learning_rate(const SftSection& s, int64_t step) {
+  CHECK_GE(step, 1);
+  const double warm = s.lr_warmup_steps > 0 ? static_cast<double>(step) / s.lr_warmup_steps : 1.0;
+  const double left = 1.0 - static_cast<double>(step - 1) / s.steps;
+  return s.lr * std::min({1.0, warm, s.lr_decay_fraction > 0 ? left / s.lr_decay_fraction : 1.0});
+}
+
+int generation_size(int need, int batch, double yield) {
+  if (need <= 0) return 0;
+  const double p = std::clamp(yield, 0.02, 1.0), n = need / p;
+  const double margin = std::sqrt(n * p * (1 - p)) / p;  // of a binomial, in prompts
+  return std::clamp(static_cast<int>(std::ceil(n + margin)), need, std::max(need, 4 * batch));
+}
+
+double update_yield(double yield, int kept, int generated, int batch) {
+  const double keep = std::exp2(-static_cast<double>(generated) / (8.0 * batch));
+  return generated == 0 ? yield : keep * yield + (1 - keep) * kept / generated;
+}
+
+void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
+                    std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
+                    std::span<const uint8_t> clip, std::span<const uint8_t> exact) {
+  for (size_t r = 0; r < log_prob.size(); ++r) {
+    s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
+    if (!exact.empty() && exact[r]) {
+      const double gap = std::abs(double{log_prob[r]} - old_log_prob[r]);
+      s.worst_mismatch = std::max(s.worst_mismatch, static_cast<float>(gap));
+      s.worst_ratio_error = std::max(s.worst_ratio_error, std::abs(std::expm1(double{log_prob[r]} - old_log_prob[r])));
+    }
+    if (weight[r] == 0) continue;
+    s.loss += double{weight[r]} * loss[r];
+    s.entropy += entropy[r];
+    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -20.0, 20.0);  // as the loss clamps it
+    s.low += clip[r] == kClippedLow;
+    s.high += clip[r] == kClippedHigh;
+    s.dual += clip[r] == kClippedDual;
+    ++s.tokens;
+  }
+}
+
+}  // namespace dapo
