@@ -1,4 +1,4 @@
-#include "host/dapo.h"
+#include "host/objective.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // DAPO's arithmetic against verl's own functions (goldens) and the paper's numbers.
-#include "host/dapo.h"
+#include "host/objective.h"
 
 #include <gtest/gtest.h>
 
