@@ -172,7 +172,7 @@ void append_turn(std::string_view role, std::string_view content, std::string& o
 }
 
 /// True for tool_calls that a template takes for none: "", null, [].
-bool no_calls(const Message& message) {
+bool no_calls(const ChatMessage& message) {
   const size_t at = message.tool_calls.find_first_not_of(" \n\t\r");
   if (at == std::string::npos) return true;
   std::string bare = message.tool_calls;
@@ -180,7 +180,7 @@ bool no_calls(const Message& message) {
   return bare == "null" || bare == "[]";
 }
 
-void append_qwen25(const ChatTemplate& chat, std::span<const Message> messages, std::string_view tools,
+void append_qwen25(const ChatTemplate& chat, std::span<const ChatMessage> messages, std::string_view tools,
                    std::string& out) {
   const bool own_system = messages[0].role == "system";
   std::string system = own_system ? messages[0].content : chat.default_system;
@@ -191,7 +191,7 @@ void append_qwen25(const ChatTemplate& chat, std::span<const Message> messages, 
   if (!listed.empty()) ((system += kToolsIntro) += listed) += kToolsOutro;
   append_turn("system", system, out);
   for (size_t i = own_system; i < messages.size(); ++i) {
-    const Message& m = messages[i];
+    const ChatMessage& m = messages[i];
     if (m.role == "tool") {
       if (i == 0 || messages[i - 1].role != "tool") (out += kBegin) += "user";
       ((out += "\n<tool_response>\n") += m.content) += "\n</tool_response>";
@@ -231,12 +231,12 @@ ChatTemplate ChatTemplate::recognise(std::string_view jinja, const std::string& 
       where);
 }
 
-std::string ChatTemplate::render(std::span<const Message> messages, std::string_view tools,
+std::string ChatTemplate::render(std::span<const ChatMessage> messages, std::string_view tools,
                                  bool add_generation_prompt) const {
   if (kind == kNone)
     fail_input("this model has no chat template (tokenizer_config.json): use the prompt template 'raw'");
   if (messages.empty()) fail_input("a conversation without messages: give at least one {{\"role\", \"content\"}}");
-  for (const Message& m : messages) {
+  for (const ChatMessage& m : messages) {
     const bool plain = m.role == "system" || m.role == "user" || m.role == "assistant";
     if (!plain && !(kind == kQwen25 && m.role == "tool")) {
       fail_input("a message has the role '{}': system, user, assistant{} are known", m.role,
@@ -249,7 +249,7 @@ std::string ChatTemplate::render(std::span<const Message> messages, std::string_
   } else {
     if (!tools.empty()) fail_input("this model's chat template takes no tools");
     if (messages[0].role != "system" && !default_system.empty()) append_turn("system", default_system, out);
-    for (const Message& m : messages) append_turn(m.role, m.content, out);
+    for (const ChatMessage& m : messages) append_turn(m.role, m.content, out);
   }
   if (add_generation_prompt) (out += kBegin) += "assistant\n";
   return out;
@@ -266,8 +266,8 @@ std::string dapo_prompt(std::string_view problem) {
   return fmt::format("{}{}{}", kDapoHead, problem, kDapoTail);
 }
 
-std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const Message> messages) {
-  std::vector<Message> turns(messages.begin(), messages.end());
+std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages) {
+  std::vector<ChatMessage> turns(messages.begin(), messages.end());
   if (style == PromptStyle::dapo) {
     for (size_t i = turns.size(); i-- > 0;) {
       if (turns[i].role != "user") continue;
@@ -279,7 +279,7 @@ std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span
     return chat.render(turns);
   }
   std::string out;
-  for (const Message& m : turns) (out += out.empty() ? "" : "\n") += m.content;
+  for (const ChatMessage& m : turns) (out += out.empty() ? "" : "\n") += m.content;
   return out;
 }
 

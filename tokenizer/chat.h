@@ -10,7 +10,7 @@
 namespace dapo {
 
 /// One turn. `tool_calls` is JSON text, "" for none: an array of {"name", "arguments"} or {"function": {...}} objects.
-struct Message {
+struct ChatMessage {
   std::string role;  ///< system | user | assistant | tool
   std::string content;
   std::string tool_calls = {};
@@ -35,7 +35,7 @@ struct ChatTemplate {
 
   /// The conversation as text, ready to encode. `tools` is a JSON array as text, "" for none (kQwen25 only). With
   /// `add_generation_prompt` the assistant's turn is begun. kNone, no messages and unknown roles are Errors.
-  std::string render(std::span<const Message> messages, std::string_view tools = "",
+  std::string render(std::span<const ChatMessage> messages, std::string_view tools = "",
                      bool add_generation_prompt = true) const;
 };
 
@@ -48,7 +48,7 @@ enum class PromptStyle {
 };
 PromptStyle parse_prompt_style(std::string_view name);  ///< "raw", "chatml", "dapo"; Error for others
 
-std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const Message> messages);
+std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages);
 
 /// "Solve the following math problem step by step. ...", as BytedTsinghua-SIA/DAPO words it.
 std::string dapo_prompt(std::string_view problem);

@@ -10,8 +10,8 @@ std::string config_template(const std::string& path) {
   return Json::parse(slurp(path))["chat_template"];
 }
 
-std::vector<Message> to_messages(const Json& list) {
-  std::vector<Message> messages;
+std::vector<ChatMessage> to_messages(const Json& list) {
+  std::vector<ChatMessage> messages;
   for (const Json& m : list) {
     messages.push_back({m["role"], m["content"], m.contains("tool_calls") ? m["tool_calls"].dump() : ""});
   }
@@ -41,7 +41,7 @@ TEST(Chat, QwenInstructVectors) {
 TEST(Chat, DefaultSystemPrompts) {
   REQUIRE_DATA(base, "tokenizer/qwen2.5-0.5B-base_tokenizer_config.json");
   REQUIRE_DATA(other, "tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json");
-  const std::vector<Message> hello = {{"user", "Hi"}};
+  const std::vector<ChatMessage> hello = {{"user", "Hi"}};
   EXPECT_EQ(instruct(base).render(hello),
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
             "<|im_start|>assistant\n");
@@ -57,15 +57,15 @@ constexpr const char* kSmolLM2 =
 TEST(Chat, SmolLM2) {
   const ChatTemplate chat = ChatTemplate::recognise(kSmolLM2, "here");
   EXPECT_EQ(chat.kind, ChatTemplate::kChatML);
-  const std::vector<Message> hello = {{"user", "Hi"}};
+  const std::vector<ChatMessage> hello = {{"user", "Hi"}};
   EXPECT_EQ(chat.render(hello, "", false),
             "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
             "<|im_start|>user\nHi<|im_end|>\n");
-  const std::vector<Message> own = {{"system", "S"}, {"user", "Hi"}};
+  const std::vector<ChatMessage> own = {{"system", "S"}, {"user", "Hi"}};
   EXPECT_EQ(chat.render(own),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_NE(input_error([&] { chat.render(hello, "[]"); }).find("tools"), std::string::npos);
-  const std::vector<Message> tool = {{"tool", "1"}};
+  const std::vector<ChatMessage> tool = {{"tool", "1"}};
   EXPECT_NE(input_error([&] { chat.render(tool); }).find("'tool'"), std::string::npos);
 }
 
@@ -89,7 +89,7 @@ TEST(Chat, FoldersWithAndWithout) {
   folder.write("tokenizer_config.json", R"({"eos_token": "x"})");
   const ChatTemplate none = ChatTemplate::load(folder.path());
   EXPECT_EQ(none.kind, ChatTemplate::kNone);
-  const std::vector<Message> hello = {{"user", "Hi"}};
+  const std::vector<ChatMessage> hello = {{"user", "Hi"}};
   EXPECT_NE(input_error([&] { none.render(hello); }).find("raw"), std::string::npos);
   EXPECT_EQ(render_prompt(PromptStyle::raw, none, hello), "Hi");
   EXPECT_EQ(render_prompt(PromptStyle::dapo, none, hello), dapo_prompt("Hi"));
@@ -101,8 +101,9 @@ TEST(Chat, FoldersWithAndWithout) {
 
 TEST(Chat, BadConversations) {
   const ChatTemplate chat{ChatTemplate::kQwen25, "S"};
-  const std::vector<Message> none, odd = {{"robot", "x"}}, broken = {{"assistant", "", "[{"}},
-                                   nameless = {{"assistant", "", R"([{"arguments": {}}])"}}, hello = {{"user", "x"}};
+  const std::vector<ChatMessage> none, odd = {{"robot", "x"}}, broken = {{"assistant", "", "[{"}},
+                                       nameless = {{"assistant", "", R"([{"arguments": {}}])"}},
+                                       hello = {{"user", "x"}};
   EXPECT_NE(input_error([&] { chat.render(none); }), "");
   EXPECT_NE(input_error([&] { chat.render(odd); }).find("'robot'"), std::string::npos);
   EXPECT_NE(input_error([&] { chat.render(broken); }).find("tool_calls"), std::string::npos);
@@ -133,7 +134,7 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
     const std::string text = row["prompt"][0]["content"];
     const std::string problem = row["extra_info"]["raw_problem"];
     EXPECT_EQ(dapo_prompt(problem), text);
-    const std::vector<Message> bare = {{"user", problem}}, wrapped = {{"user", text}};
+    const std::vector<ChatMessage> bare = {{"user", problem}}, wrapped = {{"user", text}};
     EXPECT_EQ(render_prompt(PromptStyle::dapo, none, bare), text);
     EXPECT_EQ(render_prompt(PromptStyle::dapo, none, wrapped), text) << "wrapped once only";
   }
@@ -142,7 +143,7 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
 TEST(Prompt, Styles) {
   EXPECT_EQ(parse_prompt_style("dapo"), PromptStyle::dapo);
   EXPECT_NE(input_error([] { parse_prompt_style("alpaca"); }).find("chatml"), std::string::npos);
-  const std::vector<Message> two = {{"system", "S"}, {"user", "P"}};
+  const std::vector<ChatMessage> two = {{"system", "S"}, {"user", "P"}};
   const ChatTemplate chat{ChatTemplate::kQwen25, "D"};
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, two), "S\nP");
   EXPECT_EQ(render_prompt(PromptStyle::dapo, chat, two), "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n" +
