@@ -13,6 +13,20 @@ namespace {
 
 constexpr uint32_t kCodePoints = 0x110000;
 
+struct Range {
+  uint32_t first, last;
+};
+// Letters and numbers that Unicode 15.1 and 16 added: Hugging Face's regular expressions know them, an older utf8proc
+// (2.8 in Debian 12) does not.
+constexpr Range kNewLetters[] = {
+    {0x1C89, 0x1C8A},   {0xA7CB, 0xA7CD},   {0xA7DA, 0xA7DC},   {0x105C0, 0x105F3}, {0x10D4A, 0x10D65},
+    {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4}, {0x11380, 0x11389}, {0x1138B, 0x1138B}, {0x1138E, 0x1138E},
+    {0x11390, 0x113B5}, {0x113B7, 0x113B7}, {0x113D1, 0x113D1}, {0x113D3, 0x113D3}, {0x11BC0, 0x11BE0},
+    {0x13460, 0x143FA}, {0x16100, 0x1611D}, {0x16D40, 0x16D6C}, {0x18CFF, 0x18CFF}, {0x1E5D0, 0x1E5ED},
+    {0x1E5F0, 0x1E5F0}, {0x2EBF0, 0x2EE5D}};
+constexpr Range kNewNumbers[] = {{0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9}, {0x16130, 0x16139},
+                                 {0x16D70, 0x16D79}, {0x1CCF0, 0x1CCF9}, {0x1E5F1, 0x1E5FA}};
+
 /// Full canonical decomposition of one character; how many characters it has.
 size_t decompose(uint32_t code, std::array<utf8proc_int32_t, 16>& out) {
   int boundary = 0;
@@ -74,6 +88,11 @@ std::vector<uint8_t> build_properties() {
     for (size_t i = 1; i < n; ++i) table[static_cast<size_t>(parts[i])] |= kMayChange;
     if (compose(parts.data(), n) != 1 || parts[0] != static_cast<utf8proc_int32_t>(code)) table[code] |= kMayChange;
   }
+  const auto set_class = [&](const Range& range, uint8_t value) {
+    for (uint32_t c = range.first; c <= range.last; ++c) table[c] = static_cast<uint8_t>(table[c] & kMayChange) | value;
+  };
+  for (const Range& range : kNewLetters) set_class(range, kLetter | kWord);
+  for (const Range& range : kNewNumbers) set_class(range, kNumber | kWord);
   return table;
 }
 
