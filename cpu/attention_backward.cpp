@@ -29,8 +29,8 @@ template <class T>
 float dot(const T* a, const T* b, int64_t n) {
   f32x16 sum{};
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) sum += load(a + i) * load(b + i);
-  if (i < n) sum += load_part(a + i, n - i) * load_part(b + i, n - i);
+  for (; i + kLanes <= n; i += kLanes) sum = fma(load(a + i), load(b + i), sum);
+  if (i < n) sum = fma(load_part(a + i, n - i), load_part(b + i, n - i), sum);
   return sum_lanes(sum);
 }
 

@@ -59,8 +59,8 @@ template <int M, int NV, class E>
     f32x16 bv[NV];
     for (int v = 0; v < NV; ++v) bv[v] = load(b + j * ldb + v * kLanes);
     for (int i = 0; i < M; ++i) {
-      const float s = a.p[i * a.row + j * a.step];
-      for (int v = 0; v < NV; ++v) sum[i][v] += s * bv[v];
+      const f32x16 s = splat(a.p[i * a.row + j * a.step]);
+      for (int v = 0; v < NV; ++v) sum[i][v] = fma(s, bv[v], sum[i][v]);
     }
   }
   for (int i = 0; i < M; ++i)

@@ -82,13 +82,13 @@ class AttentionRows {
     store(scores + v * kLanes, p);
     total += p;
   }
+  f32x16 scale = splat(1.0f);
   if (new_max > old_max) {
-    const f32x16 scale = vexp(splat(old_max - new_max));
+    scale = vexp(splat(old_max - new_max));
     *max = new_max;
-    store(sum, load(sum) * scale);
     for (int64_t j = 0; j < width; j += kLanes) store(out + j, load(out + j) * scale);
   }
-  store(sum, load(sum) + total);
+  store(sum, fma(load(sum), scale, total));
 }
 
 template <class T>

@@ -25,7 +25,7 @@ RowSoftmax row_softmax(const float* logits, int64_t vocab, float temperature) {
       const f32x16 z = shifted(s, end - j >= kLanes ? load(logits + j) : load_part(logits + j, end - j, none));
       const f32x16 e = vexp(z);
       block += e;
-      block_weighted += e * vmax(z, splat(-100.0f));  // e is 0 there: 0 * -inf must not be NaN
+      block_weighted = fma(e, vmax(z, splat(-100.0f)), block_weighted);  // e is 0 there: 0 * -inf must not be NaN
     }
     sum += sum_lanes(block);
     weighted += sum_lanes(block_weighted);

@@ -20,7 +20,7 @@ struct RowSoftmax {
 
 /// z - max, of sixteen logits.
 inline f32x16 shifted(const RowSoftmax& s, f32x16 logit) {
-  return logit * s.inverse_temperature - s.max;
+  return fma(logit, s.inverse_temperature, splat(-s.max));
 }
 
 RowSoftmax row_softmax(const float* logits, int64_t vocab, float temperature);
