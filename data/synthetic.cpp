@@ -130,24 +130,25 @@ Countdown draw_countdown(Rng& rng, int count) {
       task.numbers.push_back(rng.between(1, 99));
       parts.push_back({task.numbers.back(), std::to_string(task.numbers.back())});
     }
-    while (parts.size() > 1) {  // joins two random parts until one is left
+    bool whole = true;
+    while (whole && parts.size() > 1) {  // joins two random parts until one is left
       const auto take = [&] {
         const auto at = parts.begin() + static_cast<std::ptrdiff_t>(rng.below(parts.size()));
         Part p = std::move(*at);
         parts.erase(at);
         return p;
       };
-      Part a = take(), b = take();
+      const Part a = take(), b = take();
       const char op = "+-*/"[rng.below(4)];
-      if (op == '/' && (b.value == 0 || a.value % b.value != 0)) break;
-      if (op == '*' && std::abs(a.value * b.value) > 999) break;
+      whole = op == '/' ? b.value != 0 && a.value % b.value == 0 : op != '*' || std::abs(a.value * b.value) <= 999;
+      if (!whole) continue;
       const int64_t v = op == '+'   ? a.value + b.value
                         : op == '-' ? a.value - b.value
                         : op == '*' ? a.value * b.value
                                     : a.value / b.value;
       parts.push_back({v, fmt::format("({} {} {})", a.text, op, b.text)});
     }
-    if (parts.size() != 1 || parts[0].value < 1 || parts[0].value > 999) continue;
+    if (!whole || parts[0].value < 1 || parts[0].value > 999) continue;
     task.target = static_cast<int>(parts[0].value);
     task.solution = parts[0].text.substr(1, parts[0].text.size() - 2);
     return task;

@@ -1,0 +1,61 @@
+// Verifiers: the reward of a response, judged against the ground truth. No eval, no regular expressions on model text;
+// every verifier takes time linear in the length of its input, and reports a fault of its own as such, never as a 0.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace dapo {
+
+struct Verdict {
+  float score = 0;     ///< the reward: VerifierOptions::right or ::wrong
+  bool acc = false;    ///< whether the answer is right; dynamic sampling filters on this
+  bool found = false;  ///< whether an answer was found in the response at all
+  bool error = false;  ///< the verifier could not judge (score is ::wrong); counted, and `reason` opens with "error: "
+  std::string pred;    ///< the answer as compared (normalised where the verifier normalises)
+  std::string reason;  ///< a few words for the log
+};
+
+struct VerifierOptions {
+  float right = 1, wrong = -1;
+  bool strict_box = false;  ///< math_dapo: \boxed{} within the last 100 code points, compared as it stands
+  bool flexible = false;    ///< gsm8k: the last number, instead of what follows the last "#### "
+};
+
+class Verifier {
+ public:
+  explicit Verifier(const VerifierOptions& options) : options_(options) {}
+  virtual ~Verifier() = default;
+  /// Judges one response. Any number of threads may call it. Never throws; an empty ground truth is an error.
+  Verdict verify(std::string_view response, std::string_view ground_truth) const noexcept;
+
+ protected:
+  /// Sets found, pred, reason and acc; what it throws becomes an error verdict.
+  virtual void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const = 0;
+  const VerifierOptions options_;
+};
+
+/// Names:
+///  math_dapo  the paper's scorer (verl's math_dapo, equal on every vector): the last "Answer: ..." line within the
+///  last
+///             300 code points, normalised, compared as text
+///  gsm8k      verl's gsm8k: what follows the last "#### " within the last 300 code points, compared as text
+///  boxed      the last \boxed{}: numbers, fractions, percentages and tuples of them compared by value, else as MATH's
+///             own checker normalises text
+///  countdown  an expression (in <answer></answer>, else \boxed{}, else after "Answer:") that uses each number once and
+///             reaches the target, in exact fractions; ground truth {"target":23,"numbers":[30,100,93]}
+///  exact      the whole response but for white space at its ends
+/// Error (exit 2) for any other name.
+std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options = {});
+
+// ---- the comparisons by themselves -------------------------------------------------------------------------------
+
+/// The reference scorer's normalisation of a final answer (math_dapo).
+std::string normalize_dapo(std::string_view answer);
+/// The MATH benchmark's normalisation of an answer (boxed).
+std::string normalize_math(std::string_view answer);
+/// Whether two answers are the same: by value where both are numbers or tuples of them, else after normalize_math.
+bool math_equal(std::string_view a, std::string_view b);
+
+}  // namespace dapo
