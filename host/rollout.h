@@ -6,6 +6,7 @@
 // schedule and preemptions do not change a bit of it.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -71,23 +72,31 @@ class Rollout {
   /// Since the last begin().
   const Stats& stats() const { return stats_; }
 
+  /// Hears every token as it is drawn (the stop id too): the request's id, sample, token. For streaming.
+  std::function<void(int64_t id, int sample, int32_t token)> on_token;
+
  private:
+  /// A request under way; index = the scheduler's group.
+  struct Flight {
+    Request request;
+    std::vector<Response> responses;
+    int unfinished;
+  };
   void prefill(const Scheduler::Work& work);
   void decode(const Scheduler::Work& work);
+  void start_batch(size_t sequences, size_t max_pages);
+  void append_sequence(int group, int sequence, int own_length, size_t index);
   void accept(int sequence, int32_t token, float log_prob);
 
   Model& model_;
   std::vector<int32_t> stop_;
-  int collect_every_;
   Sampling sampling_;
   Scheduler scheduler_;
+  std::vector<Flight> flights_;
+  std::vector<int> complete_;  // groups that became complete in this advance()
   PagedBatch batch_;
   std::vector<int32_t> tokens_;
   std::vector<float> log_prob_;
-  std::vector<Request> requests_;             // by the scheduler's group index
-  std::vector<std::vector<Response>> drawn_;  // the same
-  std::vector<int> unfinished_;               // the same: responses still growing
-  std::vector<int> complete_;                 // groups that became complete in this advance()
   Stats stats_;
 };
 
