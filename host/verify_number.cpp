@@ -30,28 +30,26 @@ bool digit(char c) {
 bool take_decimal(std::string_view& text, std::string& digits, int64_t& exponent) {
   digits.clear();
   exponent = 0;
-  size_t at = 0, group = 0;
-  bool commas = false, any = false;
-  for (; at < text.size(); ++at) {
-    if (digit(text[at])) {
-      digits += text[at];
-      any = true;
-      ++group;
-    } else if (text[at] == ',' && any && (commas ? group == 3 : group <= 3) && at + 3 < text.size() &&
-               digit(text[at + 1]) && digit(text[at + 2]) && digit(text[at + 3])) {
-      commas = true;
-      group = 0;
-    } else {
-      break;
+  const auto take_run = [&](size_t at) {
+    size_t end = at;
+    while (end < text.size() && digit(text[end])) ++end;
+    digits.append(text, at, end - at);
+    return end - at;
+  };
+  size_t group = take_run(0), at = group;
+  bool any = group > 0;
+  if (any && group <= 3) {
+    while (at < text.size() && text[at] == ',' && at + 3 < text.size() && digit(text[at + 1])) {
+      group = take_run(at + 1);
+      at += 1 + group;
+      if (group != 3) return false;
     }
   }
-  if (commas && group != 3) return false;
   if (at < text.size() && text[at] == '.') {
-    for (++at; at < text.size() && digit(text[at]); ++at) {
-      digits += text[at];
-      any = true;
-      --exponent;
-    }
+    const size_t decimals = take_run(++at);
+    at += decimals;
+    any |= decimals > 0;
+    exponent = -static_cast<int64_t>(decimals);
   }
   if (!any) return false;
   const size_t end = digits.find_last_not_of('0') + 1;  // npos + 1 is 0: all zeros

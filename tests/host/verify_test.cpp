@@ -231,6 +231,22 @@ double cpu_seconds(const Verifier& v, const std::string& response, const std::st
   return best;
 }
 
+struct Growth {
+  double ratio = 1e9, seconds = 0;
+};
+/// t(2n)/t(n), and t(2n). Other programs share the caches, so a ratio above the bar is measured again; what is not
+/// linear shows each time.
+Growth growth(const Verifier& v, const std::string& half, const std::string& half_truth, const std::string& whole,
+              const std::string& whole_truth) {
+  Growth g;
+  for (int attempt = 0; attempt < 4 && g.ratio >= 2.5; ++attempt) {
+    const double t1 = cpu_seconds(v, half, half_truth), t2 = cpu_seconds(v, whole, whole_truth);
+    const double ratio = t2 < 2e-3 ? 0 : t2 / t1;  // below, the clock says nothing
+    if (ratio < g.ratio) g = {ratio, t2};
+  }
+  return g;
+}
+
 TEST(Verify, TimeIsLinear) {  // t(2n)/t(n) < 2.5 for hostile texts of 5 and 10 MB, and 10^6-digit answers
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr size_t kBytes = 500'000;
@@ -261,6 +277,7 @@ TEST(Verify, TimeIsLinear) {  // t(2n)/t(n) < 2.5 for hostile texts of 5 and 10 
                         {"continuation bytes", "Answer: ", "\x80", ""},
                         {"answer with spaces", "", "answer      ", ""}};
   double worst = 0;
+  std::string where;
   for (const char* name : {"math_dapo", "gsm8k", "boxed", "countdown", "exact"}) {
     const auto v = make_verifier(name);
     for (const Case& c : cases) {
@@ -268,31 +285,26 @@ TEST(Verify, TimeIsLinear) {  // t(2n)/t(n) < 2.5 for hostile texts of 5 and 10 
       const std::string truth = std::string(name) == "countdown" ? R"({"target":1,"numbers":[1]})" : "1";
       const std::string half = c.before + repeat(c.unit, n / 2) + c.after,
                         whole = c.before + repeat(c.unit, n) + c.after;
-      const double t1 = cpu_seconds(*v, half, truth), t2 = cpu_seconds(*v, whole, truth);
-      if (t2 > 2e-3) {  // below, the clock says nothing
-        worst = std::max(worst, t2 / t1);
-        EXPECT_LT(t2, 2.5 * t1 + 1e-3) << name << " on " << c.name << ": " << t1 << " s, " << t2 << " s";
-      }
-      EXPECT_LT(t2, 1.0) << name << " on " << c.name;
+      const Growth g = growth(*v, half, truth, whole, truth);
+      if (g.ratio > worst) worst = g.ratio, where = fmt::format("{} on {}, {:.1f} ms", name, c.name, 1e3 * g.seconds);
+      EXPECT_LT(g.ratio, 2.5) << name << " on " << c.name << ": " << g.seconds << " s";
+      EXPECT_LT(g.seconds, 1.0) << name << " on " << c.name;
     }
   }
   for (const char* name : {"math_dapo", "boxed"}) {  // the ground truth may be long as well
     const auto v = make_verifier(name);
     const std::string half(1'000'000, '7'), whole(2'000'000, '7');
     const std::string open = std::string(name) == "boxed" ? "\\boxed{" : "Answer: ";
-    const double t1 = cpu_seconds(*v, open + half + "}", half), t2 = cpu_seconds(*v, open + whole + "}", whole);
-    EXPECT_LT(t2, 2.5 * t1 + 1e-3) << name;
-    if (t2 > 2e-3) worst = std::max(worst, t2 / t1);
+    EXPECT_LT(growth(*v, open + half + "}", half, open + whole + "}", whole).ratio, 2.5) << name;
   }
   for (const char* unit :
        {"$", "\\text{", "\\boxed{", "frac", "sqrt", "\\text{}", "a ", "=", ",", "\\boxed{}", "{,}", "/"}) {
     const std::string once = repeat(unit, kBytes / 10 / std::string_view(unit).size()), twice = once + once;
-    const auto v = make_verifier("math_dapo"), b = make_verifier("boxed");
-    EXPECT_LT(cpu_seconds(*v, "Answer: 1", twice), 2.5 * cpu_seconds(*v, "Answer: 1", once) + 1e-3) << unit;
-    EXPECT_LT(cpu_seconds(*b, "\\boxed{1}", twice), 2.5 * cpu_seconds(*b, "\\boxed{1}", once) + 1e-3) << unit;
+    EXPECT_LT(growth(*make_verifier("math_dapo"), "Answer: 1", once, "Answer: 1", twice).ratio, 2.5) << unit;
+    EXPECT_LT(growth(*make_verifier("boxed"), "\\boxed{1}", once, "\\boxed{1}", twice).ratio, 2.5) << unit;
   }
   RecordProperty("worst_ratio_percent", static_cast<int>(100 * worst));
-  std::printf("  worst t(2n)/t(n): %.2f\n", worst);
+  std::printf("  worst t(2n)/t(n): %.2f (%s)\n", worst, where.c_str());
 }
 
 TEST(Verify, RandomBytesNeverFault) {
