@@ -71,6 +71,40 @@ $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 $(OUT)/bench_%: $(OUT)/bench/%.o $(call archive,$(DEPS_host))
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(LDLIBS)
 
+# ---- CUDA: the .cu files by g++ for the simulator (sim/README.md), and by nvcc where there is one
+# VARIANT=race is release with the race checker: g++ marks each access in the .cu files, sim/race.cpp receives them.
+SIM       := $(OUT)/sim
+SIMFLAGS   = -Isim -Wno-unknown-pragmas
+ifeq ($(VARIANT),race)
+  SIMFLAGS += -O1 -fsanitize=thread,alignment,bounds --param=tsan-instrument-func-entry-exit=0 -fno-omit-frame-pointer
+endif
+CUDA_SIM  := $(patsubst %,$(SIM)/%.o,$(wildcard cuda/*.cu cuda/*.cpp))
+$(SIM)/%.cu.o: %.cu | $(BUILD)/deps.ok
+	@mkdir -p $(@D)
+	@echo "  SIM  $<"
+	@$(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(SIMFLAGS) -x c++ -c -o $@ $<
+$(SIM)/cuda/%.cpp.o: cuda/%.cpp | $(BUILD)/deps.ok
+	@mkdir -p $(@D)
+	@echo "  SIM  $<"
+	@$(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) -Isim -c -o $@ $<
+$(OUT)/sim/%.o $(OUT)/tests/sim/%.o: CPPFLAGS += -Isim
+$(OUT)/libsim.a: $(call objects,sim)
+	@rm -f $@
+	@ar rcs $@ $^
+$(OUT)/libcuda_sim.a: $(CUDA_SIM)
+	@rm -f $@
+	@ar rcs $@ $^
+$(OUT)/test_sim: $(patsubst %,$(SIM)/%.o,$(wildcard tests/sim/*.cu)) $(SIM)/cuda/launch.cpp.o $(OUT)/libsim.a
+	@echo "  LINK $@"
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lboost_context -ldl $(LDLIBS)
+NVCC      := $(shell command -v nvcc 2>/dev/null)
+NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra
+cuda-compile:  ## every cuda/*.cu by nvcc for sm_80 and sm_90a, warnings fatal
+	@$(if $(NVCC),,echo "cuda-compile: no nvcc here, nothing compiled"; exit 0;) mkdir -p $(OUT)/nvcc; \
+	for f in $(wildcard cuda/*.cu cuda/*.cpp); do echo "  NVCC $$f"; $(NVCC) $(NVCCFLAGS) -gencode arch=compute_80,code=sm_80 \
+	  -gencode arch=compute_90a,code=sm_90a -c -o $(OUT)/nvcc/$$(basename $$f).o $$f || exit 1; done
+.PHONY: cuda-compile
+
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
 # ---- set-up --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,184 @@
+// The race checker. The .cu files are compiled with -fsanitize=thread, so g++ emits a call before each access to memory;
+// the calls are defined here instead of in libtsan. (-fsanitize=alignment,bounds report here too.)
+//
+// Shadow: a cell for every 2 bytes of the block's shared memory holds the last writer and two readers, each with the
+// time of the access. Time is a counter of the block that each meeting of threads moves on. known[t][u] is the time up
+// to which thread t has seen what thread u did; an access races if it meets one of another thread that is later.
+#include "race.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#include "memory.h"
+
+namespace sim::race {
+
+bool enabled = false;
+
+namespace {
+
+struct Touch {
+  std::uint32_t time = 0;  ///< 0: none
+  std::uint16_t thread = 0;
+  std::uint8_t bytes = 0;  ///< bit per byte of the cell
+  std::uint8_t kind = 0;
+  const void* code = nullptr;
+};
+struct Cell {
+  std::uint32_t block = 0;  ///< serial of the block this is about; else it is empty
+  std::uint8_t written = 0;
+  Touch writer, readers[2];
+};
+
+struct Shadow {
+  std::vector<Cell> dynamic, fixed;  ///< fixed: static __shared__ variables, among the thread's thread-local ones
+  std::uint32_t now = 1, all = 0;    ///< up to `all`, everybody knows everything
+  std::vector<std::uint32_t> known;
+  bool crossed = false;  ///< a named barrier ordered threads of several warps
+  std::vector<std::uint32_t> at_barrier[16];
+};
+thread_local Shadow shadow;
+thread_local bool busy = false;
+
+std::uint32_t& known(unsigned t, unsigned u) { return shadow.known[t * block_now->threads + u]; }
+
+bool seen(const Touch& t, unsigned me) {
+  return t.time == 0 || t.thread == me || t.time <= shadow.all || t.time <= known(me, t.thread);
+}
+
+std::string verb(unsigned kind) {
+  return kind & kAsync ? "cp.async write" : kind & kAtomic ? "atomic update" : kind & kWrite ? "write" : "read";
+}
+
+[[noreturn]] void report(const Touch& before, unsigned kind, const char* p, const void* code) {
+  Block& b = *block_now;
+  b.fault("race", fmt::format("{} of shared memory at {}, against a {} by thread {} at {}, with no barrier between",
+                              verb(kind), b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable",
+                              verb(before.kind), b.describe(b.lanes[before.thread]), source_line(before.code)),
+          source_line(code));
+}
+
+void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void* code) {
+  Block& b = *block_now;
+  const unsigned me = b.lane().index;
+  if (c.block != b.serial) {
+    c = Cell{};
+    c.block = b.serial;
+  }
+  const bool writes = kind != kRead;
+  if (!(kind & kWrite) && (bytes & ~c.written))
+    b.fault("uninitialised", fmt::format("{} of shared memory at {} that nobody has written", verb(kind),
+                                         b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable"),
+            source_line(code));
+  if ((c.writer.kind & kAsync) && c.writer.bytes & bytes && !writes)
+    b.fault("uninitialised", fmt::format("read of shared memory whose cp.async (thread {}, at {}) has not been waited for",
+                                         b.describe(b.lanes[c.writer.thread]), source_line(c.writer.code)),
+            source_line(code));
+  const bool both_atomic = (kind & kAtomic) && (c.writer.kind & kAtomic);
+  if ((c.writer.bytes & bytes) && !both_atomic && !seen(c.writer, me)) report(c.writer, kind, p, code);
+  if (writes)
+    for (Touch& r : c.readers)
+      if ((r.bytes & bytes) && !seen(r, me)) report(r, kind, p, code);
+  const Touch mine{shadow.now, static_cast<std::uint16_t>(me), bytes, static_cast<std::uint8_t>(kind), code};
+  if (writes) {
+    c.written |= bytes;
+    c.writer = mine;
+    c.readers[0] = c.readers[1] = Touch{};
+  } else if (seen(c.readers[0], me)) {
+    c.readers[0] = mine;
+  } else {
+    c.readers[1] = mine;
+  }
+}
+
+void touch_range(std::vector<Cell>& cells, std::size_t offset, const char* p, unsigned bytes, unsigned kind, const void* code) {
+  for (std::size_t i = offset; i < offset + bytes;) {
+    const std::size_t end = std::min((i | 1) + 1, offset + bytes);
+    std::uint8_t mask = 0;
+    for (std::size_t j = i; j < end; ++j) mask |= static_cast<std::uint8_t>(1u << (j & 1));
+    touch(cells[i / 2], p + (i - offset), mask, kind, code);
+    i = end;
+  }
+}
+
+}  // namespace
+
+void access(const void* address, unsigned bytes, unsigned kind, const void* code) {
+  Block* b = block_now;
+  if (!b || !running.lane || busy || bytes == 0) return;
+  busy = true;
+  const char* p = static_cast<const char*>(address);
+  struct Done { ~Done() { busy = false; } } done;
+  const auto offset = [p](const char* low) { return static_cast<std::size_t>(p - low); };
+  if (b->in_dynamic(p, 1)) {
+    busy = false;  // a fault leaves for good
+    touch_range(shadow.dynamic, offset(b->dynamic), p, bytes, kind, code);
+    return;
+  }
+  const Range own = thread_local_range();
+  if (p >= own.low && p + bytes <= own.high) {
+    const auto within = [p](const auto& v) {
+      const char* low = reinterpret_cast<const char*>(&v);
+      return p >= low && p < low + sizeof v;
+    };
+    if (within(threadIdx) || within(blockIdx) || within(blockDim) || within(gridDim) || within(running)) return;
+    busy = false;
+    touch_range(shadow.fixed, offset(own.low), p, bytes, kind, code);
+  }
+}
+
+void begin_block(Block& b) {
+  shadow.dynamic.resize(std::max(shadow.dynamic.size(), b.launch.smem_bytes / 2 + 1));
+  const Range own = thread_local_range();
+  shadow.fixed.resize(static_cast<std::size_t>(own.high - own.low) / 2 + 1);
+  shadow.now = 1;
+  shadow.all = 0;
+  shadow.crossed = false;
+  shadow.known.assign(std::size_t{b.threads} * b.threads, 0);
+  for (auto& v : shadow.at_barrier) v.clear();
+}
+
+void met_all() { shadow.all = shadow.now++; }
+
+void met_lanes(Block& b, std::uint32_t mask) {
+  const unsigned n = b.threads, base = b.lane().index & ~31u;
+  const unsigned from = shadow.crossed ? 0 : base, to = shadow.crossed ? n : std::min(base + 32, n);
+  std::vector<std::uint32_t> merged(n, 0);
+  for (unsigned i = 0; i < 32; ++i)
+    if (mask >> i & 1)
+      for (unsigned u = from; u < to; ++u) merged[u] = std::max(merged[u], known(base + i, u));
+  for (unsigned i = 0; i < 32; ++i)
+    if (mask >> i & 1) merged[base + i] = shadow.now;
+  for (unsigned i = 0; i < 32; ++i)
+    if (mask >> i & 1) std::memcpy(&known(base + i, from), &merged[from], (to - from) * sizeof merged[0]);
+  ++shadow.now;
+}
+
+void arrived(Block& b, unsigned id) {
+  auto& v = shadow.at_barrier[id];
+  v.resize(b.threads);
+  const unsigned me = b.lane().index;
+  for (unsigned u = 0; u < b.threads; ++u) v[u] = std::max(v[u], known(me, u));
+  v[me] = shadow.now++;
+  shadow.crossed = true;
+}
+
+void released(Block& b, unsigned id, const std::uint32_t* waiting) {
+  auto& v = shadow.at_barrier[id];
+  for (unsigned t = 0; t < b.threads; ++t)
+    if (waiting[t / 32] >> (t & 31) & 1)
+      for (unsigned u = 0; u < b.threads; ++u) known(t, u) = std::max(known(t, u), v[u]);
+  v.clear();
+}
+
+}  // namespace sim::race
+
+namespace sim {
+bool race_checked() { return race::enabled; }
+void set_global_races(bool) {}
+}  // namespace sim

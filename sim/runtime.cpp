@@ -1,0 +1,412 @@
+// Streams, events, graphs, copies, launches.
+#include "runtime.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "engine.h"
+#include "memory.h"
+
+using Work = std::function<cudaError_t()>;
+
+struct CUgraph_st { std::vector<Work> nodes; };
+struct CUgraphExec_st { std::vector<Work> nodes; };
+struct CUstream_st { std::shared_ptr<CUgraph_st> capture; bool origin = false; };
+struct CUevent_st {
+  std::chrono::steady_clock::time_point time;
+  bool timed = true, recorded = false;
+  std::shared_ptr<CUgraph_st> capture;  // recorded in a stream that is being captured: whoever waits for it joins
+};
+
+namespace sim {
+namespace {
+
+struct Host {
+  std::recursive_mutex mutex;
+  CUstream_st standard;
+  std::set<CUstream_st*> streams;
+  std::set<CUevent_st*> events;
+  std::set<CUgraph_st*> graphs;
+  std::set<CUgraphExec_st*> executables;
+  std::map<const void*, std::size_t> smem_limit;
+  int captures = 0;
+  cudaError_t last = cudaSuccess;
+};
+Host& host() {
+  static auto* h = new Host;
+  return *h;
+}
+
+CUstream_st* stream_of(cudaStream_t s) {
+  if (!s) return &host().standard;
+  return host().streams.contains(s) ? s : nullptr;
+}
+
+}  // namespace
+
+std::string last_fault_message();
+
+cudaError_t keep(cudaError_t e) {
+  std::lock_guard lock(host().mutex);
+  if (e != cudaSuccess) host().last = e;
+  return e;
+}
+
+bool capturing() {
+  std::lock_guard lock(host().mutex);
+  return host().captures > 0;
+}
+
+cudaError_t submit(cudaStream_t s, Work work) {
+  {
+    std::lock_guard lock(host().mutex);
+    CUstream_st* stream = stream_of(s);
+    if (!stream) return keep(cudaErrorInvalidResourceHandle);
+    if (stream->capture) {
+      stream->capture->nodes.push_back(std::move(work));
+      return cudaSuccess;
+    }
+    if (!s && host().captures) return keep(cudaErrorStreamCaptureUnsupported);
+  }
+  return keep(work());
+}
+
+Live live() {
+  Live l;
+  count_memory(l);
+  std::lock_guard lock(host().mutex);
+  l.streams = static_cast<long>(host().streams.size());
+  l.events = static_cast<long>(host().events.size());
+  l.graphs = static_cast<long>(host().graphs.size());
+  l.executables = static_cast<long>(host().executables.size());
+  return l;
+}
+
+}  // namespace sim
+
+using sim::host;
+using sim::keep;
+
+#define ENTER(name) \
+  if (const int injected = sim::enter(name)) return keep(static_cast<cudaError_t>(injected))
+
+// ---- errors
+
+cudaError_t cudaGetLastError() {
+  std::lock_guard lock(host().mutex);
+  return std::exchange(host().last, cudaSuccess);
+}
+cudaError_t cudaPeekAtLastError() { return host().last; }
+
+const char* cudaGetErrorName(cudaError_t e) {
+  switch (e) {
+#define NAME(x) case x: return #x
+    NAME(cudaSuccess); NAME(cudaErrorInvalidValue); NAME(cudaErrorMemoryAllocation); NAME(cudaErrorInitializationError);
+    NAME(cudaErrorInvalidConfiguration); NAME(cudaErrorInvalidMemcpyDirection); NAME(cudaErrorInsufficientDriver);
+    NAME(cudaErrorDevicesUnavailable); NAME(cudaErrorInvalidDeviceFunction); NAME(cudaErrorNoDevice);
+    NAME(cudaErrorInvalidDevice); NAME(cudaErrorInvalidKernelImage); NAME(cudaErrorNoKernelImageForDevice);
+    NAME(cudaErrorECCUncorrectable); NAME(cudaErrorInvalidResourceHandle); NAME(cudaErrorNotReady);
+    NAME(cudaErrorIllegalAddress); NAME(cudaErrorLaunchOutOfResources); NAME(cudaErrorLaunchTimeout);
+    NAME(cudaErrorAssert); NAME(cudaErrorMisalignedAddress); NAME(cudaErrorLaunchFailure); NAME(cudaErrorNotSupported);
+    NAME(cudaErrorSystemNotReady); NAME(cudaErrorStreamCaptureUnsupported); NAME(cudaErrorStreamCaptureInvalidated);
+    NAME(cudaErrorStreamCaptureUnmatched); NAME(cudaErrorUnknown);
+#undef NAME
+  }
+  return "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t e) {
+  thread_local std::string text;
+  if (e == cudaErrorLaunchFailure) {
+    text = sim::last_fault_message();
+    if (!text.empty()) return text.c_str();
+  }
+  switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorDevicesUnavailable: return "CUDA-capable device(s) is/are busy or unavailable";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    default: return cudaGetErrorName(e);
+  }
+}
+
+// ---- streams and events
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+  ENTER("cudaStreamCreate");
+  std::lock_guard lock(host().mutex);
+  host().streams.insert(*s = new CUstream_st);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreate(cudaStream_t* s) { return cudaStreamCreateWithFlags(s, 0); }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int) { return cudaStreamCreateWithFlags(s, flags); }
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0, *greatest = -5;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  {
+    std::lock_guard lock(host().mutex);
+    if (!host().streams.erase(s)) return keep(cudaErrorInvalidResourceHandle);
+    delete s;
+  }
+  ENTER("cudaStreamDestroy");
+  return cudaSuccess;
+}
+namespace {
+cudaError_t settle(const char* name, cudaStream_t s) {
+  ENTER(name);
+  std::lock_guard lock(host().mutex);
+  CUstream_st* stream = sim::stream_of(s);
+  if (!stream) return keep(cudaErrorInvalidResourceHandle);
+  return stream->capture || (!s && host().captures) ? keep(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+}  // namespace
+cudaError_t cudaStreamSynchronize(cudaStream_t s) { return settle("cudaStreamSynchronize", s); }
+cudaError_t cudaStreamQuery(cudaStream_t s) { return settle("cudaStreamQuery", s); }
+cudaError_t cudaDeviceSynchronize() { return settle("cudaDeviceSynchronize", nullptr); }
+cudaError_t cudaProfilerStart() { return cudaSuccess; }
+cudaError_t cudaProfilerStop() { return cudaSuccess; }
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+  ENTER("cudaStreamWaitEvent");
+  std::lock_guard lock(host().mutex);
+  CUstream_st* stream = sim::stream_of(s);
+  if (!stream || !host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
+  if (e->capture && !stream->capture) stream->capture = e->capture;
+  return cudaSuccess;
+}
+cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t f, void* user) {
+  ENTER("cudaLaunchHostFunc");
+  return sim::submit(s, [f, user] { return f(user), cudaSuccess; });
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
+  ENTER("cudaEventCreate");
+  std::lock_guard lock(host().mutex);
+  host().events.insert(*e = new CUevent_st);
+  (*e)->timed = !(flags & cudaEventDisableTiming);
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* e) { return cudaEventCreateWithFlags(e, 0); }
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  {
+    std::lock_guard lock(host().mutex);
+    if (!host().events.erase(e)) return keep(cudaErrorInvalidResourceHandle);
+    delete e;
+  }
+  ENTER("cudaEventDestroy");
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+  ENTER("cudaEventRecord");
+  std::lock_guard lock(host().mutex);
+  CUstream_st* stream = sim::stream_of(s);
+  if (!stream || !host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
+  e->capture = stream->capture;
+  e->recorded = true;
+  e->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  ENTER("cudaEventSynchronize");
+  std::lock_guard lock(host().mutex);
+  if (!host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
+  return e->capture && host().captures ? keep(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t e) { return cudaEventSynchronize(e); }
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {
+  ENTER("cudaEventElapsedTime");
+  std::lock_guard lock(host().mutex);
+  if (!host().events.contains(a) || !host().events.contains(b) || !a->recorded || !b->recorded || !a->timed || !b->timed)
+    return keep(cudaErrorInvalidResourceHandle);
+  *ms = std::chrono::duration<float, std::milli>(b->time - a->time).count();
+  return cudaSuccess;
+}
+
+// ---- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  ENTER("cudaStreamBeginCapture");
+  std::lock_guard lock(host().mutex);
+  CUstream_st* stream = sim::stream_of(s);
+  if (!stream) return keep(cudaErrorInvalidResourceHandle);
+  if (!s) return keep(cudaErrorStreamCaptureUnsupported);
+  if (stream->capture) return keep(cudaErrorInvalidValue);
+  stream->capture = std::make_shared<CUgraph_st>();
+  stream->origin = true;
+  ++host().captures;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  *graph = nullptr;
+  std::lock_guard lock(host().mutex);
+  CUstream_st* stream = sim::stream_of(s);
+  if (!stream || !stream->capture || !stream->origin) return keep(cudaErrorStreamCaptureUnmatched);
+  const auto recorded = std::exchange(stream->capture, nullptr);
+  stream->origin = false;
+  --host().captures;
+  for (CUstream_st* other : host().streams)
+    if (other->capture == recorded) other->capture = nullptr;
+  for (CUevent_st* e : host().events)
+    if (e->capture == recorded) e->capture = nullptr;
+  ENTER("cudaStreamEndCapture");
+  host().graphs.insert(*graph = new CUgraph_st{std::move(recorded->nodes)});
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus* status) {
+  std::lock_guard lock(host().mutex);
+  CUstream_st* stream = sim::stream_of(s);
+  if (!stream) return keep(cudaErrorInvalidResourceHandle);
+  *status = stream->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  ENTER("cudaGraphInstantiate");
+  std::lock_guard lock(host().mutex);
+  if (!host().graphs.contains(graph)) return keep(cudaErrorInvalidValue);
+  host().executables.insert(*exec = new CUgraphExec_st{graph->nodes});
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
+  ENTER("cudaGraphLaunch");
+  {
+    std::lock_guard lock(host().mutex);
+    if (!host().executables.contains(exec)) return keep(cudaErrorInvalidValue);
+  }
+  return sim::submit(s, [exec] {
+    for (const Work& w : exec->nodes)
+      if (const cudaError_t e = w()) return e;
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, std::size_t* count) {
+  *count = graph->nodes.size();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  std::lock_guard lock(host().mutex);
+  if (!host().graphs.erase(graph)) return keep(cudaErrorInvalidValue);
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  std::lock_guard lock(host().mutex);
+  if (!host().executables.erase(exec)) return keep(cudaErrorInvalidValue);
+  delete exec;
+  return cudaSuccess;
+}
+
+// ---- copies
+
+namespace {
+bool copy_allowed(const void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (kind == cudaMemcpyDefault) return (!sim::is_device(to) || sim::is_device(to, bytes)) &&
+                                        (!sim::is_device(from) || sim::is_device(from, bytes));
+  return sim::is_device(to, to_device ? bytes : 1) == to_device && sim::is_device(from, from_device ? bytes : 1) == from_device;
+}
+}  // namespace
+
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
+                              std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
+  ENTER("cudaMemcpyAsync");
+  if (!width || !height) return cudaSuccess;
+  if (to_pitch < width || from_pitch < width || !copy_allowed(to, from, 1, kind) ||
+      !copy_allowed(static_cast<char*>(to) + to_pitch * (height - 1), static_cast<const char*>(from) + from_pitch * (height - 1),
+                    width, kind))
+    return keep(cudaErrorInvalidValue);
+  return sim::submit(s, [=] {
+    for (std::size_t i = 0; i < height; ++i)
+      std::memmove(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * from_pitch, width);
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t s) {
+  return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, s);
+}
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t s) {
+  ENTER("cudaMemsetAsync");
+  if (!bytes) return cudaSuccess;
+  if (!sim::is_device(p, bytes)) return keep(cudaErrorInvalidValue);
+  return sim::submit(s, [=] { return std::memset(p, value, bytes), cudaSuccess; });
+}
+cudaError_t cudaMemset(void* p, int value, std::size_t bytes) { return cudaMemsetAsync(p, value, bytes, nullptr); }
+cudaError_t sim_copy_symbol(void* symbol, const void* from, std::size_t bytes, cudaStream_t s) {
+  ENTER("cudaMemcpyToSymbol");
+  return sim::submit(s, [=] { return std::memcpy(symbol, from, bytes), cudaSuccess; });
+}
+
+// ---- kernels
+
+cudaError_t sim_func_set_attribute(const void* f, cudaFuncAttribute a, int value) {
+  ENTER("cudaFuncSetAttribute");
+  if (a != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  if (value < 0 || static_cast<std::size_t>(value) > sim::device_properties().sharedMemPerBlockOptin)
+    return keep(cudaErrorInvalidValue);
+  std::lock_guard lock(host().mutex);
+  host().smem_limit[f] = static_cast<std::size_t>(value);
+  return cudaSuccess;
+}
+cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f) {
+  ENTER("cudaFuncGetAttributes");
+  std::lock_guard lock(host().mutex);
+  *a = {};
+  a->maxThreadsPerBlock = 1024;
+  a->ptxVersion = a->binaryVersion = 90;
+  const auto it = host().smem_limit.find(f);
+  a->maxDynamicSharedSizeBytes = it == host().smem_limit.end() ? 48 << 10 : static_cast<int>(it->second);
+  return cudaSuccess;
+}
+cudaError_t sim_occupancy(int* blocks, const void*, int threads, std::size_t smem) {
+  ENTER("cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  const cudaDeviceProp p = sim::device_properties();
+  const int warps = (threads + 31) / 32 * 32;
+  *blocks = std::min(p.maxThreadsPerMultiProcessor / std::max(warps, 32), p.maxBlocksPerMultiProcessor);
+  *blocks = std::min<int>(*blocks, static_cast<int>(p.sharedMemPerMultiprocessor / (smem + p.reservedSharedMemPerBlock)));
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetName(const char** name, const void* f) {
+  static std::mutex mutex;
+  static auto* names = new std::map<const void*, std::string>;
+  std::lock_guard lock(mutex);
+  *name = names->try_emplace(f, sim::function_name(f)).first->second.c_str();
+  return cudaSuccess;
+}
+
+cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*), std::shared_ptr<void> arguments) {
+  ENTER("cudaLaunchKernel");
+  const cudaDeviceProp p = sim::device_properties();
+  const dim3 g = c->gridDim, b = c->blockDim;
+  const auto beyond = [](unsigned n, int most) { return n == 0 || n > static_cast<unsigned>(most); };
+  if (beyond(g.x, p.maxGridSize[0]) || beyond(g.y, p.maxGridSize[1]) || beyond(g.z, p.maxGridSize[2]) ||
+      beyond(b.x, p.maxThreadsDim[0]) || beyond(b.y, p.maxThreadsDim[1]) || beyond(b.z, p.maxThreadsDim[2]) ||
+      b.x * b.y * b.z > static_cast<unsigned>(p.maxThreadsPerBlock))
+    return keep(cudaErrorInvalidConfiguration);
+  {
+    std::lock_guard lock(host().mutex);
+    const auto it = host().smem_limit.find(f);
+    if (c->dynamicSmemBytes > (it == host().smem_limit.end() ? std::size_t{48 << 10} : std::max(it->second, std::size_t{48 << 10})))
+      return keep(cudaErrorInvalidValue);
+  }
+  for (unsigned i = 0; i < c->numAttrs; ++i)
+    if (c->attrs[i].id == cudaLaunchAttributeCooperative || c->attrs[i].id == cudaLaunchAttributeClusterDimension)
+      return keep(cudaErrorNotSupported);
+  return sim::submit(c->stream, [launch = sim::Launch{f, call, std::move(arguments), g, b, c->dynamicSmemBytes, 0, 0}] {
+    return sim::run_grid(launch) ? cudaSuccess : cudaErrorLaunchFailure;
+  });
+}

@@ -1,0 +1,85 @@
+// What tests say to the simulator: order, faults, device, injected errors, leaks. Programs never include this.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+struct cudaDeviceProp;
+
+namespace sim {
+
+// ---- order of execution
+
+/// Seed of the order of blocks, warps and lanes (environment: DAPO_SIM_SEED). Also restarts the count of launches.
+void set_seed(std::uint64_t seed);
+/// OS threads that run blocks (environment: DAPO_SIM_THREADS; 1 under AddressSanitizer, where it cannot be changed).
+void set_threads(unsigned count);
+
+// ---- faults
+
+/// A fault found in a kernel. The launch returns cudaErrorLaunchFailure, and cudaGetErrorString then says it all.
+struct Fault {
+  std::string kind;    ///< "divergent barrier", "missing lane", "race", "uninitialised", "misaligned", "deadlock", ...
+  std::string kernel;  ///< demangled name
+  std::string block;   ///< "(x,y,z)"
+  std::string thread;  ///< "(x,y,z), warp w lane l"
+  std::string where;   ///< file:line, or "?"
+  std::string text;    ///< the rest
+  std::string message() const;
+};
+/// The first fault since the last take_fault(), if any; taking it clears it.
+bool take_fault(Fault* out = nullptr);
+/// Prints each fault to stderr as it is found (default on).
+void set_verbose(bool on);
+/// True where .cu files were compiled with the race checker (VARIANT=race).
+bool race_checked();
+/// Also reports blocks of one launch that touch the same word of global memory, one of them writing without an atomic
+/// (race checker only; default off, environment: DAPO_SIM_GLOBAL_RACES=1).
+void set_global_races(bool on);
+
+// ---- the device
+
+void set_device_properties(const cudaDeviceProp& p);
+cudaDeviceProp device_properties();
+void set_device_count(int count);
+/// Bytes that cudaMalloc gives out before it answers cudaErrorMemoryAllocation.
+void set_total_memory(std::size_t bytes);
+void set_driver_version(int version);  ///< as cudaDriverGetVersion tells it: 13000
+/// Everything above back to an H100 with 80 GB; clears faults and injected errors.
+void reset_device();
+
+// ---- errors of the driver
+
+/// Lets the n-th call from now (1 is the next) into the runtime, cuBLASLt or NCCL answer `error` once; `only` counts
+/// calls of that name alone. Environment: DAPO_SIM_FAIL=n:error[:name]. 0 takes it back.
+void fail_call(long n, int error, const char* only = nullptr);
+/// Calls into the runtime so far; and whether an injected error has been given.
+long calls();
+bool failed();
+
+// ---- what is alive
+
+struct Live {
+  long allocations = 0, pinned = 0, streams = 0, events = 0, graphs = 0, executables = 0, handles = 0;
+  std::size_t bytes = 0;
+  long total() const { return allocations + pinned + streams + events + graphs + executables + handles; }
+};
+Live live();
+/// True if [p, p + bytes) lies inside one live cudaMalloc.
+bool is_device(const void* p, std::size_t bytes = 1);
+
+// ---- what ran
+
+struct Stats {
+  long launches = 0, blocks = 0, threads = 0, switches = 0, barriers = 0, collectives = 0;
+  long ldmatrix_phases = 0;     ///< groups of 8 rows read
+  long ldmatrix_conflicts = 0;  ///< extra passes over the banks those took
+};
+Stats stats();
+void reset_stats();
+/// Names of all kernels launched so far in this process (environment: DAPO_SIM_KERNELS=file appends them at exit).
+std::vector<std::string> launched_kernels();
+
+}  // namespace sim
