@@ -107,7 +107,8 @@ class Backend {
   virtual size_t memory_available() const = 0;  ///< bytes that an arena could take now
 
   // ---- memory and order -------------------------------------------------------------------------------------------
-  virtual void* allocate(size_t bytes) = 0;  ///< device memory, aligned to 256; Error kExitResources if there is none
+  /// Device memory of zeros, aligned to 256; Error kExitResources if there is none.
+  virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* p, size_t bytes) = 0;
   virtual void* allocate_host(size_t bytes) = 0;  ///< host memory for asynchronous copies (pinned)
   virtual void release_host(void* p, size_t bytes) = 0;
@@ -115,6 +116,8 @@ class Backend {
   virtual void copy_out(void* to, const Tensor& from) = 0;       ///< device to host, asynchronous
   virtual void copy(const Tensor& to, const Tensor& from) = 0;   ///< device to device, same bytes
   virtual void zero(const Tensor& t) = 0;
+  /// Where the host may write the tensor's bytes itself, no op being under way; nullptr: only copy_in can.
+  virtual void* host_view(const Tensor& /*t*/) { return nullptr; }
   virtual uint64_t record() = 0;  ///< a mark in the stream
   virtual bool done(uint64_t mark) = 0;
   virtual void wait(uint64_t mark) = 0;

@@ -27,6 +27,7 @@ struct ModelLimits {
   int prefill_rows = 0;  ///< rows of one prefill call
   int page_size = 64;
   int64_t kv_pages = 0;
+  int decode_steps = 256;  ///< most steps between decode_begin and decode_collect
   bool train = false;      ///< activations for backward, gradients and moments
   bool recompute = false;  ///< keep only each layer's input; run its forward again in backward (same bits)
 };
@@ -46,6 +47,7 @@ struct Pack {
   std::vector<Segment> segments;
   std::vector<int32_t> rows, targets;
   std::vector<float> old_log_prob;  ///< empty: ratio 1 (supervised)
+  /// Of size R for train (score needs neither).
   std::vector<float> advantage, weight;
   /// Each of size R, filled by Model::train and (log_prob, entropy) Model::score.
   std::vector<float> log_prob, entropy, loss;
@@ -85,10 +87,10 @@ class Model {
   void reserve(const ModelLimits& limits);
   const ModelLimits& limits() const { return limits_; }
 
-  // ---- rollout: between begin_rollout() and the next begin_update()
-  // -----------------------------------------------------
+  // ---- rollout: between begin_rollout() and the next begin_update() -----------------------------------------------
   void begin_rollout();  ///< KV pages are laid out; their contents are lost
-  /// Runs the new rows and draws tokens[s], log_prob[s] for batch.sample_rows. Blocks until they are on the host.
+  /// Runs the new rows and draws tokens[s], log_prob[s] for batch.sample_rows (at most limits.batch of them, perhaps
+  /// none: a chunk in the middle of a prompt). Blocks until they are on the host.
   void prefill(const PagedBatch& batch, const Sampling& sampling, std::span<int32_t> tokens, std::span<float> log_prob);
   /// Decode: one row a sequence (batch.ids are the last tokens; keys and positions those of the tokens to be drawn).
   /// Puts the batch on the device; decode_step(i) then draws the i-th token of every sequence and feeds it to the next
@@ -98,8 +100,7 @@ class Model {
   void decode_step(int i, const Sampling& sampling);
   void decode_collect(int n, std::span<int32_t> tokens, std::span<float> log_prob);
 
-  // ---- packs: between begin_update() and the next begin_rollout()
-  // -------------------------------------------------------
+  // ---- packs: between begin_update() and the next begin_rollout() -------------------------------------------------
   void begin_update();
   /// log_prob and entropy of pack.targets at this temperature.
   void score(Pack& pack, float temperature);
@@ -113,8 +114,7 @@ class Model {
   /// AdamW over the table; gradients are zero afterwards. `weight_decay` applies to every parameter that is `decayed`.
   UpdateResult update(const AdamW& adamw);
 
-  // ---- state, for checkpoints and tests
-  // ----------------------------------------------------------------------------------
+  // ---- state, for checkpoints and tests ---------------------------------------------------------------------------
   Tensor weights() const { return weights_; }      ///< T[parameters], in table order
   Tensor gradients() const { return gradients_; }  ///< f32
   Tensor moment1() const { return moment1_; }

@@ -15,8 +15,8 @@ enum class Split : uint8_t { none, rows, columns };
 
 /// One tensor of the Hugging Face folder: rows [row_begin, row_begin + rows) of its parameter.
 struct ParamPart {
-  std::string name;  ///< "model.layers.0.self_attn.q_proj.weight"
-  int64_t row_begin, rows;
+  std::string name;         ///< "model.layers.0.self_attn.q_proj.weight"
+  int64_t row_begin, rows;  ///< a vector counts as rows of one element
 };
 
 /// q, k, v (and gate, up) lie one after another, so that each group is one matrix and one product.

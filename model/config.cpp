@@ -1,0 +1,267 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/checked.h"
+#include "core/json.h"
+#include "model/params.h"
+
+namespace dapo {
+namespace {
+
+namespace fs = std::filesystem;
+
+int read_size(JsonReader& json, const std::string& path, const std::string& key) {
+  const int64_t v = json.integer();
+  if (v < 1 || v > (1 << 24)) fail_input("{}: {} is {}, expected 1 to {}", path, key, v, 1 << 24);
+  return static_cast<int>(v);
+}
+
+int32_t read_id(JsonReader& json, const std::string& path, const std::string& key) {
+  return checked_cast<int32_t>(json.integer(), path + ": " + key);
+}
+
+std::vector<int32_t> read_ids(JsonReader& json, const std::string& path, const std::string& key) {
+  std::vector<int32_t> ids;
+  if (json.peek() == JsonReader::Kind::null) {
+    json.null();
+  } else if (json.peek() == JsonReader::Kind::array) {
+    for (json.array(); json.item();) ids.push_back(read_id(json, path, key));
+  } else {
+    ids.push_back(read_id(json, path, key));
+  }
+  return ids;
+}
+
+/// rope_scaling (or rope_parameters, transformers 5): only the plain rotation.
+void read_rope(JsonReader& json, const std::string& path, const std::string& key, std::optional<double>& theta) {
+  if (json.peek() == JsonReader::Kind::null) return json.null();
+  std::string name;
+  for (json.object(); json.key(name);) {
+    if (name == "rope_theta") {
+      theta = json.number();
+    } else if (name == "rope_type" || name == "type") {
+      const std::string type = json.string();
+      if (type != "default")
+        fail_input("{}: {} '{}' is not supported, only the plain rotation; take a model without it", path, key, type);
+    } else {
+      json.skip();
+    }
+  }
+}
+
+/// A switch that must be off (false or null).
+void refuse_true(JsonReader& json, const std::string& path, const std::string& key) {
+  if (json.peek() == JsonReader::Kind::null) return json.null();
+  if (json.boolean()) fail_input("{}: {} is not supported, expected false", path, key);
+}
+
+struct Raw {
+  int hidden = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0;
+  std::string type, activation = "silu";
+  std::optional<double> theta;
+  double eps = 1e-6;
+  bool tied = false;
+  std::vector<int32_t> eos, pad;
+};
+
+Raw read_config(const std::string& path) {
+  const std::string text = read_text_file(path);
+  JsonReader json(text, path);
+  Raw r;
+  const std::pair<const char*, int Raw::*> sizes[] = {{"hidden_size", &Raw::hidden},
+                                                      {"intermediate_size", &Raw::ffn},
+                                                      {"num_hidden_layers", &Raw::layers},
+                                                      {"num_attention_heads", &Raw::heads},
+                                                      {"num_key_value_heads", &Raw::kv_heads},
+                                                      {"head_dim", &Raw::head_dim},
+                                                      {"vocab_size", &Raw::vocab},
+                                                      {"max_position_embeddings", &Raw::max_position}};
+  std::string key;
+  for (json.object(); json.key(key);) {
+    const auto size = std::find_if(std::begin(sizes), std::end(sizes), [&](const auto& s) { return key == s.first; });
+    if (size != std::end(sizes)) {
+      if (json.peek() == JsonReader::Kind::null)
+        json.null();  // head_dim may be null
+      else
+        r.*(size->second) = read_size(json, path, key);
+    } else if (key == "model_type") {
+      r.type = json.string();
+    } else if (key == "hidden_act") {
+      r.activation = json.string();
+    } else if (key == "rms_norm_eps") {
+      r.eps = json.number();
+    } else if (key == "rope_theta") {
+      r.theta = json.number();
+    } else if (key == "tie_word_embeddings") {
+      r.tied = json.boolean();
+    } else if (key == "rope_scaling" || key == "rope_parameters") {
+      read_rope(json, path, key, r.theta);
+    } else if (key == "use_sliding_window" || key == "attention_bias" || key == "mlp_bias") {
+      refuse_true(json, path, key);
+    } else if (key == "eos_token_id") {
+      r.eos = read_ids(json, path, key);
+    } else if (key == "pad_token_id") {
+      r.pad = read_ids(json, path, key);
+    } else {
+      json.skip();
+    }
+  }
+  json.end();
+  return r;
+}
+
+void check(const Raw& r, const std::string& path) {
+  if (r.type != "qwen2" && r.type != "llama")
+    fail_input("{}: model_type '{}' is not supported; take a Qwen2, Qwen2.5 or Llama-type model", path, r.type);
+  if (r.activation != "silu") fail_input("{}: hidden_act '{}' is not supported, expected silu", path, r.activation);
+  const std::pair<const char*, int> needed[] = {{"hidden_size", r.hidden},
+                                                {"intermediate_size", r.ffn},
+                                                {"num_hidden_layers", r.layers},
+                                                {"num_attention_heads", r.heads},
+                                                {"vocab_size", r.vocab}};
+  for (const auto& [key, value] : needed)
+    if (value == 0) fail_input("{}: {} is missing; fetch the model again", path, key);
+  const int kv = r.kv_heads ? r.kv_heads : r.heads;
+  if (r.heads % kv != 0)
+    fail_input("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", path, r.heads, kv);
+  if (r.head_dim == 0 && r.hidden % r.heads != 0)
+    fail_input("{}: hidden_size {} is not a multiple of num_attention_heads {}", path, r.hidden, r.heads);
+  const int dim = r.head_dim ? r.head_dim : r.hidden / r.heads;
+  if (dim % 2 != 0) fail_input("{}: head_dim {} is odd, expected an even one", path, dim);
+  if (!(r.eps > 0 && r.eps < 1)) fail_input("{}: rms_norm_eps is {}, expected between 0 and 1", path, r.eps);
+  if (r.theta && !(*r.theta >= 1 && *r.theta < 1e12))
+    fail_input("{}: rope_theta is {}, expected 1 to 1e12", path, *r.theta);
+}
+
+}  // namespace
+
+int64_t ModelConfig::parameters() const {
+  const ParamTable table = parameter_table(*this);
+  int64_t n = 0;
+  for (const Param& p : table.all) n += p.numel();
+  return n;
+}
+
+double ModelConfig::forward_flops(double tokens, double pairs, double head_rows) const {
+  const AttentionDims a = attention();
+  const double c = hidden, f = ffn;
+  const double products = c * static_cast<double>(a.qkv_width()) + static_cast<double>(a.q_width()) * c + 3 * c * f;
+  return layers * (2 * tokens * products + 4 * pairs * static_cast<double>(a.q_width())) + 2 * head_rows * c * vocab;
+}
+
+ModelConfig load_model_config(const std::string& folder) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) fail_input("{}: no such model folder; name a Hugging Face folder", folder);
+  const std::string path = (fs::path(folder) / "config.json").string();
+  const Raw r = read_config(path);
+  check(r, path);
+  ModelConfig c;
+  c.model_type = r.type;
+  c.hidden = r.hidden, c.ffn = r.ffn, c.layers = r.layers, c.heads = r.heads, c.vocab = r.vocab;
+  c.kv_heads = r.kv_heads ? r.kv_heads : r.heads;
+  c.head_dim = r.head_dim ? r.head_dim : r.hidden / r.heads;
+  c.tied = r.tied;
+  c.qkv_bias = r.type == "qwen2";
+  c.rms_eps = static_cast<float>(r.eps);
+  c.rope_theta = r.theta.value_or(1e4);
+  if (r.max_position) c.max_position = r.max_position;
+  c.eos = r.eos;
+  if (!r.pad.empty()) c.pad = r.pad[0];
+  const std::string generation = (fs::path(folder) / "generation_config.json").string();
+  if (fs::exists(generation, ignored)) {
+    const std::string text = read_text_file(generation);
+    JsonReader json(text, generation);
+    std::string key;
+    for (json.object(); json.key(key);) {
+      if (key == "eos_token_id") {
+        if (auto ids = read_ids(json, generation, key); !ids.empty()) c.eos = std::move(ids);
+      } else if (key == "pad_token_id" && c.pad < 0) {
+        if (auto ids = read_ids(json, generation, key); !ids.empty()) c.pad = ids[0];
+      } else {
+        json.skip();
+      }
+    }
+    json.end();
+  }
+  for (int32_t id : c.eos)
+    if (id < 0 || id >= c.vocab) fail_input("{}: eos_token_id {} is outside the vocabulary of {}", folder, id, c.vocab);
+  return c;
+}
+
+void save_model_config(const ModelConfig& c, DType dtype, const std::string& folder) {
+  const auto write = [&](const char* name, const nlohmann::ordered_json& json) {
+    const std::string path = (fs::path(folder) / name).string();
+    std::ofstream out(path, std::ios::binary);
+    out << json.dump(2) << '\n';
+    out.close();
+    if (!out) fail(kExitResources, "{}: cannot be written; is the disk full?", path);
+  };
+  // The shortest decimal of the float: 1e-6, not 9.99999997e-07.
+  const double eps = std::stod(fmt::format("{}", c.rms_eps));
+  const auto id = [](int32_t v) { return v < 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(v); };
+  nlohmann::ordered_json json = {
+      {"architectures", {c.model_type == "llama" ? "LlamaForCausalLM" : "Qwen2ForCausalLM"}},
+      {"model_type", c.model_type},
+      {"hidden_size", c.hidden},
+      {"intermediate_size", c.ffn},
+      {"num_hidden_layers", c.layers},
+      {"num_attention_heads", c.heads},
+      {"num_key_value_heads", c.kv_heads},
+      {"vocab_size", c.vocab},
+      {"tie_word_embeddings", c.tied},
+      {"max_position_embeddings", c.max_position},
+      {"rope_theta", c.rope_theta},
+      {"rms_norm_eps", eps},
+      {"hidden_act", "silu"},
+      {"torch_dtype", dtype == DType::bf16 ? "bfloat16" : "float32"},
+      {"bos_token_id", nullptr},
+      {"eos_token_id", id(c.eos.empty() ? -1 : c.eos[0])},
+      {"pad_token_id", id(c.pad)},
+  };
+  if (c.head_dim * c.heads != c.hidden) json["head_dim"] = c.head_dim;
+  if (c.model_type == "llama") json["attention_bias"] = json["mlp_bias"] = false;
+  write("config.json", json);
+  nlohmann::ordered_json generation = {{"eos_token_id", c.eos}};
+  if (c.pad >= 0) generation["pad_token_id"] = c.pad;
+  write("generation_config.json", generation);
+}
+
+ModelConfig qwen25_config(const std::string& name) {
+  struct Row {
+    const char* name;
+    int hidden, ffn, layers, heads, kv_heads, vocab;
+    bool tied;
+    float eps;
+    int max_position;
+  };
+  static constexpr Row kRows[] = {
+      // the base models' config.json
+      {"qwen2.5-0.5b", 896, 4864, 24, 14, 2, 151936, true, 1e-6f, 32768},
+      {"qwen2.5-1.5b", 1536, 8960, 28, 12, 2, 151936, true, 1e-6f, 131072},
+      {"qwen2.5-3b", 2048, 11008, 36, 16, 2, 151936, true, 1e-6f, 32768},
+      {"qwen2.5-7b", 3584, 18944, 28, 28, 4, 152064, false, 1e-6f, 131072},
+      {"qwen2.5-14b", 5120, 13824, 48, 40, 8, 152064, false, 1e-5f, 131072},
+      {"qwen2.5-32b", 5120, 27648, 64, 40, 8, 152064, false, 1e-5f, 131072},
+      {"qwen2.5-72b", 8192, 29568, 80, 64, 8, 152064, false, 1e-5f, 131072},
+  };
+  for (const Row& r : kRows)
+    if (name == r.name) {
+      ModelConfig c;
+      c.hidden = r.hidden, c.ffn = r.ffn, c.layers = r.layers, c.heads = r.heads, c.kv_heads = r.kv_heads;
+      c.head_dim = r.hidden / r.heads;
+      c.vocab = r.vocab, c.tied = r.tied, c.rms_eps = r.eps, c.max_position = r.max_position;
+      c.eos = {151643, 151645};
+      c.pad = 151643;
+      return c;
+    }
+  std::string known;
+  for (const Row& r : kRows) known += std::string(known.empty() ? "" : ", ") + r.name;
+  fail_input("'{}' is no model of the family; known are {}", name, known);
+}
+
+}  // namespace dapo

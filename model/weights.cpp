@@ -1,0 +1,200 @@
+// Weights in and out: safetensors folders, and random beginnings.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <exception>
+#include <mutex>
+#include <numbers>
+#include <thread>
+#include <unordered_map>
+
+#include "core/safetensors.h"
+#include "model/impl.h"
+
+namespace dapo {
+
+void parallel_jobs(size_t count, const std::function<void(size_t)>& body) {
+  const size_t threads = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, std::max<size_t>(count, 1));
+  std::atomic<size_t> next{0};
+  std::exception_ptr error;
+  std::mutex mutex;
+  const auto work = [&] {
+    try {
+      for (size_t i; (i = next++) < count;) body(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+      next = count;
+    }
+  };
+  std::vector<std::thread> pool;
+  for (size_t i = 1; i < threads; ++i) pool.emplace_back(work);
+  work();
+  for (std::thread& t : pool) t.join();
+  if (error) std::rethrow_exception(error);
+}
+
+namespace {
+
+constexpr int64_t kSlice = 4 << 20;  // elements read or drawn by one job
+
+/// A run of one parameter's elements and where it comes from.
+struct Slice {
+  const TensorInfo* from;
+  int64_t from_element;
+  int64_t to_element;  ///< in the flat buffer
+  int64_t count;
+};
+
+float half_to_float(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
+  if (exponent == 31) return bits_float(sign | 0x7f800000 | fraction << 13);
+  if (exponent == 0) {
+    const float subnormal = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -subnormal : subnormal;
+  }
+  return bits_float(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+float element(const char* from, const std::string& dtype, int64_t i) {
+  if (dtype == "F32") {
+    float v;
+    std::memcpy(&v, from + 4 * i, 4);
+    return v;
+  }
+  uint16_t v;
+  std::memcpy(&v, from + 2 * i, 2);
+  return dtype == "BF16" ? to_float(bf16{v}) : half_to_float(v);
+}
+
+void convert(void* to, DType t, const char* from, const std::string& dtype, int64_t count) {
+  if (t == DType::f32) {
+    for (int64_t i = 0; i < count; ++i) static_cast<float*>(to)[i] = element(from, dtype, i);
+  } else {
+    for (int64_t i = 0; i < count; ++i) static_cast<bf16*>(to)[i] = to_bf16(element(from, dtype, i));
+  }
+}
+
+std::vector<int64_t> part_shape(const Param& p, const ParamPart& part) {
+  return p.matrix ? std::vector<int64_t>{part.rows, p.columns} : std::vector<int64_t>{part.rows};
+}
+
+/// Every part of every parameter by name and shape, and nothing else but what transformers leaves aside as well.
+std::vector<Slice> plan_load(const SafetensorsReader& file, const ParamTable& params, const std::string& folder) {
+  std::unordered_map<std::string, const TensorInfo*> by_name;
+  for (const TensorInfo& t : file.tensors()) by_name.emplace(t.name, &t);
+  std::vector<Slice> slices;
+  for (const Param& p : params.all)
+    for (const ParamPart& part : p.parts) {
+      const auto it = by_name.find(part.name);
+      if (it == by_name.end())
+        fail_input("{}: tensor '{}' is missing; does config.json belong to these files?", folder, part.name);
+      const TensorInfo& t = *it->second;
+      TensorInfo want;
+      want.dtype = t.dtype, want.shape = part_shape(p, part);
+      if (t.shape != want.shape)
+        fail_input("{}: tensor '{}' is {}, config.json asks for {}", t.file, t.name, t.describe(), want.describe());
+      if (t.dtype != "F32" && t.dtype != "BF16" && t.dtype != "F16")
+        fail_input("{}: tensor '{}' is {}, expected F32, BF16 or F16", t.file, t.name, t.describe());
+      const int64_t count = part.rows * p.columns, begin = p.offset + part.row_begin * p.columns;
+      for (int64_t at = 0; at < count; at += kSlice)
+        slices.push_back({&t, at, begin + at, std::min(kSlice, count - at)});
+      by_name.erase(it);
+    }
+  if (params.head == params.embedding) by_name.erase("lm_head.weight");
+  for (const auto& [name, t] : by_name)
+    if (!name.ends_with("rotary_emb.inv_freq"))
+      fail_input("{}: unknown tensor '{}', {}: another architecture than config.json says", t->file, name,
+                 t->describe());
+  return slices;
+}
+
+}  // namespace
+
+void Model::load(const std::string& folder) {
+  const SafetensorsReader file(folder);
+  const std::vector<Slice> slices = plan_load(file, params_, folder);
+  const DType dtype = backend_.dtype();
+  const std::string same = dtype == DType::f32 ? "F32" : "BF16";
+  std::mutex device;  // copies keep to one thread
+  parallel_jobs(slices.size(), [&](size_t i) {
+    const Slice& s = slices[i];
+    const uint64_t size = s.from->dtype == "F32" ? 4 : 2, offset = static_cast<uint64_t>(s.from_element) * size;
+    const size_t bytes = static_cast<size_t>(s.count) * size;
+    const Tensor to = weights_.rows(s.to_element, s.count);
+    void* direct = backend_.host_view(to);
+    if (direct != nullptr && s.from->dtype == same) return file.read(*s.from, offset, direct, bytes);
+    std::vector<char> raw(bytes), converted;
+    file.read(*s.from, offset, raw.data(), bytes);
+    if (direct != nullptr) return convert(direct, dtype, raw.data(), s.from->dtype, s.count);
+    if (s.from->dtype != same) {
+      converted.resize(to.bytes());
+      convert(converted.data(), dtype, raw.data(), s.from->dtype, s.count);
+      raw.swap(converted);
+    }
+    const std::lock_guard lock(device);
+    backend_.copy_in(to, raw.data());
+    backend_.synchronize();
+  });
+}
+
+void Model::init(uint64_t seed, float std) {
+  const DType dtype = backend_.dtype();
+  const auto fill = [&](size_t index, int64_t begin, int64_t count, void* to) {
+    const Param& p = params_.all[index];
+    const bool norm =
+        p.name.ends_with("norm.weight") || p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight");
+    for (int64_t i = 0; i < count; ++i) {
+      float v = norm ? 1.0f : 0.0f;
+      if (p.matrix) {
+        // Box-Muller: elements 2k and 2k + 1 are the two normals of one draw.
+        const uint64_t pair = static_cast<uint64_t>(begin + i) / 2;
+        const Philox4 x = philox(seed, {{static_cast<uint32_t>(pair), static_cast<uint32_t>(pair >> 32),
+                                         static_cast<uint32_t>(index), 0x696e6974u /* "init" */}});
+        const double radius = std::sqrt(-2 * std::log((static_cast<double>(x.x[0]) + 1) * 0x1p-32));
+        const double angle = 2 * std::numbers::pi * static_cast<double>(x.x[1]) * 0x1p-32;
+        v = std * static_cast<float>(radius * ((begin + i) % 2 ? std::sin(angle) : std::cos(angle)));
+      }
+      if (dtype == DType::f32)
+        static_cast<float*>(to)[i] = v;
+      else
+        static_cast<bf16*>(to)[i] = to_bf16(v);
+    }
+  };
+  struct Job {
+    size_t index;
+    int64_t begin, count;
+  };
+  std::vector<Job> jobs;
+  for (size_t i = 0; i < params_.all.size(); ++i)
+    for (int64_t at = 0, n = params_.all[i].numel(); at < n; at += kSlice)
+      jobs.push_back({i, at, std::min(kSlice, n - at)});
+  std::mutex device;
+  parallel_jobs(jobs.size(), [&](size_t i) {
+    const Job& j = jobs[i];
+    const Tensor to = weights_.rows(params_.all[j.index].offset + j.begin, j.count);
+    std::vector<char> values(to.bytes());
+    fill(j.index, j.begin, j.count, values.data());
+    const std::lock_guard lock(device);
+    backend_.copy_in(to, values.data());
+    backend_.synchronize();
+  });
+}
+
+void Model::save(const std::string& folder) {
+  std::vector<TensorToWrite> tensors;
+  const DType dtype = backend_.dtype();
+  for (const Param& p : params_.all)
+    for (const ParamPart& part : p.parts) {
+      const Tensor from = weights_.rows(p.offset + part.row_begin * p.columns, part.rows * p.columns);
+      tensors.push_back({part.name, dtype, part_shape(p, part), [this, from](uint64_t offset, void* to, size_t bytes) {
+                           const int64_t size = static_cast<int64_t>(dtype_size(from.dtype));
+                           backend_.copy_out_now(
+                               to, from.rows(static_cast<int64_t>(offset) / size, static_cast<int64_t>(bytes) / size));
+                         }});
+    }
+  write_safetensors(folder, tensors);
+  save_model_config(config_, dtype, folder);
+}
+
+}  // namespace dapo
