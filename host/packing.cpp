@@ -18,12 +18,12 @@ int64_t segments_of(const PackResponse& r) {
 /// A group as few pieces of at most `limits`.
 void cut_group(std::vector<Piece>& pieces, int index, const PackGroup& g, const PackLimits& limits) {
   const int64_t prompt = static_cast<int64_t>(g.prompt.size());
-  CHECK(prompt > 0 && !g.responses.empty(), "group {}", index);
+  CHECK_GT(prompt, 0, "group {}", index);
   Piece p{index, 0, 0, prompt, 1};
   for (int i = 0; i < static_cast<int>(g.responses.size()); ++i) {
     const PackResponse& r = g.responses[static_cast<size_t>(i)];
     const int64_t tokens = static_cast<int64_t>(r.ids.size());
-    CHECK_GT(tokens, 0, "response {} of group {}", i, index);
+    if (tokens == 0) continue;
     if (prompt + tokens > limits.tokens || limits.segments < 2)
       fail_input("a prompt of {} tokens with a response of {} exceeds a pack of {}: raise actor.ppo_max_token_len",
                  prompt, tokens, limits.tokens);
@@ -35,7 +35,7 @@ void cut_group(std::vector<Piece>& pieces, int index, const PackGroup& g, const 
     p.segments += segments_of(r);
     p.end = i + 1;
   }
-  pieces.push_back(p);
+  if (p.end > p.begin) pieces.push_back(p);
 }
 
 /// Where packs begin if each takes pieces in order while they fit into `tokens`.
@@ -67,12 +67,13 @@ void append(PackedGroups& out, const PackGroup& g, const Piece& piece) {
   const size_t last = p.ids.size() - 1, first = out.responses.size();
   for (int i = piece.begin; i < piece.end; ++i) {
     const PackResponse& r = g.responses[static_cast<size_t>(i)];
+    if (r.ids.empty()) continue;
     out.responses.push_back({piece.group, i, static_cast<int>(p.rows.size()), 0, static_cast<int>(r.ids.size())});
     head(last, r, 0);
   }
-  for (int i = piece.begin; i < piece.end; ++i) {
-    const PackResponse& r = g.responses[static_cast<size_t>(i)];
-    out.responses[first + static_cast<size_t>(i - piece.begin)].rest = static_cast<int>(p.rows.size());
+  for (size_t i = first; i < out.responses.size(); ++i) {
+    const PackResponse& r = g.responses[static_cast<size_t>(out.responses[i].response)];
+    out.responses[i].rest = static_cast<int>(p.rows.size());
     if (r.ids.size() == 1) continue;
     const size_t begin = p.ids.size();
     p.segments.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(r.ids.size() - 1), prefix});
@@ -114,10 +115,12 @@ std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const P
   return packs;
 }
 
-void set_weights(PackedGroups& packed, const std::vector<std::vector<double>>& weights) {
-  for (const PackedResponse& r : packed.responses) {
-    const double w = weights.at(static_cast<size_t>(r.group)).at(static_cast<size_t>(r.response));
-    for (int k = 0; k < r.length; ++k) packed.pack.weight[static_cast<size_t>(r.head_row(k))] = static_cast<float>(w);
+void set_weights(PackedGroups& packed, std::span<const double> weights) {
+  CHECK_EQ(weights.size(), packed.responses.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const PackedResponse& r = packed.responses[i];
+    for (int k = 0; k < r.length; ++k)
+      packed.pack.weight[static_cast<size_t>(r.head_row(k))] = static_cast<float>(weights[i]);
   }
 }
 

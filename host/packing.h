@@ -15,7 +15,7 @@ struct PackLimits {
 };
 
 struct PackResponse {
-  std::span<const int32_t> ids;         ///< end token included
+  std::span<const int32_t> ids;         ///< end token included; empty: left out
   std::span<const float> old_log_prob;  ///< as many, or empty (supervised)
   float advantage = 1;
 };
@@ -41,11 +41,12 @@ struct PackedGroups {
 /// Packs groups in their order into the fewest packs that order allows, and those as evenly as it allows. A group that
 /// exceeds the limits is split, its prompt repeated. Head rows of a pack: for each group the prompt's last row once a
 /// response, then each response's rows; the last token of a response is a target only and has no row. Weights are 1
-/// (set_weights). Deterministic. Error (exit 2) where a prompt with one response exceeds the limit.
+/// (set_weights). A group without responses is left out. Deterministic. Error (exit 2) where a prompt with one response
+/// exceeds the limit.
 std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const PackLimits& limits);
 
-/// Multiplies every token of response (group, response) with weights[group][response].
-void set_weights(PackedGroups& packed, const std::vector<std::vector<double>>& weights);
+/// Weights of every token of packed.responses[i] become weights[i].
+void set_weights(PackedGroups& packed, std::span<const double> weights);
 
 /// (query, key) pairs that a pack's attention reads.
 double attention_pairs(const Pack& pack);

@@ -8,7 +8,10 @@
 namespace dapo {
 
 enum class Phase : uint8_t { rollout, reward, update, eval, count };
-const char* phase_name(Phase p);
+inline const char* phase_name(Phase p) {
+  constexpr const char* names[] = {"rollout", "reward", "update", "eval"};
+  return p < Phase::count ? names[static_cast<size_t>(p)] : "?";
+}
 
 /// Seconds and tokens by phase. rollout: response tokens drawn (prompt rows apart); reward: responses; update: rows of
 /// the packs, forward and backward; eval: response tokens drawn. Reward runs beside rollout: its seconds are only those

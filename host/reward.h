@@ -1,39 +1,40 @@
-// Judging beside generation: decodes responses and runs the verifier in a few threads.
+// Judging beside generation: responses are decoded without special tokens and go to the verifier's threads.
 #pragma once
 
-#include <memory>
+#include <future>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "host/config.h"
+#include "host/rollout.h"
+#include "host/verify_pool.h"
 #include "tokenizer/tokenizer.h"
 
 namespace dapo {
 
-/// What the verifier said of one response.
-struct Verdict {
-  bool correct = false;
-  bool error = false;  ///< the verifier failed (bad ground truth, time-out): counted, never silent
-  std::string answer;  ///< what was taken out of the response
-  std::string reason;
-};
-
 class Reward {
  public:
   /// Error (exit 2) on an unknown verifier.
-  Reward(const RewardSection& config, const Tokenizer& tokenizer);
-  ~Reward();
+  Reward(const RewardSection& config, const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer),
+        pool_(
+            make_verifier(config.verifier, {static_cast<float>(config.correct), static_cast<float>(config.incorrect)}),
+            config.workers) {}
 
-  /// Queues a group: `responses[i]` are ids, special tokens are dropped before the verifier. What the arguments view
-  /// must stay until the ticket's wait() returns.
-  int64_t submit(std::vector<std::span<const int32_t>> responses, std::string ground_truth);
-  /// Verdicts of a ticket, in order of its responses; blocks until they are there. Once a ticket.
-  std::vector<Verdict> wait(int64_t ticket);
+  /// Verdicts in the order of the responses.
+  std::future<std::vector<Verdict>> judge(std::span<const Response> responses, const std::string& ground_truth) {
+    std::vector<VerifyItem> items;
+    items.reserve(responses.size());
+    for (const Response& r : responses) items.push_back({tokenizer_.decode(r.ids), ground_truth});
+    return pool_.submit(std::move(items));
+  }
+  VerifierCounters counters() const { return pool_.counters(); }
 
  private:
-  struct Pool;
-  std::unique_ptr<Pool> pool_;
+  const Tokenizer& tokenizer_;
+  VerifierPool pool_;
 };
 
 }  // namespace dapo

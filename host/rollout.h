@@ -57,6 +57,7 @@ class Rollout {
   /// Error (exit 2) where prompt + max_new exceed the model's max_length or the page pool.
   void add(Request request);
   bool busy() const;
+  int batch() const { return scheduler_.limits().batch; }  ///< sequences decoded at once, and samples of a request
   /// One prefill or up to collect_every decode steps; the groups that it completed, oldest first.
   std::vector<Group> advance();
 

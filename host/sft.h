@@ -2,9 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "data/dataset.h"
 #include "host/config.h"
+#include "host/limits.h"
 #include "host/phases.h"
 #include "model/model.h"
 #include "tokenizer/tokenizer.h"
@@ -18,10 +21,6 @@ struct SftMetrics {
   int64_t tokens = 0;  ///< rows of the packs
   std::vector<std::pair<const char*, double>> fields() const;
 };
-
-/// Packs of config.sft.batch_size rows; no rollout.
-ModelLimits sft_limits(const Config& config, const ModelConfig& model, const Backend& backend, const Dataset& data,
-                       const Tokenizer& tokenizer);
 
 /// config.sft.steps updates on batches of rows drawn without repetition inside a batch, keyed by (seed, step). A
 /// response ends with the model's first end id; what exceeds max_response_length is cut, without an end. Reserves the

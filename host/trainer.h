@@ -10,6 +10,9 @@
 #include "data/cursor.h"
 #include "data/dataset.h"
 #include "host/config.h"
+#include "host/limits.h"
+#include "host/objective.h"
+#include "host/packing.h"
 #include "host/phases.h"
 #include "host/prompts.h"
 #include "host/reward.h"
@@ -19,19 +22,13 @@
 
 namespace dapo {
 
-/// What a run needs of the model: longest sequence, packs, decode batch, KV pages. `packs`: training or scoring;
-/// `decode`: rollout. Pages are what the sequences of a batch need, cut to `kv_memory_gb` or to what memory allows.
-ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
-/// The same for `dapo eval` and `dapo generate`: rollout only.
-ModelLimits generation_limits(const Config& config, const ModelConfig& model, const Backend& backend, int max_length,
-                              int sequences);
-
 /// One response with its verdict; the trainer's unit of work and a line of rollouts/step_N.jsonl.
 struct Sample {
   Response response;
   Verdict verdict;
-  double reward = 0;  ///< task reward: correct or incorrect
-  double shaped = 0;  ///< with the overlong punishment
+  std::vector<float> old_log_prob;  ///< where old_logprobs = recompute; else the response's own are the old ones
+  double reward = 0;                ///< task reward: correct or incorrect
+  double shaped = 0;                ///< with the overlong punishment
   double advantage = 0;
 };
 
@@ -103,15 +100,19 @@ class Trainer {
 
   /// Tests: called on every pack after its forward and backward, and before the update (break numbers here).
   std::function<void(Pack&)> after_pack;
+  /// The same, on the groups of a step before their advantages.
+  std::function<void(std::vector<SampleGroup>&)> after_rollout;
 
  private:
-  struct MiniBatch;
   void sample_groups(StepMetrics& m);
   void generate(int prompts, StepMetrics& m);
   void take(SampleGroup group, StepMetrics& m);
   void set_advantages();
-  void recompute_old_log_probs();
+  void recompute_old_log_probs(StepMetrics& m);
   void update(size_t begin, size_t end, bool first, StepMetrics& m);
+  std::vector<PackedGroups> pack(size_t begin, size_t end) const;
+  std::vector<uint8_t> exact_rows(const PackedGroups& packed, size_t begin, int64_t step) const;
+  void refuse(const char* what, StepMetrics& m);
   void summarize(StepMetrics& m);
 
   const Config config_;
@@ -119,15 +120,16 @@ class Trainer {
   const Tokenizer& tokenizer_;
   const Dataset& train_;
   Progress& progress_;
-  Rollout rollout_;
-  Reward reward_;
   std::vector<int32_t> rows_;                  // rows of `train_` that are used
   std::vector<std::vector<int32_t>> prompts_;  // their ids
   size_t dropped_ = 0;
   Cursor cursor_;
+  Rollout rollout_;
+  Reward reward_;
   TrainerState state_;
   std::vector<SampleGroup> groups_;  // of the step under way
   int32_t drawn_ = 0;                // prompts drawn in this step: DrawKey.prompt
+  LossStats stats_;                  // of the step under way
 };
 
 }  // namespace dapo

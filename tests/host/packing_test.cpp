@@ -117,9 +117,15 @@ TEST(Packing, WeightsAndPairs) {
   EXPECT_EQ(p.ids, (std::vector<int32_t>{1, 2, 4, 5}));
   EXPECT_EQ(p.rows, (std::vector<int32_t>{1, 1, 2, 3}));
   EXPECT_EQ(p.targets, (std::vector<int32_t>{3, 4, 5, 6}));
-  set_weights(packs[0], {{0.5, 0.25}});
+  set_weights(packs[0], std::vector<double>{0.5, 0.25});
   EXPECT_EQ(p.weight, (std::vector<float>{0.5f, 0.25f, 0.25f, 0.25f}));
   EXPECT_EQ(attention_pairs(p), 3 + 3 + 2 * 2);
+  g.responses.insert(g.responses.begin(), PackResponse{{}, {}, 1});  // left out
+  auto again = pack_groups(std::span(&g, 1), {100, 100});
+  EXPECT_EQ(again[0].pack.ids, p.ids);
+  EXPECT_EQ(again[0].responses[0].response, 1);
+  g.responses.resize(1);
+  EXPECT_TRUE(pack_groups(std::span(&g, 1), {100, 100}).empty());
 }
 
 }  // namespace

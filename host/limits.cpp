@@ -1,0 +1,85 @@
+#include "host/limits.h"
+
+#include <algorithm>
+
+namespace dapo {
+namespace {
+
+/// Share of the device's memory that a run lays out; the rest is the programs', the tokenizer's, the system's.
+constexpr double kUsable = 0.85;
+
+double budget(const Backend& b) {
+  return kUsable * static_cast<double>(b.memory_total());
+}
+
+void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend, bool recompute, int64_t wanted,
+               int64_t longest, bool fixed) {
+  l.train = true;
+  l.recompute = recompute;
+  const auto set = [&](int64_t tokens) { l.pack_tokens = l.pack_segments = l.pack_head_rows = tokens; };
+  set(std::max(wanted, longest));
+  while (!fixed && l.pack_tokens > longest &&
+         static_cast<double>(plan_memory(backend, model, l).total()) > budget(backend))
+    set(std::max(longest, l.pack_tokens / 2));
+}
+
+void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend, double kv_memory_gb, int64_t wanted,
+               int64_t least) {
+  const double page = 2.0 * model.layers * model.kv_heads * model.head_dim * l.page_size *
+                      static_cast<double>(dtype_size(backend.dtype()));
+  l.kv_pages = 0;
+  double bytes = kv_memory_gb * 1e9;
+  if (bytes <= 0) {
+    // pages share one allocation with the activations of a pack, so they may be as large as those at no cost
+    const MemoryPlan p = plan_memory(backend, model, l);
+    bytes = budget(backend) - static_cast<double>(p.weights + p.state + p.workspace);
+  }
+  l.kv_pages = std::max(least, std::min(wanted, static_cast<int64_t>(bytes / page)));
+}
+
+}  // namespace
+
+ModelLimits training_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
+  ModelLimits l;
+  const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
+  const int64_t longest = prompt + response;
+  l.max_length = static_cast<int>(longest);
+  const int64_t mini_batch = c.actor.ppo_mini_batch_size * (prompt + c.rollout.n * response);
+  const int64_t most = backend.device() == Device::cpu ? 2048 : 16384;
+  const bool fixed = c.actor.ppo_max_token_len > 0;
+  l.page_size = c.rollout.page_size;
+  l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
+  l.prefill_rows = c.rollout.max_num_batched_tokens;
+  set_packs(l, model, backend, c.model.recompute, fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most),
+            longest, fixed);
+  const auto pages = [&](int64_t tokens) { return (tokens + l.page_size - 1) / l.page_size; };
+  const int64_t groups = (l.batch + c.rollout.n - 1) / c.rollout.n + 1;
+  set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages(response) + groups * pages(prompt),
+            pages(prompt) + pages(response));
+  return l;
+}
+
+ModelLimits generation_limits(const Config& c, const ModelConfig& model, const Backend& backend, int max_length,
+                              int sequences) {
+  ModelLimits l;
+  l.max_length = max_length;
+  l.batch = std::max(1, std::min(c.rollout.max_num_seqs, sequences));
+  l.prefill_rows = c.rollout.max_num_batched_tokens;
+  l.page_size = c.rollout.page_size;
+  const int64_t pages = (max_length + l.page_size - 1) / l.page_size + 1;  // prompt and response are cut apart
+  set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages, pages);
+  return l;
+}
+
+ModelLimits sft_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
+  ModelLimits l;
+  const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
+  const int64_t most = backend.device() == Device::cpu ? 2048 : 16384;
+  const bool fixed = c.actor.ppo_max_token_len > 0;
+  l.max_length = static_cast<int>(longest);
+  set_packs(l, model, backend, c.model.recompute,
+            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most), longest, fixed);
+  return l;
+}
+
+}  // namespace dapo

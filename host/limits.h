@@ -1,0 +1,23 @@
+// What a run asks of the model's memory, from the settings alone (and the machine's size): pure, so that a plan and a
+// run agree.
+#pragma once
+
+#include "core/backend.h"
+#include "host/config.h"
+#include "model/model.h"
+
+namespace dapo {
+
+/// Training: packs of ppo_max_token_len tokens (0: a whole mini-batch, at most 2,048 on a CPU and 16,384 on a GPU, less
+/// where memory is short, never less than the longest sequence); max_num_seqs decode sequences; KV pages for all of
+/// them at full length with prompts shared, cut to kv_memory_gb or to what memory leaves.
+ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
+
+/// Rollout only (`dapo eval`, `dapo generate`): `sequences` at once at most, none sharing a prompt.
+ModelLimits generation_limits(const Config& config, const ModelConfig& model, const Backend& backend, int max_length,
+                              int sequences);
+
+/// Packs of config.sft.batch_size rows; no rollout.
+ModelLimits sft_limits(const Config& config, const ModelConfig& model, const Backend& backend);
+
+}  // namespace dapo

@@ -1,0 +1,48 @@
+#include "host/prompts.h"
+
+#include "core/check.h"
+#include "tokenizer/chat.h"
+
+namespace dapo {
+
+struct PromptEncoder::Impl {
+  const Tokenizer& tokenizer;
+  ChatTemplate chat;
+  PromptStyle style;
+  std::string name, suffix;
+};
+
+PromptEncoder::PromptEncoder(const DataSection& data, const std::string& model_folder, const Tokenizer& tokenizer) {
+  ChatTemplate chat;
+  std::string name = data.prompt_template;
+  if (name != "raw") chat = ChatTemplate::load(model_folder);
+  if (name == "auto") name = chat.kind == ChatTemplate::kNone ? "raw" : "chatml";
+  if (name == "chatml" && chat.kind == ChatTemplate::kNone)
+    fail_input("data.prompt_template = \"chatml\": {} has no chat template; use raw or dapo", model_folder);
+  if (!data.system_prompt.empty()) chat.default_system = data.system_prompt;
+  impl_ = std::make_unique<Impl>(Impl{tokenizer, chat, parse_prompt_style(name), name, data.prompt_suffix});
+}
+
+PromptEncoder::~PromptEncoder() = default;
+
+const std::string& PromptEncoder::used_template() const {
+  return impl_->name;
+}
+
+std::vector<int32_t> PromptEncoder::encode(const Example& example) const {
+  std::vector<ChatMessage> turns;
+  for (const Message& m : example.messages) turns.push_back({m.role, m.content});
+  if (turns.empty()) turns.push_back({"user", example.prompt});
+  turns.back().content += impl_->suffix;
+  // A text without a template gets what the tokenizer puts before every text; templates write it themselves.
+  const bool bare = impl_->style == PromptStyle::raw || impl_->chat.kind == ChatTemplate::kNone;
+  return impl_->tokenizer.encode(render_prompt(impl_->style, impl_->chat, turns), bare);
+}
+
+std::vector<int32_t> PromptEncoder::encode(std::string_view text) const {
+  Example example;
+  example.prompt = text;
+  return encode(example);
+}
+
+}  // namespace dapo

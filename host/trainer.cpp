@@ -1,0 +1,236 @@
+#include "host/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <future>
+
+#include "host/nvtx.h"
+
+namespace dapo {
+namespace {
+
+Model& reserved(Model& model, const ModelLimits& limits) {
+  model.reserve(limits);
+  return model;
+}
+
+std::vector<int32_t> end_ids(const Model& model) {
+  if (model.config().eos.empty())
+    fail_input("the model names no end id: put \"eos_token_id\" into its generation_config.json");
+  return model.config().eos;
+}
+
+}  // namespace
+
+int SampleGroup::correct() const {
+  return static_cast<int>(std::count_if(samples.begin(), samples.end(), [](const Sample& s) { return s.verdict.acc; }));
+}
+
+Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& train,
+                 Progress& progress)
+    : config_(config),
+      model_(model),
+      tokenizer_(tokenizer),
+      train_(train),
+      progress_(progress),
+      cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),
+      rollout_(reserved(model, training_limits(config, model.config(), model.backend())), end_ids(model),
+               config.rollout.collect_every),
+      reward_(config.reward, tokenizer) {
+  const PromptEncoder encoder(config.data, config.model.path, tokenizer);
+  for (size_t i = 0; i < train.size(); ++i) {
+    std::vector<int32_t> ids = encoder.encode(train[i]);
+    const bool fits = !ids.empty() && static_cast<int>(ids.size()) <= config.data.max_prompt_length;
+    if (!fits && config.data.overlong_prompts == "error")
+      fail_input(
+          "training row {}: a prompt of {} tokens, data.max_prompt_length is {} (or set data.overlong_prompts = "
+          "\"drop\")",
+          train[i].id, ids.size(), config.data.max_prompt_length);
+    if (!fits) {
+      ++dropped_;
+      continue;
+    }
+    rows_.push_back(static_cast<int32_t>(i));
+    prompts_.push_back(std::move(ids));
+  }
+  if (rows_.empty())
+    fail_input("no training prompt is left: {} rows, {} longer than data.max_prompt_length = {}", train.size(),
+               dropped_, config.data.max_prompt_length);
+  cursor_ = Cursor(config.trainer.seed, rows_.size(), config.data.shuffle);
+  state_.cursor = cursor_.state();
+}
+
+Trainer::~Trainer() = default;
+
+bool Trainer::done() const {
+  return state_.step >= config_.trainer.total_steps;
+}
+
+void Trainer::restore(TrainerState state) {
+  cursor_.restore(state.cursor);
+  state_ = std::move(state);
+}
+
+/// Algorithm 1 of arXiv 2503.14476.
+StepMetrics Trainer::step() {
+  const Stopwatch watch;
+  StepMetrics m;
+  m.step = state_.step + 1;
+  m.lr = learning_rate(config_.actor, m.step, config_.trainer.total_steps);
+  m.prompts_dropped = static_cast<int64_t>(dropped_);
+  stats_ = {};
+
+  // 2-8. Prompts, G responses each from the present weights, rewards, dynamic sampling until the batch is full.
+  sample_groups(m);
+  if (after_rollout) after_rollout(groups_);
+
+  // 9. Advantages of each group.
+  set_advantages();
+
+  // 3. Old log-probs are the rollout's own; recomputing them only measures the mismatch.
+  const Stopwatch updating;
+  model_.begin_update();
+  if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs(m);
+
+  // 10-11. Mini-batches in the order of generation; the first one is at the very weights that drew its responses.
+  const size_t per = static_cast<size_t>(config_.actor.ppo_mini_batch_size);
+  bool first = true;
+  for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
+    for (size_t begin = 0; begin < groups_.size(); begin += per, first = false)
+      update(begin, std::min(begin + per, groups_.size()), first, m);
+  m.phases[Phase::update].seconds = updating.seconds();
+
+  summarize(m);
+  ++state_.step;
+  state_.cursor = cursor_.state();
+  m.seconds = watch.seconds();
+  return m;
+}
+
+void Trainer::sample_groups(StepMetrics& m) {
+  const NvtxRange range("rollout");
+  const Stopwatch watch;
+  const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
+  groups_.clear();
+  const size_t banked = std::min(batch, state_.bank.size());
+  std::move(state_.bank.begin(), state_.bank.begin() + static_cast<int64_t>(banked), std::back_inserter(groups_));
+  state_.bank.erase(state_.bank.begin(), state_.bank.begin() + static_cast<int64_t>(banked));
+  m.groups_from_bank = static_cast<int64_t>(banked);
+
+  Sampling sampling;
+  sampling.temperature = config_.rollout.temperature;
+  sampling.top_k = config_.rollout.top_k;
+  sampling.top_p = config_.rollout.top_p;
+  sampling.min_p = config_.rollout.min_p;
+  sampling.seed = config_.trainer.seed;
+  rollout_.begin(sampling);
+  drawn_ = 0;
+  while (groups_.size() < batch && m.generation_batches < config_.algorithm.max_num_gen_batches) {
+    const int need = static_cast<int>(batch - groups_.size());
+    const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
+                     : config_.algorithm.filter_groups ? generation_size(need, static_cast<int>(batch), state_.yield)
+                                                       : need;
+    generate(size, m);
+  }
+  if (groups_.size() < batch)
+    m.alarms.push_back(fmt::format("{} of {} groups after {} generation batches: the step trains on those",
+                                   groups_.size(), batch, m.generation_batches));
+  m.groups_banked = static_cast<int64_t>(state_.bank.size());
+  const Rollout::Stats& s = rollout_.stats();
+  m.phases[Phase::rollout] = {watch.seconds() - m.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
+  m.preemptions = s.preemptions;
+}
+
+void Trainer::generate(int prompts, StepMetrics& m) {
+  const int n = config_.rollout.n;
+  std::vector<SampleGroup> drawn(static_cast<size_t>(prompts));
+  std::vector<std::future<std::vector<Verdict>>> verdicts(drawn.size());
+  const int64_t before = rollout_.stats().finished, before_tokens = rollout_.stats().drawn_tokens;
+  for (size_t i = 0; i < drawn.size(); ++i) {
+    const size_t k = cursor_.next();
+    drawn[i].row = rows_[k];
+    drawn[i].step = static_cast<int32_t>(m.step);
+    Request r;
+    r.id = static_cast<int64_t>(i);
+    r.prompt = prompts_[k];
+    r.samples = n;
+    r.max_new = config_.data.max_response_length;
+    r.step = static_cast<int32_t>(m.step);
+    r.prompt_key = drawn_++;
+    rollout_.add(std::move(r));
+  }
+  while (rollout_.busy()) {
+    for (Group& g : rollout_.advance()) {  // judged beside the generation of the others
+      SampleGroup& d = drawn[static_cast<size_t>(g.id)];
+      verdicts[static_cast<size_t>(g.id)] = reward_.judge(g.responses, train_[static_cast<size_t>(d.row)].answer);
+      d.prompt = std::move(g.prompt);
+      for (Response& r : g.responses) {
+        d.samples.emplace_back();
+        d.samples.back().response = std::move(r);
+      }
+    }
+    progress_.report(Phase::rollout, rollout_.stats().finished - before, int64_t{n} * prompts,
+                     rollout_.stats().drawn_tokens - before_tokens);
+  }
+  const Stopwatch waiting;
+  const int64_t kept = m.groups_kept;
+  for (size_t i = 0; i < drawn.size(); ++i) {  // in the order of the prompts, whichever was complete first
+    const std::vector<Verdict> v = verdicts[i].get();
+    for (size_t k = 0; k < v.size(); ++k) drawn[i].samples[k].verdict = v[k];
+    take(std::move(drawn[i]), m);
+  }
+  state_.yield =
+      update_yield(state_.yield, static_cast<int>(m.groups_kept - kept), prompts, config_.data.train_batch_size);
+  ++m.generation_batches;
+  m.phases[Phase::reward].seconds += waiting.seconds();
+  m.phases[Phase::reward].tokens += int64_t{n} * prompts;
+}
+
+/// Counts a judged group, and puts it into the batch or the bank, or lets it go.
+void Trainer::take(SampleGroup group, StepMetrics& m) {
+  const RewardSection& reward = config_.reward;
+  std::vector<uint8_t> right;
+  bool judged = true;
+  for (Sample& s : group.samples) {
+    const int length = static_cast<int>(s.response.ids.size());
+    s.reward = s.verdict.score;
+    s.shaped = s.reward;
+    if (reward.overlong_buffer)
+      s.shaped += overlong_penalty(length, config_.data.max_response_length, reward.overlong_buffer_len,
+                                   reward.overlong_penalty_factor);
+    right.push_back(s.verdict.acc);
+    judged = judged && !s.verdict.error;
+    m.verifier_errors += s.verdict.error;
+    m.acc += s.verdict.acc;
+    m.reward += s.reward;
+    m.shaped_reward += s.shaped;
+    m.length_mean += length;
+    m.length_max = std::max(m.length_max, static_cast<double>(length));
+    m.truncated += s.response.finish == Finish::length;
+  }
+  ++m.groups_generated;
+  const int correct = group.correct();
+  m.groups_right += correct == static_cast<int>(right.size());
+  m.groups_wrong += correct == 0;
+  // A group with a response that could not be judged has no rewards to learn from.
+  if (!judged || (config_.algorithm.filter_groups && !mixed_group(right))) return;
+  ++m.groups_kept;
+  if (static_cast<int>(groups_.size()) < config_.data.train_batch_size)
+    groups_.push_back(std::move(group));
+  else if (config_.algorithm.surplus == "bank")
+    state_.bank.push_back(std::move(group));
+  else
+    ++m.groups_dropped;
+}
+
+void Trainer::set_advantages() {
+  for (SampleGroup& g : groups_) {
+    std::vector<double> rewards;
+    for (const Sample& s : g.samples) rewards.push_back(s.shaped);
+    const std::vector<double> a = group_advantages(rewards, config_.algorithm.norm_adv_by_std);
+    for (size_t i = 0; i < a.size(); ++i) g.samples[i].advantage = a[i];
+  }
+}
+
+}  // namespace dapo

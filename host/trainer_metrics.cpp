@@ -1,0 +1,105 @@
+// What a step says of itself.
+#include <cmath>
+
+#include "host/trainer.h"
+
+namespace dapo {
+
+void Trainer::summarize(StepMetrics& m) {
+  const double responses = std::max<double>(1, static_cast<double>(m.groups_generated * config_.rollout.n));
+  m.acc /= responses;
+  m.reward /= responses;
+  m.shaped_reward /= responses;
+  m.length_mean /= responses;
+  m.truncated /= responses;
+
+  m.groups_trained = static_cast<int64_t>(groups_.size());
+  double samples = 0;
+  for (const SampleGroup& g : groups_) {
+    m.train_acc += g.correct();
+    for (const Sample& s : g.samples) m.train_length += static_cast<double>(s.response.ids.size());
+    samples += static_cast<double>(g.samples.size());
+  }
+  m.train_acc /= std::max(samples, 1.0);
+  m.train_length /= std::max(samples, 1.0);
+
+  const double tokens = std::max<double>(1, static_cast<double>(stats_.tokens));
+  m.tokens_trained = stats_.tokens;
+  m.loss = stats_.loss / std::max<double>(1, static_cast<double>(m.updates));
+  m.entropy = stats_.entropy / tokens;
+  m.ratio_kl = stats_.kl / tokens;
+  m.clip_low = static_cast<double>(stats_.low) / tokens;
+  m.clip_high = static_cast<double>(stats_.high) / tokens;
+  m.clip_dual = static_cast<double>(stats_.dual) / tokens;
+  if (config_.actor.old_logprobs != "recompute") m.mismatch = stats_.worst_mismatch;
+  m.ratio_error = stats_.worst_ratio_error;
+
+  const auto alarm = [&m](std::string text) { m.alarms.push_back(std::move(text)); };
+  if (m.verifier_errors > 0) alarm(fmt::format("the verifier could not judge {} responses", m.verifier_errors));
+  if (m.groups_generated > 1 && m.groups_wrong == m.groups_generated)
+    alarm(fmt::format("not one of {} responses is right: verifier, template or task?", responses));
+  if (m.groups_generated > 1 && m.groups_right == m.groups_generated)
+    alarm(fmt::format("all {} responses are right: nothing is left to learn, or the verifier is constant", responses));
+  if (m.updates > 0 && m.entropy < 1e-3) alarm(fmt::format("entropy has collapsed to {:.2g} nats", m.entropy));
+  if (m.updates > 0 && m.entropy > 0.7 * std::log(model_.config().vocab))
+    alarm(fmt::format("entropy of {:.2f} nats is near that of chance", m.entropy));
+  if (m.truncated > 0.5) alarm(fmt::format("{:.0f} % of the responses are cut at the limit", 100 * m.truncated));
+  if (m.mismatch > 0 || m.ratio_error > 0)
+    alarm(fmt::format("rollout and training disagree by {:.3g} nats on the same weights", m.mismatch));
+  for (const std::string& text : m.alarms) progress_.note(fmt::format("step {}: {}", m.step, text).c_str());
+}
+
+std::vector<std::pair<const char*, double>> StepMetrics::fields() const {
+  const auto d = [](int64_t n) { return static_cast<double>(n); };
+  const auto rate = [](const PhaseTimes::Row& r) {
+    return r.seconds > 0 ? static_cast<double>(r.tokens) / r.seconds : 0;
+  };
+  const auto gflops = [](const PhaseTimes::Row& r) { return r.seconds > 0 ? r.flops / r.seconds * 1e-9 : 0; };
+  const PhaseTimes::Row &r = phases[Phase::rollout], &u = phases[Phase::update];
+  return {{"step", d(step)},
+          {"seconds", seconds},
+          {"lr", lr},
+          {"reward/mean", reward},
+          {"reward/shaped", shaped_reward},
+          {"reward/acc", acc},
+          {"reward/verifier_errors", d(verifier_errors)},
+          {"response/length_mean", length_mean},
+          {"response/length_max", length_max},
+          {"response/truncated", truncated},
+          {"groups/generated", d(groups_generated)},
+          {"groups/kept", d(groups_kept)},
+          {"groups/all_right", d(groups_right)},
+          {"groups/all_wrong", d(groups_wrong)},
+          {"groups/from_bank", d(groups_from_bank)},
+          {"groups/banked", d(groups_banked)},
+          {"groups/dropped", d(groups_dropped)},
+          {"groups/generation_batches", d(generation_batches)},
+          {"groups/trained", d(groups_trained)},
+          {"train/acc", train_acc},
+          {"train/length_mean", train_length},
+          {"train/tokens", d(tokens_trained)},
+          {"update/count", d(updates)},
+          {"update/refused", d(updates_refused)},
+          {"update/loss", loss},
+          {"update/entropy", entropy},
+          {"update/kl", ratio_kl},
+          {"update/clip_low", clip_low},
+          {"update/clip_high", clip_high},
+          {"update/clip_dual", clip_dual},
+          {"update/grad_norm", grad_norm},
+          {"update/mismatch", mismatch},
+          {"update/ratio_error", ratio_error},
+          {"rollout/seconds", r.seconds},
+          {"rollout/tokens", d(r.tokens)},
+          {"rollout/tokens_per_s", rate(r)},
+          {"rollout/gflops", gflops(r)},
+          {"rollout/preemptions", d(preemptions)},
+          {"reward/seconds", phases[Phase::reward].seconds},
+          {"update/seconds", u.seconds},
+          {"update/rows", d(u.tokens)},
+          {"update/rows_per_s", rate(u)},
+          {"update/gflops", gflops(u)},
+          {"data/prompts_dropped", d(prompts_dropped)}};
+}
+
+}  // namespace dapo
