@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <queue>
+#include <utility>
 
 #include "core/check.h"
 #include "tokenizer/unicode.h"
@@ -39,6 +42,42 @@ struct Alphabet {
   }
 };
 constexpr Alphabet kAlphabet;
+
+/// Places by rank, then from left to right. Places of a rank mostly come in order (and are then read in order, which is
+/// what makes long words fast); those that do not go through a heap.
+class MergeQueue {
+ public:
+  bool empty() const { return ranks_.empty(); }
+  void push(int32_t rank, uint32_t place) {
+    Places& p = ranks_[rank];
+    if (p.run.empty() || place > p.run.back())
+      p.run.push_back(place);
+    else
+      p.late.push(place);
+  }
+  std::pair<int32_t, uint32_t> pop() {
+    const auto first = ranks_.begin();
+    const int32_t rank = first->first;
+    Places& p = first->second;
+    uint32_t place;
+    if (p.next < p.run.size() && (p.late.empty() || p.run[p.next] <= p.late.top())) {
+      place = p.run[p.next++];
+    } else {
+      place = p.late.top();
+      p.late.pop();
+    }
+    if (p.next == p.run.size() && p.late.empty()) ranks_.erase(first);
+    return {rank, place};
+  }
+
+ private:
+  struct Places {
+    std::vector<uint32_t> run;  // ascending, read up to `next`
+    size_t next = 0;
+    std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> late;
+  };
+  std::map<int32_t, Places> ranks_;
+};
 
 }  // namespace
 
@@ -177,33 +216,27 @@ void Merges::encode_long(std::string_view word, std::vector<int32_t>& out) const
   if (symbols.empty()) return;
   symbols.back().next = kEnd;
 
-  // Rank in the upper half, place in the lower: the order of merging. An entry whose pair changed meanwhile is stale.
-  std::vector<uint64_t> initial;
+  MergeQueue queue;
   const auto look_up = [&](uint32_t i) {
     Symbol& s = symbols[i];
     s.rank = kNoRank;
-    if (s.next == kEnd) return false;
+    if (s.next == kEnd) return;
     const Entry& e = find(s.id, symbols[s.next].id);
     s.rank = e.rank, s.merged = e.merged;
-    return e.rank != kNoRank;
+    if (e.rank != kNoRank) queue.push(e.rank, i);
   };
-  const auto entry_of = [&](uint32_t i) { return static_cast<uint64_t>(symbols[i].rank) << 32 | i; };
-  for (uint32_t i = 0; i < symbols.size(); ++i)
-    if (look_up(i)) initial.push_back(entry_of(i));
-  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> queue({}, std::move(initial));
+  for (uint32_t i = 0; i < symbols.size(); ++i) look_up(i);
   while (!queue.empty()) {
-    const uint64_t top = queue.top();
-    queue.pop();
-    const auto i = static_cast<uint32_t>(top);
+    const auto [rank, i] = queue.pop();
     Symbol& s = symbols[i];
-    if (s.id < 0 || s.rank != static_cast<int32_t>(top >> 32)) continue;
+    if (s.id < 0 || s.rank != rank) continue;  // its pair changed meanwhile
     Symbol& gone = symbols[s.next];
     s.id = s.merged;
     s.next = gone.next;
     gone.id = -1;
     if (s.next != kEnd) symbols[s.next].previous = i;
-    if (look_up(i)) queue.push(entry_of(i));
-    if (s.previous != kEnd && look_up(s.previous)) queue.push(entry_of(s.previous));
+    look_up(i);
+    if (s.previous != kEnd) look_up(s.previous);
   }
   for (uint32_t i = 0; i != kEnd; i = symbols[i].next) out.push_back(symbols[i].id);
 }
