@@ -98,11 +98,14 @@ $(OUT)/test_sim: $(patsubst %,$(SIM)/%.o,$(wildcard tests/sim/*.cu)) $(SIM)/cuda
 	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lboost_context -ldl $(LDLIBS)
 NVCC      := $(shell command -v nvcc 2>/dev/null)
-NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra
-cuda-compile:  ## every cuda/*.cu by nvcc for sm_80 and sm_90a, warnings fatal
-	@$(if $(NVCC),,echo "cuda-compile: no nvcc here, nothing compiled"; exit 0;) mkdir -p $(OUT)/nvcc; \
-	for f in $(wildcard cuda/*.cu cuda/*.cpp); do echo "  NVCC $$f"; $(NVCC) $(NVCCFLAGS) -gencode arch=compute_80,code=sm_80 \
-	  -gencode arch=compute_90a,code=sm_90a -c -o $(OUT)/nvcc/$$(basename $$f).o $$f || exit 1; done
+NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra -DFMT_USE_CONSTEXPR=1 \
+  -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
+$(OUT)/nvcc/%.o: % | $(BUILD)/deps.ok
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	@$(NVCC) $(NVCCFLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+cuda-compile: $(if $(NVCC),$(patsubst %,$(OUT)/nvcc/%.o,$(wildcard cuda/*.cu cuda/*.cpp)))  ## cuda/ by nvcc for sm_80 and sm_90a, warnings fatal
+	@$(if $(NVCC),:,echo "cuda-compile: no nvcc here: nothing compiled")
 .PHONY: cuda-compile
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
