@@ -12,6 +12,10 @@ double budget(const Backend& b) {
   return kUsable * static_cast<double>(b.memory_total());
 }
 
+int decode_steps(const Config& c, const Backend& backend) {
+  return c.rollout.collect_every > 0 ? c.rollout.collect_every : backend.device() == Device::cpu ? 1 : 16;
+}
+
 void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend, bool recompute, int64_t wanted,
                int64_t longest, bool fixed) {
   l.train = true;
@@ -49,6 +53,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.page_size = c.rollout.page_size;
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
+  l.decode_steps = decode_steps(c, backend);
   l.prefill_rows = c.rollout.max_num_batched_tokens;
   set_packs(l, model, backend, c.model.recompute, fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most),
             longest, fixed);
@@ -64,6 +69,7 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
   ModelLimits l;
   l.max_length = max_length;
   l.batch = std::max(1, std::min(c.rollout.max_num_seqs, sequences));
+  l.decode_steps = decode_steps(c, backend);
   l.prefill_rows = c.rollout.max_num_batched_tokens;
   l.page_size = c.rollout.page_size;
   const int64_t pages = (max_length + l.page_size - 1) / l.page_size + 1;  // prompt and response are cut apart

@@ -8,19 +8,15 @@
 namespace dapo {
 namespace {
 
-SchedulerLimits scheduler_limits(const Model& model, int collect_every, Device device) {
-  const ModelLimits& l = model.limits();
+SchedulerLimits scheduler_limits(const ModelLimits& l) {
   CHECK(l.batch > 0 && l.kv_pages > 0, "the model was reserved without rollout");
-  const int steps = collect_every > 0 ? collect_every : device == Device::cpu ? 1 : 16;
-  return {l.batch, l.prefill_rows, l.page_size, static_cast<int>(l.kv_pages), steps};
+  return {l.batch, l.prefill_rows, l.page_size, static_cast<int>(l.kv_pages), l.decode_steps};
 }
 
 }  // namespace
 
-Rollout::Rollout(Model& model, std::vector<int32_t> stop, int collect_every)
-    : model_(model),
-      stop_(std::move(stop)),
-      scheduler_(scheduler_limits(model, collect_every, model.backend().device())) {}
+Rollout::Rollout(Model& model, std::vector<int32_t> stop)
+    : model_(model), stop_(std::move(stop)), scheduler_(scheduler_limits(model.limits())) {}
 
 void Rollout::begin(const Sampling& sampling) {
   scheduler_.clear();

@@ -48,9 +48,9 @@ struct Group {
 
 class Rollout {
  public:
-  /// `stop`: every end id. `collect_every`: decode steps between looks by the host; 0: 1 on the CPU, 16 on a GPU.
-  /// Batch, prefill rows, page size and pages are the model's limits.
-  Rollout(Model& model, std::vector<int32_t> stop, int collect_every = 0);
+  /// `stop`: every end id. Batch, prefill rows, pages, and decode steps between looks by the host are the model's
+  /// limits.
+  Rollout(Model& model, std::vector<int32_t> stop);
 
   /// A new round: lays out the KV pages (Model::begin_rollout). Nothing may be under way.
   void begin(const Sampling& sampling);

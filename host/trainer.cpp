@@ -35,8 +35,7 @@ Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer,
       train_(train),
       progress_(progress),
       cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),
-      rollout_(reserved(model, training_limits(config, model.config(), model.backend())), end_ids(model),
-               config.rollout.collect_every),
+      rollout_(reserved(model, training_limits(config, model.config(), model.backend())), end_ids(model)),
       reward_(config.reward, tokenizer) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   for (size_t i = 0; i < train.size(); ++i) {
