@@ -1,0 +1,91 @@
+// Pieces of the tensor-core attention kernels: tiles of rows of D elements in shared memory, and the online softmax.
+#pragma once
+
+#include "core/backend.h"
+#include "cuda/cuda_backend.h"
+#include "cuda/ptx.cuh"
+#include "cuda/vec.cuh"
+
+namespace dapo::cuda {
+
+/// Tiles of keys between two merges of partial results (kKvSplit tokens).
+inline constexpr int kSplitTiles = kKvSplit / kKvTile;
+
+/// A tile of ROWS rows of D bf16 in shared memory. The 16-byte chunk c of row r lies at chunk c ^ (r & 7) (D = 32: c ^
+/// (r / 2 & 3)), so that the 8 rows that one ldmatrix phase reads fall on 8 different groups of 4 banks.
+template <int D>
+struct RowTile {
+  static_assert(D == 32 || D == 64 || D == 128);
+  static constexpr int kChunks = D / 8;
+  __device__ static int offset(int row, int chunk) {
+    const int turn = D == 32 ? row >> 1 & 3 : row & 7;
+    return row * D + (chunk ^ turn) * 8;
+  }
+  /// Starts the copy of rows [0, ROWS) from `from` (rows ld apart); rows from `valid` on become zero.
+  template <int ROWS, int THREADS>
+  __device__ static void load(bf16* tile, const bf16* from, int64_t ld, int valid) {
+    constexpr int kCopies = ROWS * kChunks;
+#pragma unroll
+    for (int i = static_cast<int>(threadIdx.x); i < kCopies; i += THREADS) {
+      const int row = i / kChunks, chunk = i % kChunks;
+      const bool in = row < valid;
+      cp_async_16(tile + offset(row, chunk), in ? from + row * ld + chunk * 8 : from, in ? 16 : 0);
+    }
+  }
+  /// A fragment: rows [r, r + 16), columns [16 k, 16 k + 16).
+  __device__ static void a_fragment(uint32_t (&a)[4], const bf16* tile, int r, int k, int lane) {
+    ldmatrix_x4(a, tile + offset(r + (lane & 15), 2 * k + (lane >> 4)));
+  }
+  /// A fragment of the transposed tile: its rows are columns [16 r, 16 r + 16) of the tile, its k are rows [k, k + 16).
+  __device__ static void a_fragment_trans(uint32_t (&a)[4], const bf16* tile, int r, int k, int lane) {
+    ldmatrix_x4_trans(a, tile + offset(k + (lane & 7) + (lane >> 4) * 8, 2 * r + (lane >> 3 & 1)));
+  }
+  /// Two B fragments whose n are rows [n, n + 8) and [n + 8, n + 16), k columns [16 k, 16 k + 16): for x tile^T.
+  __device__ static void b_rows(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
+    ldmatrix_x4(b, tile + offset(n + (lane & 7) + (lane >> 4) * 8, 2 * k + (lane >> 3 & 1)));
+  }
+  /// Two B fragments whose n are columns [16 n, 16 n + 8) and [16 n + 8, 16 n + 16), k rows [k, k + 16): for x tile.
+  __device__ static void b_columns(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
+    ldmatrix_x4_trans(b, tile + offset(k + (lane & 15), 2 * n + (lane >> 4)));
+  }
+};
+
+/// sum += a b for the two column tiles of b.
+__device__ __forceinline__ void mma_pair(float (&low)[4], float (&high)[4], const uint32_t (&a)[4],
+                                         const uint32_t (&b)[4]) {
+  const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+  mma_m16n8k16(low, a, b0, low);
+  mma_m16n8k16(high, a, b1, high);
+}
+
+/// Two neighbouring column tiles of products become one A fragment of 16 columns, rounded to bf16.
+__device__ __forceinline__ void products_to_a(uint32_t (&a)[4], const float (&low)[4], const float (&high)[4]) {
+  a[0] = pack_bf16(low[0], low[1]);
+  a[1] = pack_bf16(low[2], low[3]);
+  a[2] = pack_bf16(high[0], high[1]);
+  a[3] = pack_bf16(high[2], high[3]);
+}
+
+__device__ __forceinline__ float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+/// How two partial results become one: the weights of the sum so far and of the next split. Maxima in log2 units.
+struct MergeWeights {
+  float max, before, next;
+};
+__device__ __forceinline__ MergeWeights merge_weights(float max_before, float max_next) {
+  const float m = fmaxf(max_before, max_next);
+  const float base = m == -INFINITY ? 0.0f : m;
+  return {m, exp2_approx(max_before - base), exp2_approx(max_next - base)};
+}
+__device__ __forceinline__ float merged(float before, float next, const MergeWeights& w) {
+  return fmaf(before, w.before, next * w.next);
+}
+
+}  // namespace dapo::cuda
