@@ -1,0 +1,28 @@
+// Every op of the CPU backend, from the table that all backends share.
+#include "tests/ops/ops_test.h"
+
+#include "cpu/cpu_backend.h"
+
+namespace dapo::ops {
+
+Backend& test_backend(DType t) {
+  static const auto f32 = make_cpu_backend(DType::f32);
+  static const auto half = cpu_has_bf16() ? make_cpu_backend(DType::bf16) : nullptr;
+  return t == DType::f32 ? *f32 : *half;
+}
+
+namespace {
+
+std::vector<OpCase> types(std::vector<OpCase> (*cases)(DType)) {
+  std::vector<OpCase> all = cases(DType::f32);
+  if (cpu_has_bf16())
+    for (OpCase& c : cases(DType::bf16)) all.push_back(std::move(c));
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Plain, OpTest, ::testing::ValuesIn(types(plain_cases)), case_name);
+INSTANTIATE_TEST_SUITE_P(Attention, OpTest, ::testing::ValuesIn(types(attention_cases)), case_name);
+INSTANTIATE_TEST_SUITE_P(Head, OpTest, ::testing::ValuesIn(types(head_cases)), case_name);
+
+}  // namespace
+}  // namespace dapo::ops

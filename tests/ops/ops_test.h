@@ -1,0 +1,102 @@
+// The tests of every case, on the backend that the including program names with test_backend(). It instantiates OpTest
+// with cases(dtype), as tests/cpu/ops_test.cpp does.
+#pragma once
+
+#include "tests/ops/cases.h"
+#include "tests/ops/cases_attention.h"
+#include "tests/ops/cases_head.h"
+#include "tests/ops/run_case.h"
+
+namespace dapo::ops {
+
+/// The backend under test; defined by the program.
+Backend& test_backend(DType t);
+
+inline double unit_roundoff(DType t) {
+  return t == DType::bf16 ? 0x1p-8 : 0x1p-24;
+}
+
+/// Fails where got is NaN or off by more than tolerance * (|want| + rms(want)); tells NMSE and the worst element.
+inline void expect_close(const std::string& what, const Values& got, const Values& want, double tolerance) {
+  if (std::isinf(tolerance)) return;
+  double squares = 0, error = 0, worst = -1;
+  size_t at = 0;
+  for (const double w : want) squares += w * w;
+  const double rms = std::sqrt(squares / static_cast<double>(want.size()));
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (std::isnan(got[i]) && !std::isnan(want[i])) {
+      ADD_FAILURE() << what << ": NaN at element " << i << " of " << want.size() << ", expected " << want[i];
+      return;
+    }
+    const double e = std::abs(got[i] - want[i]), relative = e / (std::abs(want[i]) + rms + 1e-300);
+    error += e * e;
+    if (relative > worst) worst = relative, at = i;
+  }
+  EXPECT_LE(worst, tolerance) << what << ": NMSE " << error / (squares + 1e-300) << ", worst element " << at << " of "
+                              << want.size() << ": expected " << want[at] << ", got " << got[at];
+}
+
+class OpTest : public ::testing::TestWithParam<OpCase> {};
+
+TEST_P(OpTest, EqualsReference) {
+  const OpCase& c = GetParam();
+  std::vector<Values> want = inputs_of(c);
+  const std::vector<Values> got = decoded(c, run_case(test_backend(c.type), c, want));
+  c.reference(want);
+  for (size_t i = 0; i < c.operands.size(); ++i) {
+    const Operand& o = c.operands[i];
+    if (o.role == Role::in) continue;
+    expect_close(c.name() + ": " + o.name, got[i], want[i],
+                 o.roundings * unit_roundoff(c.type) * 1.01 + o.depth * 0x1p-24);
+  }
+}
+
+TEST_P(OpTest, RepeatsItsBits) {
+  const OpCase& c = GetParam();
+  const std::vector<Values> in = inputs_of(c);
+  const auto first = run_case(test_backend(c.type), c, in), second = run_case(test_backend(c.type), c, in);
+  for (size_t i = 0; i < first.size(); ++i)
+    EXPECT_TRUE(first[i] == second[i]) << c.name() << ": " << c.operands[i].name;
+}
+
+/// Central differences of the fp64 forward in random directions against the op's gradient in f32.
+TEST_P(OpTest, GradientEqualsFiniteDifferences) {
+  const OpCase& c = GetParam();
+  if (c.gradients.empty() || c.type != DType::f32) return;
+  std::vector<Values> in = inputs_of(c);
+  const std::vector<Values> got = decoded(c, run_case(test_backend(c.type), c, in));
+  std::mt19937 random(11);
+  std::normal_distribution<double> normal;
+  for (const auto& [x, g] : c.gradients) {
+    const auto ix = static_cast<size_t>(x), ig = static_cast<size_t>(g);
+    const bool adds = c.operands[ig].role == Role::inout;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      const Values at = in[ix];
+      Values direction(at.size());
+      double along = 0, norm = 0;
+      for (size_t i = 0; i < at.size(); ++i) {
+        direction[i] = normal(random);
+        const double gradient = got[ig][i] - (adds ? in[ig][i] : 0);
+        along += gradient * direction[i], norm += gradient * gradient;
+      }
+      const auto loss_at = [&](double h) {
+        for (size_t i = 0; i < at.size(); ++i) in[ix][i] = at[i] + h * direction[i];
+        return c.loss(in);
+      };
+      constexpr double h = 1e-5;
+      const double expected = (loss_at(h) - loss_at(-h)) / (2 * h);
+      in[ix] = at;
+      // f32's error of a gradient is some 1e-6 of its norm; a wrong term is of the order of the norm.
+      EXPECT_NEAR(along, expected, 1e-4 * std::sqrt(norm) + 1e-6) << c.name() << ": d" << c.operands[ix].name;
+    }
+  }
+}
+
+inline std::string case_name(const ::testing::TestParamInfo<OpCase>& info) {
+  std::string s = std::to_string(info.index) + "_" + info.param.name();
+  for (char& ch : s)
+    if (std::isalnum(static_cast<unsigned char>(ch)) == 0) ch = '_';
+  return s;
+}
+
+}  // namespace dapo::ops
