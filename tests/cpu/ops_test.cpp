@@ -1,7 +1,6 @@
 // Every op of the CPU backend, from the table that all backends share.
-#include "tests/ops/ops_test.h"
-
 #include "cpu/cpu_backend.h"
+#include "tests/ops/properties_test.h"
 
 namespace dapo::ops {
 
@@ -11,12 +10,16 @@ Backend& test_backend(DType t) {
   return t == DType::f32 ? *f32 : *half;
 }
 
+std::vector<DType> tested_types() {
+  return cpu_has_bf16() ? std::vector{DType::f32, DType::bf16} : std::vector{DType::f32};
+}
+
 namespace {
 
 std::vector<OpCase> types(std::vector<OpCase> (*cases)(DType)) {
-  std::vector<OpCase> all = cases(DType::f32);
-  if (cpu_has_bf16())
-    for (OpCase& c : cases(DType::bf16)) all.push_back(std::move(c));
+  std::vector<OpCase> all;
+  for (const DType t : tested_types())
+    for (OpCase& c : cases(t)) all.push_back(std::move(c));
   return all;
 }
 

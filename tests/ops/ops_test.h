@@ -11,6 +11,7 @@ namespace dapo::ops {
 
 /// The backend under test; defined by the program.
 Backend& test_backend(DType t);
+std::vector<DType> tested_types();
 
 inline double unit_roundoff(DType t) {
   return t == DType::bf16 ? 0x1p-8 : 0x1p-24;

@@ -1,0 +1,210 @@
+// What holds between ops and between calls, bit for bit, on the backend under test: rows do not depend on their
+// company, pages give what packed rows give, a drawn token's log-prob is lm_logprob's, draws follow the filtered
+// distribution.
+#pragma once
+
+#include <simdjson.h>
+
+#include "core/philox.h"
+#include "tests/ops/ops_test.h"
+#include "tests/testdata.h"
+
+namespace dapo::ops {
+
+/// A device tensor that owns its memory.
+class Device1 {
+ public:
+  Device1(Backend& b, DType t, std::vector<int64_t> shape, const Values& contents = {}) : memory_(b, t, shape) {
+    const auto count = static_cast<size_t>(memory_.tensor.numel());
+    memory_.fill(encode(t, contents.empty() ? Values(count, 0.0) : contents).data());
+  }
+  operator const Tensor&() const { return memory_.tensor; }
+  const Tensor& tensor() const { return memory_.tensor; }
+  std::vector<std::byte> bytes() const { return memory_.read("tensor"); }
+  Values values() const {
+    return decode(memory_.tensor.dtype, bytes().data(), static_cast<size_t>(memory_.tensor.numel()));
+  }
+
+ private:
+  Guarded memory_;
+};
+
+inline Values random_values(int64_t n, DType t, double scale = 1, unsigned seed = 5) {
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  Values v(static_cast<size_t>(n));
+  for (double& x : v) x = round_to(t, normal(random) * scale);
+  return v;
+}
+
+/// Each y row of a product must have the bits that it has in the largest product.
+inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, bool bias) {
+  Backend& b = test_backend(t);
+  const Device1 x(b, t, {most, i}, random_values(most * i, t)), w(b, t, {o, i}, random_values(o * i, t, 1, 6));
+  const Device1 shift(b, t, {o}, random_values(o, t, 1, 8)), y(b, t, {most, o});
+  const Tensor none;
+  b.matmul(y, x, w, bias ? shift.tensor() : none);
+  const std::vector<std::byte> all = y.bytes();
+  const size_t row = static_cast<size_t>(o) * dtype_size(t);
+  for (const int64_t m : {1,  2,  3,   4,   5,   7,   8,   9,   15,   16,   17,   31,   33,  63,
+                          64, 65, 100, 129, 255, 256, 257, 500, 1000, 1023, 2047, 3001, 4095}) {
+    if (m >= most) break;
+    const int64_t begin = most - m;
+    b.zero(y);
+    b.matmul(y.tensor().rows(0, m), x.tensor().rows(begin, m), w, bias ? shift.tensor() : none);
+    const std::vector<std::byte> some = y.bytes();
+    const size_t bytes = static_cast<size_t>(m) * row;
+    EXPECT_EQ(std::memcmp(some.data(), all.data() + static_cast<size_t>(begin) * row, bytes), 0)
+        << dtype_name(t) << " product of " << m << " rows, weights " << o << " x " << i;
+  }
+}
+
+/// attention() and kv_write() + paged_attention() of the same rows.
+inline void expect_pages_equal_packed(DType t, const std::vector<Segment>& s, AttentionDims d, int page_size) {
+  const OpCase packed = attention_case(t, s, d), paged = paged_attention_case(t, s, d, page_size);
+  const auto in = inputs_of(packed);
+  auto paged_in = inputs_of(paged);
+  paged_in[2] = in[2];
+  EXPECT_TRUE(run_case(test_backend(t), packed, in)[0] == run_case(test_backend(t), paged, paged_in)[0])
+      << paged.name();
+}
+
+/// The same logits in every row (head's first column), drawn with different keys: counts of each token.
+inline Values draw_counts(const Values& logits, int64_t draws, const Sampling& sampling) {
+  Backend& b = test_backend(DType::f32);
+  constexpr int64_t kWidth = 16;
+  const auto V = static_cast<int64_t>(logits.size());
+  Values x(static_cast<size_t>(draws * kWidth)), head(static_cast<size_t>(V * kWidth)), keys, positions;
+  for (size_t r = 0; r < static_cast<size_t>(draws); ++r) {
+    x[r * kWidth] = 1;
+    keys.insert(keys.end(), {1.0, static_cast<double>(r / 16), static_cast<double>(r % 16)});
+    positions.push_back(static_cast<double>(r % 5));
+  }
+  for (size_t j = 0; j < logits.size(); ++j) head[j * kWidth] = logits[j];
+  const Device1 dx(b, DType::f32, {draws, kWidth}, x), dhead(b, DType::f32, {V, kWidth}, head);
+  const Device1 dkeys(b, DType::i32, {draws, 3}, keys), dpositions(b, DType::i32, {draws}, positions);
+  const Device1 tokens(b, DType::i32, {draws}), log_prob(b, DType::f32, {draws});
+  const ScopedWorkspace workspace(b, head_needs(draws, V, kWidth));
+  b.lm_sample(tokens, log_prob, dx, dhead, dkeys, dpositions, sampling);
+  Values counts(logits.size());
+  for (const double token : tokens.values()) counts.at(static_cast<size_t>(token)) += 1;
+  return counts;
+}
+
+/// Chi-square of counts against probabilities, as a standard normal deviate (Wilson-Hilferty); rare tokens pooled.
+inline double chi_square_deviate(const Values& counts, const Values& prob) {
+  double draws = 0, statistic = 0, rest_count = 0, rest_prob = 0;
+  for (const double c : counts) draws += c;
+  int cells = 0;
+  const auto cell = [&](double count, double p) {
+    statistic += (count - draws * p) * (count - draws * p) / (draws * p);
+    ++cells;
+  };
+  for (size_t i = 0; i < counts.size(); ++i)
+    if (draws * prob[i] >= 8)
+      cell(counts[i], prob[i]);
+    else
+      rest_count += counts[i], rest_prob += prob[i];
+  if (draws * rest_prob >= 8) cell(rest_count, rest_prob);
+  const double k = cells - 1;
+  if (k < 1) return 0;
+  return (std::cbrt(statistic / k) - (1 - 2 / (9 * k))) / std::sqrt(2 / (9 * k));
+}
+
+struct FilteredDistribution {
+  Values logits, prob;
+  Sampling sampling;
+};
+inline std::vector<FilteredDistribution> read_distributions(const std::string& path) {
+  std::vector<FilteredDistribution> all;
+  simdjson::dom::parser parser;
+  simdjson::dom::document_stream lines;
+  if (parser.load_many(path).get(lines) != simdjson::SUCCESS) fail_input("{}: cannot be read", path);
+  for (const auto line : lines) {
+    FilteredDistribution f;
+    for (const double x : line["logits"].get_array()) f.logits.push_back(x);
+    for (const double x : line["prob"].get_array()) f.prob.push_back(x);
+    f.sampling.temperature = static_cast<float>(double{line["temperature"]});
+    f.sampling.top_k = static_cast<int>(int64_t{line["top_k"]});
+    f.sampling.top_p = static_cast<float>(double{line["top_p"]});
+    f.sampling.min_p = static_cast<float>(double{line["min_p"]});
+    all.push_back(std::move(f));
+  }
+  return all;
+}
+
+TEST(OpProperties, RowsOfAProductDoNotDependOnTheirCompany) {
+  struct Shape {
+    int64_t most, o, i;
+  };
+  for (const DType t : tested_types()) {
+    for (const auto& [most, o, i] : {Shape{4096, 128, 128},
+                                     {1024, 384, 128},
+                                     {1024, 128, 384},
+                                     {600, 112, 7},
+                                     {600, 7, 112},
+                                     {600, 33, 45},
+                                     {300, 1152, 896},
+                                     {150, 896, 4864}})
+      for (const bool bias : {false, true}) expect_rows_invariant(t, most, o, i, bias);
+    expect_rows_invariant(t, 70, 16384, 896, false);  // a slice of a vocabulary
+  }
+}
+
+TEST(OpProperties, PagesGiveTheBitsOfPackedRows) {
+  const auto mixed = segments_of({{5, -1}, {7, 0}, {1, 0}, {70, 0}, {65, -1}, {130, -1}, {64, 5}, {3, 5}});
+  for (const DType t : tested_types())
+    for (const AttentionDims d : {AttentionDims{1, 1, 16}, {4, 2, 32}, {14, 2, 64}, {2, 2, 128}})
+      for (const int page : {64, 128}) expect_pages_equal_packed(t, mixed, d, page);
+}
+
+TEST(OpProperties, ADrawnTokensLogProbHasTheBitsOfLmLogprob) {
+  for (const DType t : tested_types())
+    for (const float temperature : {1.0f, 0.7f}) {
+      Backend& b = test_backend(t);
+      const int64_t B = 37, V = 5001, C = 112;
+      const OpCase sample = lm_sample_case(t, B, V, C, {temperature, 0, 0.95f, 0.0f, 9});
+      const auto in = inputs_of(sample);
+      const auto drawn = decoded(sample, run_case(b, sample, in));
+      for (const int64_t rows : {B, int64_t{1}}) {  // in the same company, and alone
+        const auto begin = static_cast<size_t>(B - rows);
+        const Values x(in[2].begin() + static_cast<std::ptrdiff_t>(begin) * C, in[2].end());
+        const Device1 dx(b, t, {rows, C}, x), head(b, t, {V, C}, in[3]), log_prob(b, DType::f32, {rows});
+        const Device1 targets(b, DType::i32, {rows},
+                              Values(drawn[0].begin() + static_cast<std::ptrdiff_t>(begin), drawn[0].end()));
+        const ScopedWorkspace workspace(b, head_needs(rows, V, C));
+        b.lm_logprob(log_prob, Tensor(), dx, head, targets, temperature);
+        const Values got = log_prob.values();
+        for (size_t r = 0; r < got.size(); ++r) EXPECT_EQ(got[r], drawn[1][begin + r]) << "row " << r;
+      }
+    }
+}
+
+TEST(OpProperties, GreedyTakesTheHighestLogit) {
+  Values logits = random_values(1000, DType::f32);
+  logits[617] = 9;
+  const Values counts = draw_counts(logits, 3, {0.0f, 0, 1.0f, 0.0f, 1});
+  EXPECT_EQ(counts[617], 3);
+}
+
+TEST(OpProperties, DrawsFollowTheFilteredDistributions) {
+  REQUIRE_DATA(path, "goldens/sampling.jsonl");
+  const auto all = read_distributions(path);
+  ASSERT_FALSE(all.empty());
+  double sum = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    Sampling sampling = all[i].sampling;
+    sampling.seed = i;
+    const Values counts = draw_counts(all[i].logits, 2000, sampling);
+    for (size_t j = 0; j < counts.size(); ++j)
+      if (all[i].prob[j] == 0) {
+        EXPECT_EQ(counts[j], 0) << "line " << i + 1 << ": token " << j << " is filtered out";
+      }
+    const double z = chi_square_deviate(counts, all[i].prob);
+    EXPECT_LT(z, 4.5) << "line " << i + 1;  // one line in 1e5 by chance; the draws are keyed, so never by chance twice
+    sum += z;
+  }
+  EXPECT_LT(std::abs(sum) / std::sqrt(static_cast<double>(all.size())), 5) << "all lines together";
+}
+
+}  // namespace dapo::ops
