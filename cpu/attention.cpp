@@ -47,12 +47,15 @@ void CpuBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tensor
   const Tensor scratch =
       workspace().take("rows", DType::f32, {omp_get_max_threads(), AttentionRows::scratch_floats(dims)});
   QueryBlock* blocks = reinterpret_cast<QueryBlock*>(items.as<int32_t>());
-  int64_t count = 0;
+  int64_t count = 0, sums = 0;
   for (size_t s = 0; s < segments.host.size(); ++s)
-    for (int32_t q = 0; q < segments.host[s].length; q += kQueryBlock) blocks[count++] = {static_cast<int32_t>(s), q};
+    for (int32_t q = 0; q < segments.host[s].length; q += kQueryBlock) {
+      blocks[count++] = {static_cast<int32_t>(s), q};
+      sums += kQueryBlock * (q + kQueryBlock) * dims.q_width();
+    }
 
   const int64_t group = dims.heads / dims.kv_heads, d = dims.head_dim;
-#pragma omp parallel for schedule(dynamic) if (count * dims.kv_heads > 1)
+#pragma omp parallel for schedule(dynamic) if (sums > kParallelSums)
   for (int64_t item = count * dims.kv_heads - 1; item >= 0; --item) {  // the last blocks of a segment see most keys
     const QueryBlock block = blocks[item / dims.kv_heads];
     const int64_t kv_head = item % dims.kv_heads, head = kv_head * group;

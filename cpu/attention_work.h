@@ -11,6 +11,9 @@ struct QueryBlock {
 };
 static_assert(sizeof(QueryBlock) == 8);
 
+/// Multiply-adds from which on OpenMP threads pay (they take some 3 us to wake).
+inline constexpr int64_t kParallelSums = 1 << 18;
+
 /// Segments cover rows [0, rows) in order; a prefix comes first and has none itself.
 void check_segments(const Segments& segments, int64_t rows);
 /// f32 scratch of one thread of attention_backward().

@@ -94,13 +94,16 @@ void CpuBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const 
   const Tensor scratch =
       workspace().take("rows", DType::f32, {omp_get_max_threads(), AttentionRows::scratch_floats(dims)});
   QueryBlock* blocks = reinterpret_cast<QueryBlock*>(items.as<int32_t>());
-  int64_t count = 0;
-  for (int64_t b = 0; b < sequences.count(); ++b)
-    for (int64_t q = 0; q < sequences[b].rows; q += kQueryBlock)
+  int64_t count = 0, sums = 0;
+  for (int64_t b = 0; b < sequences.count(); ++b) {
+    const Sequence s = sequences[b];
+    for (int64_t q = 0; q < s.rows; q += kQueryBlock)
       blocks[count++] = {static_cast<int32_t>(b), static_cast<int32_t>(q)};
+    sums += s.rows * (s.prefix + s.own) * dims.q_width();
+  }
 
   const int64_t group = dims.heads / dims.kv_heads;
-#pragma omp parallel for schedule(dynamic) if (count * dims.kv_heads > 1)
+#pragma omp parallel for schedule(dynamic) if (sums > kParallelSums)
   for (int64_t item = count * dims.kv_heads - 1; item >= 0; --item) {
     const QueryBlock block = blocks[item / dims.kv_heads];
     const int64_t kv_head = item % dims.kv_heads, head = kv_head * group;

@@ -290,8 +290,8 @@ TYPED_TEST(AttentionTest, PagesGiveTheBitsOfThePack) {
     qkv.random(5, 1.5f);
     this->backend_->attention(out.t, lse.t, qkv.t, {segments, {}}, dims);
     for (const int page_size : {64, 128, 256})
-      for (const auto& [chunk, together] : {std::pair<int32_t, size_t>{1000, 9}, {1, 9}, {1, 1}, {17, 2}, {64, 3}}) {
-        if (page_size != 64 && chunk == 1 && together == 1) continue;
+      for (const auto& [chunk, together] : {std::pair<int32_t, size_t>{1000, 9}, {1, 9}, {17, 2}, {64, 1}}) {
+        if (page_size != 64 && (chunk < 17 || dims.head_dim > 32)) continue;
         Pages<TypeParam> pages(*this->backend_, dims, segments, qkv, page_size);
         pages.feed_all(chunk, together);
         int64_t wrong = 0;
