@@ -85,9 +85,9 @@ struct Reader {
     const auto x = v.value_exact<std::string>();
     if (!x) wrong_kind("text", v);
     if (x->find('\0') != std::string::npos) wrong("holds a zero byte");
-    const std::string list = "|" + std::string(s.rule.choices) + "|";
+    const std::string list = fmt::format("|{}|", s.rule.choices);
     if (!s.rule.choices.empty() &&
-        (x->find('|') != std::string::npos || list.find("|" + *x + "|") == std::string::npos))
+        (x->find('|') != std::string::npos || list.find(fmt::format("|{}|", *x)) == std::string::npos))
       wrong("= \"{}\" is not known: one of {}", *x, s.rule.choices);
     *to = *x;
   }
@@ -192,11 +192,15 @@ void read_setting(const std::string& setting, const std::vector<Setting>& table)
 
 }  // namespace
 
+void apply_settings(Config& config, const std::vector<std::string>& settings) {
+  const std::vector<Setting> table = settings_of(config);
+  for (const std::string& s : settings) read_setting(s, table);
+}
+
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use) {
   Config config;
-  const std::vector<Setting> table = settings_of(config);
-  read_file(path, table);
-  for (const std::string& s : settings) read_setting(s, table);
+  read_file(path, settings_of(config));
+  apply_settings(config, settings);
   check_inputs(config, use, path);
   if (use == Use::train) check_config(config, path);
   return config;

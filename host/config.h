@@ -135,6 +135,8 @@ enum class Use : uint8_t { train, sft, eval };
 /// Reads a .cfg file and then "section.field=value" settings, in order. Unknown keys, wrong types and values that
 /// cannot work are errors (exit 2) with file:line, the nearest known key, and how to mend it.
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use = Use::train);
+/// Applies "section.field=value" settings in order, without the checks across sections.
+void apply_settings(Config& config, const std::vector<std::string>& settings);
 /// Checks that the files and folders which `use` needs are named; called by load_config.
 void check_inputs(const Config& config, Use use, const std::string& where);
 /// Checks what the sections say together (mini-batch divides the batch, lengths, fractions); called by load_config for

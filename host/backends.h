@@ -1,0 +1,28 @@
+// The only place that names both cpu and cuda.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/backend.h"
+#include "core/comm.h"
+
+namespace dapo {
+
+struct ChosenBackend {
+  std::unique_ptr<Backend> backend;
+  std::string why;  ///< one line: what was chosen and why
+};
+
+/// device auto | cpu | cuda; dtype auto | bf16 | f32; threads of the CPU, 0: all cores. "auto" takes a GPU where there
+/// is one, and bf16 where the device multiplies it natively. Error (exit 2): an unknown word, a device that this build
+/// or machine does not have, a CPU without the instructions that the program was compiled for.
+ChosenBackend make_backend(const std::string& device, const std::string& dtype, int threads = 0);
+
+/// A group of one rank on this backend.
+std::unique_ptr<Comm> make_single_comm(Backend& backend);
+
+/// Flops a second of a product large enough to be bound by arithmetic: a measurement of some 20 ms.
+double measure_flops(Backend& backend);
+
+}  // namespace dapo

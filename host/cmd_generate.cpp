@@ -1,0 +1,134 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "host/commands.h"
+#include "host/jsonl.h"
+#include "host/prompts.h"
+#include "host/rollout.h"
+#include "host/session.h"
+#include "host/trainer.h"
+
+namespace dapo {
+namespace {
+
+struct Prompt {
+  std::string id;
+  std::vector<int32_t> ids;
+};
+
+void check_options(const GenerateOptions& o) {
+  const auto require = [](bool holds, const char* flag, double value, const char* what) {
+    if (!holds) fail_input("{} {}: {}", flag, value, what);
+  };
+  if (o.has_prompt != o.prompts.empty()) fail_input("give one of --prompt TEXT and --prompts FILE");
+  require(o.n >= 1 && o.n <= 65536, "-n", o.n, "1 to 65536 responses");
+  require(o.max_new_tokens >= 1 && o.max_new_tokens <= 1 << 24, "--max-new-tokens", o.max_new_tokens, "at least 1");
+  require(o.batch >= 1 && o.batch <= 65536, "--batch", o.batch, "1 to 65536 sequences");
+  require(o.temperature >= 0, "--temperature", o.temperature, "at least 0 (0: the most probable token)");
+  require(o.top_p > 0 && o.top_p <= 1, "--top-p", o.top_p, "above 0, at most 1");
+  require(o.min_p >= 0 && o.min_p <= 1, "--min-p", o.min_p, "0 to 1");
+  require(o.top_k >= 0, "--top-k", o.top_k, "at least 0 (0: off)");
+}
+
+/// {"ids"}, {"prompt"} as text or messages, or {"messages"}; an "id" is handed through.
+Prompt read_prompt(const JsonRow& row, const PromptEncoder& encoder, size_t number) {
+  Prompt p{row.text_or("id", std::to_string(number)), {}};
+  if (row.has("ids")) {
+    p.ids = row.ids("ids");
+  } else if (const char* field = row.has("messages") ? "messages" : "prompt"; row.is_text(field)) {
+    p.ids = encoder.encode(row.text(field));
+  } else {
+    Example e;
+    row.each(field, [&](const JsonRow& m) { e.messages.push_back({m.text("role"), m.text("content")}); });
+    p.ids = encoder.encode(e);
+  }
+  if (p.ids.empty()) row.fail_here("the prompt has no tokens");
+  return p;
+}
+
+void write_group(LineWriter& out, const Prompt& prompt, const Group& group, const Tokenizer& tokenizer) {
+  for (size_t i = 0; i < group.responses.size(); ++i) {
+    const Response& r = group.responses[i];
+    out.line(JsonLine()
+                 .add("id", prompt.id)
+                 .add("sample", static_cast<int64_t>(i))
+                 .add("text", tokenizer.decode(r.ids))
+                 .add("ids", r.ids)
+                 .add("log_probs", r.log_prob)
+                 .add("finish_reason", finish_name(r.finish))
+                 .str());
+  }
+  out.flush();
+}
+
+}  // namespace
+
+int run_generate_command(const GenerateOptions& o) {
+  check_options(o);
+  Session s = open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads));
+  const ModelConfig& model = s.model->config();
+  Config config;
+  config.data.prompt_template = o.prompt_template;
+  config.data.system_prompt = o.system;
+  config.data.prompt_suffix = o.suffix;
+  config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt begin together
+  const PromptEncoder encoder(config.data, o.model, *s.tokenizer);
+
+  std::vector<Prompt> prompts;
+  if (o.has_prompt)
+    prompts.push_back({"0", encoder.encode(o.prompt)});
+  else
+    read_rows(o.prompts, [&](const JsonRow& row) { prompts.push_back(read_prompt(row, encoder, prompts.size())); });
+  size_t longest = 0;
+  for (const Prompt& p : prompts) {
+    longest = std::max(longest, p.ids.size());
+    if (p.ids.empty()) fail_input("--prompt: has no tokens");
+    for (const int32_t id : p.ids)
+      if (id >= model.vocab) fail_input("prompt {}: id {} is outside of the model's {}", p.id, id, model.vocab);
+  }
+  if (longest + static_cast<size_t>(o.max_new_tokens) > static_cast<size_t>(model.max_position))
+    fail_input("{} prompt tokens + --max-new-tokens {} exceed the {} positions of {}", longest, o.max_new_tokens,
+               model.max_position, o.model);
+
+  const int sequences =
+      static_cast<int>(std::min<int64_t>(config.rollout.max_num_seqs, static_cast<int64_t>(prompts.size()) * o.n));
+  s.model->reserve(
+      generation_limits(config, model, *s.backend, static_cast<int>(longest) + o.max_new_tokens, sequences));
+  Rollout rollout(*s.model, stop_ids(model, o.model));
+  rollout.begin({o.temperature, o.top_k, o.top_p, o.min_p, o.on.seed});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Request r;
+    r.id = static_cast<int64_t>(i);
+    r.prompt = prompts[i].ids;
+    r.samples = o.n;
+    r.max_new = o.max_new_tokens;
+    r.prompt_key = static_cast<int32_t>(i);
+    rollout.add(std::move(r));
+  }
+
+  const bool stream = o.has_prompt && o.n == 1 && o.out.empty() && isatty(STDOUT_FILENO) != 0;
+  StreamDecoder text(*s.tokenizer);
+  if (stream)
+    rollout.on_token = [&](int64_t, int, int32_t token) {
+      fmt::print("{}", text.push(token));
+      std::fflush(stdout);
+    };
+  LineWriter out(o.out);
+  std::vector<Group> groups(prompts.size());  // written in the order of the prompts
+  size_t written = 0;
+  while (rollout.busy()) {
+    for (Group& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
+    for (; !stream && written < groups.size() && !groups[written].responses.empty(); ++written) {
+      write_group(out, prompts[written], groups[written], *s.tokenizer);
+      groups[written] = {};
+    }
+  }
+  if (stream) fmt::print("{}\n", text.finish());
+  out.commit();
+  return kExitOk;
+}
+
+}  // namespace dapo

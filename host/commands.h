@@ -1,0 +1,79 @@
+// The sub-commands of `dapo`: what each is told, and the function that does it. Results go to `out` ("" or "-":
+// standard output). Every error is thrown; main turns it into one line and an exit code.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dapo {
+
+/// Where a command runs.
+struct DeviceOptions {
+  std::string device = "auto", dtype = "auto";
+  int threads = 0;
+  uint64_t seed = 1;
+};
+
+struct SftOptions {
+  std::string config;
+  std::vector<std::string> settings;
+};
+/// Fine-tunes on (prompt, response) rows and saves the model to sft.out; weights start at random where the model's
+/// folder has none.
+int run_sft_command(const SftOptions& o);
+
+struct EvalOptions {
+  std::string config;                 ///< or model and data
+  std::vector<std::string> settings;  ///< --set, and what the flags below amount to
+  std::string model;
+  std::vector<std::string> data;
+  std::string out;  ///< JSONL of every response
+  DeviceOptions on;
+};
+/// avg@n, pass@k, maj@n of a model on a set of problems.
+int run_eval_command(const EvalOptions& o);
+
+struct GenerateOptions {
+  std::string model, prompt, prompts, out;
+  bool has_prompt = false;
+  int n = 1, max_new_tokens = 256, batch = 64;
+  float temperature = 1, top_p = 1, min_p = 0;
+  int top_k = 0;
+  std::string prompt_template = "auto", system, suffix;
+  DeviceOptions on;
+};
+/// JSONL of {"id", "sample", "text", "ids", "log_probs", "finish_reason"}; one prompt's text streams to a terminal.
+int run_generate_command(const GenerateOptions& o);
+
+struct ScoreOptions {
+  std::string model, file = "-", out;
+  float temperature = 1;
+  int pack_tokens = 2048;
+  DeviceOptions on;
+};
+/// {"ids", "prompt_len"} or {"text"} in; log-prob and entropy (nats) of every token after the prompt out.
+int run_score_command(const ScoreOptions& o);
+
+struct TokenizeOptions {
+  std::string model, file = "-", out;
+  bool decode = false, chat = false, special = false;
+};
+/// {"text"} to {"ids"}; decode: the reverse; chat: {"messages"[, "tools"]} to {"text", "ids"}.
+int run_tokenize_command(const TokenizeOptions& o);
+
+struct VerifyOptions {
+  std::string verifier = "math_dapo", file = "-", out;
+  bool strict_box = false, flexible = false;
+};
+/// {"solution", "ground_truth"} in; {"score", "acc", "pred", "reason"} out.
+int run_verify_command(const VerifyOptions& o);
+
+struct ChainOptions {
+  std::string folder;
+  uint64_t seed = 1;
+};
+/// The demo's beginnings: data/{train,test,skill,crowd}.jsonl and model/ (config and byte tokenizer, no weights).
+int run_chain_command(const ChainOptions& o);
+
+}  // namespace dapo

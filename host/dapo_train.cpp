@@ -1,0 +1,138 @@
+// dapo_train: the DAPO loop from a config to a trained model.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+
+#include "core/check.h"
+#include "host/evaluate.h"
+#include "host/interrupt.h"
+#include "host/plan.h"
+#include "host/progress.h"
+#include "host/report_error.h"
+#include "host/run.h"
+#include "host/session.h"
+#include "host/trainer.h"
+
+namespace dapo {
+namespace {
+
+struct Options {
+  std::string config;
+  std::vector<std::string> settings;
+  bool check = false, plan = false, overwrite = false;
+};
+
+Dataset load_data(const Config& config, const std::vector<std::string>& files) {
+  DatasetOptions options;
+  options.prompt_key = config.data.prompt_key;
+  options.answer_key = config.data.answer_key;
+  options.need_answer = true;
+  return Dataset::load(files, options);
+}
+
+/// Algorithm 1's outer loop: evaluate, step, write down, save.
+int train(const Config& config, Session& s, Trainer& trainer, const Dataset& data, const std::optional<Dataset>& val,
+          bool overwrite, TerminalProgress& progress) {
+  RunFolder run(config, overwrite);
+  catch_interrupts();
+  const auto eval = [&](int64_t step) {
+    EvalResult result = evaluate(config, trainer.rollout(), *s.tokenizer, *val, progress);
+    progress.line(eval_text(result, step));
+    return result;
+  };
+  if (val && config.eval.before_train) {
+    const EvalResult result = eval(0);
+    run.metrics(0, nullptr, &result);
+  }
+  while (!trainer.done() && !interrupted()) {
+    progress.step(trainer.state().step + 1);
+    const StepMetrics m = trainer.step();
+    progress.line(step_text(m, config.trainer.total_steps));
+    for (const std::string& alarm : m.alarms) progress.note(alarm.c_str());
+    if (config.trainer.log_rollouts) run.rollouts(m.step, trainer.trained(), *s.tokenizer, data);
+    std::optional<EvalResult> result;
+    if (val && config.eval.every > 0 && (m.step % config.eval.every == 0 || trainer.done()) && !interrupted())
+      result = eval(m.step);
+    run.metrics(m.step, &m, result ? &*result : nullptr);
+    if (config.trainer.save_every > 0 && m.step % config.trainer.save_every == 0)
+      run.save_model(*s.model, m.step, false);
+  }
+  const std::string saved = run.save_model(*s.model, trainer.state().step, true);
+  progress.line(fmt::format("{} after step {}: model in {}, numbers in {}/metrics.jsonl",
+                            interrupted() ? "interrupted" : "done", trainer.state().step, saved, run.path()));
+  return interrupted() ? kExitInterrupted : kExitOk;
+}
+
+int run(const Options& o) {
+  Config config = load_config(o.config, o.settings);
+  ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
+  bool present = false;
+  const ModelConfig shape = find_model(config.model.path, present);
+  const RunPlan plan = make_plan(config, shape, *chosen.backend);
+  if (!plan.fits()) {
+    fmt::print("{}", too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
+    if (const std::string missing = missing_inputs(config); !missing.empty()) fmt::print("missing\n{}", missing);
+    return kExitResources;
+  }
+  if (o.plan || o.check) {
+    fmt::print("{}\n{}{}", chosen.why, derived_numbers(config),
+               plan_text(plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
+    std::fflush(stdout);
+    if (o.plan) return kExitOk;
+  }
+  const Dataset data = load_data(config, config.data.train_files);
+  std::optional<Dataset> val;
+  if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files);
+  Session s = open_session(config.model.path, std::move(chosen));
+  stop_ids(s.model->config(), config.model.path);
+  TerminalProgress progress(config.trainer.total_steps);
+  Trainer trainer(config, *s.model, *s.tokenizer, data, progress);
+  if (!o.check) progress.line(s.device);
+  progress.line(fmt::format("{} prompts from {} rows{}; {} parameters", trainer.prompts(), data.size(),
+                            val ? fmt::format(", {} test rows", val->size()) : "",
+                            count_text(static_cast<double>(s.model->config().parameters()))));
+  if (o.check) {
+    progress.line("everything loads; nothing was trained (--check)");
+    return kExitOk;
+  }
+  return train(config, s, trainer, data, val, o.overwrite, progress);
+}
+
+}  // namespace
+}  // namespace dapo
+
+int main(int argc, char** argv) {
+  CLI::App app("DAPO: reinforcement learning of language models (arXiv 2503.14476).", "dapo_train");
+  dapo::Options o;
+  bool settings = false;
+  std::string device, dtype, seed;
+  app.add_option("config", o.config, "the run's .cfg file, such as configs/demo.cfg");
+  app.add_option("--set", o.settings, "section.field=value, over the file; may be given several times")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+  app.add_flag("--check", o.check, "load everything, print derived numbers and the plan, train nothing");
+  app.add_flag("--plan", o.plan, "print memory and the floor of a step, load nothing");
+  app.add_flag("--overwrite", o.overwrite, "let the run folder's earlier metrics and rollouts go");
+  app.add_flag("--settings", settings, "print every setting with its default and leave");
+  app.add_option("--device", device, "auto | cpu | cuda: model.device");
+  app.add_option("--dtype", dtype, "auto | bf16 | f32: model.dtype");
+  app.add_option("--seed", seed, "trainer.seed");
+  app.footer(
+      "Example: ./dapo_train configs/gsm8k.cfg --set actor.lr=2e-6 --set trainer.total_steps=3\n"
+      "Exit codes: 0 done, 2 bad usage, config or input, 3 out of resources, 4 numbers went bad, 130 interrupted "
+      "(saved).");
+  return dapo::run_program("dapo_train", app, argc, argv, [&] {
+    if (settings) {
+      fmt::print("{}", dapo::settings_help());
+      return 0;
+    }
+    if (o.config.empty()) dapo::fail_input("no config; give one, such as ./dapo_train configs/demo.cfg");
+    if (!device.empty()) o.settings.push_back("model.device=" + device);
+    if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
+    if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
+    return dapo::run(o);
+  });
+}

@@ -1,0 +1,241 @@
+#include "host/jsonl.h"
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/check.h"
+
+namespace dapo {
+namespace dom = simdjson::dom;
+
+constexpr size_t kLineLimit = size_t{16} << 20, kDepthLimit = 64;
+
+struct JsonRow::Impl {
+  std::string where;
+  dom::object object;
+
+  dom::element at(const char* field) const {
+    dom::element value;
+    if (object.at_key(field).get(value) != simdjson::SUCCESS) fail_input("{}: \"{}\" is missing", where, field);
+    return value;
+  }
+};
+
+bool JsonRow::has(const char* field) const {
+  dom::element value;
+  return impl_.object.at_key(field).get(value) == simdjson::SUCCESS && !value.is_null();
+}
+
+bool JsonRow::is_text(const char* field) const {
+  const dom::element value = impl_.at(field);
+  return value.is_string() || value.is_number();
+}
+
+std::string JsonRow::text(const char* field) const {
+  const dom::element value = impl_.at(field);
+  std::string_view text;
+  if (value.get(text) == simdjson::SUCCESS) return std::string(text);
+  if (value.is_number()) return simdjson::minify(value);
+  fail_input("{}: \"{}\" is no string", impl_.where, field);
+}
+
+std::string JsonRow::text_or(const char* field, const std::string& absent) const {
+  return has(field) ? text(field) : absent;
+}
+
+int64_t JsonRow::integer(const char* field) const {
+  int64_t n = 0;
+  if (impl_.at(field).get(n) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no whole number", impl_.where, field);
+  return n;
+}
+
+std::vector<int32_t> JsonRow::ids(const char* field) const {
+  dom::array list;
+  if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no list of ids", impl_.where, field);
+  std::vector<int32_t> ids;
+  for (const dom::element one : list) {
+    int64_t id = -1;
+    if (one.get(id) != simdjson::SUCCESS || id < 0 || id > std::numeric_limits<int32_t>::max())
+      fail_input("{}: \"{}\"[{}] is no token id", impl_.where, field, ids.size());
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+std::string JsonRow::json(const char* field) const {
+  return simdjson::minify(impl_.at(field));
+}
+
+void JsonRow::each(const char* field, const std::function<void(const JsonRow&)>& f) const {
+  dom::array list;
+  if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no list", impl_.where, field);
+  size_t i = 0;
+  for (const dom::element one : list) {
+    Impl inner{fmt::format("{}: \"{}\"[{}]", impl_.where, field, i++), {}};
+    if (one.get(inner.object) != simdjson::SUCCESS) fail_input("{} is no object", inner.where);
+    f(JsonRow(inner));
+  }
+}
+
+void JsonRow::fail_here(const std::string& what) const {
+  fail_input("{}: {}", impl_.where, what);
+}
+
+void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f) {
+  struct Close {
+    void operator()(std::FILE* file) const {
+      if (file != stdin) std::fclose(file);
+    }
+  };
+  const bool standard = path == "-";
+  const std::string name = standard ? "<stdin>" : path;
+  if (!standard && std::filesystem::is_directory(path)) fail_input("{}: is a folder; expects a JSONL file", path);
+  const std::unique_ptr<std::FILE, Close> file(standard ? stdin : std::fopen(path.c_str(), "rb"));
+  if (!file) fail_input("{}: cannot be read: {}", name, std::strerror(errno));
+
+  dom::parser parser;
+  if (parser.allocate(0, kDepthLimit) != simdjson::SUCCESS) fail(kExitResources, "no memory to read {}", name);
+  std::string buffer;
+  size_t rows = 0, number = 0;
+  const auto parse = [&](std::string_view text) {
+    ++number;
+    JsonRow::Impl row{fmt::format("{}:{}", name, number), {}};
+    if (number == 1 && text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+    if (text.find_first_not_of(" \t\r") == std::string_view::npos) return;
+    dom::element value;
+    if (const auto error = parser.parse(text.data(), text.size()).get(value); error != simdjson::SUCCESS)
+      fail_input("{}: is no JSON: {}", row.where, simdjson::error_message(error));
+    if (value.get(row.object) != simdjson::SUCCESS) fail_input("{}: is no JSON object", row.where);
+    f(JsonRow(row));
+    ++rows;
+  };
+  char chunk[1 << 16];
+  for (size_t got; (got = std::fread(chunk, 1, sizeof chunk, file.get())) > 0;) {
+    std::string_view rest(chunk, got);
+    for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+      buffer.append(rest.substr(0, end));
+      parse(buffer);
+      buffer.clear();
+    }
+    buffer.append(rest);
+    if (buffer.size() > kLineLimit) fail_input("{}:{}: is longer than {} MiB", name, number + 1, kLineLimit >> 20);
+  }
+  if (std::ferror(file.get())) fail_input("{}: cannot be read: {}", name, std::strerror(errno));
+  if (!buffer.empty()) parse(buffer);
+  if (rows == 0) fail_input("{}: holds no row; expects one JSON object a line", name);
+}
+
+LineWriter::LineWriter(const std::string& path) {
+  if (path.empty() || path == "-") {
+    file_ = stdout;
+    return;
+  }
+  path_ = path;
+  fresh_ = path + ".tmp";
+  file_ = std::fopen(fresh_.c_str(), "wb");
+  if (file_ == nullptr) fail_input("{}: cannot be written: {}", path, std::strerror(errno));
+}
+
+LineWriter::~LineWriter() {
+  if (file_ == stdout)
+    std::fflush(stdout);
+  else if (file_ != nullptr) {
+    std::fclose(file_);
+    std::remove(fresh_.c_str());
+  }
+}
+
+void LineWriter::line(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fputc('\n', file_) == EOF)
+    fail(kExitResources, "{}: cannot be written: {}", path_.empty() ? "<stdout>" : path_, std::strerror(errno));
+}
+
+void LineWriter::flush() {
+  if (std::fflush(file_) != 0)
+    fail(kExitResources, "{}: cannot be written: {}", path_.empty() ? "<stdout>" : path_, std::strerror(errno));
+}
+
+void LineWriter::commit() {
+  flush();
+  if (file_ == stdout) return;
+  const int closed = std::fclose(file_);
+  file_ = nullptr;
+  if (closed != 0 || std::rename(fresh_.c_str(), path_.c_str()) != 0)
+    fail(kExitResources, "{}: cannot be written: {}", path_, std::strerror(errno));
+}
+
+std::string& JsonLine::begin(std::string_view key) {
+  if (text_.size() > 1) text_ += ", ";
+  text_ += nlohmann::json(key).dump();
+  text_ += ": ";
+  return text_;
+}
+
+namespace {
+std::string json_string(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+/// Shortest text that reads back as the same number.
+template <class T>
+void append_number(std::string& out, T x) {
+  if constexpr (std::is_floating_point_v<T>)
+    if (!std::isfinite(x)) {
+      out += "null";
+      return;
+    }
+  fmt::format_to(std::back_inserter(out), "{}", x);
+}
+template <class T>
+void append_list(std::string& out, const std::vector<T>& list) {
+  out += '[';
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (i > 0) out += ", ";
+    append_number(out, list[i]);
+  }
+  out += ']';
+}
+}  // namespace
+
+JsonLine& JsonLine::add(std::string_view key, std::string_view text) {
+  begin(key) += json_string(text);
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, double number) {
+  append_number(begin(key), number);
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, float number) {
+  append_number(begin(key), number);
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, bool value) {
+  begin(key) += value ? "true" : "false";
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, int64_t number) {
+  append_number(begin(key), number);
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, const std::vector<int32_t>& list) {
+  append_list(begin(key), list);
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, const std::vector<float>& list) {
+  append_list(begin(key), list);
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, const std::vector<std::string>& list) {
+  std::string& out = begin(key) += '[';
+  for (size_t i = 0; i < list.size(); ++i) (out += i > 0 ? ", " : "") += json_string(list[i]);
+  out += ']';
+  return *this;
+}
+
+}  // namespace dapo

@@ -1,0 +1,75 @@
+// JSON lines in and out for the command line: a file or "-", errors by line, files whole or not at all.
+#pragma once
+
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dapo {
+
+/// One object of a JSONL file. Every accessor's Error (exit 2) names file, line and field.
+class JsonRow {
+ public:
+  struct Impl;
+  explicit JsonRow(Impl& impl) : impl_(impl) {}
+  bool has(const char* field) const;
+  bool is_text(const char* field) const;      ///< a string or a number
+  std::string text(const char* field) const;  ///< a string; numbers as they are written
+  std::string text_or(const char* field, const std::string& absent) const;
+  int64_t integer(const char* field) const;
+  std::vector<int32_t> ids(const char* field) const;
+  /// The value as JSON text.
+  std::string json(const char* field) const;
+  /// Calls f on each object of an array.
+  void each(const char* field, const std::function<void(const JsonRow&)>& f) const;
+  [[noreturn]] void fail_here(const std::string& what) const;
+
+ private:
+  Impl& impl_;
+};
+
+/// Calls f on each object of a JSONL file ("-": standard input) in order; blank lines are passed over. Error (exit 2)
+/// names the line: no object, not UTF-8, deeper than 64, longer than 16 MiB; or that there is no row at all.
+void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f);
+
+/// Writes lines to standard output ("-" or ""), or to a file that appears whole when commit() is called.
+class LineWriter {
+ public:
+  explicit LineWriter(const std::string& path);
+  ~LineWriter();
+  LineWriter(const LineWriter&) = delete;
+  LineWriter& operator=(const LineWriter&) = delete;
+  void line(std::string_view text);
+  void flush();
+  /// Error (exit 3) where the disk refuses.
+  void commit();
+
+ private:
+  std::string path_, fresh_;
+  std::FILE* file_ = nullptr;
+};
+
+/// A JSON object written field by field, on one line. Invalid UTF-8 becomes U+FFFD; numbers that are not finite, null.
+class JsonLine {
+ public:
+  JsonLine& add(std::string_view key, std::string_view text);
+  JsonLine& add(std::string_view key, const char* text) { return add(key, std::string_view(text)); }
+  JsonLine& add(std::string_view key, double number);
+  JsonLine& add(std::string_view key, float number);
+  JsonLine& add(std::string_view key, bool value);
+  JsonLine& add(std::string_view key, int64_t number);
+  JsonLine& add(std::string_view key, int number) { return add(key, int64_t{number}); }
+  JsonLine& add(std::string_view key, const std::vector<int32_t>& list);
+  JsonLine& add(std::string_view key, const std::vector<float>& list);
+  JsonLine& add(std::string_view key, const std::vector<std::string>& list);
+  std::string str() const { return text_ + "}"; }
+
+ private:
+  std::string& begin(std::string_view key);
+  std::string text_ = "{";
+};
+
+}  // namespace dapo

@@ -1,0 +1,114 @@
+#include "host/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace dapo {
+
+std::string duration_text(double seconds) {
+  if (seconds < 60) return fmt::format("{:.1f} s", seconds);
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
+                  : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+}
+
+std::string count_text(double n) {
+  if (n < 1e4) return fmt::format("{:.0f}", n);
+  return n < 1e6   ? fmt::format("{:.1f}k", n / 1e3)
+         : n < 1e9 ? fmt::format("{:.2f}M", n / 1e6)
+                   : fmt::format("{:.2f}G", n / 1e9);
+}
+
+std::string step_text(const StepMetrics& m, int64_t total) {
+  std::string out = fmt::format(
+      "step {}/{}  reward {:+.3f}  acc {:.1f} %  entropy {:.3f}  length {:.1f} (max {:.0f}, cut {:.1f} %)  groups kept "
+      "{}, right {}, wrong {}  grad {:.3g}  mismatch {:g}  {:.2f} s =",
+      m.step, total, m.reward, 100 * m.acc, m.entropy, m.length_mean, m.length_max, 100 * m.truncated, m.groups_kept,
+      m.groups_right, m.groups_wrong, m.grad_norm, m.mismatch, m.seconds);
+  const char* before = " ";
+  for (const Phase p : {Phase::rollout, Phase::reward, Phase::update}) {
+    out += fmt::format("{}{} {:.2f}", before, phase_name(p), m.phases[p].seconds);
+    before = " + ";
+  }
+  const auto rate = [](const PhaseTimes::Row& r) {
+    return count_text(r.seconds > 0 ? static_cast<double>(r.tokens) / r.seconds : 0);
+  };
+  out += fmt::format("  tok/s {} / {}", rate(m.phases[Phase::rollout]), rate(m.phases[Phase::update]));
+  return out;
+}
+
+std::string sft_text(const SftMetrics& m, int64_t total) {
+  return fmt::format("sft {}/{}  loss {:.4f}  grad {:.3g}  lr {:.2e}  tok/s {}", m.step, total, m.loss, m.grad_norm,
+                     m.lr, count_text(m.seconds > 0 ? static_cast<double>(m.tokens) / m.seconds : 0));
+}
+
+std::string eval_text(const EvalResult& r, int64_t step) {
+  std::string out = fmt::format("eval after step {}: avg@{} {:.1f} % ({:.1f} to {:.1f} with 95 % confidence)", step,
+                                r.n, 100 * r.avg, 100 * r.low, 100 * r.high);
+  if (r.n > 1) {
+    for (const auto& [k, p] : r.pass)
+      if (k > 1) out += fmt::format("  pass@{} {:.1f} %", k, 100 * p);
+    out += fmt::format("  maj@{} {:.1f} %", r.n, 100 * r.maj);
+  }
+  out += fmt::format("  {} problems  length {:.1f}  cut {:.1f} %  {}", r.problems, r.length_mean, 100 * r.truncated,
+                     duration_text(r.seconds));
+  if (r.verifier_errors > 0) out += fmt::format("  verifier errors {}", r.verifier_errors);
+  return out;
+}
+
+TerminalProgress::TerminalProgress(int64_t total_steps)
+    : live_(isatty(STDERR_FILENO) != 0), total_steps_(total_steps) {}
+
+void TerminalProgress::report(Phase phase, int64_t done, int64_t total, int64_t tokens) {
+  if (!live_) return;
+  if (phase != phase_ || done < done_) since_phase_ = {};
+  phase_ = phase;
+  done_ = done;
+  if (shown_ && since_shown_.seconds() < 0.1) return;
+  since_shown_ = {};
+  shown_ = true;
+  const double here = since_phase_.seconds();
+  std::string text = step_ > 0 ? fmt::format("step {}/{}  ", step_, total_steps_) : "";
+  text += fmt::format("{} {}/{}", phase_name(phase), done, total);
+  if (here > 0.2) text += fmt::format("  {} tok/s", count_text(static_cast<double>(tokens) / here));
+  const int64_t steps = step_ - first_step_;
+  if (steps > 0) {
+    const double each = since_first_.seconds() / static_cast<double>(steps);
+    text += fmt::format("  {} left", duration_text(each * static_cast<double>(total_steps_ - step_ + 1)));
+  } else if (done > 0 && here > 0.5) {
+    text += fmt::format("  phase {} left",
+                        duration_text(here * static_cast<double>(total - done) / static_cast<double>(done)));
+  }
+  fmt::print(stderr, "\r\x1b[K{}", text);
+  std::fflush(stderr);
+}
+
+void TerminalProgress::clear() {
+  if (!shown_) return;
+  fmt::print(stderr, "\r\x1b[K");
+  std::fflush(stderr);
+  shown_ = false;
+}
+
+void TerminalProgress::note(const char* text) {
+  clear();
+  fmt::print("  note: {}\n", text);
+  std::fflush(stdout);
+}
+
+void TerminalProgress::line(const std::string& text) {
+  clear();
+  fmt::print("{}\n", text);
+  std::fflush(stdout);
+}
+
+void TerminalProgress::step(int64_t step) {
+  if (first_step_ == 0) {
+    first_step_ = step;
+    since_first_ = {};
+  }
+  step_ = step;
+  phase_ = Phase::count;
+}
+
+}  // namespace dapo

@@ -1,0 +1,103 @@
+#include "host/session.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/check.h"
+
+namespace dapo {
+namespace fs = std::filesystem;
+namespace {
+
+double gib(size_t bytes) {
+  return static_cast<double>(bytes) / 0x1p30;
+}
+
+/// "Qwen/Qwen2.5-32B-Instruct" -> "qwen2.5-32b"; "" where it is no name of the family.
+std::string family_name(const std::string& path) {
+  std::string name = fs::path(path).filename().string();
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char ch) { return std::tolower(ch); });
+  if (name.ends_with("-instruct")) name.resize(name.size() - 9);
+  for (const char* size : {"0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b"})
+    if (name == std::string("qwen2.5-") + size) return name;
+  return "";
+}
+
+}  // namespace
+
+bool has_weights(const std::string& folder) {
+  return fs::exists(fs::path(folder) / "model.safetensors") ||
+         fs::exists(fs::path(folder) / "model.safetensors.index.json");
+}
+
+ModelConfig find_model(const std::string& path, bool& present) {
+  std::error_code ignored;
+  present = fs::exists(fs::path(path) / "config.json", ignored);
+  if (present) return load_model_config(path);
+  const std::string name = family_name(path);
+  if (!name.empty() && !fs::exists(path, ignored)) return qwen25_config(name);
+  if (fs::exists(path, ignored))
+    fail_input("{}: no config.json in it; a Hugging Face model folder has one beside its weights", path);
+  fail_input("{}: no such folder; data/download.sh fetches models, or name a folder with config.json and weights",
+             path);
+}
+
+std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder) {
+  if (config.eos.empty()) fail_input("{}: neither generation_config.json nor config.json has an eos_token_id", folder);
+  return config.eos;
+}
+
+Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights, uint64_t seed, float init_std) {
+  Session s;
+  bool present = false;
+  const ModelConfig config = find_model(folder, present);
+  if (!present)
+    fail_input("{}: no such folder; fetch it with data/download.sh {}", folder, fs::path(folder).filename().string());
+  s.folder = folder;
+  s.device = chosen.why;
+  s.backend = std::move(chosen.backend);
+  s.comm = make_single_comm(*s.backend);
+  const bool loads = has_weights(folder);
+  if (!loads && weights == Weights::load)
+    fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", folder);
+  s.tokenizer = Tokenizer::load(folder);
+  if (s.tokenizer->vocab_size() > config.vocab)
+    fail_input("{}: the tokenizer has {} tokens, the model's vocab_size is {}; the two do not belong together", folder,
+               s.tokenizer->vocab_size(), config.vocab);
+  for (const int32_t id : config.eos)
+    if (id < 0 || id >= config.vocab)
+      fail_input("{}: eos_token_id {} is outside of the vocabulary of {}", folder, id, config.vocab);
+
+  const size_t bytes = static_cast<size_t>(config.parameters()) * dtype_size(s.backend->dtype());
+  if (const size_t there = s.backend->memory_available(); bytes > there)
+    fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; take a smaller model", folder,
+         gib(bytes), dtype_name(s.backend->dtype()), gib(there));
+  s.model = std::make_unique<Model>(*s.backend, *s.comm, config);
+  if (loads)
+    s.model->load(folder);
+  else
+    s.model->init(seed, init_std);
+  return s;
+}
+
+void save_model_folder(Model& model, const std::string& from, const std::string& to) {
+  try {
+    const fs::path target = fs::path(to).lexically_normal();
+    const fs::path whole = target.has_filename() ? target : target.parent_path();  // "a/b/" is "a/b"
+    const fs::path fresh = whole.string() + ".tmp", old = whole.string() + ".old";
+    fs::remove_all(fresh);
+    fs::create_directories(fresh);
+    model.save(fresh.string());
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
+                             "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
+      if (fs::exists(fs::path(from) / name)) fs::copy_file(fs::path(from) / name, fresh / name);
+    fs::remove_all(old);
+    if (fs::exists(whole)) fs::rename(whole, old);
+    fs::rename(fresh, whole);
+    fs::remove_all(old);
+  } catch (const fs::filesystem_error& e) {
+    fail(kExitResources, "{}: the model cannot be written: {}", to, e.code().message());
+  }
+}
+
+}  // namespace dapo
