@@ -1,0 +1,284 @@
+// Shapes, the parameter table, flops, plans, folders in and out, bad folders.
+#include "model/config.h"
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/model/rig.h"
+
+namespace dapo {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Folder : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "dapo_model_XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  void put(const std::string& name, const std::string& text) const { std::ofstream(folder_ + "/" + name) << text; }
+  template <class F>
+  std::string complaint(F&& f, int code = kExitUsage) const {
+    try {
+      f();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), code) << e.what();
+      return e.what();
+    }
+    return "";
+  }
+  std::string folder_;
+};
+
+nlohmann::json read_json(const std::string& path) {
+  std::ifstream in(path);
+  return nlohmann::json::parse(in);
+}
+
+TEST(Config, TheFamilysShapes) {
+  REQUIRE_DATA(path, "config/gen_qwen2.5_config_table.json");
+  const auto table = read_json(path);
+  for (const char* size : {"0.5B", "1.5B", "3B", "7B", "14B", "32B"}) {
+    const auto& row = table[size];
+    std::string name = std::string("qwen2.5-") + size;
+    name.back() = 'b';
+    const ModelConfig c = qwen25_config(name);
+    EXPECT_EQ(c.parameters(), row["params"].get<int64_t>()) << name;
+    EXPECT_EQ(c.head_dim, row["head_dim"].get<int>());
+    EXPECT_EQ(c.tied, row["tie_word_embeddings"].get<bool>());
+    EXPECT_EQ(c.max_position, row["max_position_embeddings"]["base"].get<int>()) << name;
+    EXPECT_EQ(c.rms_eps, row["rms_norm_eps"]["base"].get<float>()) << name;
+    size_t tensors = 0;
+    for (const Param& p : parameter_table(c).all) tensors += p.parts.size();
+    EXPECT_EQ(tensors, row["safetensors_tensors"].get<size_t>()) << name;
+  }
+  EXPECT_EQ(qwen25_config("qwen2.5-72b").parameters(), 72706203648);  // as the hub's model card counts
+  EXPECT_THROW(qwen25_config("qwen2.5-8b"), Error);
+}
+
+TEST(Config, EveryTensorsNameAndShape) {
+  for (const char* size : {"0.5B", "7B"}) {
+    REQUIRE_DATA(path, std::string("config/derived_tensor_shapes_Qwen2.5-") + size + ".json");
+    auto want = read_json(path);
+    const ParamTable table = parameter_table(qwen25_config(size[0] == '0' ? "qwen2.5-0.5b" : "qwen2.5-7b"));
+    int64_t end = 0;
+    for (const Param& p : table.all) {
+      EXPECT_EQ(p.offset % 64, 0);
+      EXPECT_GE(p.offset, end);
+      end = p.offset + p.numel();
+      int64_t rows = 0;
+      for (const ParamPart& part : p.parts) {
+        EXPECT_EQ(part.row_begin, rows) << part.name;
+        rows += part.rows;
+        std::vector<int64_t> shape{part.rows};
+        if (p.matrix) shape.push_back(p.columns);
+        EXPECT_EQ(want[part.name].get<std::vector<int64_t>>(), shape) << part.name;
+        want.erase(part.name);
+      }
+      EXPECT_EQ(rows, p.rows) << p.name;
+    }
+    EXPECT_GE(table.size, end);
+    for (const auto& [name, shape] : want.items())
+      EXPECT_TRUE(shape.is_null() || !shape.is_array()) << name << " is not in the table";
+  }
+}
+
+TEST(Config, FlopsByHand) {
+  const ModelConfig c = qwen25_config("qwen2.5-0.5b");
+  // One token that attends to itself: every weight of the layers once, and of the head.
+  const double layer = 896.0 * 896 + 2 * 128 * 896 + 896.0 * 896 + 3 * 896.0 * 4864;
+  EXPECT_EQ(c.forward_flops(1, 0, 0), 2 * 24 * layer);
+  EXPECT_EQ(c.forward_flops(0, 0, 1), 2 * 896.0 * 151936);
+  EXPECT_EQ(c.forward_flops(0, 1, 0), 24 * 14 * (2 * 64 + 2 * 64));  // q . k and p v
+  EXPECT_EQ(c.forward_flops(10, 55, 3), 10 * c.forward_flops(1, 0, 0) + 55 * 24 * 14 * 256 + 3 * 2 * 896.0 * 151936);
+}
+
+TEST(Config, RealFoldersConfigs) {
+  REQUIRE_DATA(path, "config/Qwen2.5-7B-Instruct_config.json");
+  const fs::path folder = fs::temp_directory_path() / "dapo_config_test";
+  fs::create_directories(folder);
+  fs::copy_file(path, folder / "config.json", fs::copy_options::overwrite_existing);
+  const ModelConfig one = load_model_config(folder.string());
+  EXPECT_EQ(one.eos, std::vector<int32_t>{151645});
+  fs::copy_file(test_data("config/Qwen2.5-7B-Instruct_generation_config.json"), folder / "generation_config.json",
+                fs::copy_options::overwrite_existing);
+  const ModelConfig c = load_model_config(folder.string());
+  fs::remove_all(folder);
+  EXPECT_EQ(c.eos, (std::vector<int32_t>{151645, 151643}));
+  EXPECT_EQ(c.pad, 151643);
+  EXPECT_EQ(c.parameters(), qwen25_config("qwen2.5-7b").parameters());
+  EXPECT_TRUE(c.qkv_bias);
+  EXPECT_FALSE(c.tied);
+}
+
+TEST_F(Folder, WhatIsNotSupportedIsNamed) {
+  const std::string base =
+      R"("hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,"vocab_size":32)";
+  const auto verdict = [&](const std::string& more) {
+    put("config.json", "{" + base + "," + more + "}");
+    return complaint([&] { load_model_config(folder_); });
+  };
+  EXPECT_EQ(verdict(R"("model_type":"llama")"), "");
+  EXPECT_EQ(
+      verdict(R"("model_type":"qwen2","rope_scaling":null,"rope_parameters":{"rope_type":"default","rope_theta":5e5})"),
+      "");
+  EXPECT_EQ(load_model_config(folder_).rope_theta, 5e5);
+  const std::pair<const char*, const char*> cases[] = {
+      {R"("model_type":"gpt2")", "model_type 'gpt2'"},
+      {R"("model_type":"llama","rope_scaling":{"rope_type":"llama3"})", "'llama3' is not supported"},
+      {R"("model_type":"qwen2","rope_scaling":{"type":"yarn","factor":4.0})", "'yarn' is not supported"},
+      {R"("model_type":"qwen2","use_sliding_window":true)", "use_sliding_window"},
+      {R"("model_type":"llama","attention_bias":true)", "attention_bias"},
+      {R"("model_type":"llama","hidden_act":"gelu")", "'gelu'"},
+      {R"("model_type":"llama","num_key_value_heads":3)", "not a multiple of num_key_value_heads"},
+      {R"("model_type":"llama","head_dim":15)", "odd"},
+      {R"("model_type":"llama","hidden_size":65)", "not a multiple of num_attention_heads"},
+      {R"("model_type":"llama","num_hidden_layers":-1)", "num_hidden_layers is -1"},
+      {R"("model_type":"llama","num_hidden_layers":99999999999)", "num_hidden_layers is 99999999999"},
+      {R"("model_type":"llama","eos_token_id":32)", "outside the vocabulary"},
+      {R"("model_type":"llama","rope_theta":0)", "rope_theta"},
+      {R"("model_type":"llama","rms_norm_eps":"x")", "expected a number"},
+  };
+  for (const auto& [more, want] : cases)
+    EXPECT_NE(verdict(more).find(want), std::string::npos) << more << ": " << verdict(more);
+  put("config.json", "{\"model_type\":\"llama\"}");
+  EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("hidden_size is missing"), std::string::npos);
+  put("config.json", "{");
+  EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("config.json: JSON"), std::string::npos);
+  EXPECT_NE(complaint([&] { load_model_config(folder_ + "/absent"); }).find("no such model folder"), std::string::npos);
+}
+
+TEST_F(Folder, SavedAndLoadedAgain) {
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    for (bool tied : {true, false}) {
+      ModelConfig config = toy_config();
+      config.tied = tied, config.eos = {1, 2}, config.pad = 3, config.rms_eps = 1e-5f;
+      const auto rig = toy_rig(config, dtype);
+      rig->model->save(folder_);
+      const ModelConfig back = load_model_config(folder_);
+      EXPECT_EQ(back.eos, config.eos);
+      EXPECT_EQ(back.pad, 3);
+      EXPECT_EQ(back.rms_eps, config.rms_eps);
+      EXPECT_EQ(back.tied, tied);
+      EXPECT_EQ(back.rope_theta, config.rope_theta);
+      const Rig again(folder_, dtype);
+      EXPECT_EQ(to_host(*again.backend, again.model->weights()), to_host(*rig->backend, rig->model->weights()));
+      const Rig other(folder_, dtype == DType::f32 ? DType::bf16 : DType::f32);
+      const auto want = to_host(*rig->backend, rig->model->weights()),
+                 got = to_host(*other.backend, other.model->weights());
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got[i], to_float(to_bf16(want[i])));
+    }
+  }
+}
+
+TEST_F(Folder, FilesThatDoNotFitTheConfig) {
+  const auto rig = toy_rig();
+  rig->model->save(folder_);
+  const auto verdict = [&](ModelConfig c) {
+    Rig r(c);
+    return complaint([&] { r.model->load(folder_); });
+  };
+  ModelConfig c = toy_config();
+  EXPECT_EQ(verdict(c), "");
+  c.ffn = 81;
+  EXPECT_NE(verdict(c).find("'model.layers.0.mlp.gate_proj.weight' is F32 [80, 48], config.json asks for F32 [81, 48]"),
+            std::string::npos)
+      << verdict(c);
+  c = toy_config(), c.layers = 4;
+  EXPECT_NE(verdict(c).find("'model.layers.3.input_layernorm.weight' is missing"), std::string::npos) << verdict(c);
+  c = toy_config(), c.layers = 2;
+  EXPECT_NE(verdict(c).find("unknown tensor 'model.layers.2."), std::string::npos) << verdict(c);
+  c = toy_config(), c.tied = false;
+  EXPECT_NE(verdict(c).find("'lm_head.weight' is missing"), std::string::npos) << verdict(c);
+  fs::resize_file(folder_ + "/model.safetensors", fs::file_size(folder_ + "/model.safetensors") - 1);
+  EXPECT_NE(verdict(toy_config()).find("truncated"), std::string::npos);
+}
+
+TEST(Load, HalfPrecisionFiles) {
+  const fs::path folder = fs::temp_directory_path() / "dapo_half_test";
+  fs::create_directories(folder);
+  ModelConfig config = toy_config();
+  config.layers = 1;
+  const ParamTable table = parameter_table(config);
+  std::string header = "{", data;
+  for (const Param& p : table.all)
+    for (const ParamPart& part : p.parts) {
+      const size_t bytes = static_cast<size_t>(part.rows * p.columns) * 2;
+      header += fmt::format("{}\"{}\":{{\"dtype\":\"F16\",\"shape\":[{}{}],\"data_offsets\":[{},{}]}}",
+                            data.empty() ? "" : ",", part.name, part.rows,
+                            p.matrix ? fmt::format(",{}", p.columns) : "", data.size(), data.size() + bytes);
+      for (size_t i = 0; i < bytes / 2; ++i) {
+        static constexpr uint16_t kHalf[] = {0x3c00, 0xc000, 0x0001, 0x8001, 0x7bff, 0x3555};
+        data.append(reinterpret_cast<const char*>(&kHalf[i % 6]), 2);
+      }
+    }
+  header += "}";
+  const uint64_t length = header.size();
+  std::ofstream(folder / "model.safetensors", std::ios::binary)
+      << std::string(reinterpret_cast<const char*>(&length), 8) << header << data;
+  Rig rig(config);
+  rig.model->load(folder.string());
+  fs::remove_all(folder);
+  const auto w = to_host(*rig.backend, rig.model->weights());
+  const float want[] = {1.0f, -2.0f, 0x1p-24f, -0x1p-24f, 65504.0f, 0x1.554p-2f};
+  for (size_t i = 0; i < 600; ++i) ASSERT_EQ(w[i], want[i % 6]);
+}
+
+TEST(Init, IsNormalAndKeyed) {
+  ModelConfig config = toy_config();
+  config.vocab = 4000;
+  Rig a(config), b(config), c(config);
+  a.model->init(1, 0.1f), b.model->init(1, 0.1f), c.model->init(2, 0.1f);
+  const auto wa = to_host(*a.backend, a.model->weights());
+  EXPECT_EQ(wa, to_host(*b.backend, b.model->weights()));
+  EXPECT_NE(wa, to_host(*c.backend, c.model->weights()));
+  const size_t n = 4000 * 48;
+  double sum = 0, squares = 0, fourth = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const double x = static_cast<double>(wa[i]) / 0.1;
+    sum += x, squares += x * x, fourth += x * x * x * x;
+  }
+  const double scale = 1 / std::sqrt(static_cast<double>(n));  // five standard errors of each moment
+  EXPECT_NEAR(sum / static_cast<double>(n), 0, 5 * scale);
+  EXPECT_NEAR(squares / static_cast<double>(n), 1, 5 * scale * std::sqrt(2.0));
+  EXPECT_NEAR(fourth / static_cast<double>(n), 3, 5 * scale * std::sqrt(96.0));
+}
+
+TEST(Plan, IsWhatIsUsed) {
+  for (DType dtype : {DType::f32, DType::bf16})
+    for (bool recompute : {false, true}) {
+      Rig rig(toy_config(), dtype);
+      ModelLimits limits;
+      limits.max_length = 200, limits.pack_tokens = 300, limits.pack_segments = 9, limits.pack_head_rows = 120;
+      limits.batch = 5, limits.prefill_rows = 64, limits.kv_pages = 20, limits.train = true,
+      limits.recompute = recompute;
+      const MemoryPlan plan = plan_memory(*rig.backend, toy_config(), limits);
+      rig.model->reserve(limits);
+      rig.model->begin_rollout();  // each CHECKs that it lays out what was planned
+      rig.model->begin_update();
+      EXPECT_EQ(plan.weights / Arena::kAlign, (rig.model->weights().bytes() + Arena::kAlign - 1) / Arena::kAlign);
+      size_t sum = 0;
+      for (const Arena::Holding& h : plan.pieces) sum += h.bytes;
+      EXPECT_GT(sum, 0u);
+      EXPECT_GE(plan.state, rig.model->gradients().bytes() * 3 + rig.model->remainders().bytes());
+    }
+  Rig rig(toy_config());
+  ModelLimits limits;
+  limits.max_length = 200, limits.batch = 5, limits.prefill_rows = 64, limits.kv_pages = 20;
+  EXPECT_EQ(plan_memory(*rig.backend, toy_config(), limits).state, 0u) << "inference keeps no state";
+  limits.kv_pages = int64_t{1} << 40;
+  try {
+    rig.model->reserve(limits);
+    FAIL() << "more pages than memory";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitResources);
+    EXPECT_NE(std::string(e.what()).find("KV pages"), std::string::npos) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace dapo

@@ -1,0 +1,316 @@
+// Equalities that hold for ever (DESIGN section 10): most to the bit.
+#include "tests/model/rig.h"
+
+namespace dapo {
+namespace {
+
+std::vector<Group> some_groups() {
+  std::vector<Group> groups;
+  uint64_t seed = 1;
+  const auto ids = [&](int n) { return random_ids(seed++, n, 101); };
+  groups.push_back({ids(70), {ids(9), ids(130), ids(1)}});
+  groups.push_back({ids(1), {ids(64), ids(65)}});
+  groups.push_back({ids(64), {ids(40)}});
+  return groups;
+}
+
+void give_losses(Pack& p) {
+  for (size_t i = 0; i < p.rows.size(); ++i) {
+    p.advantage[i] = i % 3 == 0 ? -0.7f : 1.2f;
+    p.old_log_prob.push_back(-3.0f - 0.01f * static_cast<float>(i % 50));
+  }
+}
+
+/// Pages of sequences, handed out in an order that is not the natural one.
+struct Pages {
+  int32_t next = 37;
+  int32_t take() { return next = (next * 11 + 5) % 64; }  // a full-period walk of 64 pages
+};
+
+ModelLimits rollout_limits() {
+  ModelLimits limits;
+  limits.max_length = 512, limits.batch = 6, limits.prefill_rows = 300, limits.kv_pages = 64;
+  return limits;
+}
+
+/// Rolls out one group: the prompt in chunks, then `count` sampled tokens of each response in one decode batch.
+struct Rolled {
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::vector<float>> log_prob;
+};
+Rolled roll_out(Model& model, const std::vector<int32_t>& prompt, int samples, int count, int chunk,
+                const Sampling& sampling, int first_sample = 0) {
+  model.begin_rollout();
+  Pages pages;
+  const int n = static_cast<int>(prompt.size()), prompt_pages = (n + 63) / 64, own_pages = (count + 63) / 64;
+  const int max_pages = prompt_pages + own_pages;
+  std::vector<int32_t> shared;
+  for (int i = 0; i < prompt_pages; ++i) shared.push_back(pages.take());
+  Rolled r;
+  r.tokens.resize(static_cast<size_t>(samples));
+  r.log_prob.resize(static_cast<size_t>(samples));
+  std::vector<int32_t> tokens(static_cast<size_t>(samples));
+  std::vector<float> log_prob(static_cast<size_t>(samples));
+  std::vector<DrawKey> keys;
+  for (int s = 0; s < samples; ++s) keys.push_back({3, 5, first_sample + s});
+  for (int begin = 0; begin < n; begin += chunk) {
+    const int end = std::min(n, begin + chunk);
+    PagedBatch b{.ids = {prompt.begin() + begin, prompt.begin() + end},
+                 .row_begin = {0, end - begin},
+                 .prefix_length = {end},
+                 .own_length = {0},
+                 .pages = shared,
+                 .max_pages = prompt_pages,
+                 .sample_rows = {},
+                 .keys = {},
+                 .positions = {}};
+    b.prefix_length = {0}, b.own_length = {end};  // the prompt is nobody's prefix while it is being written
+    if (end == n) {
+      b.sample_rows.assign(static_cast<size_t>(samples), n - 1 - begin);
+      b.keys = keys;
+      b.positions.assign(static_cast<size_t>(samples), n);
+      model.prefill(b, sampling, tokens, log_prob);
+    } else {
+      model.prefill(b, sampling, {}, {});
+    }
+  }
+  PagedBatch b{.ids = tokens,
+               .row_begin = {0},
+               .prefix_length = {},
+               .own_length = {},
+               .pages = {},
+               .max_pages = max_pages,
+               .sample_rows = {},
+               .keys = keys,
+               .positions = {}};
+  for (int s = 0; s < samples; ++s) {
+    b.row_begin.push_back(s + 1);
+    b.prefix_length.push_back(n);
+    b.own_length.push_back(1);
+    b.positions.push_back(n + 1);
+    b.pages.insert(b.pages.end(), shared.begin(), shared.end());
+    for (int i = 0; i < own_pages; ++i) b.pages.push_back(pages.take());
+  }
+  const size_t rest = static_cast<size_t>(samples * (count - 1));
+  std::vector<int32_t> more(rest);
+  std::vector<float> more_log_prob(rest);
+  if (count > 1) {
+    model.decode_begin(b, count - 1);
+    for (int i = 0; i < count - 1; ++i) model.decode_step(i, sampling);
+    model.decode_collect(count - 1, more, more_log_prob);
+  }
+  for (size_t s = 0; s < static_cast<size_t>(samples); ++s) {
+    r.tokens[s].push_back(tokens[s]);
+    r.log_prob[s].push_back(log_prob[s]);
+    for (size_t i = 0; i + 1 < static_cast<size_t>(count); ++i) {
+      r.tokens[s].push_back(more[i * static_cast<size_t>(samples) + s]);
+      r.log_prob[s].push_back(more_log_prob[i * static_cast<size_t>(samples) + s]);
+    }
+  }
+  return r;
+}
+
+class Equality : public testing::TestWithParam<DType> {};
+
+TEST_P(Equality, RolloutLogProbsAreTrainingLogProbs) {
+  const auto rig = toy_rig(toy_config(), GetParam());
+  const auto prompt = random_ids(11, 100, 101);
+  Group group{prompt, std::vector<std::vector<int32_t>>(5, std::vector<int32_t>(90, 0))};
+  ModelLimits limits = rollout_limits();
+  const Pack shape = make_pack({group}), copies = make_pack({group}, {.share_prompt = false});
+  const ModelLimits training = training_limits(copies);
+  limits.pack_tokens = training.pack_tokens, limits.pack_segments = training.pack_segments;
+  limits.pack_head_rows = training.pack_head_rows, limits.train = true;
+  rig->model->reserve(limits);
+  const Sampling sampling{.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.01f, .seed = 123};
+  const Rolled whole = roll_out(*rig->model, prompt, 5, 90, 300, sampling);
+  for (int chunk : {64, 37, 1}) {
+    const Rolled other = roll_out(*rig->model, prompt, 5, 90, chunk, sampling);
+    EXPECT_EQ(whole.tokens, other.tokens) << "prefill in chunks of " << chunk;
+    EXPECT_EQ(whole.log_prob, other.log_prob) << "prefill in chunks of " << chunk;
+  }
+  const Rolled alone = roll_out(*rig->model, prompt, 1, 90, 300, sampling, 3);
+  EXPECT_EQ(whole.tokens[3], alone.tokens[0]) << "a sample does not depend on its batch";
+  EXPECT_EQ(whole.log_prob[3], alone.log_prob[0]);
+  EXPECT_NE(whole.tokens[0], whole.tokens[1]);
+
+  group.responses = whole.tokens;
+  std::vector<float> flat;
+  for (const auto& l : whole.log_prob) flat.insert(flat.end(), l.begin(), l.end());
+  rig->model->begin_update();
+  Pack pack = make_pack({group});
+  rig->model->score(pack, 0.8f);
+  EXPECT_EQ(pack.log_prob, flat) << "scored in segments";
+  pack.old_log_prob = flat;
+  rig->model->train(pack, 0.8f, {});
+  EXPECT_EQ(pack.log_prob, flat) << "trained in segments";
+  for (size_t i = 0; i < pack.loss.size(); ++i) ASSERT_EQ(pack.loss[i], -pack.advantage[i]) << "ratio 1";
+}
+
+TEST_P(Equality, RecomputeChangesNoBit) {
+  std::vector<float> gradients[2], log_probs[2];
+  for (bool recompute : {false, true}) {
+    const auto rig = toy_rig(toy_config(), GetParam());
+    Pack pack = make_pack(some_groups());
+    give_losses(pack);
+    ModelLimits limits = training_limits(pack);
+    limits.recompute = recompute;
+    rig->model->reserve(limits);
+    rig->model->begin_update();
+    rig->model->train(pack, 1.0f, {});
+    gradients[recompute] = to_host(*rig->backend, rig->model->gradients());
+    log_probs[recompute] = pack.log_prob;
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+  EXPECT_EQ(log_probs[0], log_probs[1]);
+}
+
+TEST_P(Equality, AStepRepeatsToTheBit) {
+  std::vector<float> weights[2];
+  for (auto& w : weights) {
+    const auto rig = toy_rig(toy_config(), GetParam());
+    Pack pack = make_pack(some_groups());
+    give_losses(pack);
+    rig->model->reserve(training_limits(pack));
+    rig->model->begin_update();
+    for (int step = 1; step <= 2; ++step) {
+      rig->model->train(pack, 1.0f, {});
+      rig->model->update({.lr = 1e-2f,
+                          .beta1 = 0.9f,
+                          .beta2 = 0.999f,
+                          .eps = 1e-8f,
+                          .weight_decay = 0.1f,
+                          .step = step,
+                          .max_norm = 1});
+    }
+    w = rig->model->masters();
+  }
+  EXPECT_EQ(weights[0], weights[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Equality, testing::Values(DType::f32, DType::bf16),
+                         [](const auto& i) { return std::string(dtype_name(i.param)); });
+
+TEST(Packs, OneOrMany) {
+  const auto groups = some_groups();
+  Pack whole = make_pack(groups);
+  give_losses(whole);
+  const auto rig = toy_rig();
+  rig->model->reserve(training_limits(whole));
+  rig->model->begin_update();
+  rig->model->train(whole, 1.0f, {});
+  const auto want = to_host(*rig->backend, rig->model->gradients());
+  rig->backend->zero(rig->model->gradients());
+  size_t at = 0;
+  for (const Group& g : groups) {
+    Pack part = make_pack({g});
+    for (size_t i = 0; i < part.rows.size(); ++i) {
+      part.weight[i] = whole.weight[at + i], part.advantage[i] = whole.advantage[at + i];
+      part.old_log_prob.push_back(whole.old_log_prob[at + i]);
+    }
+    rig->model->train(part, 1.0f, {});
+    for (size_t i = 0; i < part.rows.size(); ++i)
+      ASSERT_EQ(part.log_prob[i], whole.log_prob[at + i]) << "row " << at + i;
+    at += part.rows.size();
+  }
+  // Each gradient is a sum of some 450 products in f32, associated differently: sqrt(450) * 2^-24, times a few.
+  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->model->gradients()), want), 5e-6);
+}
+
+TEST(Packs, SegmentsAreCopiesOfThePrompt) {
+  const auto groups = some_groups();
+  Pack shared = make_pack(groups), copies = make_pack(groups, {.share_prompt = false});
+  give_losses(shared);
+  give_losses(copies);
+  const auto rig = toy_rig();
+  rig->model->reserve(training_limits(copies));
+  rig->model->begin_update();
+  rig->model->train(shared, 1.0f, {});
+  const auto want = to_host(*rig->backend, rig->model->gradients());
+  rig->backend->zero(rig->model->gradients());
+  rig->model->train(copies, 1.0f, {});
+  EXPECT_EQ(shared.log_prob, copies.log_prob);
+  EXPECT_EQ(shared.entropy, copies.entropy);
+  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->model->gradients()), want), 5e-6);  // as above
+}
+
+TEST(Packs, FiniteDifferences) {
+  Pack pack = make_pack(some_groups());
+  ModelConfig config = toy_config();
+  config.tied = false;
+  const auto rig = toy_rig(config);
+  Model& model = *rig->model;
+  model.reserve(training_limits(pack));
+  model.begin_update();
+  model.train(pack, 1.0f, {});
+  const auto gradient = to_host(*rig->backend, model.gradients());
+  const auto weights = to_host(*rig->backend, model.weights());
+  const auto loss_along = [&](const Param& p, std::span<const float> direction, double step) {
+    std::vector<float> moved(direction.size());
+    for (size_t i = 0; i < moved.size(); ++i)
+      moved[i] = static_cast<float>(static_cast<double>(weights[static_cast<size_t>(p.offset) + i]) +
+                                    step * static_cast<double>(direction[i]));
+    const Tensor at = model.weights().rows(p.offset, p.numel());
+    rig->backend->copy_in(at, moved.data());
+    model.score(pack, 1.0f);
+    rig->backend->copy_in(at, weights.data() + p.offset);
+    double sum = 0;
+    for (size_t i = 0; i < pack.log_prob.size(); ++i)
+      sum -= static_cast<double>(pack.weight[i]) * static_cast<double>(pack.log_prob[i]);
+    return sum;
+  };
+  for (const Param& p : model.params().all) {
+    // Along its own unit gradient a parameter's slope is the gradient's norm.
+    std::vector<float> direction(gradient.begin() + p.offset, gradient.begin() + p.offset + p.numel());
+    double norm = 0;
+    for (float g : direction) norm += static_cast<double>(g) * static_cast<double>(g);
+    norm = std::sqrt(norm);
+    ASSERT_GT(norm, 1e-5) << p.name;
+    for (float& g : direction) g = static_cast<float>(static_cast<double>(g) / norm);
+    const double h = 0.01;
+    const double slope = (loss_along(p, direction, h) - loss_along(p, direction, -h)) / (2 * h);
+    // f32 losses of about 5 carry 1e-7 each, over 2 h; the third derivative brings about h^2.
+    EXPECT_NEAR(slope, norm, 1e-3 * norm + 2e-5) << p.name;
+  }
+}
+
+TEST(Update, ANormThatIsNotFiniteChangesNothing) {
+  Pack pack = make_pack(some_groups());
+  const auto rig = toy_rig();
+  Model& model = *rig->model;
+  model.reserve(training_limits(pack));
+  model.begin_update();
+  model.train(pack, 1.0f, {});
+  const auto before = to_host(*rig->backend, model.weights());
+  const float bad = std::numeric_limits<float>::quiet_NaN();
+  rig->backend->copy_in(model.gradients().rows(17, 1), &bad);
+  const AdamW adamw{
+      .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f, .step = 1, .max_norm = 1};
+  const auto result = model.update(adamw);
+  EXPECT_FALSE(result.applied);
+  EXPECT_EQ(to_host(*rig->backend, model.weights()), before);
+  for (const Tensor& t : {model.gradients(), model.moment1(), model.moment2()})
+    for (float v : to_host(*rig->backend, t)) ASSERT_EQ(v, 0.0f);
+}
+
+TEST(Update, BfloatMastersMoveByLessThanAWeightCan) {
+  Pack pack = make_pack(some_groups());
+  const auto rig = toy_rig(toy_config(), DType::bf16);
+  Model& model = *rig->model;
+  model.reserve(training_limits(pack));
+  model.begin_update();
+  const auto before = model.masters();
+  model.train(pack, 1.0f, {});
+  const AdamW adamw{
+      .lr = 1e-6f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0, .step = 1, .max_norm = 0};
+  EXPECT_TRUE(model.update(adamw).applied);
+  const auto after = model.masters();
+  double moved = 0;
+  for (size_t i = 0; i < after.size(); ++i)
+    moved = std::max(moved, std::abs(static_cast<double>(after[i]) - static_cast<double>(before[i])));
+  EXPECT_GT(moved, 5e-7);
+  EXPECT_LT(moved, 2e-6);
+}
+
+}  // namespace
+}  // namespace dapo
