@@ -19,61 +19,70 @@ std::string Example::text() const {
   return out;
 }
 
+namespace {
+/// Tells first rows of a problem from copies, and what copies disagree about.
+class Groups {
+ public:
+  /// True for the first row of its problem.
+  bool add(const Example& e) {
+    ++rows_;
+    const auto [at, fresh] = index_.try_emplace(e.problem, groups_.size());
+    if (fresh) groups_.push_back({e.id, 0, {}});
+    Group& g = groups_[at->second];
+    ++g.rows;
+    if (std::find(g.answers.begin(), g.answers.end(), e.answer) == g.answers.end()) g.answers.push_back(e.answer);
+    return fresh;
+  }
+  DedupeReport report() const {
+    DedupeReport out{rows_, groups_.size(), groups_.empty() ? 0 : groups_[0].rows, {}};
+    for (const Group& g : groups_) {
+      if (g.rows != out.copies) out.copies = 0;
+      if (g.answers.size() > 1) out.conflicts.push_back({g.id, g.answers});
+    }
+    return out;
+  }
+
+ private:
+  struct Group {
+    std::string id;
+    size_t rows;
+    std::vector<std::string> answers;
+  };
+  size_t rows_ = 0;
+  std::vector<Group> groups_;  // in order of first appearance
+  std::unordered_map<uint64_t, size_t> index_;
+};
+}  // namespace
+
 Dataset Dataset::load(const std::vector<std::string>& paths, const DatasetOptions& options) {
   if (paths.empty()) fail_input("dataset: no files given: name at least one .jsonl or .parquet file");
   Dataset set;
   RowParser parser(options);
+  Groups groups;
+  size_t rows = 0;
+  const RowSink sink = [&](Example&& e) {
+    ++rows;
+    if (!options.unique || groups.add(e)) set.rows_.push_back(std::move(e));
+  };
   for (const std::string& path : paths) {
-    const size_t before = set.rows_.size();
-    (path.ends_with(".parquet") ? read_parquet : read_jsonl)(path, parser, set.rows_);
-    if (set.rows_.size() == before) fail_input("{}: no rows: the file is empty or holds only blank lines", path);
+    const size_t before = rows;
+    (path.ends_with(".parquet") ? read_parquet : read_jsonl)(path, parser, sink);
+    if (rows == before) fail_input("{}: no rows: the file is empty or holds only blank lines", path);
   }
+  set.left_out_ = groups.report();
   return set;
 }
 
-namespace {
-struct Group {
-  size_t first, rows = 0;
-  std::vector<std::string> answers;
-};
-
-/// Groups rows by problem, in order of first appearance.
-std::vector<Group> group_by_problem(const Dataset& set) {
-  std::vector<Group> groups;
-  std::unordered_map<uint64_t, size_t> index;
-  for (size_t i = 0; i < set.size(); ++i) {
-    const auto [at, fresh] = index.try_emplace(set[i].problem, groups.size());
-    if (fresh) groups.push_back({i, 0, {}});
-    Group& g = groups[at->second];
-    ++g.rows;
-    if (std::find(g.answers.begin(), g.answers.end(), set[i].answer) == g.answers.end())
-      g.answers.push_back(set[i].answer);
-  }
-  return groups;
-}
-
-DedupeReport report_of(const Dataset& set, const std::vector<Group>& groups) {
-  DedupeReport report{set.size(), groups.size(), groups.empty() ? 0 : groups[0].rows, {}};
-  for (const Group& g : groups) {
-    if (g.rows != report.copies) report.copies = 0;
-    if (g.answers.size() > 1) report.conflicts.push_back({set[g.first].id, g.answers});
-  }
-  return report;
-}
-}  // namespace
-
 DedupeReport Dataset::duplicates() const {
-  return report_of(*this, group_by_problem(*this));
+  Groups groups;
+  for (const Example& e : rows_) groups.add(e);
+  return groups.report();
 }
 
 DedupeReport Dataset::dedupe() {
-  const std::vector<Group> groups = group_by_problem(*this);
-  DedupeReport report = report_of(*this, groups);
-  std::vector<Example> kept;
-  kept.reserve(groups.size());
-  for (const Group& g : groups) kept.push_back(std::move(rows_[g.first]));
-  rows_ = std::move(kept);
-  return report;
+  Groups groups;
+  std::erase_if(rows_, [&](const Example& e) { return !groups.add(e); });
+  return groups.report();
 }
 
 std::string DedupeReport::text() const {

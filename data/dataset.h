@@ -41,7 +41,8 @@ struct DatasetOptions {
   std::string prompt_key, answer_key, response_key;  ///< override the names above; dots go into objects: "a.b"
   bool need_answer = false;                          ///< a row without an answer is an error
   bool need_response = false;                        ///< a row without a response is an error
-  std::string format = "auto";                       ///< "countdown": {"input":"30,100,93","output":"23"} rows
+  bool unique = false;  ///< keep the first row of each problem as it is read: DAPO's own file holds each 100 times
+  std::string format = "auto";  ///< "countdown": {"input":"30,100,93","output":"23"} rows
 };
 
 /// Rows with the same prompt but different answers.
@@ -73,6 +74,9 @@ class Dataset {
   auto begin() const { return rows_.begin(); }
   auto end() const { return rows_.end(); }
 
+  /// What loading with `unique` left out; rows is 0 otherwise.
+  const DedupeReport& left_out() const { return left_out_; }
+
   /// What dedupe() would do, changing nothing.
   DedupeReport duplicates() const;
   /// Keeps the first row of each problem, in order.
@@ -83,6 +87,7 @@ class Dataset {
 
  private:
   std::vector<Example> rows_;
+  DedupeReport left_out_;
 };
 
 }  // namespace dapo

@@ -76,12 +76,11 @@ class LineReader {
 };
 }  // namespace
 
-void read_jsonl(const std::string& path, RowParser& parser, std::vector<Example>& rows) {
+void read_jsonl(const std::string& path, RowParser& parser, const RowSink& sink) {
   LineReader lines(path);
   for (std::string_view line; lines.next(line);) {
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
-    rows.push_back(parser.parse(line.data(), line.size(), lines.capacity(line),
-                                fmt::format("{}:{}", path, lines.number()), rows.size()));
+    sink(parser.parse(line.data(), line.size(), lines.capacity(line), fmt::format("{}:{}", path, lines.number())));
   }
 }
 

@@ -6,7 +6,7 @@
 #ifndef DAPO_ARROW
 
 namespace dapo {
-void read_parquet(const std::string& path, RowParser&, std::vector<Example>&) {
+void read_parquet(const std::string& path, RowParser&, const RowSink&) {
   fail_input(
       "{}: this build reads no Parquet: install Apache Arrow (apt-get install libparquet-dev, or `make deps`) and make "
       "again, or convert the file to .jsonl",
@@ -21,6 +21,7 @@ void read_parquet(const std::string& path, RowParser&, std::vector<Example>&) {
 #include <parquet/arrow/reader.h>
 #include <parquet/exception.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace dapo {
@@ -111,40 +112,44 @@ void append_json(const arrow::Array& column, int64_t row, std::string& out) {
   }
 }
 
+/// Arrow's messages may run over several lines.
+[[noreturn]] void unreadable(const std::string& path, std::string why) {
+  std::replace(why.begin(), why.end(), '\n', ' ');
+  fail_input("{}: not readable as Parquet: {}", path, why);
+}
+void check(const arrow::Status& status, const std::string& path) {
+  if (!status.ok()) unreadable(path, status.message());
+}
 template <class T>
 T take(arrow::Result<T> result, const std::string& path) {
-  if (!result.ok()) fail_input("{}: not readable as Parquet: {}", path, result.status().message());
+  check(result.status(), path);
   return std::move(result).ValueUnsafe();
 }
 }  // namespace
 
-void read_parquet(const std::string& path, RowParser& parser, std::vector<Example>& rows) {
+void read_parquet(const std::string& path, RowParser& parser, const RowSink& sink) {
   try {
     const auto file = take(arrow::io::ReadableFile::Open(path), path);
     parquet::arrow::FileReaderBuilder builder;
-    if (const auto status = builder.Open(file); !status.ok())
-      fail_input("{}: not readable as Parquet: {}", path, status.message());
+    check(builder.Open(file), path);
     std::unique_ptr<parquet::arrow::FileReader> reader;
-    if (const auto status = builder.Build(&reader); !status.ok())
-      fail_input("{}: not readable as Parquet: {}", path, status.message());
+    check(builder.Build(&reader), path);
     reader->set_batch_size(1024);
     const std::shared_ptr<arrow::RecordBatchReader> batches = take(reader->GetRecordBatchReader(), path);
 
     std::string json;
     size_t number = 0;
     while (const std::shared_ptr<arrow::RecordBatch> batch = take(batches->Next(), path)) {
-      if (const auto status = batch->Validate(); !status.ok())
-        fail_input("{}: not readable as Parquet: {}", path, status.message());
+      check(batch->Validate(), path);
       const auto table = take(batch->ToStructArray(), path);
       for (int64_t i = 0; i < batch->num_rows(); ++i) {
         json.clear();
         append_json(*table, i, json);
-        rows.push_back(parser.parse(json.data(), json.size(), json.capacity(),
-                                    fmt::format("{}: row {}", path, ++number), rows.size()));
+        sink(parser.parse(json.data(), json.size(), json.capacity(), fmt::format("{}: row {}", path, ++number)));
       }
     }
   } catch (const parquet::ParquetException& e) {
-    fail_input("{}: not readable as Parquet: {}", path, e.what());
+    unreadable(path, e.what());
   }
 }
 

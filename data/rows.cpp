@@ -157,7 +157,8 @@ std::optional<std::string> last_box(std::string_view text) {
 struct RowParser::State {
   DatasetOptions options;
   simdjson::dom::parser parser{kLineLimit + simdjson::SIMDJSON_PADDING};
-  size_t prepared = 0;
+  size_t prepared = 0;  // bytes
+  size_t rows = 0;
 
   void prompt(element row, std::string_view where, Example& out) const;
   void answer(element row, std::string_view where, Example& out) const;
@@ -210,7 +211,7 @@ void RowParser::State::answer(element row, std::string_view where, Example& out)
     fail_input("{}: \"{}\" is empty: an answer is expected", where, found->key);
 }
 
-Example RowParser::parse(const char* json, size_t length, size_t capacity, std::string_view where, size_t number) {
+Example RowParser::parse(const char* json, size_t length, size_t capacity, std::string_view where) {
   State& s = *state_;
   if (length > kLineLimit) fail_input("{}: row is longer than {} MiB", where, kLineLimit >> 20);
   if (s.prepared < length) {  // room for the depth cap is set together with the capacity, so both are set here
@@ -246,7 +247,7 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
   uint64_t h = hash64(out.prompt);
   for (const Message& m : out.messages) h = hash64(m.content, hash64("\n", hash64(m.role, hash64("\x1e", h))));
   out.problem = h;
-  out.id = fmt::format("{}-{:016x}", number, hash64(out.answer, hash64("\x1f", h)));
+  out.id = fmt::format("{}-{:016x}", s.rows++, hash64(out.answer, hash64("\x1f", h)));
   return out;
 }
 

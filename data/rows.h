@@ -15,9 +15,9 @@ class RowParser {
  public:
   explicit RowParser(const DatasetOptions& options);
   ~RowParser();
-  /// `json` is one object; `where` ("file:12") opens every error. `number` is the row's place in the set.
+  /// `json` is one object; `where` ("file:12") opens every error. Rows are numbered in the order of the calls.
   /// The text may be longer than `length` says: `capacity` - length bytes after it are readable (else it is copied).
-  Example parse(const char* json, size_t length, size_t capacity, std::string_view where, size_t number);
+  Example parse(const char* json, size_t length, size_t capacity, std::string_view where);
 
  private:
   struct State;
@@ -27,8 +27,9 @@ class RowParser {
 constexpr size_t kLineLimit = size_t{16} << 20;  ///< longest line, in bytes
 constexpr size_t kDepthLimit = 64;               ///< deepest nesting of objects and lists
 
-/// Reads one file and appends its rows.
-void read_jsonl(const std::string& path, RowParser& parser, std::vector<Example>& rows);
-void read_parquet(const std::string& path, RowParser& parser, std::vector<Example>& rows);
+/// Reads one file and hands its rows on, one at a time.
+using RowSink = std::function<void(Example&&)>;
+void read_jsonl(const std::string& path, RowParser& parser, const RowSink& sink);
+void read_parquet(const std::string& path, RowParser& parser, const RowSink& sink);
 
 }  // namespace dapo

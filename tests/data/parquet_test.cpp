@@ -1,7 +1,7 @@
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 
 #include "core/check.h"
@@ -66,14 +66,14 @@ TEST(Parquet, OtherAndMalformedFilesEndInOneLine) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     for (const char* key : {"", "name", "comment_col", "FRUIT", "foo"}) {
       options.prompt_key = key;
-      const auto start = std::chrono::steady_clock::now();
+      const std::clock_t start = std::clock();
       try {
         EXPECT_GT(Dataset::load(entry.path().string(), options).size(), 0u);
       } catch (const Error& e) {
         EXPECT_EQ(e.code(), kExitUsage) << e.what();
         EXPECT_NE(std::string(e.what()).find(entry.path().filename().string()), std::string::npos) << e.what();
       }
-      EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 1.0) << entry.path();
+      EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 1.0) << entry.path();
     }
     ++files;
   }
@@ -96,6 +96,7 @@ TEST(Parquet, TruncatedAndFlippedFilesEndInOneLine) {
       return 0;
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), kExitUsage) << e.what();
+      EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
       return 1;
     }
   };
