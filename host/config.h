@@ -42,6 +42,7 @@ struct RolloutSection {
   int max_num_batched_tokens = 4096;  ///< rows of one prefill call
   int page_size = 64;                 ///< tokens a KV page
   double kv_memory_gb = 0;            ///< KV pages; 0: what the sequences of a batch need, as far as memory allows
+  bool ignore_eos = false;            ///< every response runs to max_response_length (benchmarks)
   int collect_every = 0;              ///< decode steps between looks by the host; 0: 1 on the CPU, 16 on a GPU
 };
 

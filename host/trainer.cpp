@@ -15,7 +15,8 @@ Model& reserved(Model& model, const ModelLimits& limits) {
   return model;
 }
 
-std::vector<int32_t> end_ids(const Model& model) {
+std::vector<int32_t> end_ids(const Config& config, const Model& model) {
+  if (config.rollout.ignore_eos) return {};
   if (model.config().eos.empty())
     fail_input("the model names no end id: put \"eos_token_id\" into its generation_config.json");
   return model.config().eos;
@@ -35,7 +36,7 @@ Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer,
       train_(train),
       progress_(progress),
       cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),
-      rollout_(reserved(model, training_limits(config, model.config(), model.backend())), end_ids(model)),
+      rollout_(reserved(model, training_limits(config, model.config(), model.backend())), end_ids(config, model)),
       reward_(config.reward, tokenizer) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   for (size_t i = 0; i < train.size(); ++i) {
