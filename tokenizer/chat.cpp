@@ -2,7 +2,6 @@
 
 #include <simdjson.h>
 
-#include <cmath>
 #include <filesystem>
 
 #include "core/check.h"
@@ -171,24 +170,21 @@ void append_turn(std::string_view role, std::string_view content, std::string& o
   out += kEnd;
 }
 
-/// True for tool_calls that a template takes for none: "", null, [].
-bool no_calls(const ChatMessage& message) {
-  const size_t at = message.tool_calls.find_first_not_of(" \n\t\r");
-  if (at == std::string::npos) return true;
-  std::string bare = message.tool_calls;
-  std::erase_if(bare, [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; });
-  return bare == "null" || bare == "[]";
+/// True for what a template takes for no list: "", null, [].
+bool is_blank_list(std::string json) {
+  std::erase_if(json, [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; });
+  return json.empty() || json == "null" || json == "[]";
 }
 
 void append_qwen25(const ChatTemplate& chat, std::span<const ChatMessage> messages, std::string_view tools,
                    std::string& out) {
   const bool own_system = messages[0].role == "system";
   std::string system = own_system ? messages[0].content : chat.default_system;
-  std::string listed;
-  if (!tools.empty()) {
-    for_each_item(tools, "tools", [&](dom::element tool) { append_python_json(tool, listed += '\n'); });
+  if (!is_blank_list(std::string(tools))) {
+    system += kToolsIntro;
+    for_each_item(tools, "tools", [&](dom::element tool) { append_python_json(tool, system += '\n'); });
+    system += kToolsOutro;
   }
-  if (!listed.empty()) ((system += kToolsIntro) += listed) += kToolsOutro;
   append_turn("system", system, out);
   for (size_t i = own_system; i < messages.size(); ++i) {
     const ChatMessage& m = messages[i];
@@ -196,7 +192,7 @@ void append_qwen25(const ChatTemplate& chat, std::span<const ChatMessage> messag
       if (i == 0 || messages[i - 1].role != "tool") (out += kBegin) += "user";
       ((out += "\n<tool_response>\n") += m.content) += "\n</tool_response>";
       if (i + 1 == messages.size() || messages[i + 1].role != "tool") out += kEnd;
-    } else if (m.role == "assistant" && !no_calls(m)) {
+    } else if (m.role == "assistant" && !is_blank_list(m.tool_calls)) {
       (out += kBegin) += m.role;
       if (!m.content.empty()) (out += '\n') += m.content;
       for_each_item(m.tool_calls, "tool_calls", [&](dom::element call) { append_tool_call(call, out); });
@@ -247,7 +243,7 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, std::str
   if (kind == kQwen25) {
     append_qwen25(*this, messages, tools, out);
   } else {
-    if (!tools.empty()) fail_input("this model's chat template takes no tools");
+    if (!is_blank_list(std::string(tools))) fail_input("this model's chat template takes no tools");
     if (messages[0].role != "system" && !default_system.empty()) append_turn("system", default_system, out);
     for (const ChatMessage& m : messages) append_turn(m.role, m.content, out);
   }

@@ -64,7 +64,7 @@ TEST(Chat, SmolLM2) {
   const std::vector<ChatMessage> own = {{"system", "S"}, {"user", "Hi"}};
   EXPECT_EQ(chat.render(own),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_NE(input_error([&] { chat.render(hello, "[]"); }).find("tools"), std::string::npos);
+  EXPECT_NE(input_error([&] { chat.render(hello, "[{}]"); }).find("tools"), std::string::npos);
   const std::vector<ChatMessage> tool = {{"tool", "1"}};
   EXPECT_NE(input_error([&] { chat.render(tool); }).find("'tool'"), std::string::npos);
 }

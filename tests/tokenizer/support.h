@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <sstream>
@@ -29,10 +32,18 @@ inline std::string slurp(const std::string& path) {
   return text.str();
 }
 
-/// The rows of a JSONL file.
+/// The rows of a JSONL file, gzipped or not.
 inline std::vector<Json> json_lines(const std::string& path) {
   std::vector<Json> rows;
-  std::ifstream in(path);
+  std::string text;
+  if (path.ends_with(".gz")) {
+    const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(fmt::format("gzip -dc '{}'", path).c_str(), "r"), pclose);
+    std::array<char, 1 << 16> block;
+    for (size_t n; pipe && (n = fread(block.data(), 1, block.size(), pipe.get())) > 0;) text.append(block.data(), n);
+  } else {
+    text = slurp(path);
+  }
+  std::istringstream in(text);
   for (std::string line; std::getline(in, line);)
     if (!line.empty()) rows.push_back(Json::parse(line));
   return rows;
