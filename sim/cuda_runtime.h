@@ -24,11 +24,11 @@
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define CUDART_CB
-// A block stays on one OS thread. AddressSanitizer guards plain statics only, so there one OS thread runs all blocks.
+// constinit: no guard, no constructor. A block stays on one OS thread; AddressSanitizer guards plain statics only, so there one OS thread runs all blocks.
 #ifdef __SANITIZE_ADDRESS__
-#define __shared__ static
+#define __shared__ static constinit
 #else
-#define __shared__ static thread_local
+#define __shared__ static thread_local constinit
 #endif
 
 enum cudaError {
