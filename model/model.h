@@ -60,9 +60,10 @@ struct PagedBatch {
   std::vector<int32_t> row_begin, prefix_length, own_length;  ///< [B + 1], [B], [B]
   std::vector<int32_t> pages;                                 ///< [B, max_pages]
   int max_pages = 0;
-  std::vector<int32_t> sample_rows;  ///< rows whose next token is drawn; a row may come several times
-  std::vector<DrawKey> keys;         ///< one for each drawn token
-  std::vector<int32_t> positions;    ///< position of each drawn token in its sequence
+  std::vector<int32_t>
+      sample_rows;                 ///< prefill: rows whose next token is drawn, perhaps several times; decode: ignored
+  std::vector<DrawKey> keys;       ///< one for each drawn token
+  std::vector<int32_t> positions;  ///< position of each drawn token in its sequence
 };
 
 class Model {

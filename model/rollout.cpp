@@ -78,7 +78,6 @@ void check_batch(const PagedBatch& batch, const ModelLimits& limits, int64_t voc
   CHECK_EQ(batch.positions.size(), draws);
   CHECK_LE(draws, static_cast<size_t>(limits.batch));
   for (int32_t id : batch.ids) CHECK(id >= 0 && id < vocab, "token {} of {}", id, vocab);
-  for (int32_t r : batch.sample_rows) CHECK(r >= 0 && static_cast<size_t>(r) < rows, "row {} of {}", r, rows);
 }
 
 }  // namespace
@@ -90,6 +89,8 @@ void Model::prefill(const PagedBatch& batch, const Sampling& sampling, std::span
   CHECK(!batch.ids.empty());
   CHECK_LE(batch.ids.size(), static_cast<size_t>(m.rollout.layer.h.dim(0)));
   check_batch(batch, limits_, config_.vocab);
+  for (int32_t r : batch.sample_rows)
+    CHECK(r >= 0 && static_cast<size_t>(r) < batch.ids.size(), "row {} of {}", r, batch.ids.size());
   const int64_t draws = static_cast<int64_t>(batch.sample_rows.size());
   CHECK_EQ(batch.keys.size(), batch.sample_rows.size());
   CHECK(tokens.size() == batch.sample_rows.size() && log_prob.size() == batch.sample_rows.size());

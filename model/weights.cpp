@@ -56,23 +56,28 @@ float half_to_float(uint16_t h) {
   return bits_float(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-float element(const char* from, const std::string& dtype, int64_t i) {
-  if (dtype == "F32") {
-    float v;
-    std::memcpy(&v, from + 4 * i, 4);
-    return v;
-  }
-  uint16_t v;
-  std::memcpy(&v, from + 2 * i, 2);
-  return dtype == "BF16" ? to_float(bf16{v}) : half_to_float(v);
+template <class From, class Decode>
+void convert_run(void* to, DType t, const char* from, int64_t count, Decode decode) {
+  const auto each = [&](auto&& put) {
+    for (int64_t i = 0; i < count; ++i) {
+      From v;
+      std::memcpy(&v, from + static_cast<size_t>(i) * sizeof v, sizeof v);
+      put(i, decode(v));
+    }
+  };
+  if (t == DType::f32)
+    each([to](int64_t i, float v) { static_cast<float*>(to)[i] = v; });
+  else
+    each([to](int64_t i, float v) { static_cast<bf16*>(to)[i] = to_bf16(v); });
 }
 
 void convert(void* to, DType t, const char* from, const std::string& dtype, int64_t count) {
-  if (t == DType::f32) {
-    for (int64_t i = 0; i < count; ++i) static_cast<float*>(to)[i] = element(from, dtype, i);
-  } else {
-    for (int64_t i = 0; i < count; ++i) static_cast<bf16*>(to)[i] = to_bf16(element(from, dtype, i));
-  }
+  if (dtype == "F32")
+    convert_run<float>(to, t, from, count, [](float v) { return v; });
+  else if (dtype == "BF16")
+    convert_run<uint16_t>(to, t, from, count, [](uint16_t v) { return to_float(bf16{v}); });
+  else
+    convert_run<uint16_t>(to, t, from, count, half_to_float);
 }
 
 std::vector<int64_t> part_shape(const Param& p, const ParamPart& part) {
