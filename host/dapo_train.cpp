@@ -73,7 +73,7 @@ int run(const Options& o) {
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
     fmt::print("{}", too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
-    if (const std::string missing = missing_inputs(config); !missing.empty()) fmt::print("missing\n{}", missing);
+    for (const std::string& missing : missing_inputs(config)) fmt::print("not here: {}\n", missing);
     return kExitResources;
   }
   if (o.plan || o.check) {
@@ -82,6 +82,8 @@ int run(const Options& o) {
     std::fflush(stdout);
     if (o.plan) return kExitOk;
   }
+  if (const auto missing = missing_inputs(config); !missing.empty())
+    fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
   const Dataset data = load_data(config, config.data.train_files);
   std::optional<Dataset> val;
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files);

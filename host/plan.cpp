@@ -13,6 +13,13 @@ namespace dapo {
 namespace fs = std::filesystem;
 namespace {
 
+/// The command that fetches a model of this name.
+std::string how_to_get(const std::string& model) {
+  std::string name = fs::path(model).filename().string();
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char ch) { return std::tolower(ch); });
+  return "data/download.sh " + name;
+}
+
 double gib(size_t bytes) {
   return static_cast<double>(bytes) / 0x1p30;
 }
@@ -71,16 +78,14 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   return out;
 }
 
-std::string missing_inputs(const Config& config) {
-  std::string out;
+std::vector<std::string> missing_inputs(const Config& config) {
+  std::vector<std::string> out;
   std::error_code ignored;
   if (!fs::exists(config.model.path, ignored))
-    out += fmt::format("  {}: no such folder; data/download.sh {} fetches it\n", config.model.path,
-                       fs::path(config.model.path).filename().string());
+    out.push_back(fmt::format("{} ({})", config.model.path, how_to_get(config.model.path)));
   for (const auto* files : {&config.data.train_files, &config.data.val_files})
     for (const std::string& f : *files)
-      if (!fs::exists(f, ignored))
-        out += fmt::format("  {}: no such file; data/download.sh lists the sets that it fetches\n", f);
+      if (!fs::exists(f, ignored)) out.push_back(fmt::format("{} (known sets: data/download.sh --list)", f));
   return out;
 }
 
@@ -105,8 +110,8 @@ std::string too_large_text(const std::string& path, const RunPlan& plan, const C
     }
   }
   out += "  make demo                         cold start and DAPO of a 0.8 M parameter model in about 2 minutes\n";
-  out += fmt::format("\nwhere it fits: GPUs with {:.0f} GiB together; fetch the model there with data/download.sh {}\n",
-                     gib(plan.memory.total()), fs::path(config.model.path).filename().string());
+  out += fmt::format("\nwhere it fits: GPUs with {:.0f} GiB together; to fetch the model there: {}\n",
+                     gib(plan.memory.total()), how_to_get(config.model.path));
   return out;
 }
 

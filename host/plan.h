@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/backend.h"
 #include "host/config.h"
@@ -32,7 +33,7 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
 std::string too_large_text(const std::string& path, const RunPlan& plan, const Config& config, const ModelConfig& model,
                            const Backend& backend, double flops_per_second);
 
-/// The files and folders that the config names and that are not there, one a line with how to get them; "" for none.
-std::string missing_inputs(const Config& config);
+/// The files and folders that the config names and that are not there, each with how to get it.
+std::vector<std::string> missing_inputs(const Config& config);
 
 }  // namespace dapo

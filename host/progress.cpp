@@ -7,6 +7,7 @@ namespace dapo {
 
 std::string duration_text(double seconds) {
   if (seconds < 60) return fmt::format("{:.1f} s", seconds);
+  if (seconds > 48 * 3600) return fmt::format("{:.0f} hours", seconds / 3600);
   const auto s = static_cast<int64_t>(seconds + 0.5);
   return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
