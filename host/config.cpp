@@ -174,7 +174,7 @@ void read_setting(const std::string& setting, const std::vector<Setting>& table)
   std::replace_if(
       where.begin(), where.end(), [](char ch) { return static_cast<unsigned char>(ch) < ' '; }, ' ');
   const size_t equals = setting.find('=');
-  if (equals == std::string::npos || equals == 0)
+  if (equals == std::string::npos || setting.find('.') >= equals)
     fail_input("{}: expects section.field=value, such as --set actor.lr=1e-6", where);
   const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
   const auto s = std::find_if(table.begin(), table.end(), [&](const Setting& t) { return t.key == key; });

@@ -104,7 +104,7 @@ std::vector<Setting> settings_of(Config& c) {
       {AT(rollout, max_num_batched_tokens), within(1, 1 << 24)},
       {AT(rollout, page_size), within(64, 1 << 20)},
       {AT(rollout, kv_memory_gb), at_least(0)},
-      {AT(rollout, ignore_eos)},
+      {AT(rollout, ignore_eos), any()},
       {AT(rollout, collect_every), within(0, 65536)},
       {AT(actor, ppo_mini_batch_size), at_least(1)},
       {AT(actor, ppo_epochs), at_least(1)},

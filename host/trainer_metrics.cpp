@@ -46,7 +46,6 @@ void Trainer::summarize(StepMetrics& m) {
   if (m.truncated > 0.5) alarm(fmt::format("{:.0f} % of the responses are cut at the limit", 100 * m.truncated));
   if (m.mismatch > 0 || m.ratio_error > 0)
     alarm(fmt::format("rollout and training disagree by {:.3g} nats on the same weights", m.mismatch));
-  for (const std::string& text : m.alarms) progress_.note(fmt::format("step {}: {}", m.step, text).c_str());
 }
 
 std::vector<std::pair<const char*, double>> StepMetrics::fields() const {

@@ -1,0 +1,260 @@
+// The built programs, run as a user runs them: exit codes, one clear line for each mistake, nothing half-written.
+// They are found beside this test program, or in $DAPO_PROGRAMS.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "host/jsonl.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Ran {
+  int code;
+  std::string out, err;
+};
+
+std::string slurp(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* given = std::getenv("DAPO_PROGRAMS");
+    programs_ = given != nullptr ? fs::absolute(given) : fs::read_symlink("/proc/self/exe").parent_path();
+    if (!fs::exists(programs_ / "dapo") || !fs::exists(programs_ / "dapo_train"))
+      GTEST_SKIP() << "skipped: dapo and dapo_train are not in " << programs_ << " (make, or DAPO_PROGRAMS)";
+    folder_ = fs::temp_directory_path() / ("dapo_cli_" + std::to_string(::getpid()));
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  /// Runs a program in the test's folder; `arguments` go through the shell.
+  Ran run(const std::string& program, const std::string& arguments, const std::string& input = "") {
+    std::ofstream(folder_ / "stdin", std::ios::binary) << input;
+    const std::string command = "cd " + folder_.string() + " && " + (programs_ / program).string() + " " + arguments +
+                                " <stdin >stdout 2>stderr";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder_ / "stdout"), slurp(folder_ / "stderr")};
+  }
+  /// Expects exit code 2 and one line on standard error that begins with the program and holds `part`.
+  void expect_usage_error(const std::string& program, const std::string& arguments, const std::string& part,
+                          const std::string& input = "") {
+    const Ran r = run(program, arguments, input);
+    EXPECT_EQ(r.code, 2) << program << " " << arguments << "\n" << r.out << r.err;
+    EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
+    EXPECT_EQ(r.err.rfind(program + ": ", 0), 0u) << r.err;
+    EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
+  }
+  void write(const std::string& name, const std::string& text) {
+    fs::create_directories((folder_ / name).parent_path());
+    std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
+  /// The demo's beginnings with two steps of fine-tuning: a tiny model that all commands take.
+  void make_model() {
+    ASSERT_EQ(run("dapo", "chain .").code, 0);
+    write("sft.cfg",
+          "[model]\npath = \"model\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
+          "max_response_length = 48\n[sft]\nfiles = \"data/skill.jsonl\"\nout = \"tuned\"\nsteps = 2\nbatch_size = 4\n"
+          "init_std = 0.1\n");
+    const Ran r = run("dapo", "sft sft.cfg");
+    ASSERT_EQ(r.code, 0) << r.err;
+  }
+
+  fs::path programs_, folder_;
+};
+
+TEST_F(CliTest, HelpHasExamples) {
+  for (const char* command : {"", "sft", "eval", "generate", "score", "tokenize", "verify", "chain"}) {
+    const Ran r = run("dapo", std::string(command) + " --help");
+    EXPECT_EQ(r.code, 0);
+    EXPECT_NE(r.out.find(*command ? "Example: " : "--help"), std::string::npos) << command << r.out;
+  }
+  const Ran r = run("dapo_train", "--help");
+  EXPECT_EQ(r.code, 0);
+  EXPECT_NE(r.out.find("Example: "), std::string::npos);
+  EXPECT_NE(run("dapo_train", "--settings").out.find("clip_ratio_high = 0.28"), std::string::npos);
+}
+
+TEST_F(CliTest, WrongUsage) {
+  expect_usage_error("dapo", "", "A subcommand is required");
+  expect_usage_error("dapo", "frobnicate", "frobnicate");
+  expect_usage_error("dapo", "generate", "--model");
+  expect_usage_error("dapo", "generate --model m", "one of --prompt");
+  expect_usage_error("dapo", "generate --model m --prompt x -n 0", "-n 0");
+  expect_usage_error("dapo", "generate --model m --prompt x --top-p 2", "--top-p 2");
+  expect_usage_error("dapo", "generate --model m --prompt x --temperature warm", "warm");
+  expect_usage_error("dapo", "generate --model absent --prompt x", "absent: no such folder");
+  expect_usage_error("dapo", "generate --model m --prompt x --device gpu", "--device gpu");
+  expect_usage_error("dapo", "score --model m --dtype fp8", "--dtype fp8");
+  expect_usage_error("dapo", "tokenize --model absent -", "absent", "{\"text\":\"x\"}");
+  expect_usage_error("dapo", "verify --verifier nobody -", "nobody", "{}");
+  expect_usage_error("dapo", "eval", "model.path is not set");
+  expect_usage_error("dapo_train", "", "no config");
+  expect_usage_error("dapo_train", "absent.cfg", "absent.cfg");
+  expect_usage_error("dapo_train", "--bogus", "--bogus");
+  write("a.cfg", "[actor]\nlr = 1\nclip_ratio_hihg = 1\n");
+  expect_usage_error("dapo_train", "a.cfg", "a.cfg:3: unknown setting actor.clip_ratio_hihg; did you mean");
+  write("b.cfg", "[model]\npath = \"nowhere\"\n[data]\ntrain_files = \"t\"\n");
+  expect_usage_error("dapo_train", "b.cfg", "nowhere: no such folder");
+  expect_usage_error("dapo_train", "b.cfg --set actor.ppo_mini_batch_size=7", "does not divide");
+}
+
+TEST_F(CliTest, VerifyJudgesLines) {
+  const Ran r = run("dapo", "verify --verifier math_dapo -",
+                    "{\"solution\": \"So.\\nAnswer: 42\", \"ground_truth\": \"42\"}\n"
+                    "{\"solution\": \"Answer: 41\", \"ground_truth\": 42}\n");
+  EXPECT_EQ(r.code, 0) << r.err;
+  std::vector<std::string> pred;
+  std::vector<std::string> score;
+  read_rows((folder_ / "stdout").string(), [&](const JsonRow& row) {
+    pred.push_back(row.text("pred"));
+    score.push_back(row.json("acc") + row.text("score"));
+    EXPECT_TRUE(row.has("reason"));
+  });
+  EXPECT_EQ(pred, (std::vector<std::string>{"42", "41"}));
+  ASSERT_EQ(score.size(), 2u);
+  EXPECT_EQ(score[0].substr(0, 5), "true1");
+  EXPECT_EQ(score[1].substr(0, 7), "false-1");
+}
+
+TEST_F(CliTest, BadLinesAreNamedAndNothingIsHalfWritten) {
+  const std::string good = "{\"solution\": \"Answer: 1\", \"ground_truth\": \"1\"}\n";
+  for (const auto& [bad, part] :
+       {std::pair<std::string, std::string>{"{\"solution\": ", "stdin>:2: is no JSON"},
+        {"[1]", "stdin>:2: is no JSON object"},
+        {"{\"solution\": \"\xff\", \"ground_truth\": \"1\"}", "stdin>:2: is no JSON"},
+        {"{\"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is missing"},
+        {"{\"solution\": [], \"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is no string"},
+        {std::string(100000, '['), "stdin>:2: is no JSON"}}) {
+    expect_usage_error("dapo", "verify -o out.jsonl -", part, good + bad + "\n");
+    EXPECT_FALSE(fs::exists(folder_ / "out.jsonl"));
+    EXPECT_FALSE(fs::exists(folder_ / "out.jsonl.tmp"));
+  }
+  expect_usage_error("dapo", "verify -", "no row", "\n \n");
+  expect_usage_error("dapo", "verify absent.jsonl", "absent.jsonl");
+  expect_usage_error("dapo", "verify .", "folder");
+  expect_usage_error("dapo", "verify -o no/such/folder.jsonl -", "no/such/folder.jsonl", good);
+}
+
+TEST_F(CliTest, CommandsOnATinyModel) {
+  make_model();
+  // tokenize there and back
+  Ran r = run("dapo", "tokenize --model tuned -", "{\"text\": \"2+3 \xc3\xbc\"}\n");
+  EXPECT_EQ(r.out, "{\"ids\": [50, 43, 51, 32, 195, 188]}\n") << r.err;
+  r = run("dapo", "tokenize --model tuned --decode -", r.out);
+  EXPECT_EQ(r.out, "{\"text\": \"2+3 \xc3\xbc\"}\n") << r.err;
+  expect_usage_error("dapo", "tokenize --model tuned --chat -", "no chat template", "{\"messages\": []}");
+
+  // what generate says of its tokens, score says too: same bits
+  r = run("dapo", "generate --model tuned --template raw --prompt '1+1' -n 3 --max-new-tokens 9 --threads 1 --seed 7");
+  ASSERT_EQ(r.code, 0) << r.err;
+  std::string rows;
+  std::vector<std::string> log_probs;
+  read_rows((folder_ / "stdout").string(), [&](const JsonRow& row) {
+    log_probs.push_back(row.json("log_probs"));
+    rows += "{\"ids\": [49, 43, 49, " + row.json("ids").substr(1) + ", \"prompt_len\": 3}\n";
+  });
+  ASSERT_EQ(log_probs.size(), 3u);
+  EXPECT_EQ(
+      run("dapo", "generate --model tuned --template raw --prompt '1+1' -n 3 --max-new-tokens 9 --threads 1 --seed 7")
+          .out,
+      r.out);
+  r = run("dapo", "score --model tuned --threads 1 -", rows);
+  ASSERT_EQ(r.code, 0) << r.err;
+  size_t i = 0;
+  read_rows((folder_ / "stdout").string(),
+            [&](const JsonRow& row) { EXPECT_EQ(row.json("log_probs"), log_probs.at(i++)); });
+  EXPECT_EQ(i, 3u);
+
+  expect_usage_error("dapo", "score --model tuned -", "stdin>:1: id 264 is outside", "{\"ids\": [1, 264]}");
+  expect_usage_error("dapo", "score --model tuned -", "stdin>:1: \"ids\"[1] is no token id", "{\"ids\": [1, -1]}");
+  expect_usage_error("dapo", "score --model tuned -", "prompt_len = 2", "{\"ids\": [1, 2], \"prompt_len\": 2}");
+  expect_usage_error("dapo", "score --model tuned -", "needs 2 tokens", "{\"text\": \"x\"}");
+  expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 600", "exceed the 512");
+  expect_usage_error("dapo", "generate --model model --prompt 1", "no model.safetensors");
+}
+
+TEST_F(CliTest, BrokenModelFolders) {
+  make_model();
+  write("tuned/config.json", slurp(folder_ / "tuned/config.json").replace(0, 1, ""));
+  expect_usage_error("dapo", "score --model tuned -", "tuned/config.json", "{\"text\": \"abc\"}");
+  fs::copy_file(folder_ / "model/config.json", folder_ / "tuned/config.json", fs::copy_options::overwrite_existing);
+  fs::resize_file(folder_ / "tuned/model.safetensors", 1000);
+  expect_usage_error("dapo", "score --model tuned -", "model.safetensors", "{\"text\": \"abc\"}");
+  fs::remove(folder_ / "tuned/tokenizer.json");
+  expect_usage_error("dapo", "score --model tuned -", "tokenizer", "{\"text\": \"abc\"}");
+}
+
+TEST_F(CliTest, TrainWritesARunFolder) {
+  make_model();
+  write("run.cfg",
+        "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\nval_files = "
+        "\"data/test.jsonl\"\nprompt_template = \"raw\"\nmax_prompt_length = 48\nmax_response_length = 16\n"
+        "train_batch_size = 4\n[rollout]\nn = 4\n[actor]\nppo_mini_batch_size = 2\n[algorithm]\nfilter_groups = false\n"
+        "[reward]\noverlong_buffer_len = 4\n[eval]\nn = 1\nmax_problems = 4\n[trainer]\ntotal_steps = 2\n");
+  Ran r = run("dapo_train", "run.cfg --check");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_FALSE(fs::exists(folder_ / "runs"));
+  r = run("dapo_train", "run.cfg");
+  ASSERT_EQ(r.code, 0) << r.err;
+  std::vector<int64_t> steps;
+  read_rows((folder_ / "runs/run/metrics.jsonl").string(), [&](const JsonRow& row) {
+    steps.push_back(row.integer("step"));
+    if (steps.back() > 0) {
+      EXPECT_EQ(row.text("update/mismatch").substr(0, 1), "0");
+      EXPECT_EQ(row.integer("update/count"), 2);
+    }
+    EXPECT_EQ(row.has("eval/avg"), steps.back() != 1);
+  });
+  EXPECT_EQ(steps, (std::vector<int64_t>{0, 1, 2}));
+  int rows = 0;
+  read_rows((folder_ / "runs/run/rollouts/step_2.jsonl").string(), [&](const JsonRow& row) {
+    ++rows;
+    for (const char* field : {"prompt", "response", "score", "reason", "advantage"}) EXPECT_TRUE(row.has(field));
+  });
+  EXPECT_EQ(rows, 16);
+  for (const char* file : {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"})
+    EXPECT_TRUE(fs::exists(folder_ / "runs/run/model" / file)) << file;
+  const std::string first = slurp(folder_ / "runs/run/model/model.safetensors");
+
+  expect_usage_error("dapo_train", "run.cfg", "already holds a run");
+  EXPECT_EQ(run("dapo_train", "runs/run/config.resolved.cfg --overwrite").code, 0);  // the written config is the config
+  EXPECT_EQ(slurp(folder_ / "runs/run/model/model.safetensors"), first);
+}
+
+TEST_F(CliTest, InterruptSavesAndLeaves) {
+  make_model();
+  write(
+      "run.cfg",
+      "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\nprompt_template = \"raw\"\n"
+      "max_prompt_length = 48\nmax_response_length = 16\ntrain_batch_size = 2\n[rollout]\nn = 2\n[actor]\n"
+      "ppo_mini_batch_size = 2\n[algorithm]\nfilter_groups = false\n[reward]\noverlong_buffer = false\n[trainer]\n"
+      "total_steps = 100000\n");
+  const std::string program = (programs_ / "dapo_train").string();
+  const std::string script = "cd " + folder_.string() + "; " + program +
+                             " run.cfg >stdout 2>stderr & p=$!; "
+                             "for i in $(seq 300); do grep -qs 'step 2/' stdout && break; sleep 0.1; done; "
+                             "kill -INT $p; wait $p";
+  write("script", "set -m\n" + script + "\n");
+  const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 130) << slurp(folder_ / "stdout") << slurp(folder_ / "stderr");
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
+}
+
+}  // namespace
+}  // namespace dapo
