@@ -45,7 +45,11 @@ struct Buffer {
 template <class T>
 class AttentionTest : public testing::Test {
  protected:
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(dtype_of<T>::value);
+  void SetUp() override {
+    if (dtype_of<T>::value == DType::bf16 && !cpu_has_bf16()) GTEST_SKIP() << "skipped: this CPU has no bf16 products";
+    backend_ = make_cpu_backend(dtype_of<T>::value);
+  }
+  std::unique_ptr<Backend> backend_;
   std::vector<char> memory_;
   std::unique_ptr<Arena> arena_;
 
