@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <new>
 
 #include "race.h"
 
@@ -36,7 +37,9 @@ Block::Block(const Launch& l) : launch(l), threads(l.block.x * l.block.y * l.blo
   barriers_.resize(16);
   for (auto& b : barriers_) b.waiting.resize(warps.size());
   // Exactly as large as asked for, so that AddressSanitizer sees the end.
-  if (l.smem_bytes) dynamic = static_cast<char*>(std::aligned_alloc(1024, l.smem_bytes));
+  void* memory = nullptr;
+  if (l.smem_bytes && posix_memalign(&memory, 1024, l.smem_bytes)) throw std::bad_alloc();
+  dynamic = static_cast<char*>(memory);
 }
 
 Block::~Block() { std::free(dynamic); }
