@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace dapo {
 
 std::string duration_text(double seconds) {
@@ -62,9 +64,9 @@ TerminalProgress::TerminalProgress(int64_t total_steps)
 
 void TerminalProgress::report(Phase phase, int64_t done, int64_t total, int64_t tokens) {
   if (!live_) return;
-  if (phase != phase_ || done < done_) since_phase_ = {};
+  if (phase != phase_ || tokens < tokens_) since_phase_ = {};
   phase_ = phase;
-  done_ = done;
+  tokens_ = tokens;
   if (shown_ && since_shown_.seconds() < 0.1) return;
   since_shown_ = {};
   shown_ = true;
@@ -74,8 +76,9 @@ void TerminalProgress::report(Phase phase, int64_t done, int64_t total, int64_t 
   if (here > 0.2) text += fmt::format("  {} tok/s", count_text(static_cast<double>(tokens) / here));
   const int64_t steps = step_ - first_step_;
   if (steps > 0) {
-    const double each = since_first_.seconds() / static_cast<double>(steps);
-    text += fmt::format("  {} left", duration_text(each * static_cast<double>(total_steps_ - step_ + 1)));
+    const double each = before_step_ / static_cast<double>(steps);
+    const double left = each * static_cast<double>(total_steps_ - step_ + 1) - (since_first_.seconds() - before_step_);
+    text += fmt::format("  {} left", duration_text(std::max(0.0, left)));
   } else if (done > 0 && here > 0.5) {
     text += fmt::format("  phase {} left",
                         duration_text(here * static_cast<double>(total - done) / static_cast<double>(done)));
@@ -108,6 +111,7 @@ void TerminalProgress::step(int64_t step) {
     first_step_ = step;
     since_first_ = {};
   }
+  before_step_ = since_first_.seconds();
   step_ = step;
   phase_ = Phase::count;
 }

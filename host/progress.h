@@ -40,7 +40,8 @@ class TerminalProgress final : public Progress {
   const int64_t total_steps_;
   bool shown_ = false;
   Phase phase_ = Phase::count;
-  int64_t done_ = 0, first_step_ = 0, step_ = 0;
+  double before_step_ = 0;  // seconds from the first step to this one
+  int64_t tokens_ = 0, first_step_ = 0, step_ = 0;
   Stopwatch since_first_, since_phase_, since_shown_;
 };
 
