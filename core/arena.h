@@ -46,6 +46,8 @@ class Arena {
   void release(size_t mark) {
     CHECK_LE(mark, used_, "arena {}", name_);
     used_ = mark;
+    for (; !live_.empty() && live_.back().end > mark; live_.pop_back())
+      now_[live_.back().holding] -= live_.back().bytes;
   }
 
   bool measuring() const { return base_ == nullptr; }
@@ -53,23 +55,28 @@ class Arena {
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }
   size_t capacity() const { return capacity_; }
-  /// Who holds what: the largest total that each name ever asked for at once in one run of takes.
+  /// Who holds what: the most that each name ever held at once.
   const std::vector<Holding>& holdings() const { return holdings_; }
 
  private:
+  struct Live {
+    size_t holding, bytes, end;
+  };
   void note(const char* what, size_t bytes) {
-    for (Holding& h : holdings_)
-      if (h.what == what) {
-        h.bytes = std::max(h.bytes, bytes);
-        return;
-      }
-    holdings_.push_back({what, bytes});
+    size_t i = 0;
+    while (i < holdings_.size() && holdings_[i].what != what) ++i;
+    if (i == holdings_.size()) holdings_.push_back({what, 0}), now_.push_back(0);
+    now_[i] += bytes;
+    holdings_[i].bytes = std::max(holdings_[i].bytes, now_[i]);
+    live_.push_back({i, bytes, used_});
   }
 
   std::string name_;
   char* base_ = nullptr;
   size_t capacity_ = 0, used_ = 0, peak_ = 0;
   std::vector<Holding> holdings_;
+  std::vector<size_t> now_;  // bytes held now, by holding
+  std::vector<Live> live_;
 };
 
 /// Gives back what was taken since its construction.
