@@ -132,7 +132,7 @@ demo: all  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minutes
 	@echo "try: ./dapo generate --model runs/demo/dapo/model --template raw --prompt '2+3-1+4                  '$$'\n'"
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
-TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f)))
+TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f))) $(OUT)/test_sim
 test: $(TESTS) all  ## build and run every test
 	@tests/run.sh $(TESTS)
 sanitize:  ## the tests under ASan and UBSan

@@ -16,8 +16,10 @@ int exit_code(cudaError_t e) {
     case cudaErrorNoDevice:
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorECCUncorrectable:
-    case cudaErrorSystemNotReady: return kExitResources;
-    default: return kExitInternal;
+    case cudaErrorSystemNotReady:
+      return kExitResources;
+    default:
+      return kExitInternal;
   }
 }
 

@@ -1,12 +1,17 @@
+#include "cublasLt.h"
+
 #include <cstring>
 #include <vector>
 
-#include "cublasLt.h"
 #include "cuda_bf16.h"
 #include "runtime.h"
 
-struct cublasLtContext { int unused; };
-struct cublasLtMatmulPreferenceDescription { int unused; };
+struct cublasLtContext {
+  int unused;
+};
+struct cublasLtMatmulPreferenceDescription {
+  int unused;
+};
 struct cublasLtMatmulDescription {
   cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
@@ -31,24 +36,29 @@ using Layout = cublasLtMatrixDescription;
 using Index = std::int64_t;
 
 float load(const void* p, cudaDataType_t type, Index i) {
-  return type == CUDA_R_32F ? static_cast<const float*>(p)[i] : sim::from_bf16(static_cast<const unsigned short*>(p)[i]);
+  return type == CUDA_R_32F ? static_cast<const float*>(p)[i]
+                            : sim::from_bf16(static_cast<const unsigned short*>(p)[i]);
 }
 void store(void* p, cudaDataType_t type, Index i, float v) {
-  if (type == CUDA_R_32F) static_cast<float*>(p)[i] = v;
-  else static_cast<unsigned short*>(p)[i] = sim::to_bf16(v);
+  if (type == CUDA_R_32F)
+    static_cast<float*>(p)[i] = v;
+  else
+    static_cast<unsigned short*>(p)[i] = sim::to_bf16(v);
 }
 
 constexpr Index kRows = 32, kCols = 4;  // of a tile: vectors along the rows
 
 /// panel[i / width][k][i % width] = op(matrix)(i, k), zeros beyond: every element then runs through the same code.
-std::vector<float> pack(const void* p, cudaDataType_t type, Index n, Index depth, Index stride_n, Index stride_k, Index width) {
+std::vector<float> pack(const void* p, cudaDataType_t type, Index n, Index depth, Index stride_n, Index stride_k,
+                        Index width) {
   const Index panels = (n + width - 1) / width;
   std::vector<float> out(static_cast<std::size_t>(panels * depth * width), 0.0f);
 #pragma omp parallel for
   for (Index i = 0; i < panels; ++i)
     for (Index k = 0; k < depth; ++k)
       for (Index j = 0; j < width && i * width + j < n; ++j)
-        out[static_cast<std::size_t>((i * depth + k) * width + j)] = load(p, type, (i * width + j) * stride_n + k * stride_k);
+        out[static_cast<std::size_t>((i * depth + k) * width + j)] =
+            load(p, type, (i * width + j) * stride_n + k * stride_k);
   return out;
 }
 
@@ -76,9 +86,12 @@ struct Matmul {
   }
   void run_one(const void* pa, const void* pb, const void* pc, void* pd) const {
     const bool ta = desc.a != CUBLAS_OP_N, tb = desc.b != CUBLAS_OP_N;
-    const Index m = static_cast<Index>(d.rows), n = static_cast<Index>(d.cols), k = static_cast<Index>(ta ? a.rows : a.cols);
-    const auto left = pack(pa, a.type, m, k, ta ? a.col_stride() : a.row_stride(), ta ? a.row_stride() : a.col_stride(), kRows);
-    const auto right = pack(pb, b.type, n, k, tb ? b.row_stride() : b.col_stride(), tb ? b.col_stride() : b.row_stride(), kCols);
+    const Index m = static_cast<Index>(d.rows), n = static_cast<Index>(d.cols),
+                k = static_cast<Index>(ta ? a.rows : a.cols);
+    const auto left =
+        pack(pa, a.type, m, k, ta ? a.col_stride() : a.row_stride(), ta ? a.row_stride() : a.col_stride(), kRows);
+    const auto right =
+        pack(pb, b.type, n, k, tb ? b.row_stride() : b.col_stride(), tb ? b.col_stride() : b.row_stride(), kCols);
     const auto bias_type = desc.bias_type < 0 ? d.type : static_cast<cudaDataType_t>(desc.bias_type);
 #pragma omp parallel for collapse(2) schedule(static)
     for (Index i = 0; i < (m + kRows - 1) / kRows; ++i)
@@ -97,26 +110,32 @@ struct Matmul {
   }
   /// Bytes from the first to the last element of all batches.
   static std::size_t extent(const Layout& l) {
-    const auto last = (static_cast<Index>(l.rows) - 1) * l.row_stride() + (static_cast<Index>(l.cols) - 1) * l.col_stride() +
-                      (l.batches - 1) * l.stride;
+    const auto last = (static_cast<Index>(l.rows) - 1) * l.row_stride() +
+                      (static_cast<Index>(l.cols) - 1) * l.col_stride() + (l.batches - 1) * l.stride;
     return static_cast<std::size_t>(last + 1) * (l.type == CUDA_R_32F ? 4 : 2);
   }
 };
 
-bool known(cudaDataType_t t) { return t == CUDA_R_32F || t == CUDA_R_16BF; }
+bool known(cudaDataType_t t) {
+  return t == CUDA_R_32F || t == CUDA_R_16BF;
+}
 
-cublasStatus_t fits(const cublasLtMatmulDescription& op, const Layout& a, const Layout& b, const Layout& c, const Layout& d) {
+cublasStatus_t fits(const cublasLtMatmulDescription& op, const Layout& a, const Layout& b, const Layout& c,
+                    const Layout& d) {
   const bool ta = op.a != CUBLAS_OP_N, tb = op.b != CUBLAS_OP_N;
-  if ((ta ? a.cols : a.rows) != d.rows || (tb ? b.rows : b.cols) != d.cols || (ta ? a.rows : a.cols) != (tb ? b.cols : b.rows))
+  if ((ta ? a.cols : a.rows) != d.rows || (tb ? b.rows : b.cols) != d.cols ||
+      (ta ? a.rows : a.cols) != (tb ? b.cols : b.rows))
     return CUBLAS_STATUS_INVALID_VALUE;
   if (c.rows != d.rows || c.cols != d.cols || !d.rows || !d.cols) return CUBLAS_STATUS_INVALID_VALUE;
   for (const Layout* l : {&a, &b, &c, &d}) {
     if (!known(l->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (l->ld < static_cast<Index>(l->order == CUBLASLT_ORDER_COL ? l->rows : l->cols)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (l->ld < static_cast<Index>(l->order == CUBLASLT_ORDER_COL ? l->rows : l->cols))
+      return CUBLAS_STATUS_INVALID_VALUE;
     if (l->batches != d.batches) return CUBLAS_STATUS_INVALID_VALUE;
   }
   // As the library: both factors of one type, the result of that type or f32.
-  if (a.type != b.type || c.type != d.type || (a.type == CUDA_R_32F && d.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (a.type != b.type || c.type != d.type || (a.type == CUDA_R_32F && d.type != CUDA_R_32F))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
   if (op.epilogue == CUBLASLT_EPILOGUE_BIAS) {
     const int type = op.bias_type < 0 ? d.type : op.bias_type;
     if (!op.bias) return CUBLAS_STATUS_INVALID_VALUE;
@@ -143,19 +162,31 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t h) {
 }
 const char* cublasLtGetStatusName(cublasStatus_t s) {
   switch (s) {
-    case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
-    case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
-    case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
-    case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
-    case CUBLAS_STATUS_ARCH_MISMATCH: return "CUBLAS_STATUS_ARCH_MISMATCH";
-    case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
-    case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
-    case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
+    case CUBLAS_STATUS_SUCCESS:
+      return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+      return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_ALLOC_FAILED:
+      return "CUBLAS_STATUS_ALLOC_FAILED";
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_ARCH_MISMATCH:
+      return "CUBLAS_STATUS_ARCH_MISMATCH";
+    case CUBLAS_STATUS_EXECUTION_FAILED:
+      return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case CUBLAS_STATUS_INTERNAL_ERROR:
+      return "CUBLAS_STATUS_INTERNAL_ERROR";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return "CUBLAS_STATUS_NOT_SUPPORTED";
   }
   return "unknown status";
 }
-const char* cublasLtGetStatusString(cublasStatus_t s) { return cublasLtGetStatusName(s); }
-std::size_t cublasLtGetVersion() { return 130000; }
+const char* cublasLtGetStatusString(cublasStatus_t s) {
+  return cublasLtGetStatusName(s);
+}
+std::size_t cublasLtGetVersion() {
+  return 130000;
+}
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* d, cublasComputeType_t, cudaDataType_t scale) {
   ENTER("cublasLtMatmulDescCreate");
@@ -169,21 +200,35 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
   delete d;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a, const void* v, std::size_t n) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a, const void* v,
+                                              std::size_t n) {
   ENTER("cublasLtMatmulDescSetAttribute");
   if (n != (a == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? 8u : 4u)) return CUBLAS_STATUS_INVALID_VALUE;
   switch (a) {
-    case CUBLASLT_MATMUL_DESC_TRANSA: std::memcpy(&d->a, v, n); break;
-    case CUBLASLT_MATMUL_DESC_TRANSB: std::memcpy(&d->b, v, n); break;
-    case CUBLASLT_MATMUL_DESC_EPILOGUE: std::memcpy(&d->epilogue, v, n); break;
-    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: std::memcpy(&d->bias, v, n); break;
-    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: std::memcpy(&d->bias_type, v, n); break;
-    case CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET: break;
-    default: return CUBLAS_STATUS_NOT_SUPPORTED;
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      std::memcpy(&d->a, v, n);
+      break;
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      std::memcpy(&d->b, v, n);
+      break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      std::memcpy(&d->epilogue, v, n);
+      break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      std::memcpy(&d->bias, v, n);
+      break;
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      std::memcpy(&d->bias_type, v, n);
+      break;
+    case CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET:
+      break;
+    default:
+      return CUBLAS_STATUS_NOT_SUPPORTED;
   }
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* l, cudaDataType type, std::uint64_t rows, std::uint64_t cols, std::int64_t ld) {
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* l, cudaDataType type, std::uint64_t rows,
+                                          std::uint64_t cols, std::int64_t ld) {
   ENTER("cublasLtMatrixLayoutCreate");
   *l = new Layout{type, rows, cols, ld};
   sim::count_handles(1);
@@ -194,16 +239,31 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
   delete l;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t a, const void* v, std::size_t n) {
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t a,
+                                                const void* v, std::size_t n) {
   ENTER("cublasLtMatrixLayoutSetAttribute");
   switch (a) {
-    case CUBLASLT_MATRIX_LAYOUT_TYPE: std::memcpy(&l->type, v, n); break;
-    case CUBLASLT_MATRIX_LAYOUT_ORDER: std::memcpy(&l->order, v, n); break;
-    case CUBLASLT_MATRIX_LAYOUT_ROWS: std::memcpy(&l->rows, v, n); break;
-    case CUBLASLT_MATRIX_LAYOUT_COLS: std::memcpy(&l->cols, v, n); break;
-    case CUBLASLT_MATRIX_LAYOUT_LD: std::memcpy(&l->ld, v, n); break;
-    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT: std::memcpy(&l->batches, v, n); break;
-    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET: std::memcpy(&l->stride, v, n); break;
+    case CUBLASLT_MATRIX_LAYOUT_TYPE:
+      std::memcpy(&l->type, v, n);
+      break;
+    case CUBLASLT_MATRIX_LAYOUT_ORDER:
+      std::memcpy(&l->order, v, n);
+      break;
+    case CUBLASLT_MATRIX_LAYOUT_ROWS:
+      std::memcpy(&l->rows, v, n);
+      break;
+    case CUBLASLT_MATRIX_LAYOUT_COLS:
+      std::memcpy(&l->cols, v, n);
+      break;
+    case CUBLASLT_MATRIX_LAYOUT_LD:
+      std::memcpy(&l->ld, v, n);
+      break;
+    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
+      std::memcpy(&l->batches, v, n);
+      break;
+    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
+      std::memcpy(&l->stride, v, n);
+      break;
   }
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -218,12 +278,13 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
   delete p;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void*, std::size_t) {
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
+                                                    const void*, std::size_t) {
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t op, cublasLtMatrixLayout_t a,
-                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t, int requested,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int requested,
                                               cublasLtMatmulHeuristicResult_t results[], int* returned) {
   ENTER("cublasLtMatmulAlgoGetHeuristic");
   *returned = 0;
@@ -241,9 +302,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
   Matmul m{*op, *a, *b, *c, *d, A, B, C, D, 0, 0};
   std::memcpy(&m.alpha, alpha, sizeof m.alpha);
   std::memcpy(&m.beta, beta, sizeof m.beta);
-  if (!sim::is_device(A, Matmul::extent(*a)) || !sim::is_device(B, Matmul::extent(*b)) || !sim::is_device(D, Matmul::extent(*d)) ||
-      (m.beta != 0.0f && !sim::is_device(C, Matmul::extent(*c))))
+  if (!sim::is_device(A, Matmul::extent(*a)) || !sim::is_device(B, Matmul::extent(*b)) ||
+      !sim::is_device(D, Matmul::extent(*d)) || (m.beta != 0.0f && !sim::is_device(C, Matmul::extent(*c))))
     return CUBLAS_STATUS_INVALID_VALUE;
   return sim::submit(stream, [m] { return m.run(), cudaSuccess; }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                                 : CUBLAS_STATUS_EXECUTION_FAILED;
+                                                                                  : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -24,7 +24,8 @@
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define CUDART_CB
-// constinit: no guard, no constructor. A block stays on one OS thread; AddressSanitizer guards plain statics only, so there one OS thread runs all blocks.
+// constinit: no guard, no constructor. A block stays on one OS thread; AddressSanitizer guards plain statics only, so
+// there one OS thread runs all blocks.
 #ifdef __SANITIZE_ADDRESS__
 #define __shared__ static constinit
 #else
@@ -139,7 +140,9 @@ enum cudaLaunchAttributeID {
 union cudaLaunchAttributeValue {
   char pad[64];
   int cooperative, programmaticStreamSerializationAllowed, priority;
-  struct { unsigned x, y, z; } clusterDim;
+  struct {
+    unsigned x, y, z;
+  } clusterDim;
 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -153,7 +156,11 @@ struct cudaLaunchConfig_t {
   unsigned numAttrs = 0;
 };
 
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+};
 enum cudaStreamCaptureStatus {
   cudaStreamCaptureStatusNone,
   cudaStreamCaptureStatusActive,
@@ -196,9 +203,10 @@ cudaError_t cudaFreeHost(void* p);
 cudaError_t cudaHostRegister(void* p, std::size_t bytes, unsigned flags);
 cudaError_t cudaHostUnregister(void* p);
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t s = nullptr);
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
-                              std::size_t height, cudaMemcpyKind kind, cudaStream_t s = nullptr);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t s = nullptr);
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t s = nullptr);
 cudaError_t cudaMemset(void* p, int value, std::size_t bytes);
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t s = nullptr);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p);
@@ -253,7 +261,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t sim_func_set_attribute(const void* f, cudaFuncAttribute a, int value);
 cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f);
 cudaError_t sim_occupancy(int* blocks, const void* f, int threads, std::size_t smem);
-cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*), std::shared_ptr<void> arguments);
+cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*),
+                       std::shared_ptr<void> arguments);
 cudaError_t cudaFuncGetName(const char** name, const void* f);
 template <class F>
 cudaError_t cudaFuncSetAttribute(F* f, cudaFuncAttribute a, int value) {
@@ -273,8 +282,12 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* c, void (*kernel)(P...)
     void (*kernel)(P...);
     std::tuple<std::remove_cv_t<P>...> arguments;
   };
-  return sim_launch(c, reinterpret_cast<const void*>(kernel), [](void* p) {
-    auto* call = static_cast<Call*>(p);
-    std::apply([call](const auto&... a) { call->kernel(a...); }, call->arguments);
-  }, std::shared_ptr<void>(new Call{kernel, {std::forward<A>(arguments)...}}, [](void* p) { delete static_cast<Call*>(p); }));
+  return sim_launch(
+      c, reinterpret_cast<const void*>(kernel),
+      [](void* p) {
+        auto* call = static_cast<Call*>(p);
+        std::apply([call](const auto&... a) { call->kernel(a...); }, call->arguments);
+      },
+      std::shared_ptr<void>(new Call{kernel, {std::forward<A>(arguments)...}},
+                            [](void* p) { delete static_cast<Call*>(p); }));
 }

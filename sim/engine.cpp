@@ -26,10 +26,15 @@ thread_local constinit Block* block_now = nullptr;
 
 namespace {
 thread_local Fibers fibers;
-std::string triple(uint3 v) { return fmt::format("({},{},{})", v.x, v.y, v.z); }
+struct Faulted {};
+std::string triple(uint3 v) {
+  return fmt::format("({},{},{})", v.x, v.y, v.z);
+}
 }  // namespace
 
-std::string at(const Where& w) { return fmt::format("{}:{}", w.file_name(), w.line()); }
+std::string at(const Where& w) {
+  return fmt::format("{}:{}", w.file_name(), w.line());
+}
 
 Block::Block(const Launch& l) : launch(l), threads(l.block.x * l.block.y * l.block.z) {
   lanes.resize(threads);
@@ -42,7 +47,9 @@ Block::Block(const Launch& l) : launch(l), threads(l.block.x * l.block.y * l.blo
   dynamic = static_cast<char*>(memory);
 }
 
-Block::~Block() { std::free(dynamic); }
+Block::~Block() {
+  std::free(dynamic);
+}
 
 std::uint64_t Block::random() {
   random_ ^= random_ << 13;
@@ -107,8 +114,12 @@ void Block::enter(Lane* next) {
 void Block::entry() {
   Block& b = *block_now;
   for (;;) {
-    b.run_lane();
-    Lane* next = b.finish();
+    Lane* next = nullptr;
+    try {
+      b.run_lane();
+      next = b.finish();
+    } catch (const Faulted&) {
+    }
     if (!next) fibers.leave(fibers.home());
     b.enter(next);
     if (next->fiber) {
@@ -136,8 +147,10 @@ Lane* Block::finish() {
   ++exited_;
   for (const Meeting& m : w.meetings)
     if (m.mask & bit)
-      fault("missing lane", fmt::format("exited, while lanes {:#010x} of its warp wait for mask {:#010x} in {}", m.arrived,
-                                        m.mask, m.what), m.where);
+      fault("missing lane",
+            fmt::format("exited, while lanes {:#010x} of its warp wait for mask {:#010x} in {}", m.arrived, m.mask,
+                        m.what),
+            m.where);
   if (const Barrier& b = barriers_[0]; b.arrived)
     fault("divergent barrier", fmt::format("exited, while {} threads wait in {}", b.arrived, b.what), b.where);
   if (Lane* next = pick()) return next;
@@ -203,12 +216,13 @@ void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int p
   if (b.arrived == 0) {
     b = Barrier{count, 0, what, where, std::move(b.waiting), 0, 1, 0};
   } else if (b.expected != count) {
-    fault("bad barrier", fmt::format("barrier {} is waited for with {} threads at {} and {} here", id, b.expected,
-                                     at(b.where), count), where);
+    fault("bad barrier",
+          fmt::format("barrier {} is waited for with {} threads at {} and {} here", id, b.expected, at(b.where), count),
+          where);
   } else if (id == 0 && (b.where.line() != where.line() || std::strcmp(b.where.file_name(), where.file_name()) ||
                          std::strcmp(b.what, what))) {
-    fault("divergent barrier", fmt::format("{} here, while {} threads wait in {} at {}", what, b.arrived, b.what,
-                                           at(b.where)), where);
+    fault("divergent barrier",
+          fmt::format("{} here, while {} threads wait in {} at {}", what, b.arrived, b.what, at(b.where)), where);
   }
   b.count += predicate != 0;
   b.all &= predicate != 0;
@@ -246,11 +260,14 @@ void Block::meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::u
   Lane& me = lane();
   Warp& w = warp();
   const std::uint32_t bit = 1u << (me.index & 31);
-  if (!(mask & bit)) fault("missing lane", fmt::format("{}: the lane is not in its own mask {:#010x}", what, mask), where);
+  if (!(mask & bit))
+    fault("missing lane", fmt::format("{}: the lane is not in its own mask {:#010x}", what, mask), where);
   if (mask & ~w.exists)
-    fault("missing lane", fmt::format("{}: mask {:#010x} names lanes beyond the block's {} threads", what, mask, threads), where);
+    fault("missing lane",
+          fmt::format("{}: mask {:#010x} names lanes beyond the block's {} threads", what, mask, threads), where);
   if (mask & w.exited)
-    fault("missing lane", fmt::format("{}: lanes {:#010x} of mask {:#010x} have exited", what, mask & w.exited, mask), where);
+    fault("missing lane", fmt::format("{}: lanes {:#010x} of mask {:#010x} have exited", what, mask & w.exited, mask),
+          where);
   me.argument = argument;
   Meeting* found = nullptr;
   for (Meeting& m : w.meetings) {
@@ -258,8 +275,11 @@ void Block::meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::u
         std::strcmp(m.where.file_name(), where.file_name()) == 0) {
       found = &m;
     } else if ((m.arrived & mask) && (m.mask & bit)) {
-      fault("missing lane", fmt::format("{} with mask {:#010x} here, while lanes {:#010x} wait for this one in {} with mask "
-                                        "{:#010x} at {}", what, mask, m.arrived, m.what, m.mask, at(m.where)), where);
+      fault("missing lane",
+            fmt::format("{} with mask {:#010x} here, while lanes {:#010x} wait for this one in {} with mask "
+                        "{:#010x} at {}",
+                        what, mask, m.arrived, m.what, m.mask, at(m.where)),
+            where);
     }
   }
   if (!found) found = &w.meetings.emplace_back(Meeting{mask, 0, what, where});
@@ -299,7 +319,11 @@ void Block::fault(const char* kind, const std::string& text, Where where, const 
 void Block::fault(const char* kind, const std::string& text, const std::string& where, const Lane* who) {
   faulted_ = true;
   record_fault({kind, function_name(launch.function), triple(index), describe(who ? *who : lane()), where, text});
-  fibers.leave(fibers.home());
+#ifdef __SANITIZE_ADDRESS__
+  throw Faulted{};  // unwinds, so that no string is taken for a leak
+#else
+  fibers.leave(fibers.home());  // the compiler takes the race checker's hooks for functions that do not throw
+#endif
 }
 
 }  // namespace sim

@@ -26,12 +26,12 @@ struct AsyncCopy {
 /// One CUDA thread.
 struct Lane {
   uint3 thread;
-  unsigned index;            ///< linear in the block
-  Fiber* fiber;              ///< null until it has run
-  void* argument;            ///< what it brought to the collective it waits at
-  const char* waits_at;      ///< null while it can run
+  unsigned index;        ///< linear in the block
+  Fiber* fiber;          ///< null until it has run
+  void* argument;        ///< what it brought to the collective it waits at
+  const char* waits_at;  ///< null while it can run
   Where where;
-  unsigned groups;           ///< cp.async groups committed
+  unsigned groups;  ///< cp.async groups committed
   std::vector<AsyncCopy> copies;
 };
 
@@ -82,7 +82,8 @@ class Block {
   /// Lanes of `mask` meet; the last to come runs op for all.
   void meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::uint32_t mask), void* argument, Where where);
   void yield();
-  [[noreturn]] void fault(const char* kind, const std::string& text, const std::string& where, const Lane* who = nullptr);
+  [[noreturn]] void fault(const char* kind, const std::string& text, const std::string& where,
+                          const Lane* who = nullptr);
   [[noreturn]] void fault(const char* kind, const std::string& text, Where where, const Lane* who = nullptr);
 
   Lane& lane() { return *running.lane; }
@@ -136,7 +137,10 @@ std::string at(const Where& w);
 std::string source_line(const void* code);
 std::string function_name(const void* code);
 /// Range of this OS thread's static __shared__ variables and its other thread-local ones.
-struct Range { const char* low = nullptr; const char* high = nullptr; };
+struct Range {
+  const char* low = nullptr;
+  const char* high = nullptr;
+};
 Range thread_local_range();
 /// True if p may be a __shared__ address of the running block.
 bool is_shared(const void* p, std::size_t bytes);

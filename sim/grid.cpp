@@ -159,8 +159,10 @@ bool run_grid(const Launch& given) {
     r = r * 6364136223846793005ull + 1442695040888963407ull;
     std::swap(job.order[i - 1], job.order[(r >> 33) % i]);
   }
-  if (job.order.size() > 1 && workers->size()) workers->run(job);
-  else job.work();
+  if (job.order.size() > 1 && workers->size())
+    workers->run(job);
+  else
+    job.work();
   return !job.faulted;
 }
 
@@ -203,7 +205,9 @@ std::string Fault::message() const {
   return "sim: " + kind + " in " + kernel + ", block " + block + ", thread " + thread + ", at " + where + ": " + text;
 }
 
-void set_verbose(bool on) { state().verbose = on; }
+void set_verbose(bool on) {
+  state().verbose = on;
+}
 
 Stats stats() {
   std::lock_guard lock(state().mutex);

@@ -1,4 +1,6 @@
 // Device and pinned memory, the device's properties, injected errors.
+#include "memory.h"
+
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -6,7 +8,6 @@
 #include <map>
 #include <mutex>
 
-#include "memory.h"
 #include "runtime.h"
 
 namespace sim {
@@ -144,7 +145,9 @@ bool failed() {
   return injection().given;
 }
 
-void count_handles(long change) { handles += change; }
+void count_handles(long change) {
+  handles += change;
+}
 
 void count_memory(Live& live) {
   Device& d = device();
@@ -169,10 +172,18 @@ void set_device_properties(const cudaDeviceProp& p) {
   device().properties = p;
   device().total = p.totalGlobalMem;
 }
-cudaDeviceProp device_properties() { return device().properties; }
-void set_device_count(int count) { device().count = count; }
-void set_total_memory(std::size_t bytes) { device().total = device().properties.totalGlobalMem = bytes; }
-void set_driver_version(int version) { device().driver = version; }
+cudaDeviceProp device_properties() {
+  return device().properties;
+}
+void set_device_count(int count) {
+  device().count = count;
+}
+void set_total_memory(std::size_t bytes) {
+  device().total = device().properties.totalGlobalMem = bytes;
+}
+void set_driver_version(int version) {
+  device().driver = version;
+}
 void reset_device() {
   set_device_properties(h100());
   set_device_count(1);
@@ -201,7 +212,9 @@ cudaError_t cudaMallocHost(void** p, std::size_t bytes, unsigned) {
   ENTER("cudaMallocHost");
   return sim::allocate(p, bytes, sim::device().pinned, false);
 }
-cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) { return cudaMallocHost(p, bytes); }
+cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
+  return cudaMallocHost(p, bytes);
+}
 cudaError_t cudaFreeHost(void* p) {
   const cudaError_t e = sim::release(p, sim::device().pinned, false);
   ENTER("cudaFreeHost");
@@ -221,7 +234,9 @@ cudaError_t cudaHostUnregister(void* p) {
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p) {
   ENTER("cudaPointerGetAttributes");
-  *a = {sim::is_device(p) ? cudaMemoryTypeDevice : sim::is_pinned(p, 1) ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered,
+  *a = {sim::is_device(p)      ? cudaMemoryTypeDevice
+        : sim::is_pinned(p, 1) ? cudaMemoryTypeHost
+                               : cudaMemoryTypeUnregistered,
         0, sim::is_device(p) ? const_cast<void*>(p) : nullptr, sim::is_device(p) ? nullptr : const_cast<void*>(p)};
   return cudaSuccess;
 }
@@ -252,20 +267,47 @@ cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int i) {
   if (i < 0 || i >= sim::device().count) return sim::keep(cudaErrorInvalidDevice);
   const cudaDeviceProp& p = sim::device().properties;
   switch (a) {
-    case cudaDevAttrMaxThreadsPerBlock: *v = p.maxThreadsPerBlock; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *v = static_cast<int>(p.sharedMemPerBlock); break;
-    case cudaDevAttrWarpSize: *v = p.warpSize; break;
-    case cudaDevAttrMultiProcessorCount: *v = p.multiProcessorCount; break;
-    case cudaDevAttrClockRate: *v = 1980000; break;
-    case cudaDevAttrMemoryClockRate: *v = 2619000; break;
-    case cudaDevAttrGlobalMemoryBusWidth: *v = p.memoryBusWidth; break;
-    case cudaDevAttrL2CacheSize: *v = p.l2CacheSize; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *v = p.maxThreadsPerMultiProcessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *v = p.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *v = p.minor; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *v = static_cast<int>(p.sharedMemPerMultiprocessor); break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *v = static_cast<int>(p.sharedMemPerBlockOptin); break;
-    default: return sim::keep(cudaErrorInvalidValue);
+    case cudaDevAttrMaxThreadsPerBlock:
+      *v = p.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *v = static_cast<int>(p.sharedMemPerBlock);
+      break;
+    case cudaDevAttrWarpSize:
+      *v = p.warpSize;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *v = p.multiProcessorCount;
+      break;
+    case cudaDevAttrClockRate:
+      *v = 1980000;
+      break;
+    case cudaDevAttrMemoryClockRate:
+      *v = 2619000;
+      break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      *v = p.memoryBusWidth;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *v = p.l2CacheSize;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *v = p.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *v = p.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *v = p.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *v = static_cast<int>(p.sharedMemPerMultiprocessor);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *v = static_cast<int>(p.sharedMemPerBlockOptin);
+      break;
+    default:
+      return sim::keep(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -279,7 +321,9 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) {
   *can = 0;
   return cudaSuccess;
 }
-cudaError_t cudaDeviceReset() { return cudaSuccess; }
+cudaError_t cudaDeviceReset() {
+  return cudaSuccess;
+}
 cudaError_t cudaDriverGetVersion(int* v) {
   ENTER("cudaDriverGetVersion");
   *v = sim::device().driver;

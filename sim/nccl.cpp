@@ -27,12 +27,16 @@ struct Call {
 std::size_t size_of(ncclDataType_t t) {
   switch (t) {
     case ncclInt8:
-    case ncclUint8: return 1;
-    case ncclBfloat16: return 2;
+    case ncclUint8:
+      return 1;
+    case ncclBfloat16:
+      return 2;
     case ncclInt64:
     case ncclUint64:
-    case ncclFloat64: return 8;
-    default: return 4;
+    case ncclFloat64:
+      return 8;
+    default:
+      return 4;
   }
 }
 
@@ -51,15 +55,24 @@ void fold(const std::vector<Call>& calls, std::size_t offset, std::size_t n, ncc
 void reduce(const std::vector<Call>& calls, std::size_t offset, std::size_t n, std::vector<char>& out) {
   out.resize(n * size_of(calls[0].type));
   switch (calls[0].type) {
-    case ncclInt8: return fold<signed char, int>(calls, offset, n, calls[0].op, out.data());
-    case ncclUint8: return fold<unsigned char, unsigned>(calls, offset, n, calls[0].op, out.data());
-    case ncclInt32: return fold<int, int>(calls, offset, n, calls[0].op, out.data());
-    case ncclUint32: return fold<unsigned, unsigned>(calls, offset, n, calls[0].op, out.data());
-    case ncclInt64: return fold<long long, long long>(calls, offset, n, calls[0].op, out.data());
-    case ncclUint64: return fold<unsigned long long, unsigned long long>(calls, offset, n, calls[0].op, out.data());
-    case ncclFloat32: return fold<float, float>(calls, offset, n, calls[0].op, out.data());
-    case ncclFloat64: return fold<double, double>(calls, offset, n, calls[0].op, out.data());
-    case ncclBfloat16: return fold<__nv_bfloat16, float>(calls, offset, n, calls[0].op, out.data());
+    case ncclInt8:
+      return fold<signed char, int>(calls, offset, n, calls[0].op, out.data());
+    case ncclUint8:
+      return fold<unsigned char, unsigned>(calls, offset, n, calls[0].op, out.data());
+    case ncclInt32:
+      return fold<int, int>(calls, offset, n, calls[0].op, out.data());
+    case ncclUint32:
+      return fold<unsigned, unsigned>(calls, offset, n, calls[0].op, out.data());
+    case ncclInt64:
+      return fold<long long, long long>(calls, offset, n, calls[0].op, out.data());
+    case ncclUint64:
+      return fold<unsigned long long, unsigned long long>(calls, offset, n, calls[0].op, out.data());
+    case ncclFloat32:
+      return fold<float, float>(calls, offset, n, calls[0].op, out.data());
+    case ncclFloat64:
+      return fold<double, double>(calls, offset, n, calls[0].op, out.data());
+    case ncclBfloat16:
+      return fold<__nv_bfloat16, float>(calls, offset, n, calls[0].op, out.data());
   }
 }
 
@@ -76,7 +89,8 @@ void run(const std::vector<Call>& calls) {
     reduce(calls, 0, c.count * ranks, out);
     for (std::size_t r = 0; r < ranks; ++r) std::memcpy(calls[r].receive, out.data() + r * bytes, bytes);
   } else if (c.kind == Kind::all_gather) {
-    for (const Call& from : calls) out.insert(out.end(), static_cast<const char*>(from.send), static_cast<const char*>(from.send) + bytes);
+    for (const Call& from : calls)
+      out.insert(out.end(), static_cast<const char*>(from.send), static_cast<const char*>(from.send) + bytes);
     for (const Call& to : calls) std::memcpy(to.receive, out.data(), out.size());
   } else {
     for (const Call& to : calls) std::memmove(to.receive, calls[static_cast<std::size_t>(c.root)].send, bytes);
@@ -114,7 +128,8 @@ struct ncclComm {
     m.calls[static_cast<std::size_t>(rank)] = c;
     if (++m.come == ranks->count) {
       for (const Call& other : m.calls)
-        m.wrong |= other.kind != c.kind || other.count != c.count || other.type != c.type || other.op != c.op || other.root != c.root;
+        m.wrong |= other.kind != c.kind || other.count != c.count || other.type != c.type || other.op != c.op ||
+                   other.root != c.root;
       if (!m.wrong) run(m.calls);
       ranks->changed.notify_all();
     }
@@ -150,7 +165,9 @@ ncclResult_t collective(const char* name, const Call& c, ncclComm_t comm, cudaSt
 
 }  // namespace
 
-ncclResult_t ncclGetVersion(int* version) { return *version = 22700, ncclSuccess; }
+ncclResult_t ncclGetVersion(int* version) {
+  return *version = 22700, ncclSuccess;
+}
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   static std::mutex mutex;
   static unsigned next = 0;
@@ -187,37 +204,54 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   }
   return ncclCommDestroy(comm);
 }
-ncclResult_t ncclCommCount(const ncclComm_t comm, int* ranks) { return *ranks = static_cast<int>(comm->ranks->count), ncclSuccess; }
-ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) { return *rank = comm->rank, ncclSuccess; }
+ncclResult_t ncclCommCount(const ncclComm_t comm, int* ranks) {
+  return *ranks = static_cast<int>(comm->ranks->count), ncclSuccess;
+}
+ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
+  return *rank = comm->rank, ncclSuccess;
+}
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   std::lock_guard lock(comm->ranks->mutex);
   *error = comm->ranks->aborted ? ncclRemoteError : ncclSuccess;
   return ncclSuccess;
 }
 const char* ncclGetErrorString(ncclResult_t r) {
-  static const char* const names[] = {"no error", "unhandled cuda error", "unhandled system error", "internal error",
-                                      "invalid argument", "invalid usage", "remote process exited or there was a network error",
+  static const char* const names[] = {"no error",
+                                      "unhandled cuda error",
+                                      "unhandled system error",
+                                      "internal error",
+                                      "invalid argument",
+                                      "invalid usage",
+                                      "remote process exited or there was a network error",
                                       "NCCL operation in progress"};
   return r >= 0 && r <= 7 ? names[r] : "unknown result code";
 }
-const char* ncclGetLastError(ncclComm_t) { return ""; }
+const char* ncclGetLastError(ncclComm_t) {
+  return "";
+}
 
-ncclResult_t ncclAllReduce(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclRedOp_t op, ncclComm_t c, cudaStream_t stream) {
+ncclResult_t ncclAllReduce(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclRedOp_t op, ncclComm_t c,
+                           cudaStream_t stream) {
   return collective("ncclAllReduce", {Kind::all_reduce, s, r, n, t, op, 0}, c, stream);
 }
-ncclResult_t ncclReduce(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclRedOp_t op, int root, ncclComm_t c, cudaStream_t stream) {
+ncclResult_t ncclReduce(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclRedOp_t op, int root, ncclComm_t c,
+                        cudaStream_t stream) {
   return collective("ncclReduce", {Kind::reduce, s, r, n, t, op, root}, c, stream);
 }
-ncclResult_t ncclReduceScatter(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclRedOp_t op, ncclComm_t c, cudaStream_t stream) {
+ncclResult_t ncclReduceScatter(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclRedOp_t op, ncclComm_t c,
+                               cudaStream_t stream) {
   return collective("ncclReduceScatter", {Kind::reduce_scatter, s, r, n, t, op, 0}, c, stream);
 }
 ncclResult_t ncclAllGather(const void* s, void* r, std::size_t n, ncclDataType_t t, ncclComm_t c, cudaStream_t stream) {
   return collective("ncclAllGather", {Kind::all_gather, s, r, n, t, ncclSum, 0}, c, stream);
 }
-ncclResult_t ncclBroadcast(const void* s, void* r, std::size_t n, ncclDataType_t t, int root, ncclComm_t c, cudaStream_t stream) {
+ncclResult_t ncclBroadcast(const void* s, void* r, std::size_t n, ncclDataType_t t, int root, ncclComm_t c,
+                           cudaStream_t stream) {
   return collective("ncclBroadcast", {Kind::broadcast, s, r, n, t, ncclSum, root}, c, stream);
 }
-ncclResult_t ncclGroupStart() { return ++depth, ncclSuccess; }
+ncclResult_t ncclGroupStart() {
+  return ++depth, ncclSuccess;
+}
 ncclResult_t ncclGroupEnd() {
   if (depth == 0) return ncclInvalidUsage;
   if (--depth) return ncclSuccess;

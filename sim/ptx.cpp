@@ -28,14 +28,16 @@ namespace {
 
 void need_shared(const void* p, std::size_t bytes, const char* what, Where where) {
   if (!is_shared(p, bytes))
-    block_now->fault("bad address", fmt::format("{}: {} (and {} bytes) is not in this block's shared memory", what, p, bytes),
-                     where);
+    block_now->fault("bad address",
+                     fmt::format("{}: {} (and {} bytes) is not in this block's shared memory", what, p, bytes), where);
 }
 
 float bf16(std::uint32_t word, unsigned half) {
   return std::bit_cast<float>(half ? word & 0xffff0000u : word << 16);
 }
-float tf32(std::uint32_t word) { return std::bit_cast<float>(word & 0xffffe000u); }
+float tf32(std::uint32_t word) {
+  return std::bit_cast<float>(word & 0xffffe000u);
+}
 
 struct Mma {
   float* d;
@@ -147,7 +149,9 @@ void cp_async(void* shared, const void* global, unsigned width, unsigned bytes, 
   l.copies.push_back({static_cast<char*>(shared), static_cast<const char*>(global), bytes, width, l.groups});
 }
 
-void cp_async_commit() { ++running.lane->groups; }
+void cp_async_commit() {
+  ++running.lane->groups;
+}
 
 void cp_async_wait(int pending) {
   Lane& l = *running.lane;
@@ -175,18 +179,24 @@ void ldmatrix(std::uint32_t* r, const void* row, int count, bool transposed, Whe
   block_now->meet(~0u, transposed ? "ldmatrix.trans" : "ldmatrix", run_ldmatrix, &arg, where);
 }
 
-void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4], Where where) {
+void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
+                    Where where) {
   Mma arg{d, a, b, c};
   block_now->meet(~0u, "mma.m16n8k16", run_mma_bf16, &arg, where);
 }
 
-void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4], Where where) {
+void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
+                   Where where) {
   Mma arg{d, a, b, c};
   block_now->meet(~0u, "mma.m16n8k8", run_mma_tf32, &arg, where);
 }
 
-void bar_sync(unsigned id, unsigned threads, Where where) { block_now->sync(id, threads, "bar.sync", true, 0, where); }
-void bar_arrive(unsigned id, unsigned threads, Where where) { block_now->sync(id, threads, "bar.arrive", false, 0, where); }
+void bar_sync(unsigned id, unsigned threads, Where where) {
+  block_now->sync(id, threads, "bar.sync", true, 0, where);
+}
+void bar_arrive(unsigned id, unsigned threads, Where where) {
+  block_now->sync(id, threads, "bar.arrive", false, 0, where);
+}
 
 void* dynamic_smem(Where where) {
   if (!running.dynamic_smem)

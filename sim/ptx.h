@@ -19,8 +19,10 @@ void cp_async_wait(int pending);
 /// ldmatrix .x1 .x2 .x4: `row` is this lane's row address; r receives `count` registers.
 void ldmatrix(std::uint32_t* r, const void* row, int count, bool transposed, Where where);
 /// d = a b + c over the warp; registers as the PTX manual lays them out.
-void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4], Where where);
-void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4], Where where);
+void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
+                    Where where);
+void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
+                   Where where);
 void bar_sync(unsigned id, unsigned threads, Where where);
 void bar_arrive(unsigned id, unsigned threads, Where where);
 /// Reports an address that is not a multiple of `bytes`.

@@ -1,5 +1,5 @@
-// The race checker. The .cu files are compiled with -fsanitize=thread, so g++ emits a call before each access to memory;
-// the calls are defined here instead of in libtsan. (-fsanitize=alignment,bounds report here too.)
+// The race checker. The .cu files are compiled with -fsanitize=thread, so g++ emits a call before each access to
+// memory; the calls are defined here instead of in libtsan. (-fsanitize=alignment,bounds report here too.)
 //
 // Shadow: a cell for every 2 bytes of the block's shared memory holds the last writer and two readers, each with the
 // time of the access. Time is a counter of the block that each meeting of threads moves on. known[t][u] is the time up
@@ -45,7 +45,9 @@ struct Shadow {
 thread_local Shadow shadow;
 thread_local bool busy = false;
 
-std::uint32_t& known(unsigned t, unsigned u) { return shadow.known[t * block_now->threads + u]; }
+std::uint32_t& known(unsigned t, unsigned u) {
+  return shadow.known[t * block_now->threads + u];
+}
 
 bool seen(const Touch& t, unsigned me) {
   return t.time == 0 || t.thread == me || t.time <= shadow.all || t.time <= known(me, t.thread);
@@ -57,9 +59,10 @@ std::string verb(unsigned kind) {
 
 [[noreturn]] void report(const Touch& before, unsigned kind, const char* p, const void* code) {
   Block& b = *block_now;
-  b.fault("race", fmt::format("{} of shared memory at {}, against a {} by thread {} at {}, with no barrier between",
-                              verb(kind), b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable",
-                              verb(before.kind), b.describe(b.lanes[before.thread]), source_line(before.code)),
+  b.fault("race",
+          fmt::format("{} of shared memory at {}, against a {} by thread {} at {}, with no barrier between", verb(kind),
+                      b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable",
+                      verb(before.kind), b.describe(b.lanes[before.thread]), source_line(before.code)),
           source_line(code));
 }
 
@@ -72,12 +75,14 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
   }
   const bool writes = kind != kRead;
   if (!(kind & kWrite) && (bytes & ~c.written))
-    b.fault("uninitialised", fmt::format("{} of shared memory at {} that nobody has written", verb(kind),
-                                         b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable"),
+    b.fault("uninitialised",
+            fmt::format("{} of shared memory at {} that nobody has written", verb(kind),
+                        b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable"),
             source_line(code));
   if ((c.writer.kind & kAsync) && c.writer.bytes & bytes && !writes)
-    b.fault("uninitialised", fmt::format("read of shared memory whose cp.async (thread {}, at {}) has not been waited for",
-                                         b.describe(b.lanes[c.writer.thread]), source_line(c.writer.code)),
+    b.fault("uninitialised",
+            fmt::format("read of shared memory whose cp.async (thread {}, at {}) has not been waited for",
+                        b.describe(b.lanes[c.writer.thread]), source_line(c.writer.code)),
             source_line(code));
   const bool both_atomic = (kind & kAtomic) && (c.writer.kind & kAtomic);
   if ((c.writer.bytes & bytes) && !both_atomic && !seen(c.writer, me)) report(c.writer, kind, p, code);
@@ -96,7 +101,8 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
   }
 }
 
-void touch_range(std::vector<Cell>& cells, std::size_t offset, const char* p, unsigned bytes, unsigned kind, const void* code) {
+void touch_range(std::vector<Cell>& cells, std::size_t offset, const char* p, unsigned bytes, unsigned kind,
+                 const void* code) {
   for (std::size_t i = offset; i < offset + bytes;) {
     const std::size_t end = std::min((i | 1) + 1, offset + bytes);
     std::uint8_t mask = 0;
@@ -113,7 +119,9 @@ void access(const void* address, unsigned bytes, unsigned kind, const void* code
   if (!b || !running.lane || busy || bytes == 0) return;
   busy = true;
   const char* p = static_cast<const char*>(address);
-  struct Done { ~Done() { busy = false; } } done;
+  struct Done {
+    ~Done() { busy = false; }
+  } done;
   const auto offset = [p](const char* low) { return static_cast<std::size_t>(p - low); };
   if (b->in_dynamic(p, 1)) {
     busy = false;  // a fault leaves for good
@@ -143,7 +151,9 @@ void begin_block(Block& b) {
   for (auto& v : shadow.at_barrier) v.clear();
 }
 
-void met_all() { shadow.all = shadow.now++; }
+void met_all() {
+  shadow.all = shadow.now++;
+}
 
 void met_lanes(Block& b, std::uint32_t mask) {
   const unsigned n = b.threads, base = b.lane().index & ~31u;
@@ -179,6 +189,7 @@ void released(Block& b, unsigned id, const std::uint32_t* waiting) {
 }  // namespace sim::race
 
 namespace sim {
-bool race_checked() { return race::enabled; }
-void set_global_races(bool) {}
+bool race_checked() {
+  return race::enabled;
+}
 }  // namespace sim

@@ -15,9 +15,16 @@
 
 using Work = std::function<cudaError_t()>;
 
-struct CUgraph_st { std::vector<Work> nodes; };
-struct CUgraphExec_st { std::vector<Work> nodes; };
-struct CUstream_st { std::shared_ptr<CUgraph_st> capture; bool origin = false; };
+struct CUgraph_st {
+  std::vector<Work> nodes;
+};
+struct CUgraphExec_st {
+  std::vector<Work> nodes;
+};
+struct CUstream_st {
+  std::shared_ptr<CUgraph_st> capture;
+  bool origin = false;
+};
 struct CUevent_st {
   std::chrono::steady_clock::time_point time;
   bool timed = true, recorded = false;
@@ -102,20 +109,43 @@ cudaError_t cudaGetLastError() {
   std::lock_guard lock(host().mutex);
   return std::exchange(host().last, cudaSuccess);
 }
-cudaError_t cudaPeekAtLastError() { return host().last; }
+cudaError_t cudaPeekAtLastError() {
+  return host().last;
+}
 
 const char* cudaGetErrorName(cudaError_t e) {
   switch (e) {
-#define NAME(x) case x: return #x
-    NAME(cudaSuccess); NAME(cudaErrorInvalidValue); NAME(cudaErrorMemoryAllocation); NAME(cudaErrorInitializationError);
-    NAME(cudaErrorInvalidConfiguration); NAME(cudaErrorInvalidMemcpyDirection); NAME(cudaErrorInsufficientDriver);
-    NAME(cudaErrorDevicesUnavailable); NAME(cudaErrorInvalidDeviceFunction); NAME(cudaErrorNoDevice);
-    NAME(cudaErrorInvalidDevice); NAME(cudaErrorInvalidKernelImage); NAME(cudaErrorNoKernelImageForDevice);
-    NAME(cudaErrorECCUncorrectable); NAME(cudaErrorInvalidResourceHandle); NAME(cudaErrorNotReady);
-    NAME(cudaErrorIllegalAddress); NAME(cudaErrorLaunchOutOfResources); NAME(cudaErrorLaunchTimeout);
-    NAME(cudaErrorAssert); NAME(cudaErrorMisalignedAddress); NAME(cudaErrorLaunchFailure); NAME(cudaErrorNotSupported);
-    NAME(cudaErrorSystemNotReady); NAME(cudaErrorStreamCaptureUnsupported); NAME(cudaErrorStreamCaptureInvalidated);
-    NAME(cudaErrorStreamCaptureUnmatched); NAME(cudaErrorUnknown);
+#define NAME(x) \
+  case x:       \
+    return #x
+    NAME(cudaSuccess);
+    NAME(cudaErrorInvalidValue);
+    NAME(cudaErrorMemoryAllocation);
+    NAME(cudaErrorInitializationError);
+    NAME(cudaErrorInvalidConfiguration);
+    NAME(cudaErrorInvalidMemcpyDirection);
+    NAME(cudaErrorInsufficientDriver);
+    NAME(cudaErrorDevicesUnavailable);
+    NAME(cudaErrorInvalidDeviceFunction);
+    NAME(cudaErrorNoDevice);
+    NAME(cudaErrorInvalidDevice);
+    NAME(cudaErrorInvalidKernelImage);
+    NAME(cudaErrorNoKernelImageForDevice);
+    NAME(cudaErrorECCUncorrectable);
+    NAME(cudaErrorInvalidResourceHandle);
+    NAME(cudaErrorNotReady);
+    NAME(cudaErrorIllegalAddress);
+    NAME(cudaErrorLaunchOutOfResources);
+    NAME(cudaErrorLaunchTimeout);
+    NAME(cudaErrorAssert);
+    NAME(cudaErrorMisalignedAddress);
+    NAME(cudaErrorLaunchFailure);
+    NAME(cudaErrorNotSupported);
+    NAME(cudaErrorSystemNotReady);
+    NAME(cudaErrorStreamCaptureUnsupported);
+    NAME(cudaErrorStreamCaptureInvalidated);
+    NAME(cudaErrorStreamCaptureUnmatched);
+    NAME(cudaErrorUnknown);
 #undef NAME
   }
   return "unrecognized error code";
@@ -128,14 +158,22 @@ const char* cudaGetErrorString(cudaError_t e) {
     if (!text.empty()) return text.c_str();
   }
   switch (e) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
-    case cudaErrorDevicesUnavailable: return "CUDA-capable device(s) is/are busy or unavailable";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
-    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
-    default: return cudaGetErrorName(e);
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorDevicesUnavailable:
+      return "CUDA-capable device(s) is/are busy or unavailable";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
+    default:
+      return cudaGetErrorName(e);
   }
 }
 
@@ -147,8 +185,12 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
   host().streams.insert(*s = new CUstream_st);
   return cudaSuccess;
 }
-cudaError_t cudaStreamCreate(cudaStream_t* s) { return cudaStreamCreateWithFlags(s, 0); }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int) { return cudaStreamCreateWithFlags(s, flags); }
+cudaError_t cudaStreamCreate(cudaStream_t* s) {
+  return cudaStreamCreateWithFlags(s, 0);
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(s, flags);
+}
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   *least = 0, *greatest = -5;
   return cudaSuccess;
@@ -171,11 +213,21 @@ cudaError_t settle(const char* name, cudaStream_t s) {
   return stream->capture || (!s && host().captures) ? keep(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 }  // namespace
-cudaError_t cudaStreamSynchronize(cudaStream_t s) { return settle("cudaStreamSynchronize", s); }
-cudaError_t cudaStreamQuery(cudaStream_t s) { return settle("cudaStreamQuery", s); }
-cudaError_t cudaDeviceSynchronize() { return settle("cudaDeviceSynchronize", nullptr); }
-cudaError_t cudaProfilerStart() { return cudaSuccess; }
-cudaError_t cudaProfilerStop() { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  return settle("cudaStreamSynchronize", s);
+}
+cudaError_t cudaStreamQuery(cudaStream_t s) {
+  return settle("cudaStreamQuery", s);
+}
+cudaError_t cudaDeviceSynchronize() {
+  return settle("cudaDeviceSynchronize", nullptr);
+}
+cudaError_t cudaProfilerStart() {
+  return cudaSuccess;
+}
+cudaError_t cudaProfilerStop() {
+  return cudaSuccess;
+}
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
   ENTER("cudaStreamWaitEvent");
@@ -197,7 +249,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
   (*e)->timed = !(flags & cudaEventDisableTiming);
   return cudaSuccess;
 }
-cudaError_t cudaEventCreate(cudaEvent_t* e) { return cudaEventCreateWithFlags(e, 0); }
+cudaError_t cudaEventCreate(cudaEvent_t* e) {
+  return cudaEventCreateWithFlags(e, 0);
+}
 cudaError_t cudaEventDestroy(cudaEvent_t e) {
   {
     std::lock_guard lock(host().mutex);
@@ -223,11 +277,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
   if (!host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
   return e->capture && host().captures ? keep(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t e) { return cudaEventSynchronize(e); }
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+  return cudaEventSynchronize(e);
+}
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {
   ENTER("cudaEventElapsedTime");
   std::lock_guard lock(host().mutex);
-  if (!host().events.contains(a) || !host().events.contains(b) || !a->recorded || !b->recorded || !a->timed || !b->timed)
+  if (!host().events.contains(a) || !host().events.contains(b) || !a->recorded || !b->recorded || !a->timed ||
+      !b->timed)
     return keep(cudaErrorInvalidResourceHandle);
   *ms = std::chrono::duration<float, std::milli>(b->time - a->time).count();
   return cudaSuccess;
@@ -289,7 +346,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
     return cudaSuccess;
   });
 }
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
+  return cudaSuccess;
+}
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, std::size_t* count) {
   *count = graph->nodes.size();
   return cudaSuccess;
@@ -313,19 +372,20 @@ namespace {
 bool copy_allowed(const void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (kind == cudaMemcpyDefault) return (!sim::is_device(to) || sim::is_device(to, bytes)) &&
-                                        (!sim::is_device(from) || sim::is_device(from, bytes));
-  return sim::is_device(to, to_device ? bytes : 1) == to_device && sim::is_device(from, from_device ? bytes : 1) == from_device;
+  if (kind == cudaMemcpyDefault)
+    return (!sim::is_device(to) || sim::is_device(to, bytes)) && (!sim::is_device(from) || sim::is_device(from, bytes));
+  return sim::is_device(to, to_device ? bytes : 1) == to_device &&
+         sim::is_device(from, from_device ? bytes : 1) == from_device;
 }
 }  // namespace
 
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
-                              std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
   ENTER("cudaMemcpyAsync");
   if (!width || !height) return cudaSuccess;
   if (to_pitch < width || from_pitch < width || !copy_allowed(to, from, 1, kind) ||
-      !copy_allowed(static_cast<char*>(to) + to_pitch * (height - 1), static_cast<const char*>(from) + from_pitch * (height - 1),
-                    width, kind))
+      !copy_allowed(static_cast<char*>(to) + to_pitch * (height - 1),
+                    static_cast<const char*>(from) + from_pitch * (height - 1), width, kind))
     return keep(cudaErrorInvalidValue);
   return sim::submit(s, [=] {
     for (std::size_t i = 0; i < height; ++i)
@@ -345,7 +405,9 @@ cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t 
   if (!sim::is_device(p, bytes)) return keep(cudaErrorInvalidValue);
   return sim::submit(s, [=] { return std::memset(p, value, bytes), cudaSuccess; });
 }
-cudaError_t cudaMemset(void* p, int value, std::size_t bytes) { return cudaMemsetAsync(p, value, bytes, nullptr); }
+cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
+  return cudaMemsetAsync(p, value, bytes, nullptr);
+}
 cudaError_t sim_copy_symbol(void* symbol, const void* from, std::size_t bytes, cudaStream_t s) {
   ENTER("cudaMemcpyToSymbol");
   return sim::submit(s, [=] { return std::memcpy(symbol, from, bytes), cudaSuccess; });
@@ -377,7 +439,8 @@ cudaError_t sim_occupancy(int* blocks, const void*, int threads, std::size_t sme
   const cudaDeviceProp p = sim::device_properties();
   const int warps = (threads + 31) / 32 * 32;
   *blocks = std::min(p.maxThreadsPerMultiProcessor / std::max(warps, 32), p.maxBlocksPerMultiProcessor);
-  *blocks = std::min<int>(*blocks, static_cast<int>(p.sharedMemPerMultiprocessor / (smem + p.reservedSharedMemPerBlock)));
+  *blocks =
+      std::min<int>(*blocks, static_cast<int>(p.sharedMemPerMultiprocessor / (smem + p.reservedSharedMemPerBlock)));
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetName(const char** name, const void* f) {
@@ -388,7 +451,8 @@ cudaError_t cudaFuncGetName(const char** name, const void* f) {
   return cudaSuccess;
 }
 
-cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*), std::shared_ptr<void> arguments) {
+cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*),
+                       std::shared_ptr<void> arguments) {
   ENTER("cudaLaunchKernel");
   const cudaDeviceProp p = sim::device_properties();
   const dim3 g = c->gridDim, b = c->blockDim;
@@ -400,7 +464,8 @@ cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(
   {
     std::lock_guard lock(host().mutex);
     const auto it = host().smem_limit.find(f);
-    if (c->dynamicSmemBytes > (it == host().smem_limit.end() ? std::size_t{48 << 10} : std::max(it->second, std::size_t{48 << 10})))
+    if (c->dynamicSmemBytes >
+        (it == host().smem_limit.end() ? std::size_t{48 << 10} : std::max(it->second, std::size_t{48 << 10})))
       return keep(cudaErrorInvalidValue);
   }
   for (unsigned i = 0; i < c->numAttrs; ++i)

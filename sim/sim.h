@@ -14,7 +14,7 @@ namespace sim {
 
 /// Seed of the order of blocks, warps and lanes (environment: DAPO_SIM_SEED). Also restarts the count of launches.
 void set_seed(std::uint64_t seed);
-/// OS threads that run blocks (environment: DAPO_SIM_THREADS; 1 under AddressSanitizer, where it cannot be changed).
+/// OS threads that run blocks (environment: DAPO_SIM_THREADS; always 1 under AddressSanitizer).
 void set_threads(unsigned count);
 
 // ---- faults
@@ -35,9 +35,6 @@ bool take_fault(Fault* out = nullptr);
 void set_verbose(bool on);
 /// True where .cu files were compiled with the race checker (VARIANT=race).
 bool race_checked();
-/// Also reports blocks of one launch that touch the same word of global memory, one of them writing without an atomic
-/// (race checker only; default off, environment: DAPO_SIM_GLOBAL_RACES=1).
-void set_global_races(bool on);
 
 // ---- the device
 

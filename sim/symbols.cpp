@@ -13,7 +13,9 @@
 namespace sim {
 namespace {
 
-struct Frame { std::string function, line; };
+struct Frame {
+  std::string function, line;
+};
 
 /// The frames at a code address, innermost first.
 const std::vector<Frame>& frames(const void* code) {
@@ -90,15 +92,17 @@ Range thread_local_range() {
   thread_local Range range;
   if (range.low) return range;
   // The main program comes first; kernels are linked into it.
-  dl_iterate_phdr([](dl_phdr_info* info, std::size_t, void* out) {
-    for (int i = 0; i < info->dlpi_phnum; ++i) {
-      if (info->dlpi_phdr[i].p_type != PT_TLS) continue;
-      auto* r = static_cast<Range*>(out);
-      r->low = static_cast<const char*>(info->dlpi_tls_data);
-      r->high = r->low + info->dlpi_phdr[i].p_memsz;
-    }
-    return 1;
-  }, &range);
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* out) {
+        for (int i = 0; i < info->dlpi_phnum; ++i) {
+          if (info->dlpi_phdr[i].p_type != PT_TLS) continue;
+          auto* r = static_cast<Range*>(out);
+          r->low = static_cast<const char*>(info->dlpi_tls_data);
+          r->high = r->low + info->dlpi_phdr[i].p_memsz;
+        }
+        return 1;
+      },
+      &range);
   return range;
 }
 

@@ -22,33 +22,48 @@ __global__ void barrier_after_exit(int*) {
   __syncthreads();  // LINE barrier_after_exit
 }
 __global__ void barrier_two_lines(int* out) {
-  if (threadIdx.x < 32) __syncthreads();
-  else __syncthreads();
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
   out[0] = 1;
 }
 __global__ void barrier_two_kinds(int* out) {
-  if (threadIdx.x < 32) __syncthreads(); else out[0] = __syncthreads_or(1);
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    out[0] = __syncthreads_or(1);
 }
-__global__ void not_in_own_mask(int* out) { out[0] = __shfl_sync(0x0000ffffu, 1, 0); }
+__global__ void not_in_own_mask(int* out) {
+  out[0] = __shfl_sync(0x0000ffffu, 1, 0);
+}
 __global__ void lane_exited(int* out) {
   if (threadIdx.x % 32 == 7) return;
   out[0] = __shfl_xor_sync(kAll, 1, 1);
 }
 __global__ void lane_elsewhere(int* out) {
-  if (threadIdx.x % 32 == 7) __syncwarp();
-  else out[0] = __any_sync(kAll, 1);
+  if (threadIdx.x % 32 == 7)
+    __syncwarp();
+  else
+    out[0] = __any_sync(kAll, 1);
 }
-__global__ void lane_beyond_block(int* out) { out[0] = __ballot_sync(kAll, 1) != 0; }
+__global__ void lane_beyond_block(int* out) {
+  out[0] = __ballot_sync(kAll, 1) != 0;
+}
 __global__ void reads_outside_mask(int* out) {
   if (threadIdx.x % 32 < 16) out[threadIdx.x] = __shfl_sync(0x0000ffffu, 1, 20);
 }
 __global__ void named_barrier_short(int*) {
   if (threadIdx.x < 32) barrier_sync(3, 64);
 }
-__global__ void named_barrier_counts(int*) { barrier_sync(3, threadIdx.x < 32 ? 64 : 32); }
+__global__ void named_barrier_counts(int*) {
+  barrier_sync(3, threadIdx.x < 32 ? 64 : 32);
+}
 __global__ void barrier_against_shuffle(int* out) {
-  if (threadIdx.x == 0) __syncthreads();
-  else out[0] = __shfl_sync(kAll, 1, 0);
+  if (threadIdx.x == 0)
+    __syncthreads();
+  else
+    out[0] = __shfl_sync(kAll, 1, 0);
 }
 __global__ void misaligned_cp_async(int* out) {
   cp_async_16(dynamic_smem<char>() + 4, out);
@@ -59,14 +74,20 @@ __global__ void misaligned_ldmatrix(int* out) {
   ldmatrix_x4(r, dynamic_smem<char>() + 16 * threadIdx.x + 8);
   out[0] = static_cast<int>(r[0]);
 }
-__global__ void misaligned_nc(int* out) { out[0] = static_cast<int>(load_global_nc(out + 1).x); }
+__global__ void misaligned_nc(int* out) {
+  out[0] = static_cast<int>(load_global_nc(out + 1).x);
+}
 __global__ void ldmatrix_of_global(int* out) {
   std::uint32_t r[4];
   ldmatrix_x4(r, out);
   out[0] = static_cast<int>(r[0]);
 }
-__global__ void no_dynamic_smem(int* out) { out[0] = *dynamic_smem<int>(); }
-__global__ void trapped(int*) { __trap(); }
+__global__ void no_dynamic_smem(int* out) {
+  out[0] = *dynamic_smem<int>();
+}
+__global__ void trapped(int*) {
+  __trap();
+}
 
 // ---- the race checker
 
@@ -120,11 +141,15 @@ __global__ void race_past_named_barrier(int* out) {
   s[threadIdx.x] = 0;
   __syncthreads();
   s[threadIdx.x] = 1;
-  if (threadIdx.x < 64) barrier_sync(1, 64);
-  else barrier_sync(2, 64);
+  if (threadIdx.x < 64)
+    barrier_sync(1, 64);
+  else
+    barrier_sync(2, 64);
   out[threadIdx.x] = s[threadIdx.x ^ 64];
 }
-__global__ void reads_unwritten(int* out) { out[threadIdx.x] = dynamic_smem<int>()[threadIdx.x]; }
+__global__ void reads_unwritten(int* out) {
+  out[threadIdx.x] = dynamic_smem<int>()[threadIdx.x];
+}
 __global__ void reads_unwritten_static(int* out) {
   __shared__ int s[64];
   if (threadIdx.x != 5) s[threadIdx.x] = 1;
@@ -144,7 +169,9 @@ __global__ void no_barrier_after_wait(int* out) {
   cp_async_wait_all();
   out[threadIdx.x] = s[(4 * threadIdx.x + 128) % 256];
 }
-__global__ void misaligned_float4(int* out) { *reinterpret_cast<int4*>(out + 1) = int4{1, 2, 3, 4}; }
+__global__ void misaligned_float4(int* out) {
+  *reinterpret_cast<int4*>(out + 1) = int4{1, 2, 3, 4};
+}
 __global__ void index_beyond_array(int* out) {
   __shared__ int s[64];
   s[threadIdx.x] = 1;
@@ -162,17 +189,22 @@ struct Seeded {
 };
 
 const Seeded kSeeded[] = {
-    {"divergent barrier", "barrier_after_exit", barrier_after_exit, 64, 0, "exited.*__syncthreads|exited before __syncthreads"},
-    {"divergent barrier", "barrier_two_lines", barrier_two_lines, 64, 0, "__syncthreads here, while .* wait in __syncthreads at"},
+    {"divergent barrier", "barrier_after_exit", barrier_after_exit, 64, 0,
+     "exited.*__syncthreads|exited before __syncthreads"},
+    {"divergent barrier", "barrier_two_lines", barrier_two_lines, 64, 0,
+     "__syncthreads here, while .* wait in __syncthreads at"},
     {"divergent barrier", "barrier_two_kinds", barrier_two_kinds, 64, 0, "__syncthreads_or"},
     {"missing lane", "not_in_own_mask", not_in_own_mask, 32, 0, "not in its own mask 0x0000ffff"},
     {"missing lane", "lane_exited", lane_exited, 32, 0, "exited"},
     {"missing lane", "lane_elsewhere", lane_elsewhere, 32, 0, "__any_sync.*__syncwarp|__syncwarp.*__any_sync"},
     {"missing lane", "lane_beyond_block", lane_beyond_block, 48, 0, "beyond the block's 48 threads"},
     {"missing lane", "reads_outside_mask", reads_outside_mask, 32, 0, "reads lane 20, which is not in mask 0x0000ffff"},
-    {"deadlock", "named_barrier_short", named_barrier_short, 64, 0, "32 threads wait in bar.sync at .*faults.cu:[0-9]+; 32 exited"},
+    {"deadlock", "named_barrier_short", named_barrier_short, 64, 0,
+     "32 threads wait in bar.sync at .*faults.cu:[0-9]+; 32 exited"},
     {"bad barrier", "named_barrier_counts", named_barrier_counts, 64, 0, "barrier 3 is waited for with"},
-    {"deadlock", "barrier_against_shuffle", barrier_against_shuffle, 32, 0, "31 threads wait in __shfl_sync.*1 threads wait in __syncthreads|1 threads wait in __syncthreads.*31 threads wait in __shfl_sync"},
+    {"deadlock", "barrier_against_shuffle", barrier_against_shuffle, 32, 0,
+     "31 threads wait in __shfl_sync.*1 threads wait in __syncthreads|1 threads wait in __syncthreads.*31 threads wait "
+     "in __shfl_sync"},
     {"misaligned", "misaligned_cp_async", misaligned_cp_async, 32, 1024, "cp.async to shared"},
     {"misaligned", "misaligned_ldmatrix", misaligned_ldmatrix, 32, 1024, "ldmatrix"},
     {"misaligned", "misaligned_nc", misaligned_nc, 32, 0, "multiple of 16"},
@@ -182,9 +214,11 @@ const Seeded kSeeded[] = {
 };
 
 const Seeded kSeededRaces[] = {
-    {"race", "race_between_warps", race_between_warps, 64, 256, "(read|write) of shared memory at dynamic offset [0-9]+, against a (write|read) by thread .*faults.cu:[0-9]+"},
+    {"race", "race_between_warps", race_between_warps, 64, 256,
+     "(read|write) of shared memory at dynamic offset [0-9]+, against a (write|read) by thread .*faults.cu:[0-9]+"},
     {"race", "race_inside_warp", race_inside_warp, 64, 0, "static variable"},
-    {"race", "race_write_after_read", race_write_after_read, 64, 0, "write of .* against a read|read of .* against a write"},
+    {"race", "race_write_after_read", race_write_after_read, 64, 0,
+     "write of .* against a read|read of .* against a write"},
     {"race", "race_on_ldmatrix", race_on_ldmatrix, 64, 1024, "against"},
     {"race", "race_with_shuffle_only", race_with_shuffle_only, 64, 0, "against"},
     {"race", "race_with_atomic", race_with_atomic, 64, 0, "atomic update"},
@@ -261,7 +295,8 @@ __global__ void clean(int* out) {
   // Warps 0 and 1 against 2 and 3, then through a third pair.
   barrier_sync(t < 64 ? 1 : 2, 64);
   v += s[t ^ 32];
-  if (t < 64) barrier_arrive(3, 128);
+  if (t < 64)
+    barrier_arrive(3, 128);
   else {
     barrier_sync(3, 128);
     v += s[t - 64];
@@ -282,8 +317,12 @@ TEST(Faults, CleanKernelIsNotReported) {
 }
 
 #ifdef __SANITIZE_ADDRESS__
-__global__ void beyond_global(int* out, int n) { out[n] = 1; }
-__global__ void beyond_dynamic(int* out, int n) { out[0] = dynamic_smem<int>()[n]; }
+__global__ void beyond_global(int* out, int n) {
+  out[n] = 1;
+}
+__global__ void beyond_dynamic(int* out, int n) {
+  out[0] = dynamic_smem<int>()[n];
+}
 __global__ void beyond_static(int* out, int n) {
   __shared__ int s[60];
   s[threadIdx.x] = 1;
@@ -297,9 +336,12 @@ __global__ void beyond_local(int* out, int n) {
 TEST(FaultsDeathTest, OutOfBoundsUnderAddressSanitizer) {
   DeviceArray<int> out(256, 0);
   EXPECT_DEATH(launch(beyond_global, {dim3(1), dim3(32)}, out.data(), 256), "AddressSanitizer.*heap-buffer-overflow");
-  EXPECT_DEATH(launch(beyond_dynamic, {dim3(1), dim3(32), 256}, out.data(), 64), "AddressSanitizer.*heap-buffer-overflow");
-  EXPECT_DEATH(launch(beyond_static, {dim3(1), dim3(32)}, out.data(), 60), "AddressSanitizer.*global-buffer-overflow|out of bounds");
-  EXPECT_DEATH(launch(beyond_local, {dim3(1), dim3(32)}, out.data(), 7), "AddressSanitizer.*stack-buffer-overflow|out of bounds");
+  EXPECT_DEATH(launch(beyond_dynamic, {dim3(1), dim3(32), 256}, out.data(), 64),
+               "AddressSanitizer.*heap-buffer-overflow");
+  EXPECT_DEATH(launch(beyond_static, {dim3(1), dim3(32)}, out.data(), 60),
+               "AddressSanitizer.*global-buffer-overflow|out of bounds");
+  EXPECT_DEATH(launch(beyond_local, {dim3(1), dim3(32)}, out.data(), 7),
+               "AddressSanitizer.*stack-buffer-overflow|out of bounds");
 }
 #endif
 

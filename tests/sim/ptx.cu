@@ -1,12 +1,11 @@
 // Fragment layouts against the tables of the PTX manual, written down here one by one; deferral of cp.async.
-#include "cuda/ptx.cuh"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
 
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "sim.h"
 #include "tests/sim/device_array.h"
 
@@ -21,7 +20,9 @@ constexpr int kLanes = 32;
 //   B: row = 2 threadID + (i & 1), + 8 for i >= 2; col = groupID
 //   C: row = groupID for c0 c1, groupID + 8 for c2 c3; col = 2 threadID + (i & 1)
 // Lanes 0, 5 and 31 spelled out from the manual's figures, to hold the formulas themselves.
-struct At { int row, col; };
+struct At {
+  int row, col;
+};
 At a16(int lane, int i) {
   static const int rows[8] = {0, 0, 8, 8, 0, 0, 8, 8}, cols[8] = {0, 1, 0, 1, 8, 9, 8, 9};
   return {lane / 4 + rows[i], lane % 4 * 2 + cols[i]};
@@ -41,8 +42,10 @@ __global__ void mma_kernel(float* d, const std::uint32_t* a, const std::uint32_t
   float rc[4];
   for (int i = 0; i < 4; ++i) ra[i] = a[l * 4 + i], rc[i] = c[l * 4 + i];
   for (int i = 0; i < 2; ++i) rb[i] = b[l * 2 + i];
-  if (tf32) mma_m16n8k8_tf32(rc, ra, rb, rc);
-  else mma_m16n8k16(rc, ra, rb, rc);
+  if (tf32)
+    mma_m16n8k8_tf32(rc, ra, rb, rc);
+  else
+    mma_m16n8k16(rc, ra, rb, rc);
   for (int i = 0; i < 4; ++i) d[l * 4 + i] = rc[i];
 }
 
@@ -93,7 +96,8 @@ TEST(Ptx, MmaTf32EqualsTheTables) {
   for (int l = 0; l < kLanes; ++l) {
     const int g = l / 4, t = l % 4;
     const At pa[4] = {{g, t}, {g + 8, t}, {g, t + 4}, {g + 8, t + 4}};
-    for (int i = 0; i < 4; ++i) a[std::size_t(l * 4 + i)] = __float_as_uint(A(pa[i].row, pa[i].col)) | 0x1fffu;  // ignored bits
+    for (int i = 0; i < 4; ++i)
+      a[std::size_t(l * 4 + i)] = __float_as_uint(A(pa[i].row, pa[i].col)) | 0x1fffu;  // ignored bits
     for (int i = 0; i < 2; ++i) b[std::size_t(l * 2 + i)] = __float_as_uint(B(t + 4 * i, g));
   }
   DeviceArray<std::uint32_t> da(a), db(b);
@@ -109,8 +113,8 @@ TEST(Ptx, MmaTf32EqualsTheTables) {
     }
 }
 
-// ldmatrix: lane l receives, of each matrix, row l / 4, elements 2 (l % 4) and the next; rows come from the addresses of
-// lanes 0-7 for the first matrix, 8-15 for the second, and so on.
+// ldmatrix: lane l receives, of each matrix, row l / 4, elements 2 (l % 4) and the next; rows come from the addresses
+// of lanes 0-7 for the first matrix, 8-15 for the second, and so on.
 __global__ void ldmatrix_kernel(std::uint32_t* out, int count, int trans) {
   auto* s = dynamic_smem<unsigned short>();
   for (unsigned i = threadIdx.x; i < 256; i += 32) s[i] = static_cast<unsigned short>(i);
@@ -134,7 +138,8 @@ TEST(Ptx, LdmatrixEqualsTheTables) {
           for (unsigned e = 0; e < 2; ++e) {
             const unsigned i = l / 4, k = l % 4 * 2 + e;
             const unsigned expected = j * 64 + (trans ? k * 8 + i : i * 8 + k);
-            ASSERT_EQ(v[l * 4 + j] >> 16 * e & 0xffff, expected) << "x" << count << (trans ? ".trans" : "") << " lane " << l;
+            ASSERT_EQ(v[l * 4 + j] >> 16 * e & 0xffff, expected)
+                << "x" << count << (trans ? ".trans" : "") << " lane " << l;
           }
     }
 }

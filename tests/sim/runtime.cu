@@ -52,8 +52,10 @@ __global__ void collectives(unsigned* out) {
   o[8] = static_cast<unsigned>(__syncthreads_count(t % 2 == 0));
   o[9] = static_cast<unsigned>(__syncthreads_and(t < 63)) + 2u * static_cast<unsigned>(__syncthreads_or(t == 63));
   o[10] = __match_any_sync(all, t % 4);
-  if (t % 32 < 16) o[11] = __shfl_sync(0x0000ffffu, t, 15);
-  else o[11] = __shfl_sync(0xffff0000u, t, 16);
+  if (t % 32 < 16)
+    o[11] = __shfl_sync(0x0000ffffu, t, 15);
+  else
+    o[11] = __shfl_sync(0xffff0000u, t, 16);
 }
 TEST(Runtime, CollectivesFollowTheGuide) {
   for (std::uint64_t seed = 1; seed <= 8; ++seed) {
@@ -101,7 +103,9 @@ TEST(Runtime, AtomicsAcrossBlocks) {
   EXPECT_NE(exchanged.host()[0], 0u);
 }
 
-__global__ void increment(int* p, int by) { p[threadIdx.x] += by; }
+__global__ void increment(int* p, int by) {
+  p[threadIdx.x] += by;
+}
 TEST(Runtime, GraphReplaysWhatWasRecorded) {
   const sim::Live before = sim::live();
   {
@@ -207,7 +211,8 @@ TEST(Runtime, EveryCallCanFailOnceAndNothingLeaks) {
 }
 
 /// y[m, n] = x[m, k] w[n, k]^T + bias[n], row-major, as column-major products see it.
-std::vector<float> linear(int m, int n, int k, const std::vector<float>& x, const std::vector<float>& w, const std::vector<float>& bias) {
+std::vector<float> linear(int m, int n, int k, const std::vector<float>& x, const std::vector<float>& w,
+                          const std::vector<float>& bias) {
   DeviceArray<float> dx(x), dw(w), db(bias), dy(std::size_t(m * n), 1.0f);
   cublasLtHandle_t h;
   cublasLtMatmulDesc_t op;
@@ -225,7 +230,8 @@ std::vector<float> linear(int m, int n, int k, const std::vector<float>& x, cons
   cublasLtMatrixLayoutCreate(&b, CUDA_R_32F, u(k), u(m), k);
   cublasLtMatrixLayoutCreate(&c, CUDA_R_32F, u(n), u(m), n);
   const float alpha = 1.0f, beta = 2.0f;
-  EXPECT_EQ(cublasLtMatmul(h, op, &alpha, dw.data(), a, dx.data(), b, &beta, dy.data(), c, dy.data(), c, nullptr, nullptr, 0, nullptr),
+  EXPECT_EQ(cublasLtMatmul(h, op, &alpha, dw.data(), a, dx.data(), b, &beta, dy.data(), c, dy.data(), c, nullptr,
+                           nullptr, 0, nullptr),
             CUBLAS_STATUS_SUCCESS);
   cublasLtMatrixLayoutDestroy(a), cublasLtMatrixLayoutDestroy(b), cublasLtMatrixLayoutDestroy(c);
   cublasLtMatmulDescDestroy(op);
