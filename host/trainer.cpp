@@ -32,7 +32,6 @@ Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer,
                  Progress& progress)
     : config_(config),
       model_(model),
-      tokenizer_(tokenizer),
       train_(train),
       progress_(progress),
       cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),

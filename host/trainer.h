@@ -117,7 +117,6 @@ class Trainer {
 
   const Config config_;
   Model& model_;
-  const Tokenizer& tokenizer_;
   const Dataset& train_;
   Progress& progress_;
   std::vector<int32_t> rows_;                  // rows of `train_` that are used
