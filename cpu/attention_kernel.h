@@ -50,21 +50,47 @@ struct Left {
   int64_t row, step;
 };
 
+#ifdef __AVX512F__
+using Register = f32x16;
+#else
+// GCC keeps a f32x16 in memory where no register holds it.
+using Register = float __attribute__((vector_size(32)));
+inline Register fma(Register a, Register b, Register c) {
+  return reinterpret_cast<Register>(
+      _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
+}
+#endif
+inline constexpr int kRegisterLanes = sizeof(Register) / sizeof(float);
+
+inline Register load_register(const float* p) {
+  Register v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Register load_register(const bf16* p) {
+  using Half = uint16_t __attribute__((vector_size(sizeof(Register) / 2)));
+  using Word = uint32_t __attribute__((vector_size(sizeof(Register))));
+  Half h;
+  std::memcpy(&h, p, sizeof h);
+  return reinterpret_cast<Register>(__builtin_convertvector(h, Word) << 16);
+}
+
 template <int M, int NV, class E>
 [[gnu::noinline]] void block_product(float* c, int64_t ldc, Left a, const E* b, int64_t ldb, int64_t k, bool add) {
-  f32x16 sum[M][NV];
+  constexpr int kRegisters = NV * kLanes / kRegisterLanes;
+  Register sum[M][kRegisters];
   for (int i = 0; i < M; ++i)
-    for (int v = 0; v < NV; ++v) sum[i][v] = add ? load(c + i * ldc + v * kLanes) : f32x16{};
+    for (int v = 0; v < kRegisters; ++v) sum[i][v] = add ? load_register(c + i * ldc + v * kRegisterLanes) : Register{};
   for (int64_t j = 0; j < k; ++j) {
-    f32x16 bv[NV];
-    for (int v = 0; v < NV; ++v) bv[v] = load(b + j * ldb + v * kLanes);
+    Register bv[kRegisters];
+    for (int v = 0; v < kRegisters; ++v) bv[v] = load_register(b + j * ldb + v * kRegisterLanes);
     for (int i = 0; i < M; ++i) {
-      const f32x16 s = splat(a.p[i * a.row + j * a.step]);
-      for (int v = 0; v < NV; ++v) sum[i][v] = fma(s, bv[v], sum[i][v]);
+      const Register s = Register{} + a.p[i * a.row + j * a.step];
+      for (int v = 0; v < kRegisters; ++v) sum[i][v] = fma(s, bv[v], sum[i][v]);
     }
   }
   for (int i = 0; i < M; ++i)
-    for (int v = 0; v < NV; ++v) store(c + i * ldc + v * kLanes, sum[i][v]);
+    for (int v = 0; v < kRegisters; ++v) std::memcpy(c + i * ldc + v * kRegisterLanes, &sum[i][v], sizeof(Register));
 }
 
 template <class E>
