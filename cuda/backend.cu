@@ -197,6 +197,13 @@ template class CudaBackend<bf16>;
 
 }  // namespace cuda
 
+int cuda_device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
 std::unique_ptr<Backend> make_cuda_backend(DType dtype) {
   CHECK(dtype == DType::f32 || dtype == DType::bf16);
   if (dtype == DType::bf16) return std::make_unique<cuda::CudaBackend<bf16>>();

@@ -10,15 +10,13 @@
 #include <unordered_map>
 
 #include "core/backend.h"
+#include "cuda/cuda_device.h"
 #include "cuda/launch.h"
 
 /// A runtime call that must succeed; the message quotes it.
 #define CUDA_CHECK(call) ::dapo::cuda_check((call), #call)
 
 namespace dapo {
-
-/// dtype f32, or bf16. Error exit 2: no driver, driver too old, GPU below sm_80; exit 3: no memory left on the GPU.
-std::unique_ptr<Backend> make_cuda_backend(DType dtype);
 
 namespace cuda {
 

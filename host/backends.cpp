@@ -8,7 +8,7 @@
 #include "core/check.h"
 #include "cpu/cpu_backend.h"
 #ifdef DAPO_CUDA
-#include "cuda/cuda_backend.h"
+#include "cuda/cuda_device.h"
 #endif
 
 namespace dapo {
