@@ -103,7 +103,7 @@ int generation_size(int need, int batch, double yield) {
 }
 
 double update_yield(double yield, int kept, int generated, int batch) {
-  const double keep = std::exp2(-static_cast<double>(generated) / (8.0 * batch));
+  const double keep = std::exp2(-static_cast<double>(generated) / (2.0 * batch));
   return generated == 0 ? yield : keep * yield + (1 - keep) * kept / generated;
 }
 

@@ -42,7 +42,7 @@ double sft_learning_rate(const SftSection& sft, int64_t step);
 /// Prompts to draw so that `need` groups are kept at this expected yield (share of groups kept), with a margin of one
 /// standard deviation; at least need, at most 4 * batch.
 int generation_size(int need, int batch, double yield);
-/// The expected yield after a generation batch: the mean of all batches with weights halving every 8 x batch groups.
+/// The expected yield after a generation batch: the mean of all batches with weights halving every 2 x batch groups.
 double update_yield(double yield, int kept, int generated, int batch);
 
 /// Sums over the tokens of a step's updates.
