@@ -13,7 +13,7 @@ JOBS    ?= $(shell nproc)
 
 PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
-  libgtest-dev libbenchmark-dev
+  libgtest-dev libbenchmark-dev python3-pip
 
 CXX      := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CCACHE   := $(shell command -v ccache 2>/dev/null)
@@ -47,6 +47,20 @@ DEPS_tokenizer := tokenizer core
 DEPS_data      := data core
 DEPS_model     := model cpu core
 DEPS_host       = host model cpu tokenizer data $(CUDA_DEPS) core
+
+# Arrow (.parquet files): installed, or the headers and libraries of the pyarrow wheel that `make deps` fetches. The wheel is
+# pinned: later ones export simdjson's symbols, which would replace ours.
+ARROW := $(BUILD)/arrow/pyarrow
+ifeq ($(shell pkg-config --exists arrow parquet 2>/dev/null && echo yes),yes)
+  ARROW_FLAGS := -DDAPO_ARROW $(shell pkg-config --cflags arrow parquet)
+  ARROW_LIBS  := $(shell pkg-config --libs parquet arrow)
+else ifneq ($(wildcard $(ARROW)/include/arrow/api.h),)
+  ARROW_FLAGS := -DDAPO_ARROW -isystem $(ARROW)/include
+  ARROW_LIBS  := $(wildcard $(ARROW)/libparquet.so.* $(ARROW)/libarrow.so.*) -Wl,-rpath,$(abspath $(ARROW))
+endif
+$(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o: CPPFLAGS += $(ARROW_FLAGS)
+$(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o: $(wildcard $(ARROW)/include/arrow/api.h)
+LDLIBS += -Wl,--as-needed $(ARROW_LIBS)
 
 # Which CUDA the programs get: nvcc where there is one (release), the simulator (VARIANT=sim), or none.
 NVCC := $(shell command -v nvcc 2>/dev/null)
@@ -146,9 +160,18 @@ $(BUILD)/deps.ok: Makefile
 	   $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) -E apt-get install -y -qq --no-install-recommends $$missing >$(BUILD)/deps.log 2>&1 \
 	   || { tail -20 $(BUILD)/deps.log; echo "make: apt-get could not install: $$missing"; exit 1; }; fi
 	@touch $@
-deps: $(BUILD)/deps.ok  ## install what is missing (apt packages)
+arrow: $(BUILD)/deps.ok
+	@[ -n "$(ARROW_LIBS)" ] || { mkdir -p $(BUILD)/arrow && \
+	   python3 -m pip download -q --no-deps --only-binary=:all: -d $(BUILD)/arrow pyarrow==21.0.0 >$(BUILD)/arrow.log 2>&1 && \
+	   python3 -m zipfile -e $(BUILD)/arrow/pyarrow-21.0.0-*.whl $(BUILD)/arrow; } || \
+	   echo "  DEPS Arrow left out: pip could not fetch pyarrow 21.0.0 ($(BUILD)/arrow.log); .parquet files cannot be read"
+deps: $(BUILD)/deps.ok arrow  ## install what is missing: apt packages, and Arrow's wheel into build/
+	@echo "CUDA:  $(if $(NVCC),$(NVCC),left out: no nvcc on PATH; the CPU is used)"
+	@echo "Arrow: $(if $(ARROW_LIBS)$(wildcard $(ARROW)),found,left out: .parquet files cannot be read)"
+	@echo "MPI:   not used yet: one rank"
 
-demo: all  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minutes on 2 cores
+demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minutes on 2 cores
+	@$(MAKE) --no-print-directory all
 	@rm -rf runs/demo && ./dapo chain runs/demo
 	./dapo sft configs/demo_skill.cfg
 	./dapo sft configs/demo_crowd.cfg
@@ -158,7 +181,9 @@ demo: all  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minutes
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f))) $(OUT)/test_sim
-test: $(TESTS) all  ## build and run every test
+test: deps  ## build and run every test; what is missing is installed first
+	@$(MAKE) --no-print-directory run-tests
+run-tests: $(TESTS) all
 	@tests/run.sh $(TESTS)
 sanitize:  ## the tests under ASan and UBSan
 	$(MAKE) VARIANT=asan test
@@ -169,4 +194,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
-.PHONY: all deps demo test sanitize format clean help
+.PHONY: all arrow deps demo test run-tests sanitize format clean help
