@@ -97,6 +97,7 @@ void* CudaBackend<T>::allocate(size_t bytes) {
          static_cast<double>(memory_total()) / 1e9);
   }
   cuda_check(e, "cudaMalloc");
+  CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, stream_));
   return p;
 }
 template <class T>
