@@ -19,7 +19,11 @@ void add_out(CLI::App& app, std::string& out) {
 }
 
 void add_settings(CLI::App& app, std::vector<std::string>& settings) {
-  app.add_option("--set", settings, "section.field=value, over the config; may be given several times")
+  // by function: an option bound to the vector would clear what the flags below have put there
+  app.add_option_function<std::vector<std::string>>(
+         "--set",
+         [&settings](const std::vector<std::string>& v) { settings.insert(settings.end(), v.begin(), v.end()); },
+         "section.field=value, over the config; may be given several times")
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
@@ -133,7 +137,7 @@ CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
 
 int run(int argc, char** argv) {
   CLI::App app("Tools round a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is told below: this check comes before that of unknown words
   app.footer(
       "dapo COMMAND --help shows each with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of resources.");
   SftOptions sft;
@@ -155,7 +159,7 @@ int run(int argc, char** argv) {
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();
-    return int{kExitUsage};
+    fail_input("no command; one of sft, eval, generate, score, tokenize, verify, chain");
   });
 }
 

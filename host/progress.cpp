@@ -46,8 +46,9 @@ std::string sft_text(const SftMetrics& m, int64_t total) {
 }
 
 std::string eval_text(const EvalResult& r, int64_t step) {
-  std::string out = fmt::format("eval after step {}: avg@{} {:.1f} % ({:.1f} to {:.1f} with 95 % confidence)", step,
-                                r.n, 100 * r.avg, 100 * r.low, 100 * r.high);
+  std::string out = step < 0 ? "eval: " : fmt::format("eval after step {}: ", step);
+  out += fmt::format("avg@{} {:.1f} % ({:.1f} to {:.1f} with 95 % confidence)", r.n, 100 * r.avg, 100 * r.low,
+                     100 * r.high);
   if (r.n > 1) {
     for (const auto& [k, p] : r.pass)
       if (k > 1) out += fmt::format("  pass@{} {:.1f} %", k, 100 * p);

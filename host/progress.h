@@ -19,7 +19,7 @@ std::string count_text(double n);
 /// "step 12/30  reward 0.42  acc 71.3 %  entropy 0.41  length 22 (48)  kept 30, right 8, wrong 1  ..."
 std::string step_text(const StepMetrics& m, int64_t total);
 std::string sft_text(const SftMetrics& m, int64_t total);
-/// "eval step 12: avg@1 95.3 % (93.2 ... 97.1)  pass@8 ...".
+/// "eval after step 12: avg@1 95.3 % (93.2 to 97.1 with 95 % confidence)  pass@8 ..."; step < 0: of no run.
 std::string eval_text(const EvalResult& r, int64_t step);
 
 /// The live line goes to standard error where that is a terminal, and is rewritten in place; lines that stay go to

@@ -90,7 +90,7 @@ TEST_F(CliTest, HelpHasExamples) {
 }
 
 TEST_F(CliTest, WrongUsage) {
-  expect_usage_error("dapo", "", "A subcommand is required");
+  expect_usage_error("dapo", "", "no command; one of sft");
   expect_usage_error("dapo", "frobnicate", "frobnicate");
   expect_usage_error("dapo", "generate", "--model");
   expect_usage_error("dapo", "generate --model m", "one of --prompt");
@@ -186,6 +186,19 @@ TEST_F(CliTest, CommandsOnATinyModel) {
   expect_usage_error("dapo", "score --model tuned -", "needs 2 tokens", "{\"text\": \"x\"}");
   expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 600", "exceed the 512");
   expect_usage_error("dapo", "generate --model model --prompt 1", "no model.safetensors");
+}
+
+TEST_F(CliTest, EvalTakesFlagsAndSettings) {
+  make_model();
+  const Ran r = run("dapo",
+                    "eval --model tuned --data data/test.jsonl -n 2 --max-problems 3 --max-new-tokens 8 --template raw "
+                    "--threads 1 --set eval.pass_k=[1,2] --set eval.temperature=0.5 -o responses.jsonl");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_NE(r.out.find("\"eval/problems\": 3, \"eval/n\": 2,"), std::string::npos) << r.out;
+  EXPECT_NE(r.out.find("\"eval/pass@2\": "), std::string::npos) << r.out;
+  int rows = 0;
+  read_rows((folder_ / "responses.jsonl").string(), [&](const JsonRow&) { ++rows; });
+  EXPECT_EQ(rows, 6);
 }
 
 TEST_F(CliTest, BrokenModelFolders) {
