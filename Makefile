@@ -68,7 +68,7 @@ CUDA ?= $(if $(filter sim,$(VARIANT)),sim,$(if $(filter release,$(VARIANT)),$(if
 ifeq ($(CUDA),nvcc)
   CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
   CUDA_DEPS := $(OUT)/libcuda_nvcc.a
-  CUDA_LIBS := -L$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lrt -ldl
+  CUDA_LIBS := -L$(CUDA_HOME)/lib64 -lcudart_static -lrt -ldl
 else ifeq ($(CUDA),sim)
   CUDA_DEPS := $(OUT)/libcuda_sim.a $(OUT)/libsim.a
   CUDA_LIBS := -lboost_context -ldl
@@ -117,7 +117,7 @@ $(SIM)/cuda/%.cpp.o: cuda/%.cpp | $(BUILD)/deps.ok
 	@mkdir -p $(@D)
 	@echo "  SIM  $<"
 	@$(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) -Isim -c -o $@ $<
-$(OUT)/sim/%.o $(OUT)/tests/sim/%.o: CPPFLAGS += -Isim
+$(OUT)/sim/%.o $(OUT)/tests/sim/%.o $(OUT)/tests/cuda/%.o: CPPFLAGS += -Isim
 $(OUT)/libsim.a: $(call objects,sim)
 	@rm -f $@
 	@ar rcs $@ $^
@@ -141,7 +141,8 @@ $(SIM)/host/backends.o: CPPFLAGS += -DDAPO_CUDA
 $(SIM)/host/%.o: host/%.cpp | $(BUILD)/deps.ok
 	@mkdir -p $(@D)
 	@$(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ $<
-$(OUT)/test_cuda: $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/cuda/*.cpp)) $(SIM)/host/backends.o \
+$(OUT)/test_cuda: $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/cuda/*.cpp) $(addprefix tests/model/,golden_test.cpp equality_test.cpp)) \
+    $(SIM)/host/backends.o \
     $(call archive,host model cpu tokenizer data cuda_sim sim core)
 	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lboost_context -ldl $(LDLIBS)

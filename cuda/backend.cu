@@ -15,7 +15,7 @@ namespace {
 constexpr int kMinimumDriver = 12000;  // CUDA 12: what the kernels' features need
 
 /// One line each for what a user can meet at start.
-void check_device(cudaDeviceProp& properties) {
+cudaDeviceProp check_device() {
   int driver = 0, devices = 0;
   const cudaError_t e = cudaDriverGetVersion(&driver);
   if (e != cudaSuccess || driver == 0)
@@ -27,6 +27,7 @@ void check_device(cudaDeviceProp& properties) {
     fail_input("device cuda: the driver shows no GPU (CUDA_VISIBLE_DEVICES?), use --device cpu");
   int device = 0;
   CUDA_CHECK(cudaGetDevice(&device));
+  cudaDeviceProp properties{};
   CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
   if (properties.major < 8)
     fail_input("device cuda: {} is sm_{}{}, sm_80 (A100) or later is needed; use --device cpu", properties.name,
@@ -35,6 +36,7 @@ void check_device(cudaDeviceProp& properties) {
   if (first != cudaSuccess)
     fail(kExitResources, "device cuda: {} does not start: {}; another process may hold it exclusively (nvidia-smi)",
          properties.name, cudaGetErrorString(first));
+  return properties;
 }
 
 }  // namespace
@@ -48,8 +50,11 @@ struct CudaBackend<T>::State {
 };
 
 template <class T>
-CudaBackend<T>::CudaBackend() : state_(std::make_unique<State>()) {
-  check_device(properties_);
+CudaBackend<T>::CudaBackend(const cudaDeviceProp& properties)
+    : properties_(properties), state_(std::make_unique<State>()) {}
+
+template <class T>
+CudaBackend<T>::CudaBackend() : CudaBackend(check_device()) {
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   state_->events.resize(State::kMarks);
   for (cudaEvent_t& e : state_->events) CUDA_CHECK(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
@@ -97,7 +102,9 @@ void* CudaBackend<T>::allocate(size_t bytes) {
          static_cast<double>(memory_total()) / 1e9);
   }
   cuda_check(e, "cudaMalloc");
-  CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, stream_));
+  const cudaError_t zeroed = cudaMemsetAsync(p, 0, bytes, stream_);
+  if (zeroed != cudaSuccess) cudaFree(p);
+  cuda_check(zeroed, "cudaMemsetAsync of new memory");
   return p;
 }
 template <class T>

@@ -25,7 +25,7 @@ namespace cuda {
 /// arithmetic.
 inline constexpr int kKvSplit = 512;
 
-class Products;  // cuBLASLt handles, plans and workspace (matmul.cu)
+class Products;
 
 template <class T>
 class CudaBackend final : public Backend {
@@ -90,6 +90,8 @@ class CudaBackend final : public Backend {
   void increment(const Tensor& t) override;
 
  private:
+  /// The public constructor delegates to it, so that the destructor tidies up after one that fails half-way.
+  explicit CudaBackend(const cudaDeviceProp& properties);
   struct State;  // events of record(), recorded graphs by key
   cudaStream_t stream_ = nullptr;
   cudaDeviceProp properties_{};

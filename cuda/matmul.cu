@@ -1,9 +1,9 @@
-// matmul and its two backwards over Products; the bias's gradient; cuBLASLt.
-#include <cublasLt.h>
+// matmul and its two backwards over Products; the bias's gradient.
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
-#include <map>
-#include <tuple>
-
+#include "cuda/cublaslt.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/products.h"
@@ -13,17 +13,6 @@
 
 namespace dapo::cuda {
 namespace {
-
-void check_lt(cublasStatus_t s, const char* what) {
-  if (s != CUBLAS_STATUS_SUCCESS) fail(kExitInternal, "cublasLt: {} failed with status {}", what, static_cast<int>(s));
-}
-#define LT_CHECK(call) check_lt((call), #call)
-
-constexpr size_t kLtWorkspace = size_t{32} << 20;
-
-cudaDataType_t lt_type(DType t) {
-  return t == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
-}
 
 constexpr int kBiasRows = 64;  // rows of one partial sum of a bias's gradient
 constexpr int kBiasThreads = 128;
@@ -49,106 +38,25 @@ __global__ void add_column_sums_kernel(float* to, const float* parts, int count,
 
 }  // namespace
 
-/// cuBLASLt in column-major terms: row-major c = op(a) op(b) is c^T = op(b)^T op(a)^T.
-struct Products::Lt {
-  using Shape = std::tuple<int64_t, int64_t, DType, DType, bool, bool, int64_t, int64_t, int64_t, bool, bool>;
-  cublasLtHandle_t handle = nullptr;
-  void* workspace = nullptr;
-  std::map<Shape, cublasLtMatmulAlgo_t> algorithms;  // one a weight shape, whatever m
-
-  Lt() {
-    LT_CHECK(cublasLtCreate(&handle));
-    CUDA_CHECK(cudaMalloc(&workspace, kLtWorkspace));
-  }
-  ~Lt() {
-    cudaFree(workspace);
-    cublasLtDestroy(handle);
-  }
-
-  struct Layouts {
-    cublasLtMatmulDesc_t op = nullptr;
-    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
-    Layouts(const Product& p, int64_t m) {
-      const cublasOperation_t ta = p.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-                              tb = p.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-      LT_CHECK(cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-      LT_CHECK(cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
-      LT_CHECK(cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
-      if (p.bias != nullptr) {
-        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        const cudaDataType_t type = lt_type(p.b_type);
-        LT_CHECK(cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-        LT_CHECK(cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias));
-        LT_CHECK(cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
-      }
-      const auto rows = [](int64_t x) { return static_cast<uint64_t>(x); };
-      LT_CHECK(cublasLtMatrixLayoutCreate(&a, lt_type(p.b_type), rows(p.b_transposed ? p.k : p.n),
-                                          rows(p.b_transposed ? p.n : p.k), p.ldb));
-      LT_CHECK(cublasLtMatrixLayoutCreate(&b, lt_type(p.a_type), rows(p.a_transposed ? m : p.k),
-                                          rows(p.a_transposed ? p.k : m), p.lda));
-      LT_CHECK(cublasLtMatrixLayoutCreate(&c, lt_type(p.c_type), rows(p.n), rows(m), p.ldc));
-    }
-    ~Layouts() {
-      cublasLtMatrixLayoutDestroy(c);
-      cublasLtMatrixLayoutDestroy(b);
-      cublasLtMatrixLayoutDestroy(a);
-      cublasLtMatmulDescDestroy(op);
-    }
-    Layouts(const Layouts&) = delete;
-    Layouts& operator=(const Layouts&) = delete;
-  };
-
-  /// Chosen for a middling m, without split-K: its order of k is then the same for every m.
-  const cublasLtMatmulAlgo_t& algorithm(const Product& p) {
-    const Shape shape{p.n,
-                      p.k,
-                      p.a_type,
-                      p.c_type,
-                      p.a_transposed,
-                      p.b_transposed,
-                      p.ldb,
-                      p.ldc,
-                      p.a_transposed ? p.m : 0,
-                      p.accumulate,
-                      p.bias != nullptr};
-    const auto found = algorithms.find(shape);
-    if (found != algorithms.end()) return found->second;
-    const Layouts layouts(p, p.a_transposed ? p.m : 1024);
-    cublasLtMatmulPreference_t preference = nullptr;
-    LT_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-    const size_t bytes = kLtWorkspace;
-    const uint32_t no_split = CUBLASLT_REDUCTION_SCHEME_NONE;
-    LT_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
-                                                  sizeof bytes));
-    LT_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_split,
-                                                  sizeof no_split));
-    cublasLtMatmulHeuristicResult_t result{};
-    int count = 0;
-    const cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(handle, layouts.op, layouts.a, layouts.b, layouts.c,
-                                                            layouts.c, preference, 1, &result, &count);
-    cublasLtMatmulPreferenceDestroy(preference);
-    check_lt(s, "cublasLtMatmulAlgoGetHeuristic");
-    if (count == 0) fail(kExitInternal, "cublasLt: no algorithm for n {}, k {}", p.n, p.k);
-    return algorithms.emplace(shape, result.algo).first->second;
-  }
-
-  void run(const Product& p, void* to, const void* x, const void* y, cudaStream_t stream) {
-    const cublasLtMatmulAlgo_t& algo = algorithm(p);
-    const Layouts layouts(p, p.m);
-    const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
-    LT_CHECK(cublasLtMatmul(handle, layouts.op, &one, y, layouts.a, x, layouts.b, &beta, to, layouts.c, to, layouts.c,
-                            &algo, workspace, kLtWorkspace, stream));
-  }
-};
-
 Products::Products(cudaStream_t stream, const cudaDeviceProp& properties)
-    : stream_(stream), sms_(properties.multiProcessorCount), lt_(std::make_unique<Lt>()) {}
+    : stream_(stream), sms_(properties.multiProcessorCount) {
+  if (const char* kind = std::getenv("DAPO_CUDA_PRODUCTS")) {
+    const std::string_view k = kind;
+    if (k != "own" && k != "cublaslt") fail_input("DAPO_CUDA_PRODUCTS={}: own or cublaslt", kind);
+    use(k == "own" ? Kind::own : Kind::cublaslt);
+  }
+}
 Products::~Products() = default;
+
+void Products::use(Kind kind) {
+  if (kind == Kind::cublaslt && lt_ == nullptr) lt_ = std::make_unique<CublasLt>(stream_);
+  kind_ = kind;
+}
 
 void Products::run(const Product& p, void* c, const void* a, const void* b) {
   if (p.m == 0 || p.n == 0) return;
   if (kind_ == Kind::cublaslt)
-    lt_->run(p, c, a, b, stream_);
+    lt_->run(p, c, a, b);
   else
     run_own(p, c, a, b);
 }

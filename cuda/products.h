@@ -28,8 +28,10 @@ Tile choose_tile(int64_t m, int64_t n, int sms);
 /// Whether the tensor-core kernel takes this product: bf16 operands, rows aligned to 16 bytes; else plain FMAs do.
 bool fits_tensor_cores(const Product& p, const void* a, const void* b);
 
-/// Runs products: `own` are the kernels of gemm.cu; `cublaslt` picks one algorithm a weight shape (never split-K),
-/// whatever m.
+class CublasLt;
+
+/// Runs products: `own`, the default, are the kernels of gemm.cu; `cublaslt` the library's (cublaslt.h), by use() or the
+/// environment: DAPO_CUDA_PRODUCTS=own|cublaslt.
 class Products {
  public:
   enum class Kind : uint8_t { own, cublaslt };
@@ -38,16 +40,15 @@ class Products {
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
 
-  void use(Kind kind) { kind_ = kind; }
+  void use(Kind kind);
   void run(const Product& p, void* c, const void* a, const void* b);
 
  private:
-  struct Lt;
   void run_own(const Product& p, void* c, const void* a, const void* b);
   cudaStream_t stream_;
   int sms_;
   Kind kind_ = Kind::own;
-  std::unique_ptr<Lt> lt_;
+  std::unique_ptr<CublasLt> lt_;
 };
 
 }  // namespace dapo::cuda

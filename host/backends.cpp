@@ -21,7 +21,7 @@ bool has_gpu() {
 std::unique_ptr<Backend> make_gpu(DType dtype) {
   return make_cuda_backend(dtype);
 }
-constexpr const char* kNoGpu = "no CUDA device is visible (nvidia-smi lists them); use --device cpu";
+constexpr bool kBuilt = true;
 #else
 bool has_gpu() {
   return false;
@@ -29,8 +29,7 @@ bool has_gpu() {
 std::unique_ptr<Backend> make_gpu(DType) {
   return nullptr;
 }
-constexpr const char* kNoGpu =
-    "this program was built without CUDA; use --device cpu, or install the CUDA toolkit and run make again";
+constexpr bool kBuilt = false;
 #endif
 
 }  // namespace
@@ -42,7 +41,10 @@ ChosenBackend make_backend(const std::string& device, const std::string& dtype, 
     fail_input("--dtype {}: not known; one of auto, bf16, f32", dtype);
   if (threads < 0 || threads > 4096) fail_input("model.threads = {}: at least 0 (all cores), at most 4096", threads);
   const bool gpu = device == "cuda" || (device == "auto" && has_gpu());
-  if (gpu && !has_gpu()) fail_input("--device cuda: {}", kNoGpu);
+  if (gpu && !kBuilt)
+    fail_input(
+        "--device cuda: this program was built without CUDA; use --device cpu, or install the CUDA toolkit and run "
+        "make again");
   check_cpu();
   if (threads > 0) omp_set_num_threads(threads);
 

@@ -52,6 +52,9 @@ struct Toy {
   explicit Toy(float std = 0.3f) { model.init(7, std); }
   /// With the weights that `weights` holds.
   explicit Toy(const std::vector<float>& weights) { set(model.weights(), weights); }
+  Toy(const std::vector<float>& weights, std::unique_ptr<Backend> device) : backend(std::move(device)) {
+    set(model.weights(), weights);
+  }
 
   static ModelConfig shapes() {
     ModelConfig c;
@@ -74,7 +77,9 @@ struct Toy {
   }
   void set(const Tensor& t, const std::vector<float>& v) {
     ASSERT_EQ(static_cast<size_t>(t.numel()), v.size());
-    backend->copy_in(t, v.data());
+    std::vector<bf16> half;
+    for (const float x : v) half.push_back(to_bf16(x));
+    backend->copy_in(t, t.dtype == DType::bf16 ? static_cast<const void*>(half.data()) : v.data());
     backend->synchronize();
   }
 };

@@ -1,4 +1,4 @@
-// A model on the CPU backend for tests, packs made of sequences, and small random models.
+// A model for tests on the backend that the program names, packs made of sequences, and small random models.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "core/safetensors.h"
-#include "cpu/cpu_backend.h"
 #include "model/model.h"
 #include "tests/testdata.h"
 
 namespace dapo {
+
+/// The backend under test; defined by the program (the CPU: rig.cpp).
+std::unique_ptr<Backend> rig_backend(DType dtype);
 
 struct Rig {
   std::unique_ptr<Backend> backend;
@@ -22,7 +24,7 @@ struct Rig {
   std::unique_ptr<Model> model;
 
   explicit Rig(const ModelConfig& config, DType dtype = DType::f32)
-      : backend(make_cpu_backend(dtype)),
+      : backend(rig_backend(dtype)),
         comm([](void* b, const Tensor& to, const Tensor& from) { static_cast<Backend*>(b)->copy(to, from); },
              backend.get()),
         model(std::make_unique<Model>(*backend, comm, config)) {}
@@ -32,10 +34,10 @@ struct Rig {
   }
 };
 
-/// A toy with every feature: grouped heads, bias; odd sizes.
+/// A toy with every feature: grouped heads, bias; odd sizes. Its head_dim is the least that tensor-core kernels take.
 inline ModelConfig toy_config() {
   ModelConfig c;
-  c.hidden = 48, c.ffn = 80, c.layers = 3, c.heads = 4, c.kv_heads = 2, c.head_dim = 16, c.vocab = 101;
+  c.hidden = 48, c.ffn = 80, c.layers = 3, c.heads = 4, c.kv_heads = 2, c.head_dim = 32, c.vocab = 101;
   c.rope_theta = 1e4;
   c.max_position = 1024;
   c.eos = {1};

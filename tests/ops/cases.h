@@ -170,6 +170,7 @@ inline OpCase matmul_backward_weight_case(DType T, int64_t m, int64_t o, int64_t
   c.adds("dw", DType::f32, {o, i}, 0, sum_depth(m)), c.in("dy", T, {m, o}), c.in("x", T, {m, i});
   c.in("w", T, {o, i});
   if (bias) c.adds("db", DType::f32, {o}, 0, sum_depth(m)), c.in("b", T, {o});
+  c.needs.max_tokens = m, c.needs.hidden = o;
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
     b.matmul_backward_weight(t[0], bias ? t[4] : Tensor(), t[1], t[2]);
   };

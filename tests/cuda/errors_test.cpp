@@ -1,0 +1,131 @@
+// What a user meets: no driver, an old one, no GPU, one that is too old, taken or too small; and every call into the
+// driver failing once: an Error, no crash, nothing left behind.
+#include <gtest/gtest.h>
+
+#include "cuda/cuda_device.h"
+#include "host/backends.h"
+#include "sim/cuda_runtime.h"
+#include "sim/sim.h"
+#include "tests/model/rig.h"
+
+namespace dapo {
+namespace {
+
+class CudaErrors : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    sim::fail_call(0, 0);
+    sim::reset_device();
+  }
+  void expect_refused(int code, const std::string& says) {
+    try {
+      make_backend("cuda", "bf16");
+      FAIL() << "not refused: " << says;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), code) << e.what();
+      const std::string text = e.what();
+      EXPECT_NE(text.find(says), std::string::npos) << text;
+      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+    }
+  }
+};
+
+TEST_F(CudaErrors, EachReasonIsNamed) {
+  const sim::Live before = sim::live();
+  sim::set_driver_version(0);
+  expect_refused(kExitUsage, "no NVIDIA driver");
+  sim::set_driver_version(11080);
+  expect_refused(kExitUsage, "the driver speaks CUDA 11.8, 12.0 is needed");
+  sim::reset_device();
+  sim::set_device_count(0);
+  expect_refused(kExitUsage, "no GPU");
+  sim::reset_device();
+  cudaDeviceProp old = sim::device_properties();
+  old.major = 7, old.minor = 5;
+  sim::set_device_properties(old);
+  expect_refused(kExitUsage, "sm_75");
+  sim::reset_device();
+  sim::fail_call(1, cudaErrorDevicesUnavailable, "cudaSetDevice");
+  expect_refused(kExitResources, "another process may hold it");
+  EXPECT_EQ(sim::live().total(), before.total());
+}
+
+TEST_F(CudaErrors, AutoTakesTheCpuWhereThereIsNoGpu) {
+  sim::set_device_count(0);
+  EXPECT_EQ(make_backend("auto", "f32").backend->device(), Device::cpu);
+  sim::reset_device();
+  EXPECT_EQ(make_backend("auto", "f32").backend->device(), Device::cuda);
+}
+
+TEST_F(CudaErrors, TooLittleMemorySaysHowMuch) {
+  sim::set_total_memory(64 << 20);
+  const auto backend = make_cuda_backend(DType::bf16);
+  try {
+    backend->allocate(size_t{3} << 30);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitResources);
+    EXPECT_NE(std::string(e.what()).find("3.22 GB are not to be had"), std::string::npos) << e.what();
+  }
+}
+
+/// A prompt, a few tokens by graph, a forward and backward, an update.
+void workload() {
+  ModelConfig config = toy_config();
+  config.layers = 1;
+  Rig rig(config, DType::bf16);
+  Model& model = *rig.model;
+  model.init(7, 0.15f);
+  Group group{random_ids(1, 9, 101), {random_ids(2, 5, 101)}};
+  Pack pack = make_pack({group});
+  ModelLimits limits = training_limits(pack, 128);
+  limits.batch = 1, limits.prefill_rows = 16, limits.kv_pages = 4;
+  model.reserve(limits);
+  model.begin_rollout();
+  PagedBatch b{.ids = group.prompt,
+               .row_begin = {0, 9},
+               .prefix_length = {0},
+               .own_length = {9},
+               .pages = {2, 1},
+               .max_pages = 2,
+               .sample_rows = {8},
+               .keys = {{}},
+               .positions = {9}};
+  std::vector<int32_t> token(1), rest(3);
+  std::vector<float> log_prob(1), rest_log_prob(3);
+  model.prefill(b, {}, token, log_prob);
+  b.ids = token, b.row_begin = {0, 1}, b.own_length = {10}, b.sample_rows = {0}, b.positions = {10};
+  model.decode_begin(b, 3);
+  for (int i = 0; i < 3; ++i) model.decode_step(i, {});
+  model.decode_collect(3, rest, rest_log_prob);
+  model.begin_update();
+  model.train(pack, 1.0f, {});
+  model.update(
+      {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0, .step = 1, .max_norm = 1});
+}
+
+TEST_F(CudaErrors, EveryCallFailsOnce) {
+  const long total = sim::live().total(), first = sim::calls();
+  workload();
+  const long calls = sim::calls() - first;
+  EXPECT_GT(calls, 100);
+  EXPECT_EQ(sim::live().total(), total) << "the workload leaves something behind";
+  // Each of the first calls (start, allocation, loading), then every seventh: kernels and copies are alike.
+  int refused = 0;
+  for (long n = 1; n <= calls; n += n < 150 ? 1 : 7) {
+    sim::fail_call(n, cudaErrorUnknown);
+    try {
+      workload();
+    } catch (const Error& e) {
+      ++refused;
+      EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+    }
+    EXPECT_TRUE(sim::failed()) << "call " << n;
+    sim::fail_call(0, 0);
+    EXPECT_LE(sim::live().total(), total + 1) << "call " << n;  // a release that fails releases nothing
+  }
+  EXPECT_GT(refused, 100);
+}
+
+}  // namespace
+}  // namespace dapo

@@ -1,0 +1,12 @@
+// The golden models and the model's equalities (tests/model/golden_test.cpp, equality_test.cpp, linked here) on the CUDA
+// backend, in the simulator.
+#include "cuda/cuda_device.h"
+#include "tests/model/rig.h"
+
+namespace dapo {
+
+std::unique_ptr<Backend> rig_backend(DType dtype) {
+  return make_cuda_backend(dtype);
+}
+
+}  // namespace dapo

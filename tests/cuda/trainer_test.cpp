@@ -1,0 +1,69 @@
+// The whole trainer with --device cuda, in the simulator, beside --device cpu.
+#include "host/trainer.h"
+
+#include "host/backends.h"
+#include "sim/cuda_runtime.h"
+#include "sim/sim.h"
+#include "tests/host/toy.h"
+
+namespace dapo {
+namespace {
+
+struct Run {
+  Config config;
+  Dataset data = questions("a");
+  Toy toy;
+  NoProgress progress;
+  Trainer trainer;
+  Run(const Config& c, const char* device, const char* dtype)
+      : config(c),
+        toy(weights_that_say("abcd"), make_backend(device, dtype).backend),
+        trainer(config, toy.model, byte_tokenizer(), data, progress) {}
+  std::vector<std::vector<int32_t>> responses() const {
+    std::vector<std::vector<int32_t>> ids;
+    for (const SampleGroup& g : trainer.trained())
+      for (const Sample& s : g.samples) ids.push_back(s.response.ids);
+    return ids;
+  }
+};
+
+TEST(CudaTrainer, FiveStepsAreTheCpus) {
+  Run cpu(toy_config(), "cpu", "f32"), cuda(toy_config(), "cuda", "f32");
+  for (int step = 1; step <= 5; ++step) {
+    const StepMetrics want = cpu.trainer.step(), got = cuda.trainer.step();
+    EXPECT_EQ(got.mismatch, 0) << "step " << step;
+    EXPECT_EQ(got.ratio_error, 0) << "step " << step;
+    ASSERT_EQ(cuda.responses(), cpu.responses()) << "step " << step;
+    EXPECT_EQ(got.updates, want.updates);
+    // Rounding of f32 through two layers: 1e-6 of a loss of order 1; the norm's gradients are sums of such.
+    EXPECT_NEAR(got.loss, want.loss, 1e-5) << "step " << step;
+    EXPECT_NEAR(got.entropy, want.entropy, 1e-4) << "step " << step;
+    EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-3 * want.grad_norm) << "step " << step;
+  }
+  // As in tests/host/trainer_test.cpp: Adam turns rounding into steps where a gradient is almost 0, hence the mean.
+  const auto x = cpu.toy.get(cpu.toy.model.weights()), y = cuda.toy.get(cuda.toy.model.weights());
+  const auto& begin = weights_that_say("abcd");
+  double difference = 0, moved = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    difference += std::abs(double{x[i]} - y[i]);
+    moved += std::abs(double{x[i]} - begin[i]);
+  }
+  EXPECT_GT(moved, 0);
+  EXPECT_LT(difference, 1e-2 * moved);
+}
+
+TEST(CudaTrainer, AStepInBf16SamplesWhatItTrainsOnAndAllocatesNothing) {
+  Run run(toy_config(), "cuda", "bf16");
+  EXPECT_EQ(run.trainer.step().mismatch, 0);
+  EXPECT_GT(sim::live().executables, 0) << "decode steps are replayed";
+  sim::fail_call(1, cudaErrorMemoryAllocation, "cudaMalloc");
+  const StepMetrics m = run.trainer.step();
+  EXPECT_FALSE(sim::failed()) << "cudaMalloc inside a step";
+  sim::fail_call(0, 0);
+  EXPECT_EQ(m.mismatch, 0);
+  EXPECT_EQ(m.ratio_error, 0);
+  EXPECT_GT(m.updates, 0);
+}
+
+}  // namespace
+}  // namespace dapo
