@@ -1,7 +1,6 @@
 # dapo.cu: make help
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
-.SECONDARY:
 MAKEFLAGS += --no-builtin-rules
 
 # ---- what to build -------------------------------------------------------------------------------------------------
@@ -33,6 +32,9 @@ else ifeq ($(VARIANT),tsan)
   CXXFLAGS := $(patsubst -O3,-O1,$(CXXFLAGS)) -fsanitize=thread
   LDFLAGS  += -fsanitize=thread
 endif
+
+# Objects that only a pattern names (bench) are kept.
+.PRECIOUS: $(OUT)/%.o
 
 # ---- folders: one static library each; a test program links only what its folder may know (DESIGN: arrows never point up)
 FOLDERS := core cpu model tokenizer data host
