@@ -1,13 +1,12 @@
 // Products by cuBLASLt, an option beside gemm.cu. The library (500 MB) is loaded when it is first asked for: programs
 // start without it, and run where it is not installed.
-#include "cuda/cublaslt.h"
-
 #include <cublasLt.h>
 #include <dlfcn.h>
 
 #include <map>
 #include <tuple>
 
+#include "cuda/cublaslt.h"
 #include "cuda/cuda_backend.h"
 
 namespace dapo::cuda {
@@ -20,10 +19,11 @@ void check_lt(cublasStatus_t s, const char* what) {
 }
 #define LT_CHECK(call) check_lt((call), #call)
 
-#define LT_FUNCTIONS(X)                                                                                          \
-  X(Create) X(Destroy) X(Matmul) X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute)              \
-  X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy)              \
-  X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic)
+#define LT_FUNCTIONS(X)                                                                                           \
+  X(Create)                                                                                                       \
+  X(Destroy) X(Matmul) X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate)   \
+      X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) \
+          X(MatmulAlgoGetHeuristic)
 
 struct Api {
 #define X(name) decltype(&::cublasLt##name) name;
@@ -40,7 +40,7 @@ Api load() {
   if (library == nullptr)
     fail_input("cublasLt is asked for (DAPO_CUDA_PRODUCTS) but not found: {}; add its folder to LD_LIBRARY_PATH",
                dlerror());
-#define X(name)                                                                           \
+#define X(name)                                                                      \
   api.name = reinterpret_cast<decltype(api.name)>(dlsym(library, "cublasLt" #name)); \
   if (api.name == nullptr) fail_input("cublasLt: the library has no cublasLt" #name);
 #else
@@ -101,9 +101,9 @@ struct CublasLt::State {
       }
       const auto rows = [](int64_t x) { return static_cast<uint64_t>(x); };
       LT_CHECK(lt().MatrixLayoutCreate(&a, lt_type(p.b_type), rows(p.b_transposed ? p.k : p.n),
-                                          rows(p.b_transposed ? p.n : p.k), p.ldb));
+                                       rows(p.b_transposed ? p.n : p.k), p.ldb));
       LT_CHECK(lt().MatrixLayoutCreate(&b, lt_type(p.a_type), rows(p.a_transposed ? m : p.k),
-                                          rows(p.a_transposed ? p.k : m), p.lda));
+                                       rows(p.a_transposed ? p.k : m), p.lda));
       LT_CHECK(lt().MatrixLayoutCreate(&c, lt_type(p.c_type), rows(p.n), rows(m), p.ldc));
     }
     ~Layouts() {
@@ -138,8 +138,8 @@ struct CublasLt::State {
     const uint32_t no_split = CUBLASLT_REDUCTION_SCHEME_NONE;
     cublasLtMatmulHeuristicResult_t result{};
     int count = 0;
-    cublasStatus_t s = lt().MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
-                                                         sizeof bytes);
+    cublasStatus_t s =
+        lt().MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
     if (s == CUBLAS_STATUS_SUCCESS)
       s = lt().MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_split,
                                             sizeof no_split);
@@ -157,7 +157,7 @@ struct CublasLt::State {
     const Layouts layouts(p, p.m);
     const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
     LT_CHECK(lt().Matmul(handle, layouts.op, &one, y, layouts.a, x, layouts.b, &beta, to, layouts.c, to, layouts.c,
-                            &algo, workspace, kLtWorkspace, stream));
+                         &algo, workspace, kLtWorkspace, stream));
   }
 };
 

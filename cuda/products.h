@@ -30,8 +30,8 @@ bool fits_tensor_cores(const Product& p, const void* a, const void* b);
 
 class CublasLt;
 
-/// Runs products: `own`, the default, are the kernels of gemm.cu; `cublaslt` the library's (cublaslt.h), by use() or the
-/// environment: DAPO_CUDA_PRODUCTS=own|cublaslt.
+/// Runs products: `own`, the default, are the kernels of gemm.cu; `cublaslt` the library's (cublaslt.h), by use() or
+/// the environment: DAPO_CUDA_PRODUCTS=own|cublaslt.
 class Products {
  public:
   enum class Kind : uint8_t { own, cublaslt };

@@ -14,6 +14,10 @@ std::vector<DType> tested_types() {
   return cpu_has_bf16() ? std::vector{DType::f32, DType::bf16} : std::vector{DType::f32};
 }
 
+bool slow_device() {
+  return false;
+}
+
 namespace {
 
 std::vector<OpCase> types(std::vector<OpCase> (*cases)(DType)) {

@@ -9,13 +9,13 @@
 namespace dapo {
 namespace {
 
-struct Run {
+struct Case {
   Config config;
   Dataset data = questions("a");
   Toy toy;
   NoProgress progress;
   Trainer trainer;
-  Run(const Config& c, const char* device, const char* dtype)
+  Case(const Config& c, const char* device, const char* dtype)
       : config(c),
         toy(weights_that_say("abcd"), make_backend(device, dtype).backend),
         trainer(config, toy.model, byte_tokenizer(), data, progress) {}
@@ -28,7 +28,7 @@ struct Run {
 };
 
 TEST(CudaTrainer, FiveStepsAreTheCpus) {
-  Run cpu(toy_config(), "cpu", "f32"), cuda(toy_config(), "cuda", "f32");
+  Case cpu(toy_config(), "cpu", "f32"), cuda(toy_config(), "cuda", "f32");
   for (int step = 1; step <= 5; ++step) {
     const StepMetrics want = cpu.trainer.step(), got = cuda.trainer.step();
     EXPECT_EQ(got.mismatch, 0) << "step " << step;
@@ -53,7 +53,7 @@ TEST(CudaTrainer, FiveStepsAreTheCpus) {
 }
 
 TEST(CudaTrainer, AStepInBf16SamplesWhatItTrainsOnAndAllocatesNothing) {
-  Run run(toy_config(), "cuda", "bf16");
+  Case run(toy_config(), "cuda", "bf16");
   EXPECT_EQ(run.trainer.step().mismatch, 0);
   EXPECT_GT(sim::live().executables, 0) << "decode steps are replayed";
   sim::fail_call(1, cudaErrorMemoryAllocation, "cudaMalloc");

@@ -18,6 +18,9 @@ namespace dapo {
 /// The backend under test; defined by the program (the CPU: rig.cpp).
 std::unique_ptr<Backend> rig_backend(DType dtype);
 
+/// Names of their own: test_cuda links these tests with the host, which has a Group and a toy_config() too.
+inline namespace model_tests {
+
 struct Rig {
   std::unique_ptr<Backend> backend;
   SingleComm comm;
@@ -158,4 +161,5 @@ std::vector<T> read_values(const SafetensorsReader& file, const std::string& nam
   return v;
 }
 
+}  // namespace model_tests
 }  // namespace dapo

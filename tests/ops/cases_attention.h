@@ -65,10 +65,15 @@ inline OpCase attention_case(DType T, const std::vector<Segment>& s, AttentionDi
   const int64_t N = rows_of(s);
   // Probabilities and sums are f32, values are averaged with weights that sum to one; q and k meet in a sum of D.
   const double depth = 2 * sum_depth(d.head_dim) + 32;
-  c.out("out", T, {N, d.q_width()}, 2, depth), c.out("lse", DType::f32, {N, d.heads}, 0, depth);
+  c.out("out", T, {N, d.q_width()}, 1, depth), c.out("lse", DType::f32, {N, d.heads}, 0, depth);
   c.in("qkv", T, {N, d.qkv_width()}), c.index("segments", p->flat, {static_cast<int64_t>(s.size()), 3});
   c.run = [=](Backend& b, const std::vector<Tensor>& t) { b.attention(t[0], t[1], t[2], {p->segments, t[3]}, d); };
   c.reference = [=](std::vector<Values>& v) { attention(v[0], v[1], v[2], p->segments, d); };
+  c.terms = [=](const std::vector<Values>& v) {  // probabilities may be rounded before they meet the values
+    Values out(v[0].size()), lse(static_cast<size_t>(N * d.heads)), terms(out.size());
+    attention(out, lse, v[2], p->segments, d, &terms);
+    return terms;
+  };
   return std::move(c).counted(4 * pairs_of(s) * static_cast<double>(d.q_width()));
 }
 
@@ -76,8 +81,8 @@ inline OpCase attention_backward_case(DType T, const std::vector<Segment>& s, At
   OpCase c{"attention_backward", describe(s, d), T, attention_needs(s, d)};
   const auto p = pack(s);
   const int64_t N = rows_of(s);
-  // In bf16 p and ds may be rounded before they enter a product: a few roundings beside the output's.
-  c.out("dqkv", T, {N, d.qkv_width()}, 4, 2 * sum_depth(N) + 4 * sum_depth(d.head_dim) + 64);
+  // In bf16 p and ds may be rounded before they enter a product.
+  c.out("dqkv", T, {N, d.qkv_width()}, 1, 2 * sum_depth(N) + 4 * sum_depth(d.head_dim) + 64);
   c.in("dout", T, {N, d.q_width()}), c.in("qkv", T, {N, d.qkv_width()}), c.in("out", T, {N, d.q_width()});
   c.in("lse", DType::f32, {N, d.heads}, 0.1, 6), c.index("segments", p->flat, {static_cast<int64_t>(s.size()), 3});
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
@@ -85,6 +90,11 @@ inline OpCase attention_backward_case(DType T, const std::vector<Segment>& s, At
   };
   c.derive = [=](std::vector<Values>& v) { attention(v[3], v[4], v[2], p->segments, d); };
   c.reference = [=](std::vector<Values>& v) { attention_backward(v[0], v[1], v[2], v[3], v[4], p->segments, d); };
+  c.terms = [=](const std::vector<Values>& v) {
+    Values dqkv(v[0].size()), terms(v[0].size());
+    attention_backward(dqkv, v[1], v[2], v[3], v[4], p->segments, d, &terms);
+    return terms;
+  };
   c.loss = [=](const std::vector<Values>& v) {
     Values out(v[3].size()), lse(v[4].size());
     attention(out, lse, v[2], p->segments, d);

@@ -59,6 +59,9 @@ struct OpCase {
   std::function<void(Backend&, const std::vector<Tensor>&)> run{};
   /// Replaces the outputs among the values by what they must be.
   std::function<void(std::vector<Values>&)> reference{};
+  /// Where factors are rounded to T inside of a sum: the sum of |terms| of each element of the first operand, which
+  /// then counts into its tolerance beside |expected| (a row of few terms has large ones). Optional.
+  std::function<Values(const std::vector<Values>&)> terms{};
   /// Turns the values that the op gave into those that are compared. Optional.
   std::function<void(std::vector<Values>&)> decode{};
   /// Fills inputs that follow from others (a forward's outputs that its backward takes). Optional.

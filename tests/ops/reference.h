@@ -128,8 +128,9 @@ struct Packed {
   size_t v(size_t row, size_t head) const { return row * width + v0 + head * D; }
 };
 
+/// terms: receives sum |p v| of each output.
 inline void attention(Values& out, Values& lse, const Values& qkv, const std::vector<Segment>& segments,
-                      const AttentionDims& d) {
+                      const AttentionDims& d, Values* terms = nullptr) {
   const Packed at(d);
   const double scale = 1 / std::sqrt(static_cast<double>(d.head_dim));
   const size_t H = static_cast<size_t>(d.heads);
@@ -144,15 +145,21 @@ inline void attention(Values& out, Values& lse, const Values& qkv, const std::ve
     for (const double x : s) sum += std::exp(x - most);
     lse[r.row * H + r.head] = most + std::log(sum);
     for (size_t c = 0; c < at.D; ++c) {
-      double o = 0;
-      for (size_t j = 0; j < s.size(); ++j) o += std::exp(s[j] - most) / sum * qkv[at.v(r.keys[j], r.kv_head) + c];
+      double o = 0, all = 0;
+      for (size_t j = 0; j < s.size(); ++j) {
+        const double x = std::exp(s[j] - most) / sum * qkv[at.v(r.keys[j], r.kv_head) + c];
+        o += x, all += std::abs(x);
+      }
       out[(r.row * H + r.head) * at.D + c] = o;
+      if (terms != nullptr) (*terms)[(r.row * H + r.head) * at.D + c] = all;
     }
   });
 }
 
+/// terms: receives sum |ds k|, sum |ds q|, sum |p dout| of each gradient.
 inline void attention_backward(Values& dqkv, const Values& dout, const Values& qkv, const Values& out,
-                               const Values& lse, const std::vector<Segment>& segments, const AttentionDims& d) {
+                               const Values& lse, const std::vector<Segment>& segments, const AttentionDims& d,
+                               Values* terms = nullptr) {
   const Packed at(d);
   const double scale = 1 / std::sqrt(static_cast<double>(d.head_dim));
   const size_t H = static_cast<size_t>(d.heads);
@@ -166,10 +173,14 @@ inline void attention_backward(Values& dqkv, const Values& dout, const Values& q
       double s = 0, dp = 0;
       for (size_t c = 0; c < at.D; ++c) s += qkv[q + c] * qkv[k + c], dp += dout[o + c] * qkv[v + c];
       const double p = std::exp(s * scale - lse[r.row * H + r.head]), ds = p * (dp - delta) * scale;
+      const auto add = [&](size_t i, double x) {
+        dqkv[i] += x;
+        if (terms != nullptr) (*terms)[i] += std::abs(x);
+      };
       for (size_t c = 0; c < at.D; ++c) {
-        dqkv[q + c] += ds * qkv[k + c];
-        dqkv[k + c] += ds * qkv[q + c];
-        dqkv[v + c] += p * dout[o + c];
+        add(q + c, ds * qkv[k + c]);
+        add(k + c, ds * qkv[q + c]);
+        add(v + c, p * dout[o + c]);
       }
     }
   });
