@@ -25,4 +25,9 @@ std::unique_ptr<Comm> make_single_comm(Backend& backend);
 /// Flops a second of a product large enough to be bound by arithmetic: a measurement of some 20 ms.
 double measure_flops(Backend& backend);
 
+/// Idle OpenMP threads spin for milliseconds by default, which on a machine with other work costs more than our own
+/// work does (measured: 3 times). libgomp reads its limit once, as it is loaded; so where the environment says nothing
+/// of it, the program starts itself again with GOMP_SPINCOUNT=1000. First in main.
+void settle_threads(char** argv);
+
 }  // namespace dapo

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/check.h"
+#include "host/backends.h"
 
 namespace dapo {
 
@@ -22,6 +23,7 @@ inline int report_error(const char* program, int code, std::string what) {
 
 /// Parses the command line, runs body() and returns the exit code.
 inline int run_program(const char* program, CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  settle_threads(argv);
   try {
     app.parse(argc, argv);
     return body();
