@@ -41,7 +41,7 @@ std::vector<OpCase> bench_cases(DType T) {
       {"0.5B", 2048, 896, 4864, 151936, 32, kHeads, groups_of(2, 256, 4, 192), groups_of(4, 256, 8, 1)}};
   for (const Model& m : models) {
     add(m.name, embedding_case(T, m.N, m.V, m.C, 0)), add(m.name, embedding_backward_case(T, m.N, m.V, m.C));
-    add(m.name, gather_rows_case(T, m.N, m.N, m.C)), add(m.name, sum_rows_case(T, m.N, m.N, m.C));
+    add(m.name, gather_rows_case(T, DType::f32, m.N, m.N, m.C)), add(m.name, sum_rows_case(T, m.N, m.N, m.C));
     for (const int64_t n : {m.B, m.N}) {
       add(m.name, rmsnorm_case(T, n, m.C, true)), add(m.name, swiglu_case(T, n, m.F));
       add(m.name, rope_case(T, n, m.heads, false));

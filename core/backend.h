@@ -6,7 +6,9 @@
 //
 // - Every op and copy is asynchronous in one stream order; only wait(), synchronize() and copy_out_now() block. The CPU
 //   backend does everything at once.
-// - Weights and activations are T; sums are f32; gradients of weights and moments are f32.
+// - Weights and activations are T; sums are f32; gradients of weights and moments are f32. The residual stream (x and
+//   sum below, gathered rows of it) is f32 whatever T: rounded to bf16 at every addition it would be most of the error
+//   of a log-prob. Its gradient is T.
 // - Ops say "overwrites" or "adds to". Outputs do not alias inputs unless the op says that they may.
 // - Deterministic: sums in a fixed order, no floating-point atomics.
 // - Batch-invariant: whatever rollout computes for a row does not depend on the rows that go with it; attention cuts
@@ -139,27 +141,27 @@ class Backend {
   }
 
   // ---- rows -------------------------------------------------------------------------------------------------------
-  /// x[n] = table[ids[n] - first_id]; zero where the id is not in this rank's rows. Overwrites x T[N, C]; table T[V,
+  /// x[n] = table[ids[n] - first_id]; zero where the id is not in this rank's rows. Overwrites x f32[N, C]; table T[V,
   /// C], ids i32[N].
   virtual void embedding(const Tensor& x, const Tensor& table, const Tensor& ids, int32_t first_id) = 0;
   /// dtable[unique[u]] += sum over j in [offsets[u], offsets[u+1]) of dx[rows[j]], in that order. Adds to dtable f32[V,
   /// C]; dx T[N, C]; unique i32[U] (distinct local rows), offsets i32[U + 1], rows i32[..].
   virtual void embedding_backward(const Tensor& dtable, const Tensor& dx, const Tensor& unique, const Tensor& offsets,
                                   const Tensor& rows) = 0;
-  /// y[r] = x[index[r]]. Overwrites y T[R, C]; x T[N, C], index i32[R].
+  /// y[r] = x[index[r]]. Overwrites y [R, C]; x [N, C], both f32 or both T, index i32[R].
   virtual void gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) = 0;
   /// dx[n] = sum over j in [offsets[n], offsets[n+1]) of dy[rows[j]] (f32 sum, in that order). Overwrites dx T[N, C];
   /// dy T[R, C], offsets i32[N + 1], rows i32[R].
   virtual void sum_rows(const Tensor& dx, const Tensor& dy, const Tensor& offsets, const Tensor& rows) = 0;
 
   // ---- norms ------------------------------------------------------------------------------------------------------
-  /// s = x + delta (rounded to T; s = x where delta is empty, sum is then not written and may be empty);
-  /// rstd = 1 / sqrt(mean(s^2) + eps); y = s * rstd * w. Overwrites y T[N, C], sum T[N, C] (may alias x), rstd f32[N]
-  /// (optional); x, delta T[N, C], w T[C].
+  /// s = x + delta (s = x where delta is empty, sum is then not written and may be empty);
+  /// rstd = 1 / sqrt(mean(s^2) + eps); y = s * rstd * w. Overwrites y T[N, C], sum = s f32[N, C] (may alias x), rstd
+  /// f32[N] (optional); x f32[N, C], delta T[N, C], w T[C].
   virtual void rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x, const Tensor& delta,
                        const Tensor& w, float eps) = 0;
   /// With g = dy * w and h = x * rstd: dx += rstd * (g - h * mean(g * h)); dw += sum over n of dy * h. Adds to dx T[N,
-  /// C] (the residual's gradient) and dw f32[C]; dy, x T[N, C], w T[C], rstd f32[N].
+  /// C] (the residual's gradient) and dw f32[C]; dy T[N, C], x f32[N, C], w T[C], rstd f32[N].
   virtual void rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
                                 const Tensor& rstd) = 0;
 

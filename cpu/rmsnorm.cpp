@@ -28,25 +28,26 @@ template <class T>
 void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x,
                             const Tensor& delta, const Tensor& w, float eps) {
   const int64_t rows = x.dim(0), width = x.dim(1);
-  expect("rmsnorm: x", x, dtype(), {rows, width});
+  expect("rmsnorm: x", x, DType::f32, {rows, width});
   expect("rmsnorm: w", w, dtype(), {width});
   expect("rmsnorm: y", y, dtype(), {rows, width});
   if (delta) expect("rmsnorm: delta", delta, dtype(), {rows, width});
-  if (delta) expect("rmsnorm: sum", sum, dtype(), {rows, width});
+  if (delta) expect("rmsnorm: sum", sum, DType::f32, {rows, width});
   if (rstd) expect("rmsnorm: rstd", rstd, DType::f32, {rows});
   if (rows == 0) return;
-  const T *from = x.as<T>(), *add = delta ? delta.as<T>() : nullptr, *weight = w.as<T>();
-  T *out = y.as<T>(), *residual = delta ? sum.as<T>() : nullptr;
-  float* scale = rstd ? rstd.as<float>() : nullptr;
+  const T *add = delta ? delta.as<T>() : nullptr, *weight = w.as<T>();
+  T* out = y.as<T>();
+  const float* from = x.as<float>();
+  float *residual = delta ? sum.as<float>() : nullptr, *scale = rstd ? rstd.as<float>() : nullptr;
 #pragma omp parallel for schedule(static) if (rows * width > kParallelFrom)
   for (int64_t r = 0; r < rows; ++r) {
-    const T* s = from + r * width;
+    const float* s = from + r * width;
     f32x16 squares = {};
     if (add != nullptr) {
-      T* to = residual + r * width;
+      float* to = residual + r * width;
       each_part(width, [&](int64_t c, auto n) {
-        store_part(to + c, load_part(s + c, n) + load_part(add + r * width + c, n), n);
-        const f32x16 v = load_part(to + c, n);
+        const f32x16 v = load_part(s + c, n) + load_part(add + r * width + c, n);
+        store_part(to + c, v, n);
         squares = fma(v, v, squares);
       });
       s = to;
@@ -68,7 +69,7 @@ template <class T>
 void CpuBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                      const Tensor& w, const Tensor& rstd) {
   const int64_t rows = x.dim(0), width = x.dim(1);
-  expect("rmsnorm_backward: x", x, dtype(), {rows, width});
+  expect("rmsnorm_backward: x", x, DType::f32, {rows, width});
   expect("rmsnorm_backward: dy", dy, dtype(), {rows, width});
   expect("rmsnorm_backward: w", w, dtype(), {width});
   expect("rmsnorm_backward: rstd", rstd, DType::f32, {rows});
@@ -79,14 +80,15 @@ void CpuBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const T
   const int64_t blocks = blocks_of(rows);
   float* partial = workspace().take("rmsnorm dw", DType::f32, {blocks, width}).template as<float>();
   T* to = dx.as<T>();
-  const T *grad = dy.as<T>(), *from = x.as<T>(), *weight = w.as<T>();
-  const float* scale = rstd.as<float>();
+  const T *grad = dy.as<T>(), *weight = w.as<T>();
+  const float *from = x.as<float>(), *scale = rstd.as<float>();
 #pragma omp parallel for schedule(static) if (rows * width > kParallelFrom)
   for (int64_t b = 0; b < blocks; ++b) {
     float* p = partial + b * width;
     std::memset(p, 0, static_cast<size_t>(width) * sizeof(float));
     for (int64_t r = b * kBlockRows; r < std::min(rows, (b + 1) * kBlockRows); ++r) {
-      const T *d = grad + r * width, *v = from + r * width;
+      const T* d = grad + r * width;
+      const float* v = from + r * width;
       f32x16 dots = {};
       each_part(width, [&](int64_t c, auto n) {
         dots = fma(load_part(d + c, n) * load_part(weight + c, n), load_part(v + c, n), dots);

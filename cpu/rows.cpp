@@ -25,19 +25,18 @@ void CpuBackend<T>::embedding(const Tensor& x, const Tensor& table, const Tensor
   const int64_t rows = ids.dim(0), vocab = table.dim(0), width = table.dim(1);
   expect("embedding: ids", ids, DType::i32, {rows});
   expect("embedding: table", table, dtype(), {vocab, width});
-  expect("embedding: x", x, dtype(), {rows, width});
+  expect("embedding: x", x, DType::f32, {rows, width});
   if (rows == 0) return;
-  T* to = x.as<T>();
+  float* to = x.as<float>();
   const T* from = table.as<T>();
   const int32_t* id = ids.as<int32_t>();
-  const size_t bytes = static_cast<size_t>(width) * sizeof(T);
 #pragma omp parallel for if (rows * width > kParallelFrom)
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t local = int64_t{id[r]} - first_id;
-    if (local >= 0 && local < vocab)
-      std::memcpy(to + r * width, from + local * width, bytes);
-    else
-      std::memset(to + r * width, 0, bytes);
+    const bool here = local >= 0 && local < vocab;
+    each_part(width, [&](int64_t c, auto n) {
+      store_part(to + r * width + c, here ? load_part(from + local * width + c, n) : f32x16{}, n);
+    });
   }
 }
 
@@ -63,15 +62,15 @@ template <class T>
 void CpuBackend<T>::gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) {
   const int64_t rows = index.dim(0), width = x.dim(1);
   expect("gather_rows: index", index, DType::i32, {rows});
-  expect("gather_rows: x", x, dtype(), {x.dim(0), width});
-  expect("gather_rows: y", y, dtype(), {rows, width});
+  expect("gather_rows: x", x, x.dtype == DType::f32 ? DType::f32 : dtype(), {x.dim(0), width});
+  expect("gather_rows: y", y, x.dtype, {rows, width});
   if (rows == 0) return;
-  T* to = y.as<T>();
-  const T* from = x.as<T>();
+  auto* to = static_cast<char*>(y.data);
+  const auto* from = static_cast<const char*>(x.data);
   const int32_t* row = index.as<int32_t>();
+  const int64_t bytes = width * static_cast<int64_t>(dtype_size(x.dtype));
 #pragma omp parallel for if (rows * width > kParallelFrom)
-  for (int64_t r = 0; r < rows; ++r)
-    std::memcpy(to + r * width, from + row[r] * width, static_cast<size_t>(width) * sizeof(T));
+  for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * bytes, from + row[r] * bytes, static_cast<size_t>(bytes));
 }
 
 template <class T>

@@ -15,11 +15,11 @@ namespace {
 constexpr int kBackwardRows = 16;
 
 template <class T, int W>
-__global__ void rmsnorm_kernel(T* y, T* sum, float* rstd, const T* x, const T* delta, const T* w, float eps,
+__global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, const T* delta, const T* w, float eps,
                                int columns) {
   __shared__ float scratch[kWarp];
   const int64_t row = int64_t{blockIdx.x} * columns;
-  const T* stored = delta == nullptr ? x + row : sum + row;  // the second pass reads what this thread wrote
+  const float* stored = delta == nullptr ? x + row : sum + row;  // the second pass reads what this thread wrote
   float squares = 0.0f;
   for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
     float s[W];
@@ -28,7 +28,7 @@ __global__ void rmsnorm_kernel(T* y, T* sum, float* rstd, const T* x, const T* d
       float d[W];
       load_floats<W>(d, delta + row + c);
 #pragma unroll
-      for (int i = 0; i < W; ++i) s[i] = to_float(from_float<T>(s[i] + d[i]));
+      for (int i = 0; i < W; ++i) s[i] += d[i];
       store_floats<W>(sum + row + c, s);
     }
 #pragma unroll
@@ -48,8 +48,8 @@ __global__ void rmsnorm_kernel(T* y, T* sum, float* rstd, const T* x, const T* d
 
 /// dw_parts[block, C]. The columns' sums live in shared memory, each touched by its own thread only.
 template <class T, int W>
-__global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, const T* x, const T* w, const float* rstd,
-                                        int rows, int columns) {
+__global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, const float* x, const T* w,
+                                        const float* rstd, int rows, int columns) {
   __shared__ float scratch[kWarp];
   float* dw = dynamic_smem<float>();
   for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W)
@@ -117,12 +117,12 @@ void CudaBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& r
   expect("rmsnorm w", w, dtype(), {columns});
   if (delta) {
     expect("rmsnorm delta", delta, dtype(), {rows, columns});
-    expect("rmsnorm sum", sum, dtype(), {rows, columns});
+    expect("rmsnorm sum", sum, DType::f32, {rows, columns});
   }
   if (rows == 0) return;
   with_width<T>(columns, [&]<int W>() {
     launch(rmsnorm_kernel<T, W>, {grid_of(rows), row_threads(columns, W), 0, stream_}, y.as<T>(),
-           delta ? sum.as<T>() : nullptr, rstd ? rstd.as<float>() : nullptr, x.as<const T>(),
+           delta ? sum.as<float>() : nullptr, rstd ? rstd.as<float>() : nullptr, x.as<const float>(),
            delta ? delta.as<const T>() : nullptr, w.as<const T>(), eps, columns);
   });
 }
@@ -141,8 +141,8 @@ void CudaBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const 
   with_width<T>(columns, [&]<int W>() {
     launch(rmsnorm_backward_kernel<T, W>,
            {grid_of(blocks), row_threads(columns, W), static_cast<size_t>(columns) * sizeof(float), stream_},
-           dx.as<T>(), parts.as<float>(), dy.as<const T>(), x.as<const T>(), w.as<const T>(), rstd.as<const float>(),
-           rows, columns);
+           dx.as<T>(), parts.as<float>(), dy.as<const T>(), x.as<const float>(), w.as<const T>(),
+           rstd.as<const float>(), rows, columns);
   });
   launch(add_parts_kernel, {grid_of(ceil_div(columns, 128)), dim3(128), 0, stream_}, dw.as<float>(),
          parts.as<const float>(), blocks, columns);

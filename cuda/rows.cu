@@ -8,17 +8,26 @@ namespace dapo::cuda {
 namespace {
 
 /// to[n] = from[index[n] - first], zero where that is outside of [0, from_rows). A block a row.
-template <class T, int W>
-__global__ void gather_kernel(T* to, const T* from, const int32_t* index, int32_t first, int32_t from_rows,
+template <class O, class T, int W>
+__global__ void gather_kernel(O* to, const T* from, const int32_t* index, int32_t first, int32_t from_rows,
                               int columns) {
   const int64_t n = blockIdx.x;
   const int32_t source = index[n] - first;
   const bool here = source >= 0 && source < from_rows;
   for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
-    Vec<T, W> v{};
-    if (here) v = *reinterpret_cast<const Vec<T, W>*>(from + int64_t{source} * columns + c);
-    *reinterpret_cast<Vec<T, W>*>(to + n * columns + c) = v;
+    float x[W] = {};
+    if (here) load_floats<W>(x, from + int64_t{source} * columns + c);
+    store_floats<W>(to + n * columns + c, x);
   }
+}
+template <class O, class T>
+void gather(cudaStream_t stream, const Tensor& to, const Tensor& from, const Tensor& index, int32_t first) {
+  const int columns = narrow(from.dim(1));
+  if (to.dim(0) == 0) return;
+  with_width<T>(columns, [&]<int W>() {
+    launch(gather_kernel<O, T, W>, {grid_of(to.dim(0)), row_threads(columns, W), 0, stream}, to.as<O>(),
+           from.as<const T>(), index.as<const int32_t>(), first, narrow(from.dim(0)), columns);
+  });
 }
 
 /// Sum over j in [offsets[n], offsets[n + 1]) of from[rows[j]], in that order: added to the f32 row unique[n] of a
@@ -50,18 +59,17 @@ __global__ void sum_rows_kernel(O* to, const T* from, const int32_t* unique, con
 
 template <class T>
 void CudaBackend<T>::embedding(const Tensor& x, const Tensor& table, const Tensor& ids, int32_t first_id) {
-  expect("embedding x", x, dtype(), {ids.numel(), table.dim(1)});
-  const int columns = narrow(table.dim(1));
-  if (x.dim(0) == 0) return;
-  with_width<T>(columns, [&]<int W>() {
-    launch(gather_kernel<T, W>, {grid_of(x.dim(0)), row_threads(columns, W), 0, stream_}, x.as<T>(),
-           table.as<const T>(), ids.as<const int32_t>(), first_id, narrow(table.dim(0)), columns);
-  });
+  expect("embedding x", x, DType::f32, {ids.numel(), table.dim(1)});
+  gather<float, T>(stream_, x, table, ids, first_id);
 }
 
 template <class T>
 void CudaBackend<T>::gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) {
-  embedding(y, x, index, 0);
+  expect("gather_rows y", y, x.dtype, {index.numel(), x.dim(1)});
+  if (x.dtype == DType::f32)
+    gather<float, float>(stream_, y, x, index, 0);
+  else
+    gather<T, T>(stream_, y, x, index, 0);
 }
 
 template <class T>

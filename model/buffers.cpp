@@ -11,7 +11,7 @@ Tensor cut(const Tensor& t, int64_t n) {
 
 HeadBuffers lay_head(Arena& arena, int64_t rows, int64_t hidden, DType dtype) {
   HeadBuffers b;
-  b.x = arena.take("head", dtype, {rows, hidden});
+  b.x = arena.take("head", DType::f32, {rows, hidden});
   b.delta = arena.take("head", dtype, {rows, hidden});
   b.h = arena.take("head", dtype, {rows, hidden});
   b.rstd = arena.take("head", DType::f32, {rows});
@@ -46,7 +46,7 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits
   const int64_t rows = std::max(limits.batch, limits.prefill_rows), batch = limits.batch;
   b.cache = arena.take("KV pages", dtype, {c.layers * limits.kv_pages, 2, c.kv_heads, limits.page_size, c.head_dim});
   LayerBuffers& l = b.layer;
-  l.x_in = l.x_mid = arena.take("rows", dtype, {rows, c.hidden});
+  l.x_in = l.x_mid = arena.take("rows", DType::f32, {rows, c.hidden});
   l.h = arena.take("rows", dtype, {rows, c.hidden});
   l.delta = arena.take("rows", dtype, {rows, c.hidden});
   l.qkv = arena.take("rows", dtype, {rows, a.qkv_width()});
@@ -83,14 +83,14 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& c, const ModelLimits& 
       l.qkv = arena.take(what, dtype, {n, a.qkv_width()});
       l.att = arena.take(what, dtype, {n, a.q_width()});
       l.lse = arena.take(what, DType::f32, {n, a.heads});
-      l.x_mid = arena.take(what, dtype, {n, c.hidden});
+      l.x_mid = arena.take(what, DType::f32, {n, c.hidden});
       l.rstd2 = arena.take(what, DType::f32, {n});
       l.gate_up = arena.take(what, dtype, {n, 2 * int64_t{c.ffn}});
       if (!limits.train) l.x_in = l.x_mid;
     } else {
       l = b.layers[0];
     }
-    if (limits.train) l.x_in = arena.take("layer inputs", dtype, {n, c.hidden});
+    if (limits.train) l.x_in = arena.take("layer inputs", DType::f32, {n, c.hidden});
   }
   b.log_prob = arena.take("losses", DType::f32, {r});
   b.entropy = arena.take("losses", DType::f32, {r});

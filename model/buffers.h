@@ -11,13 +11,13 @@
 namespace dapo {
 
 /// What the forward of one layer reads and writes; N rows each. x_in is the residual stream that enters the first norm,
-/// x_mid the one that enters the second; they may be one buffer where nothing is kept for backward.
+/// x_mid the one that enters the second, both f32; they may be one buffer where nothing is kept for backward.
 struct LayerBuffers {
   Tensor x_in, rstd1, h, qkv, att, lse, x_mid, rstd2, gate_up, act, delta;
   LayerBuffers first(int64_t n) const;
 };
 
-/// The R rows that need the head: gathered residual and delta, the final norm's output.
+/// The R rows that need the head: gathered residual (f32) and delta, the final norm's output.
 struct HeadBuffers {
   Tensor x, delta, h, rstd;
   HeadBuffers first(int64_t n) const;

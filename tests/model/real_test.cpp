@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cpu/cpu_backend.h"
 #include "tests/model/rig.h"
 
 namespace dapo {
@@ -109,8 +110,7 @@ TEST(Real, BfloatIsNotWorseThanTheLibrarysOwn) {
     EXPECT_LE(e.mean(), library.mean());
     EXPECT_LE(e.rms(), library.rms());
     EXPECT_LE(e.percentile99(), library.percentile99());
-    // The largest of some 950 errors is one draw of a heavy tail, the library's too: it is printed, not judged.
-    EXPECT_TRUE(std::isfinite(e.worst));
+    EXPECT_LE(e.worst, library.worst);
   }
 }
 

@@ -44,7 +44,7 @@ inline OpCase embedding_case(DType T, int64_t rows, int64_t vocab, int64_t width
   for (int32_t& id : ids) id += first_id;
   if (first_id > 0) ids[0] = 0;                                                        // another rank's
   if (rows > 1) ids.back() = first_id + static_cast<int32_t>(vocab) * (first_id > 0);  // the first past ours
-  c.out("x", T, {rows, width}, 0, 0), c.in("table", T, {vocab, width}), c.index("ids", ids);
+  c.out("x", DType::f32, {rows, width}, 0, 0), c.in("table", T, {vocab, width}), c.index("ids", ids);
   c.run = [=](Backend& b, const std::vector<Tensor>& t) { b.embedding(t[0], t[1], t[2], first_id); };
   c.reference = [=](std::vector<Values>& v) {
     std::fill(v[0].begin(), v[0].end(), 0.0);
@@ -52,7 +52,7 @@ inline OpCase embedding_case(DType T, int64_t rows, int64_t vocab, int64_t width
       if (const auto id = static_cast<int64_t>(v[2][r]) - first_id; id >= 0 && id < vocab)
         copy_row(v[0], r, v[1], static_cast<size_t>(id), static_cast<size_t>(width));
   };
-  c.bytes = static_cast<double>(2 * rows * width) * static_cast<double>(dtype_size(T));
+  c.bytes = static_cast<double>(rows * width) * static_cast<double>(dtype_size(T) + sizeof(float));
   return c;
 }
 
@@ -74,15 +74,16 @@ inline OpCase embedding_backward_case(DType T, int64_t rows, int64_t vocab, int6
   return c;
 }
 
-inline OpCase gather_rows_case(DType T, int64_t rows, int64_t from, int64_t width) {
-  OpCase c{"gather_rows", dims(rows, from, width), T};
-  c.out("y", T, {rows, width}, 0, 0), c.in("x", T, {from, width}), c.index("index", some_ids(rows, from));
+/// Rows of f32 (the residual stream) or of T.
+inline OpCase gather_rows_case(DType T, DType row, int64_t rows, int64_t from, int64_t width) {
+  OpCase c{"gather_rows", dims(rows, from, width) + "/" + dtype_name(row), T};
+  c.out("y", row, {rows, width}, 0, 0), c.in("x", row, {from, width}), c.index("index", some_ids(rows, from));
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.gather_rows(t[0], t[1], t[2]); };
   c.reference = [=](std::vector<Values>& v) {
     for (size_t r = 0; r < v[2].size(); ++r)
       copy_row(v[0], r, v[1], static_cast<size_t>(v[2][r]), static_cast<size_t>(width));
   };
-  c.bytes = static_cast<double>(2 * rows * width) * static_cast<double>(dtype_size(T));
+  c.bytes = static_cast<double>(2 * rows * width) * static_cast<double>(dtype_size(row));
   return c;
 }
 
@@ -112,9 +113,9 @@ inline OpCase rmsnorm_case(DType T, int64_t rows, int64_t width, bool delta) {
   OpCase c{delta ? "rmsnorm+add" : "rmsnorm", dims(rows, width), T};
   const float eps = 1e-6f;
   const double depth = sum_depth(width) + 8;
-  c.out("y", T, {rows, width}, 2, depth), c.out("rstd", DType::f32, {rows}, delta ? 1 : 0, depth);
-  c.in("x", T, {rows, width}, 2), c.in("w", T, {width}, 0.2, 1);
-  if (delta) c.in("delta", T, {rows, width}), c.out("sum", T, {rows, width}, 1, 2);
+  c.out("y", T, {rows, width}, 1, depth), c.out("rstd", DType::f32, {rows}, 0, depth);
+  c.in("x", DType::f32, {rows, width}, 2), c.in("w", T, {width}, 0.2, 1);
+  if (delta) c.in("delta", T, {rows, width}), c.out("sum", DType::f32, {rows, width}, 0, 1);
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
     b.rmsnorm(t[0], delta ? t[5] : Tensor(), t[1], t[2], delta ? t[4] : Tensor(), t[3], eps);
   };
@@ -131,7 +132,7 @@ inline OpCase rmsnorm_case(DType T, int64_t rows, int64_t width, bool delta) {
 inline OpCase rmsnorm_backward_case(DType T, int64_t rows, int64_t width) {
   OpCase c{"rmsnorm_backward", dims(rows, width), T};
   c.adds("dx", T, {rows, width}, 1, sum_depth(width)), c.adds("dw", DType::f32, {width}, 0, sum_depth(rows) + 4);
-  c.in("dy", T, {rows, width}), c.in("x", T, {rows, width}, 2), c.in("w", T, {width}, 0.2, 1);
+  c.in("dy", T, {rows, width}), c.in("x", DType::f32, {rows, width}, 2), c.in("w", T, {width}, 0.2, 1);
   c.in("rstd", DType::f32, {rows}, 0, 0.5);
   c.needs.hidden = width, c.needs.max_tokens = rows;
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.rmsnorm_backward(t[0], t[1], t[2], t[3], t[4], t[5]); };
@@ -306,7 +307,11 @@ inline std::vector<OpCase> plain_cases(DType T) {
   add(embedding_case(T, 37, 50, 112, 0)), add(embedding_case(T, 300, 128, 128, 1000));
   add(embedding_backward_case(T, 37, 50, 7)), add(embedding_backward_case(T, 1000, 20, 128));
   add(embedding_backward_case(T, 1000, 20, 33).with_integers());
-  add(gather_rows_case(T, 61, 17, 112)), add(gather_rows_case(T, 500, 300, 128));
+  for (const DType row : {DType::f32, DType::bf16})
+    if (row == T || row == DType::f32) {
+      add(gather_rows_case(T, row, 61, 17, 112)), add(gather_rows_case(T, row, 500, 300, 128));
+      add(gather_rows_case(T, row, 37, 20, 7));
+    }
   add(sum_rows_case(T, 40, 61, 112)), add(sum_rows_case(T, 40, 61, 7).with_integers());
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 7}, {5, 112}, {130, 128}, {67, 896}}) {
     add(rmsnorm_case(T, rows, width, false)), add(rmsnorm_case(T, rows, width, true));
