@@ -134,8 +134,9 @@ NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,
 $(OUT)/nvcc/%.o: % | $(BUILD)/deps.ok
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
-	@$(NVCC) $(NVCCFLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
-$(OUT)/libcuda_nvcc.a: $(patsubst %,$(OUT)/nvcc/%.o,$(wildcard cuda/*.cu cuda/*.cpp))
+	@$(NVCC) $(NVCCFLAGS) --resource-usage -MD -MP -MF $(@:.o=.d) -c -o $@ $< >$@.log 2>&1 || { cat $@.log; rm -f $@; exit 1; }
+NVCC_OBJECTS := $(if $(NVCC),$(patsubst %,$(OUT)/nvcc/%.o,$(wildcard cuda/*.cu cuda/*.cpp)))
+$(OUT)/libcuda_nvcc.a: $(NVCC_OBJECTS)
 	@rm -f $@
 	@ar rcs $@ $^
 # The twin of the CPU's tests, in the simulator: the whole trainer included, so the backends are compiled once more, with CUDA.
@@ -148,9 +149,11 @@ $(OUT)/test_cuda: $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/cuda/*.cpp) $(add
     $(call archive,host model cpu tokenizer data cuda_sim sim core)
 	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lboost_context -ldl $(LDLIBS)
-cuda-compile: $(if $(NVCC),$(patsubst %,$(OUT)/nvcc/%.o,$(wildcard cuda/*.cu cuda/*.cpp)))  ## cuda/ by nvcc for sm_80 and sm_90a, warnings fatal
-	@$(if $(NVCC),:,echo "cuda-compile: no nvcc here: nothing compiled")
-.PHONY: cuda-compile
+cuda-compile: $(NVCC_OBJECTS)  ## cuda/ by nvcc for sm_80 and sm_90a: warnings and register spills are errors
+	@$(if $(NVCC),cuda/report.sh --check $(^:=.log),echo "cuda-compile: no nvcc here: nothing compiled")
+cuda-report: $(NVCC_OBJECTS)  ## registers, shared memory, spills, occupancy of each kernel
+	@$(if $(NVCC),cuda/report.sh $(^:=.log),echo "cuda-report: no nvcc here")
+.PHONY: cuda-compile cuda-report test-cuda-build test-cuda-asan
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
@@ -183,11 +186,17 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 	@echo "try: ./dapo generate --model runs/demo/dapo/model --template raw --prompt '2+3-1+4                  '$$'\n'"
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
-TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f))) $(OUT)/test_sim
+TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f))) $(OUT)/test_sim $(OUT)/test_cuda
+# The simulator's tests once more under ASan: it guards the kernels' global, shared and local memory.
+ASAN_TESTS := $(if $(filter release,$(VARIANT)),$(BUILD)/asan/test_sim $(BUILD)/asan/test_cuda)
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all
-	@tests/run.sh $(TESTS)
+run-tests: $(TESTS) all test-cuda-build $(if $(NVCC),cuda-compile)
+	@tests/run.sh $(TESTS) $(ASAN_TESTS)
+test-cuda-build:
+	@$(if $(ASAN_TESTS),$(MAKE) --no-print-directory VARIANT=asan $(ASAN_TESTS))
+test-cuda-asan: test-cuda-build  ## the kernels' tests in the simulator under ASan
+	@tests/run.sh $(ASAN_TESTS)
 sanitize:  ## the tests under ASan and UBSan
 	$(MAKE) VARIANT=asan test
 

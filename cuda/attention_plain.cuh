@@ -26,17 +26,22 @@ __device__ __forceinline__ void plain_scores(float (&s)[2], const T* q, const T*
   }
 }
 
-/// to[i] += sum over the tile's keys of p_j x_j, in order; lane l holds elements l, l + 32, ...
+/// to[i] += sum over the tile's rows of p_j x_j, in order; lane l holds elements l, l + 32, ... The warp's numbers p go
+/// through `shared`.
 template <class T>
 __device__ __forceinline__ void plain_add(float (&to)[kPlainDims], const float (&p)[2], const T* x, int64_t ld, int d,
-                                          int valid, int lane) {
-  const int keys = valid < kKvTile ? valid : kKvTile;
-  for (int j = 0; j < keys; ++j) {
-    const float pj = __shfl_sync(kFullMask, j < kWarp ? p[0] : p[1], j % kWarp);
+                                          int valid, int lane, float (&shared)[kKvTile]) {
+  shared[lane] = p[0];
+  shared[lane + kWarp] = p[1];
+  __syncwarp();
+  const int rows = valid < kKvTile ? valid : kKvTile;
+  for (int j = 0; j < rows; ++j) {
+    const float pj = shared[j];
 #pragma unroll
     for (int i = 0; i < kPlainDims; ++i)
       if (lane + i * kWarp < d) to[i] = fmaf(pj, to_float(x[j * ld + lane + i * kWarp]), to[i]);
   }
+  __syncwarp();
 }
 
 /// Grid: (blocks over rows x heads of a sequence, sequences).
@@ -44,8 +49,10 @@ template <class T, class Keys>
 __global__ void __launch_bounds__(kPlainWarps* kWarp)
     plain_attention_kernel(T* out, float* lse, const T* qkv, Keys keys, int64_t width, int heads, int group, int d,
                            float scale) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, sequence = static_cast<int>(blockIdx.y);
-  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + static_cast<int>(threadIdx.x) / kWarp;
+  __shared__ float shared[kPlainWarps][kKvTile];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int sequence = static_cast<int>(blockIdx.y);
+  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + warp;
   const AttentionWork work = keys.work(sequence);
   const int row = item / heads, head = item % heads;
   if (row >= work.rows) return;
@@ -69,7 +76,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
     top = m;
 #pragma unroll
     for (int i = 0; i < kPlainDims; ++i) o[i] *= alpha;
-    plain_add(o, p, v, ld, d, valid, lane);
+    plain_add(o, p, v, ld, d, valid, lane, shared[warp]);
   }
   const int64_t at = (work.row0 + row) * heads + head;
 #pragma unroll
@@ -83,8 +90,10 @@ template <class T>
 __global__ void __launch_bounds__(kPlainWarps* kWarp)
     plain_dq_kernel(T* dqkv, const T* dout, const float* delta, const float* lse, PackKeys<T> keys, int group, int d,
                     float scale) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, sequence = static_cast<int>(blockIdx.y), heads = keys.heads;
-  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + static_cast<int>(threadIdx.x) / kWarp;
+  __shared__ float shared[kPlainWarps][kKvTile];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int sequence = static_cast<int>(blockIdx.y), heads = keys.heads;
+  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + warp;
   const AttentionWork work = keys.work(sequence);
   const int row = item / heads, head = item % heads;
   if (row >= work.rows) return;
@@ -104,7 +113,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
 #pragma unroll
     for (int h = 0; h < 2; ++h)
       p[h] = lane + h * kWarp < valid ? expf(p[h] - lse[at]) * (dp[h] - delta[at]) * scale : 0.0f;
-    plain_add(dq, p, k, ld, d, valid, lane);
+    plain_add(dq, p, k, ld, d, valid, lane, shared[warp]);
   }
 #pragma unroll
   for (int i = 0; i < kPlainDims; ++i)
@@ -117,43 +126,35 @@ template <class T>
 __global__ void __launch_bounds__(kPlainWarps* kWarp)
     plain_dkv_kernel(T* dqkv, const T* dout, const float* delta, const float* lse, PackKeys<T> keys, int segments,
                      int d, float scale) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, own = static_cast<int>(blockIdx.y);
-  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + static_cast<int>(threadIdx.x) / kWarp;
+  __shared__ float shared[kPlainWarps][kKvTile];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int own = static_cast<int>(blockIdx.y), item = static_cast<int>(blockIdx.x) * kPlainWarps + warp;
   const int row = item / keys.kv_heads, kv_head = item % keys.kv_heads, group = keys.heads / keys.kv_heads;
   const AttentionWork key_work = keys.work(own);
   if (row >= key_work.rows) return;
   const int64_t k_at = (key_work.row0 + row) * keys.width + int64_t{keys.heads + kv_head} * d;
-  const int64_t v_at = k_at + int64_t{keys.kv_heads} * d;
-  float k[kPlainDims], v[kPlainDims], dk[kPlainDims] = {}, dv[kPlainDims] = {};
-#pragma unroll
-  for (int i = 0; i < kPlainDims; ++i) {
-    const bool in = lane + i * kWarp < d;
-    k[i] = in ? to_float(keys.qkv[k_at + lane + i * kWarp]) : 0.0f;
-    v[i] = in ? to_float(keys.qkv[v_at + lane + i * kWarp]) : 0.0f;
-  }
+  const int64_t v_at = k_at + int64_t{keys.kv_heads} * d, q_width = int64_t{keys.heads} * d;
+  float dk[kPlainDims] = {}, dv[kPlainDims] = {};
   for (int s = own; s < segments; ++s) {
     if (s != own && keys.segments[3 * s + 2] != own) continue;
     const AttentionWork work = keys.work(s);
-    for (int r = s == own ? row : 0; r < work.rows; ++r)
-      for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        const int64_t n = work.row0 + r, at = n * keys.heads + head;
-        const T *q = keys.qkv + n * keys.width + int64_t{head} * d, *g = dout + at * d;
-        float qi[kPlainDims], gi[kPlainDims], score = 0.0f, dp = 0.0f;
+    for (int head = kv_head * group; head < (kv_head + 1) * group; ++head)
+      for (int r = s == own ? row : 0; r < work.rows; r += kKvTile) {
+        const int64_t n = work.row0 + r;
+        const int valid = work.rows - r;
+        const T *q = keys.qkv + n * keys.width + int64_t{head} * d, *g = dout + n * q_width + int64_t{head} * d;
+        float p[2], ds[2];
+        plain_scores(p, keys.qkv + k_at, q, keys.width, d, valid, scale, lane);
+        plain_scores(ds, keys.qkv + v_at, g, q_width, d, valid, 1.0f, lane);
 #pragma unroll
-        for (int i = 0; i < kPlainDims; ++i) {
-          const bool in = lane + i * kWarp < d;
-          qi[i] = in ? to_float(q[lane + i * kWarp]) : 0.0f;
-          gi[i] = in ? to_float(g[lane + i * kWarp]) : 0.0f;
-          score = fmaf(qi[i], k[i], score);
-          dp = fmaf(gi[i], v[i], dp);
+        for (int h = 0; h < 2; ++h) {
+          const int j = lane + h * kWarp;
+          const int64_t at = (n + j) * keys.heads + head;
+          p[h] = j < valid ? expf(p[h] - lse[at]) : 0.0f;
+          ds[h] = j < valid ? p[h] * (ds[h] - delta[at]) * scale : 0.0f;
         }
-        const float p = expf(warp_sum(score) * scale - lse[at]);
-        const float ds = p * (warp_sum(dp) - delta[at]) * scale;
-#pragma unroll
-        for (int i = 0; i < kPlainDims; ++i) {
-          dk[i] = fmaf(ds, qi[i], dk[i]);
-          dv[i] = fmaf(p, gi[i], dv[i]);
-        }
+        plain_add(dv, p, g, q_width, d, valid, lane, shared[warp]);
+        plain_add(dk, ds, q, keys.width, d, valid, lane, shared[warp]);
       }
   }
 #pragma unroll

@@ -110,9 +110,9 @@ TEST_F(CudaErrors, EveryCallFailsOnce) {
   const long calls = sim::calls() - first;
   EXPECT_GT(calls, 100);
   EXPECT_EQ(sim::live().total(), total) << "the workload leaves something behind";
-  // Each of the first calls (start, allocation, loading), then every seventh: kernels and copies are alike.
+  // Each of the first calls (start, allocation, loading), then every thirteenth: kernels and copies are alike.
   int refused = 0;
-  for (long n = 1; n <= calls; n += n < 150 ? 1 : 7) {
+  for (long n = 1; n <= calls; n += n < 120 ? 1 : 13) {
     sim::fail_call(n, cudaErrorUnknown);
     try {
       workload();

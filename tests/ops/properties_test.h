@@ -251,20 +251,20 @@ TEST(OpProperties, DrawsFollowTheFilteredDistributions) {
   REQUIRE_DATA(path, "goldens/sampling.jsonl");
   const auto all = read_distributions(path);
   ASSERT_FALSE(all.empty());
-  double sum = 0;
-  for (size_t i = 0; i < all.size(); ++i) {
+  double sum = 0, lines = 0;
+  for (size_t i = 0; i < all.size(); i += slow_device() ? 5 : 1) {
     Sampling sampling = all[i].sampling;
     sampling.seed = i;
-    const Values counts = draw_counts(all[i].logits, 2000, sampling);
+    const Values counts = draw_counts(all[i].logits, slow_device() ? 300 : 2000, sampling);
     for (size_t j = 0; j < counts.size(); ++j)
       if (all[i].prob[j] == 0) {
         EXPECT_EQ(counts[j], 0) << "line " << i + 1 << ": token " << j << " is filtered out";
       }
     const double z = chi_square_deviate(counts, all[i].prob);
     EXPECT_LT(z, 4.5) << "line " << i + 1;  // one line in 1e5 by chance; the draws are keyed, so never by chance twice
-    sum += z;
+    sum += z, ++lines;
   }
-  EXPECT_LT(std::abs(sum) / std::sqrt(static_cast<double>(all.size())), 5) << "all lines together";
+  EXPECT_LT(std::abs(sum) / std::sqrt(lines), 5) << "all lines together";
 }
 
 }  // namespace dapo::ops
