@@ -213,7 +213,7 @@ void launch_plain(const Product& p, void* c, const void* a, const void* b, cudaS
 }  // namespace
 
 Tile choose_tile(int64_t m, int64_t n, int sms) {
-  if (ceil_div(m, 128) * ceil_div(n, 128) >= sms) return Tile::large;
+  if (m > 64 && ceil_div(m, 128) * ceil_div(n, 128) >= sms) return Tile::large;
   if (ceil_div(m, 64) * ceil_div(n, 128) >= sms) return Tile::medium;
   return Tile::small;
 }

@@ -22,8 +22,8 @@ struct Product {
 
 /// Tile of the hand-written product.
 enum class Tile : uint8_t { large, medium, small };
-/// The largest tile whose grid still gives every SM a block; a pure function of the shape. The bits do not depend on
-/// it.
+/// The largest tile whose grid still gives every SM a block, and whose rows are more than half used; a pure function of
+/// the shape. The bits do not depend on it.
 Tile choose_tile(int64_t m, int64_t n, int sms);
 /// Whether the tensor-core kernel takes this product: bf16 operands, rows aligned to 16 bytes; else plain FMAs do.
 bool fits_tensor_cores(const Product& p, const void* a, const void* b);
