@@ -191,7 +191,7 @@ TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(
 ASAN_TESTS := $(if $(filter release,$(VARIANT)),$(BUILD)/asan/test_sim $(BUILD)/asan/test_cuda)
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all test-cuda-build $(if $(NVCC),cuda-compile)
+run-tests: $(TESTS) all test-cuda-build $(if $(ASAN_TESTS),cuda-compile)
 	@tests/run.sh $(TESTS) $(ASAN_TESTS)
 test-cuda-build:
 	@$(if $(ASAN_TESTS),$(MAKE) --no-print-directory VARIANT=asan $(ASAN_TESTS))

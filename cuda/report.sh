@@ -7,7 +7,7 @@ cat "$@" | awk -v check="$check" '
   /Compiling entry function/ { split($0, q, "\047"); name = q[2]; arch = q[4] }
   /bytes stack frame/ { stack = $1; spills = $5 + $9 }
   /Used [0-9]+ registers/ {
-    regs = $0; sub(/.*Used /, "", regs); sub(/ .*/, "", regs)
+    regs = $0; sub(/.*Used /, "", regs); sub(/ .*/, "", regs); regs += 0
     smem = 0; if (match($0, /[0-9]+ bytes smem/)) smem = substr($0, RSTART, RLENGTH) + 0
     # Registers are given out by 256 a warp, of 65536; an SM runs 64 warps at most.
     warps = int(65536 / (int((regs * 32 + 255) / 256) * 256)); if (warps > 64) warps = 64
