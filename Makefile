@@ -1,14 +1,14 @@
 # dapo.cu: make help
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
-MAKEFLAGS += --no-builtin-rules
+JOBS    ?= $(shell nproc)
+MAKEFLAGS += --no-builtin-rules -j$(JOBS)
 
 # ---- what to build -------------------------------------------------------------------------------------------------
 VARIANT ?= release#   release | asan (ASan + UBSan) | tsan | sim (device=cuda runs in the simulator)
 ARCH    ?= native#    -march; the programs check at start that the CPU has what they were compiled for
 BUILD   ?= build
 OUT     := $(BUILD)/$(VARIANT)
-JOBS    ?= $(shell nproc)
 
 PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
@@ -191,12 +191,13 @@ TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(
 ASAN_TESTS := $(if $(filter release,$(VARIANT)),$(BUILD)/asan/test_sim $(BUILD)/asan/test_cuda)
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all test-cuda-build $(if $(ASAN_TESTS),cuda-compile)
-	@tests/run.sh $(TESTS) $(ASAN_TESTS)
+run-tests: $(TESTS) all $(if $(filter release,$(VARIANT)),cuda-compile)
+	@tests/run.sh $(TESTS)
 test-cuda-build:
 	@$(if $(ASAN_TESTS),$(MAKE) --no-print-directory VARIANT=asan $(ASAN_TESTS))
 test-cuda-asan: test-cuda-build  ## the kernels' tests in the simulator under ASan
 	@tests/run.sh $(ASAN_TESTS)
+test-nightly: test sanitize  ## everything, and once more under sanitizers
 sanitize:  ## the tests under ASan and UBSan
 	$(MAKE) VARIANT=asan test
 
@@ -206,4 +207,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
-.PHONY: all arrow deps demo test run-tests sanitize format clean help
+.PHONY: all arrow test-nightly deps demo test run-tests sanitize format clean help
