@@ -201,10 +201,17 @@ test-nightly: test sanitize  ## everything, and once more under sanitizers
 sanitize:  ## the tests under ASan and UBSan
 	$(MAKE) VARIANT=asan test
 
+BENCHES := $(patsubst bench/%.cpp,$(OUT)/bench_%,$(wildcard bench/*.cpp))
+bench: $(BENCHES)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
+	$(OUT)/bench_ops --benchmark_min_time=0.2
+lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on all)
+	@files="$$(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi)"; \
+	 [ -z "$$files" ] || clang-tidy --quiet $$files -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH)
+
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
-.PHONY: all arrow test-nightly deps demo test run-tests sanitize format clean help
+.PHONY: bench lint all arrow test-nightly deps demo test run-tests sanitize format clean help
