@@ -36,14 +36,15 @@ __device__ __forceinline__ bool keeps(const Kept& k, uint32_t bits, int i) {
 }
 
 /// Sum over the block, in every thread; integers, so in any order.
-__device__ Mass block_mass(Mass x, Mass* scratch) {
+__device__ __forceinline__ Mass block_mass(Mass x, Mass* scratch) {
   return block_sum(x, scratch);
 }
 
 /// The largest threshold whose weights at or above it measure (count, or mass) at least `target`; `above` receives what
 /// those above it measure. Three levels of 10 bits each over the weight's 30 bits, from the top.
 template <bool kCount>
-__device__ uint32_t select_threshold(const Row& row, const Kept& kept, Mass target, Mass* above, Mass* bins) {
+__device__ __forceinline__ uint32_t select_threshold(const Row& row, const Kept& kept, Mass target, Mass* above,
+                                                     Mass* bins) {
   __shared__ uint32_t shared_prefix;
   __shared__ Mass shared_above;
   uint32_t prefix = 0;
@@ -76,7 +77,7 @@ __device__ uint32_t select_threshold(const Row& row, const Kept& kept, Mass targ
 /// `target`
 /// (-1: never), the same in every thread.
 template <class F>
-__device__ int first_beyond(int vocab, Mass target, Mass* runs, const F& measure) {
+__device__ __forceinline__ int first_beyond(int vocab, Mass target, Mass* runs, const F& measure) {
   __shared__ int shared_run;
   __shared__ Mass shared_before;
   __shared__ int shared_found;
@@ -108,7 +109,7 @@ __device__ int first_beyond(int vocab, Mass target, Mass* runs, const F& measure
 }
 
 /// Hugging Face's order: top-k, then top-p, then min-p. Ties at the k-th all stay; at top-p's edge the first by index.
-__device__ Kept filter(const Row& row, const Sampling& sampling, Mass* bins, Mass* scratch) {
+__device__ __forceinline__ Kept filter(const Row& row, const Sampling& sampling, Mass* bins, Mass* scratch) {
   Kept kept{0, row.vocab};
   Mass above = 0;
   if (sampling.top_k > 0 && sampling.top_k < row.vocab)
@@ -137,7 +138,7 @@ __device__ Kept filter(const Row& row, const Sampling& sampling, Mass* bins, Mas
   return kept;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     sample_kernel(int32_t* tokens, float* log_prob, const float* logits, const int32_t* keys, const int32_t* positions,
                   Sampling sampling, int vocab) {
   __shared__ Mass bins[kBins];
