@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
 JOBS    ?= $(shell nproc)
-MAKEFLAGS += --no-builtin-rules -j$(JOBS)
+MAKEFLAGS += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(JOBS))
 
 # ---- what to build -------------------------------------------------------------------------------------------------
 VARIANT ?= release#   release | asan (ASan + UBSan) | tsan | sim (device=cuda runs in the simulator)

@@ -43,9 +43,11 @@ TEST_P(Linear, TwiceTheTextTakesTwiceTheTime) {
   REQUIRE_DATA(json, kQwenJson);
   static const auto tokenizer = Tokenizer::load(json);
   const std::string half = repeated(GetParam().unit, kBytes / 2), whole = repeated(GetParam().unit, kBytes);
-  double ratio = 1e9;
-  for (int attempt = 0; attempt < 3 && ratio >= 2.5; ++attempt) {  // other programs on the machine
-    ratio = std::min(ratio, seconds_to_encode(*tokenizer, whole) / seconds_to_encode(*tokenizer, half));
+  double least_half = 1e9, least_whole = 1e9, ratio = 1e9;  // other programs only ever add to a time
+  for (int attempt = 0; attempt < 6 && ratio >= 2.5; ++attempt) {
+    least_whole = std::min(least_whole, seconds_to_encode(*tokenizer, whole));
+    least_half = std::min(least_half, seconds_to_encode(*tokenizer, half));
+    ratio = least_whole / least_half;
   }
   RecordProperty("ratio", std::to_string(ratio));
   EXPECT_LT(ratio, 2.5);
