@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "cuda/add_parts.h"
 #include "cuda/cublaslt.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
@@ -27,13 +28,6 @@ __global__ void column_sums_kernel(float* parts, const T* dy, int rows, int colu
   float sum = 0.0f;
   for (int n = begin; n < end; ++n) sum += to_float(dy[int64_t{n} * columns + c]);
   parts[int64_t{blockIdx.y} * columns + c] = sum;
-}
-__global__ void add_column_sums_kernel(float* to, const float* parts, int count, int columns) {
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (c >= columns) return;
-  float sum = 0.0f;
-  for (int p = 0; p < count; ++p) sum += parts[int64_t{p} * columns + c];
-  to[c] += sum;
 }
 
 }  // namespace
@@ -94,8 +88,7 @@ void CudaBackend<T>::matmul_backward_weight(const Tensor& dw, const Tensor& db, 
   const unsigned strips = static_cast<unsigned>(ceil_div(columns, kBiasThreads));
   launch(column_sums_kernel<T>, {dim3(strips, static_cast<unsigned>(blocks)), dim3(kBiasThreads), 0, stream_},
          parts.as<float>(), dy.as<const T>(), narrow(k), columns);
-  launch(add_column_sums_kernel, {dim3(strips), dim3(kBiasThreads), 0, stream_}, db.as<float>(),
-         parts.as<const float>(), blocks, columns);
+  add_parts(db.as<float>(), parts.as<const float>(), blocks, columns, stream_);
 }
 
 size_t matmul_workspace(const WorkspaceNeeds& needs) {

@@ -1,5 +1,6 @@
 // rmsnorm with the residual's addition fused, and its backward. A block a row forward; backward keeps each column's sum
 // of dw in the thread that owns the column, over the rows of its block, and adds the blocks' sums in order.
+#include "cuda/add_parts.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
@@ -101,6 +102,11 @@ __global__ void add_parts_kernel(float* to, const float* from, int parts, int co
 
 }  // namespace
 
+void add_parts(float* to, const float* from, int parts, int columns, cudaStream_t stream) {
+  constexpr int kThreads = 128;
+  launch(add_parts_kernel, {grid_of(ceil_div(columns, kThreads)), dim3(kThreads), 0, stream}, to, from, parts, columns);
+}
+
 size_t rmsnorm_workspace(const WorkspaceNeeds& needs) {
   Arena measure("rmsnorm");
   measure.take("rmsnorm dw", DType::f32,
@@ -144,8 +150,7 @@ void CudaBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const 
            dx.as<T>(), parts.as<float>(), dy.as<const T>(), x.as<const float>(), w.as<const T>(),
            rstd.as<const float>(), rows, columns);
   });
-  launch(add_parts_kernel, {grid_of(ceil_div(columns, 128)), dim3(128), 0, stream_}, dw.as<float>(),
-         parts.as<const float>(), blocks, columns);
+  add_parts(dw.as<float>(), parts.as<const float>(), blocks, columns, stream_);
 }
 
 #define DAPO_INSTANTIATE(T)                                                                                        \
