@@ -10,9 +10,6 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <unordered_map>
-#include <unordered_set>
 
 #include "core/checked.h"
 #include "core/json.h"
@@ -23,11 +20,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference's limit
-constexpr size_t kMaxTensors = 1'000'000;
+constexpr size_t kMaxTensors = 100'000;       // a 72B model has 963; a hostile header of them takes 200 MB
 constexpr size_t kMaxRank = 64;
-constexpr size_t kChunk = size_t{8} << 20;
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
 
 /// Bits of an element, 0 for an unknown type (the reference's list).
 uint64_t dtype_bits(std::string_view t) {
@@ -39,24 +33,6 @@ uint64_t dtype_bits(std::string_view t) {
   for (const auto& [name, bits] : kTypes)
     if (name == t) return static_cast<uint64_t>(bits);
   return 0;
-}
-
-const char* file_dtype(DType t) {
-  switch (t) {
-    case DType::f32:
-      return "F32";
-    case DType::bf16:
-      return "BF16";
-    case DType::f64:
-      return "F64";
-    case DType::i32:
-      return "I32";
-    case DType::i16:
-      return "I16";
-    case DType::u8:
-      return "U8";
-  }
-  return "?";
 }
 
 std::pair<uint64_t, uint64_t> read_span(JsonReader& json) {
@@ -83,7 +59,9 @@ TensorInfo read_entry(JsonReader& json, const std::string& name, const std::stri
     } else if (key == "shape") {
       ++shape;
       for (json.array(); json.item();) {
-        t.shape.push_back(checked_cast<int64_t>(json.unsigned_integer(), path + ": shape of " + name));
+        const uint64_t d = json.unsigned_integer();
+        if (!std::in_range<int64_t>(d)) json.fail_here(fmt::format("shape of '{}': {} is out of range", name, d));
+        t.shape.push_back(static_cast<int64_t>(d));
         if (t.shape.size() > kMaxRank) json.fail_here(fmt::format("a shape of more than {} dimensions", kMaxRank));
       }
     } else if (key == "data_offsets") {
@@ -102,13 +80,14 @@ std::vector<TensorInfo> read_header(std::string_view text, const std::string& pa
   if (text.empty() || text[0] != '{') fail_input("{}: the header does not start with '{{'", path);
   JsonReader json(text, path);
   std::vector<TensorInfo> tensors;
-  std::unordered_set<std::string> names;
   std::string name, key;
+  int metadata = 0;
   for (json.object(); json.key(name);) {
-    if (!names.insert(name).second) json.fail_here(fmt::format("'{}' comes twice", name));
-    if (names.size() > kMaxTensors) json.fail_here(fmt::format("more than {} tensors", kMaxTensors));
     if (name != "__metadata__") {
+      if (tensors.size() == kMaxTensors) json.fail_here(fmt::format("more than {} tensors", kMaxTensors));
       tensors.push_back(read_entry(json, name, path));
+    } else if (++metadata > 1) {
+      json.fail_here("__metadata__ comes twice");
     } else if (json.peek() == JsonReader::Kind::null) {
       json.null();
     } else {
@@ -116,6 +95,11 @@ std::vector<TensorInfo> read_header(std::string_view text, const std::string& pa
     }
   }
   json.end();
+  std::vector<std::string_view> names;
+  for (const TensorInfo& t : tensors) names.push_back(t.name);
+  std::sort(names.begin(), names.end());
+  if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())
+    fail_input("{}: '{}' comes twice", path, *twice);
   return tensors;
 }
 
@@ -126,19 +110,19 @@ void check_layout(std::vector<TensorInfo>& tensors, const std::string& path, uin
   });
   uint64_t at = 0;
   for (TensorInfo& t : tensors) {
-    const auto what = [&] { return fmt::format("{}: size of tensor '{}'", path, t.name); };
+    const std::string what = fmt::format("{}: size of tensor '{}'", path, t.name);
     if (t.begin != at || t.end < t.begin)
       fail_input("{}: tensor '{}' lies at [{}, {}), expected to begin at {}: offsets must follow one another", path,
                  t.name, t.begin, t.end, at);
     uint64_t bits = 1;
-    for (int64_t d : t.shape) bits = checked_mul(bits, static_cast<uint64_t>(d), what());
-    bits = checked_mul(bits, dtype_bits(t.dtype), what());
+    for (int64_t d : t.shape) bits = checked_mul(bits, static_cast<uint64_t>(d), what);
+    bits = checked_mul(bits, dtype_bits(t.dtype), what);
     if (bits % 8 != 0 || bits / 8 != t.end - t.begin)
       fail_input("{}: tensor '{}', {}, should take {} bytes, its offsets span {}", path, t.name, t.describe(), bits / 8,
                  t.bytes());
     at = t.end;
-    t.begin = checked_add(t.begin, data_begin, what());
-    t.end = checked_add(t.end, data_begin, what());
+    t.begin = checked_add(t.begin, data_begin, what);
+    t.end = checked_add(t.end, data_begin, what);
   }
   if (checked_add(at, data_begin, path) != file_size)
     fail_input("{}: tensors end at byte {} but the file has {}: truncated or with foreign bytes; fetch it again", path,
@@ -243,13 +227,15 @@ SafetensorsReader::SafetensorsReader(const std::string& path) {
     tensors_ = open(path);
     return;
   }
-  const std::string single = (fs::path(path) / kSingle).string(), index = (fs::path(path) / kIndex).string();
+  const std::string single = (fs::path(path) / kSafetensorsFile).string(),
+                    index = (fs::path(path) / kSafetensorsIndex).string();
   if (exists(single)) {
     tensors_ = open(single);
     return;
   }
   if (!exists(index))
-    fail_input("{}: holds neither {} nor {}; name a Hugging Face model folder", path, kSingle, kIndex);
+    fail_input("{}: holds neither {} nor {}; name a Hugging Face model folder", path, kSafetensorsFile,
+               kSafetensorsIndex);
   std::map<std::string, std::string> shard_of = read_index(index);
   std::map<std::string, size_t> shards;
   for (const auto& [name, shard] : shard_of) ++shards[shard];
@@ -264,7 +250,8 @@ SafetensorsReader::SafetensorsReader(const std::string& path) {
     }
     if (found != count) {
       for (const auto& [name, s] : shard_of)
-        if (s == shard) fail_input("{}: tensor '{}' is not in {}, where {} puts it", path, name, shard, kIndex);
+        if (s == shard)
+          fail_input("{}: tensor '{}' is not in {}, where {} puts it", path, name, shard, kSafetensorsIndex);
     }
   }
 }
@@ -282,126 +269,6 @@ void SafetensorsReader::read(const TensorInfo& t, uint64_t offset, void* to, siz
   for (const auto& f : files_)
     if (f->path == t.file) return f->read(t.begin + offset, to, bytes);
   CHECK(false, "{} is of another reader", t.name);
-}
-
-// ---- writer ---------------------------------------------------------------------------------------------------------
-namespace {
-
-[[noreturn]] void disk_error(const std::string& path, const char* call) {
-  fail(kExitResources, "{}: {}: {}", path, call, std::strerror(errno));
-}
-
-void sync_folder(const std::string& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) disk_error(folder, "open");
-  const int rc = ::fsync(fd);
-  ::close(fd);
-  if (rc != 0) disk_error(folder, "fsync");
-}
-
-/// Written under path.tmp, synced, renamed; on failure the temporary file is gone and `path` as before.
-class NewFile {
- public:
-  explicit NewFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
-    ::unlink(temporary_.c_str());
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd_ < 0) disk_error(temporary_, "open");
-  }
-  ~NewFile() {
-    if (fd_ >= 0) ::close(fd_), ::unlink(temporary_.c_str());
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  void write(const void* from, size_t bytes) {
-    const char* p = static_cast<const char*>(from);
-    while (bytes > 0) {
-      const ssize_t n = ::write(fd_, p, bytes);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) disk_error(temporary_, "write");
-      p += n, bytes -= static_cast<size_t>(n);
-    }
-  }
-  void commit() {
-    if (::fsync(fd_) != 0) disk_error(temporary_, "fsync");
-    const int fd = std::exchange(fd_, -1);
-    if (::close(fd) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      ::unlink(temporary_.c_str());
-      disk_error(path_, "close or rename");
-    }
-  }
-
- private:
-  std::string path_, temporary_;
-  int fd_ = -1;
-};
-
-uint64_t size_of(const TensorToWrite& t) {
-  uint64_t n = dtype_size(t.dtype);
-  for (int64_t d : t.shape) n *= static_cast<uint64_t>(d);
-  return n;
-}
-
-void write_file(const std::string& path, std::vector<const TensorToWrite*> tensors, std::vector<char>& buffer) {
-  std::stable_sort(tensors.begin(), tensors.end(),
-                   [](auto* a, auto* b) { return dtype_size(a->dtype) > dtype_size(b->dtype); });  // keeps them aligned
-  nlohmann::ordered_json header;
-  header["__metadata__"] = {{"format", "pt"}};
-  uint64_t at = 0;
-  for (const TensorToWrite* t : tensors) {
-    CHECK(!header.contains(t->name), "{} comes twice", t->name);
-    header[t->name] = {{"dtype", file_dtype(t->dtype)}, {"shape", t->shape}, {"data_offsets", {at, at + size_of(*t)}}};
-    at += size_of(*t);
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  const uint64_t length = text.size();
-  NewFile file(path);
-  file.write(&length, sizeof length);
-  file.write(text.data(), text.size());
-  for (const TensorToWrite* t : tensors)
-    for (uint64_t done = 0, all = size_of(*t); done < all;) {
-      const size_t n = static_cast<size_t>(std::min<uint64_t>(kChunk, all - done));
-      t->fill(done, buffer.data(), n);
-      file.write(buffer.data(), n);
-      done += n;
-    }
-  file.commit();
-}
-
-}  // namespace
-
-void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors, uint64_t shard_bytes) {
-  namespace fs = std::filesystem;
-  std::vector<std::vector<const TensorToWrite*>> shards(1);
-  uint64_t in_shard = 0, total = 0;
-  for (const TensorToWrite& t : tensors) {
-    if (!shards.back().empty() && in_shard + size_of(t) > shard_bytes) shards.emplace_back(), in_shard = 0;
-    shards.back().push_back(&t);
-    in_shard += size_of(t), total += size_of(t);
-  }
-  std::vector<char> buffer(kChunk);
-  const std::string single = (fs::path(folder) / kSingle).string(), index = (fs::path(folder) / kIndex).string();
-  if (shards.size() == 1) {
-    write_file(single, shards[0], buffer);
-    if (::unlink(index.c_str()) != 0 && errno != ENOENT) disk_error(index, "unlink");
-    sync_folder(folder);
-    return;
-  }
-  nlohmann::ordered_json json;
-  json["metadata"] = {{"total_size", total}};
-  json["weight_map"] = nlohmann::ordered_json::object();
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    write_file((fs::path(folder) / name).string(), shards[i], buffer);
-    for (const TensorToWrite* t : shards[i]) json["weight_map"][t->name] = name;
-  }
-  NewFile file(index);
-  const std::string text = json.dump(2) + "\n";
-  file.write(text.data(), text.size());
-  file.commit();
-  if (::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
-  sync_folder(folder);
 }
 
 }  // namespace dapo

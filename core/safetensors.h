@@ -11,6 +11,9 @@
 
 namespace dapo {
 
+inline constexpr const char *kSafetensorsFile = "model.safetensors",
+                            *kSafetensorsIndex = "model.safetensors.index.json";
+
 struct TensorInfo {
   std::string name;
   std::string dtype;  ///< as in the file: "F32", "BF16", "F16", ...
@@ -24,9 +27,9 @@ struct TensorInfo {
 
 /// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of one .safetensors
 /// file. Error (exit 2) names the file and the rule that it breaks (header <= 100 MB and starting with '{', offsets
-/// sorted and contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 1M tensors,
-/// shard names plain file names, regular files, no links). Tensors of a file come in the order of their data; tensors
-/// of a shard that the index does not put there are left out.
+/// sorted and contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 100,000
+/// tensors, shard names plain file names, regular files, no links). Tensors of a file come in the order of their data;
+/// tensors of a shard that the index does not put there are left out.
 class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path);  ///< folder or file

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/check.h"
+#include "data/lines.h"
 #include "data/random.h"
 #include "data/synthetic.h"
 

@@ -24,8 +24,7 @@ class RowParser {
   std::unique_ptr<State> state_;
 };
 
-constexpr size_t kLineLimit = size_t{16} << 20;  ///< longest line, in bytes
-constexpr size_t kDepthLimit = 64;               ///< deepest nesting of objects and lists
+constexpr size_t kDepthLimit = 64;  ///< deepest nesting of objects and lists
 
 /// Reads one file and hands its rows on, one at a time.
 using RowSink = std::function<void(Example&&)>;

@@ -6,16 +6,16 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "data/lines.h"
 
 namespace dapo {
 namespace dom = simdjson::dom;
 
-constexpr size_t kLineLimit = size_t{16} << 20, kDepthLimit = 64;
+constexpr size_t kDepthLimit = 64;
 
 struct JsonRow::Impl {
   std::string where;
@@ -89,47 +89,20 @@ void JsonRow::fail_here(const std::string& what) const {
 }
 
 void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f) {
-  struct Close {
-    void operator()(std::FILE* file) const {
-      if (file != stdin) std::fclose(file);
-    }
-  };
-  const bool standard = path == "-";
-  const std::string name = standard ? "<stdin>" : path;
-  if (!standard && std::filesystem::is_directory(path)) fail_input("{}: is a folder; expects a JSONL file", path);
-  const std::unique_ptr<std::FILE, Close> file(standard ? stdin : std::fopen(path.c_str(), "rb"));
-  if (!file) fail_input("{}: cannot be read: {}", name, std::strerror(errno));
-
+  LineReader lines(path);
   dom::parser parser;
-  if (parser.allocate(0, kDepthLimit) != simdjson::SUCCESS) fail(kExitResources, "no memory to read {}", name);
-  std::string buffer;
-  size_t rows = 0, number = 0;
-  const auto parse = [&](std::string_view text) {
-    ++number;
-    JsonRow::Impl row{fmt::format("{}:{}", name, number), {}};
-    if (number == 1 && text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
-    if (text.find_first_not_of(" \t\r") == std::string_view::npos) return;
+  if (parser.allocate(0, kDepthLimit) != simdjson::SUCCESS) fail(kExitResources, "no memory to read {}", path);
+  static_assert(simdjson::SIMDJSON_PADDING <= kLinePadding);
+  size_t rows = 0;
+  for (std::string_view line; lines.next(line); ++rows) {
+    JsonRow::Impl row{fmt::format("{}:{}", lines.name(), lines.number()), {}};
     dom::element value;
-    if (const auto error = parser.parse(text.data(), text.size()).get(value); error != simdjson::SUCCESS)
+    if (const auto error = parser.parse(line.data(), line.size(), false).get(value); error != simdjson::SUCCESS)
       fail_input("{}: is no JSON: {}", row.where, simdjson::error_message(error));
     if (value.get(row.object) != simdjson::SUCCESS) fail_input("{}: is no JSON object", row.where);
     f(JsonRow(row));
-    ++rows;
-  };
-  char chunk[1 << 16];
-  for (size_t got; (got = std::fread(chunk, 1, sizeof chunk, file.get())) > 0;) {
-    std::string_view rest(chunk, got);
-    for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
-      buffer.append(rest.substr(0, end));
-      parse(buffer);
-      buffer.clear();
-    }
-    buffer.append(rest);
-    if (buffer.size() > kLineLimit) fail_input("{}:{}: is longer than {} MiB", name, number + 1, kLineLimit >> 20);
   }
-  if (std::ferror(file.get())) fail_input("{}: cannot be read: {}", name, std::strerror(errno));
-  if (!buffer.empty()) parse(buffer);
-  if (rows == 0) fail_input("{}: holds no row; expects one JSON object a line", name);
+  if (rows == 0) fail_input("{}: holds no row; expects one JSON object a line", lines.name());
 }
 
 LineWriter::LineWriter(const std::string& path) {

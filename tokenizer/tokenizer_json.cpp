@@ -20,6 +20,7 @@ constexpr size_t kMaxFile = 32 << 20;       // the largest of the family, Qwen3'
 constexpr size_t kMaxComponent = 64 << 10;  // a normalizer, a pre-tokenizer, ...
 constexpr size_t kMaxParts = 16;            // in a Sequence
 constexpr size_t kMaxAdded = 1 << 16;
+constexpr size_t kMaxMerges = Vocabulary::kMaxIds;  // each makes a token
 constexpr size_t kMaxName = 1 << 12;
 
 /// A key that may be absent or null.
@@ -222,6 +223,7 @@ class Reader {
   void read_merges(ondemand::value value) {
     if (std::exchange(seen_merges_, true)) fail_input("model: 'merges' is there twice");
     for (ondemand::value merge : value.get_array()) {
+      if (merges_.size() == kMaxMerges) fail_input("more than {} merges", kMaxMerges);
       if (merge.type() == ondemand::json_type::string) {
         const std::string_view text = merge.get_string();
         const size_t space = text.find(' ');

@@ -1,0 +1,157 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/safetensors.h"
+
+namespace dapo {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
+
+constexpr size_t kChunk = size_t{8} << 20;
+
+const char* file_dtype(DType t) {
+  switch (t) {
+    case DType::f32:
+      return "F32";
+    case DType::bf16:
+      return "BF16";
+    case DType::f64:
+      return "F64";
+    case DType::i32:
+      return "I32";
+    case DType::i16:
+      return "I16";
+    case DType::u8:
+      return "U8";
+  }
+  return "?";
+}
+
+[[noreturn]] void disk_error(const std::string& path, const char* call) {
+  fail(kExitResources, "{}: {}: {}", path, call, std::strerror(errno));
+}
+
+void sync_folder(const std::string& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) disk_error(folder, "open");
+  const int rc = ::fsync(fd);
+  ::close(fd);
+  if (rc != 0) disk_error(folder, "fsync");
+}
+
+/// Written under path.tmp, synced, renamed; on failure the temporary file is gone and `path` as before.
+class NewFile {
+ public:
+  explicit NewFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
+    ::unlink(temporary_.c_str());
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd_ < 0) disk_error(temporary_, "open");
+  }
+  ~NewFile() {
+    if (fd_ >= 0) ::close(fd_), ::unlink(temporary_.c_str());
+  }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+
+  void write(const void* from, size_t bytes) {
+    const char* p = static_cast<const char*>(from);
+    while (bytes > 0) {
+      const ssize_t n = ::write(fd_, p, bytes);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) disk_error(temporary_, "write");
+      p += n, bytes -= static_cast<size_t>(n);
+    }
+  }
+  void commit() {
+    if (::fsync(fd_) != 0) disk_error(temporary_, "fsync");
+    const int fd = std::exchange(fd_, -1);
+    if (::close(fd) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+      ::unlink(temporary_.c_str());
+      disk_error(path_, "close or rename");
+    }
+  }
+
+ private:
+  std::string path_, temporary_;
+  int fd_ = -1;
+};
+
+uint64_t size_of(const TensorToWrite& t) {
+  uint64_t n = dtype_size(t.dtype);
+  for (int64_t d : t.shape) n *= static_cast<uint64_t>(d);
+  return n;
+}
+
+void write_file(const std::string& path, std::vector<const TensorToWrite*> tensors, std::vector<char>& buffer) {
+  std::stable_sort(tensors.begin(), tensors.end(),
+                   [](auto* a, auto* b) { return dtype_size(a->dtype) > dtype_size(b->dtype); });  // keeps them aligned
+  nlohmann::ordered_json header;
+  header["__metadata__"] = {{"format", "pt"}};
+  uint64_t at = 0;
+  for (const TensorToWrite* t : tensors) {
+    CHECK(!header.contains(t->name), "{} comes twice", t->name);
+    header[t->name] = {{"dtype", file_dtype(t->dtype)}, {"shape", t->shape}, {"data_offsets", {at, at + size_of(*t)}}};
+    at += size_of(*t);
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  NewFile file(path);
+  file.write(&length, sizeof length);
+  file.write(text.data(), text.size());
+  for (const TensorToWrite* t : tensors)
+    for (uint64_t done = 0, all = size_of(*t); done < all;) {
+      const size_t n = static_cast<size_t>(std::min<uint64_t>(kChunk, all - done));
+      t->fill(done, buffer.data(), n);
+      file.write(buffer.data(), n);
+      done += n;
+    }
+  file.commit();
+}
+
+}  // namespace
+
+void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors, uint64_t shard_bytes) {
+  namespace fs = std::filesystem;
+  std::vector<std::vector<const TensorToWrite*>> shards(1);
+  uint64_t in_shard = 0, total = 0;
+  for (const TensorToWrite& t : tensors) {
+    if (!shards.back().empty() && in_shard + size_of(t) > shard_bytes) shards.emplace_back(), in_shard = 0;
+    shards.back().push_back(&t);
+    in_shard += size_of(t), total += size_of(t);
+  }
+  std::vector<char> buffer(kChunk);
+  const std::string single = (fs::path(folder) / kSafetensorsFile).string(),
+                    index = (fs::path(folder) / kSafetensorsIndex).string();
+  if (shards.size() == 1) {
+    write_file(single, shards[0], buffer);
+    if (::unlink(index.c_str()) != 0 && errno != ENOENT) disk_error(index, "unlink");
+    sync_folder(folder);
+    return;
+  }
+  nlohmann::ordered_json json;
+  json["metadata"] = {{"total_size", total}};
+  json["weight_map"] = nlohmann::ordered_json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    write_file((fs::path(folder) / name).string(), shards[i], buffer);
+    for (const TensorToWrite* t : shards[i]) json["weight_map"][t->name] = name;
+  }
+  NewFile file(index);
+  const std::string text = json.dump(2) + "\n";
+  file.write(text.data(), text.size());
+  file.commit();
+  if (::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
+  sync_folder(folder);
+}
+
+}  // namespace dapo
