@@ -21,7 +21,8 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-psabi -Wno-restrict -Wno-stri
   -Wnon-virtual-dtor -Woverloaded-virtual -Werror
 CPPFLAGS += -I. -MMD -MP -DFMT_HEADER_ONLY=0 -DSPDLOG_FMT_EXTERNAL
 CXXFLAGS += -std=c++20 -O3 -g1 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast $(WARNINGS)
-LDFLAGS  += -fopenmp
+LDFLAGS  += -fopenmp $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
+comma    := ,
 LDLIBS   += -ldnnl -lsimdjson -lpcre2-8 -lutf8proc -lsentencepiece -lspdlog -lfmt -lpthread
 
 ifeq ($(VARIANT),asan)
@@ -100,7 +101,16 @@ $(OUT)/test_$(1): $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/$(1)/*.cpp)) $(ca
 endef
 $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 
-$(OUT)/bench_%: $(OUT)/bench/%.o $(call archive,$(DEPS_host))
+# The benchmarks; on CUDA beside cuDNN's attention where its headers are (the library is loaded at run time).
+CUDNN_FE := $(firstword $(wildcard $(BUILD)/cudnn_frontend/include $(addsuffix /cudnn_frontend.h,/usr/include /usr/local/include)))
+CUDNN_FE := $(patsubst %/cudnn_frontend.h,%,$(CUDNN_FE))
+ifneq ($(and $(filter nvcc,$(CUDA)),$(CUDNN_FE),$(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h)),)
+  $(OUT)/bench/parts/cudnn_attention.o: CPPFLAGS += -DDAPO_CUDNN -DNV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING \
+    -DCUDNN_FRONTEND_SKIP_JSON_LIB -isystem $(CUDNN_FE) -isystem $(CUDA_HOME)/include
+endif
+$(OUT)/bench/%.o: CPPFLAGS += $(if $(CUDA_DEPS),-DDAPO_CUDA)
+$(OUT)/bench_%: $(OUT)/bench/%.o $(call objects,bench/parts) $(call archive,$(DEPS_host))
+	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(CUDA_LIBS) $(LDLIBS)
 
 # ---- CUDA: the .cu files by g++ for the simulator (sim/README.md), and by nvcc where there is one
@@ -130,7 +140,7 @@ $(OUT)/test_sim: $(patsubst %,$(SIM)/%.o,$(wildcard tests/sim/*.cu)) $(SIM)/cuda
 	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lboost_context -ldl $(LDLIBS)
 NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra -DFMT_USE_CONSTEXPR=1 \
-  -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
+  -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_90,code=compute_90
 $(OUT)/nvcc/%.o: % | $(BUILD)/deps.ok
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
@@ -144,11 +154,23 @@ $(SIM)/host/backends.o: CPPFLAGS += -DDAPO_CUDA
 $(SIM)/host/%.o: host/%.cpp | $(BUILD)/deps.ok
 	@mkdir -p $(@D)
 	@$(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ $<
-$(OUT)/test_cuda: $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/cuda/*.cpp) $(addprefix tests/model/,golden_test.cpp equality_test.cpp)) \
-    $(SIM)/host/backends.o \
-    $(call archive,host model cpu tokenizer data cuda_sim sim core)
+CUDA_TESTS := $(filter-out tests/cuda/gpu.cpp,$(wildcard tests/cuda/*.cpp)) $(addprefix tests/model/,golden_test.cpp equality_test.cpp)
+SIM_PARTS  := $(SIM)/host/backends.o $(call archive,host model cpu tokenizer data cuda_sim sim core)
+$(OUT)/test_cuda: $(patsubst %.cpp,$(OUT)/%.o,$(CUDA_TESTS) $(wildcard tests/cuda/sim/*.cpp)) $(SIM_PARTS)
 	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lboost_context -ldl $(LDLIBS)
+# The programs with the simulator as their CUDA device, and the same tests for a real one (CUDA=nvcc).
+$(SIM)/dapo $(SIM)/dapo_train: $(SIM)/%: $(OUT)/host/%.o $(SIM_PARTS)
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lboost_context -ldl $(LDLIBS)
+$(SIM)/bench_%: $(OUT)/bench/%.o $(SIM_PARTS)
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark -lboost_context -ldl $(LDLIBS)
+$(OUT)/gpu/%.o: %.cpp | $(BUILD)/deps.ok
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	@$(CCACHE) $(CXX) $(CPPFLAGS) -isystem $(CUDA_HOME)/include $(CXXFLAGS) -c -o $@ $<
+$(OUT)/test_gpu: $(patsubst %.cpp,$(OUT)/gpu/%.o,$(CUDA_TESTS) tests/cuda/gpu.cpp) $(call archive,$(DEPS_host))
+	@echo "  LINK $@"
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest $(CUDA_LIBS) $(LDLIBS)
 cuda-compile: $(NVCC_OBJECTS)  ## cuda/ by nvcc for sm_80 and sm_90a: warnings and register spills are errors
 	@$(if $(NVCC),cuda/report.sh --check $(^:=.log),echo "cuda-compile: no nvcc here: nothing compiled")
 cuda-report: $(NVCC_OBJECTS)  ## registers, shared memory, spills, occupancy of each kernel
@@ -203,7 +225,11 @@ sanitize:  ## the tests under ASan and UBSan
 
 BENCHES := $(patsubst bench/%.cpp,$(OUT)/bench_%,$(wildcard bench/*.cpp))
 bench: $(BENCHES)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
-	$(OUT)/bench_ops --benchmark_min_time=0.2
+	$(OUT)/bench_ops
+bench-cudnn:  ## fetch the headers of cuDNN's frontend, so that bench_ops times cuDNN's attention beside ours
+	@mkdir -p $(BUILD)/cudnn_frontend
+	@python3 -m pip download -q --no-deps --only-binary=:all: -d $(BUILD)/cudnn_frontend nvidia-cudnn-frontend==1.32.0
+	@cd $(BUILD)/cudnn_frontend && python3 -m zipfile -e nvidia_cudnn_frontend-1.32.0-*.whl .
 lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on all)
 	@files="$$(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi)"; \
 	 [ -z "$$files" ] || clang-tidy --quiet $$files -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH)
@@ -214,4 +240,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
-.PHONY: bench lint all arrow test-nightly deps demo test run-tests sanitize format clean help
+.PHONY: bench bench-cudnn lint all arrow test-nightly deps demo test run-tests sanitize format clean help

@@ -1,230 +1,272 @@
-// Every op of a backend from the table of cases that its tests use, at shapes of the toy and of Qwen2.5-0.5B: time, and
-// GB/s or GFLOP/s beside the share of what this machine reaches in a plain copy and in a plain product (measured
-// first).
-//   bench_ops [--device cpu|cuda] [--benchmark_filter=REGEX] ...
+// Every op of a backend at the shapes of a toy and of Qwen2.5-0.5B, 1.5B, 7B and 32B, from the table of cases that its
+// tests use: milliseconds, GB/s and TFLOP/s, their share of what this machine reaches in a plain copy and a large
+// product (measured first), elements that are wrong against fp64 among those sampled, and the libraries' time for the
+// same work where they do it: cuBLASLt's products (with the same batch-invariant choice of algorithm as
+// DAPO_CUDA_PRODUCTS=cublaslt), cuDNN's fused attention.
+//
+//   bench_ops [--device cpu|cuda] [--shape toy,0.5b,1.5b,7b,32b] [--quick] [--no-peers] [--markdown FILE]
+//             [--benchmark_filter=REGEX] [--benchmark_out=FILE.json] [--benchmark_...]
+//
+// On a GPU: device time by events round replays of a graph of up to 100 runs on different operands, twice the L2 cache
+// apart; operands are normal random numbers, outputs begin as NaN. A case's time is the median of its samples.
+// Exit 4 where an element is wrong; 70 where a case failed.
 #include <benchmark/benchmark.h>
 
-#include <chrono>
+#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
+#include <fstream>
 
+#include "bench/parts/cudnn_attention.h"
+#include "bench/parts/peaks.h"
 #include "cpu/cpu_backend.h"
-#include "tests/ops/cases.h"
-#include "tests/ops/cases_attention.h"
-#include "tests/ops/cases_head.h"
+#include "host/backends.h"
+#include "host/report_error.h"
 
-namespace dapo::ops {
+namespace dapo::bench {
 namespace {
 
-/// The one place that names devices.
-std::unique_ptr<Backend> make_backend(const std::string& device, DType t) {
-  if (device == "cpu") return make_cpu_backend(t);
-  fail_input("--device {}: this build has cpu", device);
-}
-
-constexpr AttentionDims kToyHeads{4, 2, 32}, kHeads{14, 2, 64};
-
-std::vector<OpCase> bench_cases(DType T) {
-  std::vector<OpCase> all;
-  const auto add = [&all](const char* model, OpCase c) {
-    c.shape = std::string(model) + "/" + c.shape;
-    all.push_back(std::move(c));
-  };
-  struct Model {
-    const char* name;
-    int64_t N, C, F, V, B;
-    AttentionDims heads;
-    std::vector<Segment> pack, decode;
-  };
-  const Model models[] = {
-      {"toy", 2048, 128, 384, 128, 64, kToyHeads, groups_of(4, 32, 15, 32), groups_of(8, 32, 8, 1)},
-      {"0.5B", 2048, 896, 4864, 151936, 32, kHeads, groups_of(2, 256, 4, 192), groups_of(4, 256, 8, 1)}};
-  for (const Model& m : models) {
-    add(m.name, embedding_case(T, m.N, m.V, m.C, 0)), add(m.name, embedding_backward_case(T, m.N, m.V, m.C));
-    add(m.name, gather_rows_case(T, DType::f32, m.N, m.N, m.C)), add(m.name, sum_rows_case(T, m.N, m.N, m.C));
-    for (const int64_t n : {m.B, m.N}) {
-      add(m.name, rmsnorm_case(T, n, m.C, true)), add(m.name, swiglu_case(T, n, m.F));
-      add(m.name, rope_case(T, n, m.heads, false));
-    }
-    add(m.name, rmsnorm_backward_case(T, m.N, m.C)), add(m.name, swiglu_backward_case(T, m.N, m.F, true));
-    struct Weight {
-      int64_t o, i;
-    };
-    for (const auto& [o, i] : {Weight{m.heads.qkv_width(), m.C}, {m.C, m.C}, {2 * m.F, m.C}, {m.C, m.F}}) {
-      for (const int64_t n : {int64_t{1}, m.B, m.N}) add(m.name, matmul_case(T, n, o, i, false));
-      add(m.name, matmul_backward_input_case(T, m.N, o, i));
-      add(m.name, matmul_backward_weight_case(T, m.N, o, i, false));
-    }
-    add(m.name, attention_case(T, m.pack, m.heads)), add(m.name, attention_backward_case(T, m.pack, m.heads));
-    add(m.name, paged_attention_case(T, m.decode, m.heads, 64));
-    const int64_t rows = m.V > 1000 ? 512 : m.N;
-    add(m.name, lm_logprob_case(T, rows, m.V, m.C, 1.0f, true));
-    add(m.name, lm_dapo_case(T, rows, m.V, m.C, 1.0f, false));
-    add(m.name, lm_sample_case(T, m.B, m.V, m.C, {1.0f, 0, 1.0f, 0.0f, 1}));
-    add(m.name, lm_sample_case(T, m.B, m.V, m.C, {1.0f, 50, 0.95f, 0.0f, 1}));
-    add(m.name, adamw_case(T, m.C * m.F * 4, 1.0, 10, 1.0f));
-  }
-  if (T == DType::f32) {
-    add("0.5B", sum_of_squares_case(16 << 20)), add("0.5B", cast_case(DType::bf16, T, 16 << 20));
-    add("toy", increment_case(256));
-  }
-  return all;
-}
-
-/// A case's tensors on the device, and its workspace; numbers are a repeated run of random ones, never zeros.
-class Setup {
- public:
-  Setup(Backend& b, const OpCase& c) : backend_(b), bytes_(b.workspace_bytes(c.needs)) {
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal;
-    std::vector<float> some(4099);
-    for (float& x : some) x = normal(random);
-    for (const Operand& o : c.operands) {
-      Tensor t;
-      t.dtype = o.dtype, t.rank = static_cast<int>(o.shape.size());
-      std::copy(o.shape.begin(), o.shape.end(), t.shape.begin());
-      t.data = b.allocate(t.bytes());
-      std::vector<char> host(t.bytes());
-      const auto count = static_cast<size_t>(o.numel());
-      for (size_t i = 0; i < count; ++i) {
-        const double x = o.preset.empty() ? some[i % some.size()] * o.scale + o.offset : o.preset[i];
-        put(host.data(), o.dtype, i, std::strcmp(o.name, "v") == 0 ? x * x : x);  // a second moment is not negative
-      }
-      b.copy_in(t, host.data());
-      b.synchronize();
-      tensors.push_back(t);
-    }
-    memory_ = b.allocate(bytes_);
-    arena_ = std::make_unique<Arena>("workspace", memory_, bytes_);
-    b.set_workspace(arena_.get());
-  }
-  ~Setup() {
-    for (const Tensor& t : tensors) backend_.release(t.data, t.bytes());
-    backend_.release(memory_, bytes_);
-    backend_.set_workspace(nullptr);
-  }
-  Setup(const Setup&) = delete;
-  Setup& operator=(const Setup&) = delete;
-
-  std::vector<Tensor> tensors;
-
- private:
-  static void put(char* host, DType t, size_t i, double x) {
-    const auto write = [&](auto v) { std::memcpy(host + i * sizeof v, &v, sizeof v); };
-    switch (t) {
-      case DType::f32:
-        return write(static_cast<float>(x));
-      case DType::bf16:
-        return write(to_bf16(static_cast<float>(x)));
-      case DType::f64:
-        return write(x);
-      case DType::i32:
-        return write(static_cast<int32_t>(x));
-      case DType::i16:
-        return write(static_cast<int16_t>(x));
-      case DType::u8:
-        return write(static_cast<uint8_t>(x));
-    }
-  }
-  Backend& backend_;
-  size_t bytes_;
-  void* memory_;
-  std::unique_ptr<Arena> arena_;
+struct Options {
+  std::string device = "cpu", shapes, markdown;
+  bool quick = false, no_peers = false;
+  std::vector<std::string> rest;  ///< Google Benchmark's
 };
 
-struct Peaks {
-  double copy = 0, product[2] = {0, 0};  ///< bytes/s; flop/s in f32 and bf16
+struct Result {
+  std::string shape, op, dims;
+  double seconds = 0, bytes = 0, flops = 0, peer = 0;
+  const char* peer_name = "";
+  DType type;
+  Verdict verdict;
 };
 
-/// Best of several runs, seconds.
-template <class Body>
-double best_seconds(Backend& b, Body body) {
-  double best = 1e9;
-  for (int i = 0; i < 12; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    body();
-    b.synchronize();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
-
-double product_peak(Backend& b) {
-  const OpCase c = matmul_case(b.dtype(), 1024, 1024, 1024, false);
-  const Setup s(b, c);
-  return c.flops / best_seconds(b, [&] { c.run(b, s.tensors); });
-}
-double copy_peak(Backend& b) {
-  const int64_t bytes = int64_t{256} << 20;
-  const Tensor from(b.allocate(bytes), DType::u8, {bytes}), to(b.allocate(bytes), DType::u8, {bytes});
-  b.zero(from);
-  const double rate = 2.0 * static_cast<double>(bytes) / best_seconds(b, [&] { b.copy(to, from); });
-  b.release(from.data, from.bytes()), b.release(to.data, to.bytes());
-  return rate;
-}
-
-void run_benchmark(benchmark::State& state, Backend& b, const OpCase& c, const Peaks& peaks) {
-  const Setup s(b, c);
-  c.run(b, s.tensors);
-  b.synchronize();
-  const auto start = std::chrono::steady_clock::now();
-  for (auto _ : state) {
-    c.run(b, s.tensors);
-    b.synchronize();
-  }
-  const double all = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const double seconds = all / static_cast<double>(state.iterations());
-  state.counters["GB/s"] = c.bytes / seconds * 1e-9;
-  state.counters["%copy"] = 100 * c.bytes / seconds / peaks.copy;
-  if (c.flops > 0) {
-    state.counters["GFLOP/s"] = c.flops / seconds * 1e-9;
-    state.counters["%product"] = 100 * c.flops / seconds / peaks.product[c.type == DType::bf16];
-  }
-}
-
-int run(int argc, char** argv) {
-  std::string device = "cpu";
-  std::vector<char*> rest{argv[0]};
-  for (int i = 1; i < argc; ++i)
-    if (std::strcmp(argv[i], "--device") == 0 && i + 1 < argc)
-      device = argv[++i];
-    else
-      rest.push_back(argv[i]);
-  int count = static_cast<int>(rest.size());
-  benchmark::Initialize(&count, rest.data());
-  if (benchmark::ReportUnrecognizedArguments(count, rest.data())) return kExitUsage;
-
+struct Run {
+  Options options;
   Peaks peaks;
+  bool library = false, cudnn = false;
+  std::vector<Result> results;
+  std::vector<std::string> failures;
+  int samples() const { return options.quick ? 3 : 7; }
+  double least() const { return options.quick ? 1e-3 : 4e-3; }
+};
+
+double median(std::vector<double> v) {
+  std::nth_element(v.begin(), v.begin() + static_cast<int64_t>(v.size() / 2), v.end());
+  return v[v.size() / 2];
+}
+
+/// The libraries' seconds for the same work; 0: they are not asked, or do not do it.
+double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& operands, Result& r) {
+  if (c.product && run.library) {
+    r.peer_name = "cuBLASLt";
+    use_library_products(b, true);
+    double seconds = 0;
+    try {
+      seconds = median_seconds(
+          b, operands.sets(),
+          [&] {
+            for (int i = 0; i < operands.sets(); ++i) c.op.run(b, operands.set(i));
+          },
+          run.least(), run.samples());
+    } catch (const Error& e) {
+      run.failures.push_back(fmt::format("{}: cuBLASLt: {}", c.name(), e.what()));
+    }
+    use_library_products(b, false);
+    return seconds;
+  }
+  if (!c.sequences || !run.cudnn) return 0;
+  r.peer_name = "cuDNN";
+  try {
+    CudnnAttention library(b, *c.sequences);
+    const auto body = [&] {
+      for (int i = 0; i < operands.sets(); ++i) {
+        const std::vector<Tensor>& t = operands.set(i);
+        if (c.sequences->backward)
+          library.backward(t[0], t[1], t[2], t[3]);
+        else
+          library.forward(t[0], t[2]);
+      }
+    };
+    if (c.sequences->backward) library.forward(operands.set(0)[3], operands.set(0)[2]);
+    return median_seconds(b, operands.sets(), body, run.least(), run.samples());
+  } catch (const Error& e) {
+    run.failures.push_back(fmt::format("{}: {}", c.name(), e.what()));
+    return 0;
+  }
+}
+
+void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, const std::string& shape) {
+  Result r;
+  r.shape = shape, r.op = c.op.op, r.dims = c.op.shape.substr(shape.size() + 1), r.type = c.op.type;
+  r.bytes = c.op.bytes, r.flops = c.op.flops;
+  try {
+    Operands operands(b, c.op, operand_sets(b, c.op));
+    for (int i = 0; i < operands.sets() && c.prepare; ++i) c.prepare(b, operands.set(i));
+    r.verdict = check_case(b, c, operands);
+    std::vector<double> samples;
+    {
+      OpClock clock(
+          b, operands.sets(),
+          [&] {
+            for (int i = 0; i < operands.sets(); ++i) c.op.run(b, operands.set(i));
+          },
+          run.least());
+      for (auto _ : state) {
+        samples.push_back(clock.sample());
+        state.SetIterationTime(samples.back());
+      }
+    }
+    r.seconds = median(samples);
+    r.peer = peer_seconds(run, b, c, operands, r);
+  } catch (const Error& e) {
+    run.failures.push_back(fmt::format("{}: {}", c.name(), e.what()));
+    state.SkipWithError(e.what());
+    return;
+  }
+  auto& counters = state.counters;
+  counters["median_us"] = r.seconds * 1e6;
+  counters["GB/s"] = r.bytes / r.seconds * 1e-9;
+  counters["%copy"] = 100 * r.bytes / r.seconds / run.peaks.copy;
+  if (r.flops > 0) {
+    counters["GFLOP/s"] = r.flops / r.seconds * 1e-9;
+    counters["%product"] = 100 * r.flops / r.seconds / run.peaks.of(r.type);
+  }
+  counters["sampled"] = static_cast<double>(r.verdict.sampled);
+  counters["wrong"] = static_cast<double>(r.verdict.wrong);
+  if (r.peer > 0) counters["peer_us"] = r.peer * 1e6;
+  if (r.verdict.wrong > 0) state.SetLabel("WRONG " + r.verdict.worst);
+  run.results.push_back(std::move(r));
+}
+
+void write_markdown(const Run& run, const std::string& head) {
+  std::ofstream out(run.options.markdown);
+  out << "# Ops\n\n"
+      << head << "\n\n`bench_ops --device " << run.options.device << (run.options.quick ? " --quick" : "")
+      << (run.options.shapes.empty() ? "" : " --shape " + run.options.shapes)
+      << "`\n\nBytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product "
+         "above. "
+         "limit: the least time that either allows, over the time. wrong: elements off by more than the tolerance of "
+         "the "
+         "op's tests, of those compared with fp64. The last columns: the library's time, and ours over it.\n";
+  std::string shape;
+  for (const Result& r : run.results) {
+    if (r.shape != shape) {
+      shape = r.shape;
+      out << "\n## " << shape
+          << "\n\n| op | shape | ms | GB/s | of copy | TFLOP/s | of product | of limit | wrong | library ms | ours / "
+             "its "
+             "|\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    }
+    const double floor = std::max(r.bytes / run.peaks.copy, r.flops / run.peaks.of(r.type));
+    out << fmt::format("| {} | {} | {:.4f} | {:.0f} | {:.0f} % |", r.op, r.dims, r.seconds * 1e3,
+                       r.bytes / r.seconds * 1e-9, 100 * r.bytes / r.seconds / run.peaks.copy);
+    if (r.flops > 0)
+      out << fmt::format(" {:.2f} | {:.1f} % |", r.flops / r.seconds * 1e-12,
+                         100 * r.flops / r.seconds / run.peaks.of(r.type));
+    else
+      out << " | |";
+    out << fmt::format(" {:.0f} % | {} / {} |", 100 * floor / r.seconds, r.verdict.wrong, r.verdict.sampled);
+    if (r.peer > 0)
+      out << fmt::format(" {} {:.4f} | {:.2f} |\n", r.peer_name, r.peer * 1e3, r.seconds / r.peer);
+    else
+      out << " | |\n";
+  }
+  if (!run.failures.empty()) out << "\n## Failed\n\n";
+  for (const std::string& f : run.failures) out << "- " << f << "\n";
+  if (!out.good()) fail_input("--markdown {}: cannot be written", run.options.markdown);
+}
+
+std::vector<std::string> shapes_of(const Options& o, Device device) {
+  std::string list = o.shapes;
+  if (list.empty()) list = device == Device::cpu ? "toy,0.5b" : o.quick ? "0.5b,7b" : "0.5b,1.5b,7b,32b";
+  std::vector<std::string> names;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    names.push_back(list.substr(at, end - at));
+    at = end + 1;
+  }
+  return names;
+}
+
+int run(const Options& options, char* program) {
+  Run run{options, {}, false, false, {}, {}};
+  std::vector<std::string> texts = options.rest;
+  std::vector<char*> arguments{program};
+  for (std::string& s : texts) arguments.push_back(s.data());
+  int count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  if (count > 1) fail_input("{}: not known; --help lists what there is", arguments[1]);
+
+  // On a GPU the f32 kernels are for tests: bf16 is what is timed.
+  std::vector<DType> types{DType::bf16};
+  if (options.device == "cpu") types = {DType::f32};
+  if (options.device == "cpu" && cpu_has_bf16()) types.push_back(DType::bf16);
   std::vector<std::unique_ptr<Backend>> backends;
-  std::vector<OpCase> cases;
-  for (const DType t : {DType::f32, DType::bf16}) {
-    if (t == DType::bf16 && device == "cpu" && !cpu_has_bf16()) continue;
-    backends.push_back(make_backend(device, t));
+  std::string head;
+  struct Entry {
+    std::string shape;
+    BenchCase c;
+    Backend* backend;
+  };
+  std::vector<Entry> entries;
+  for (const DType t : types) {
+    backends.push_back(make_backend(options.device, dtype_name(t)).backend);
     Backend& b = *backends.back();
-    if (t == DType::f32) peaks.copy = copy_peak(b);
-    peaks.product[t == DType::bf16] = product_peak(b);
-    std::printf("%s: copy %.1f GB/s, product %.0f GFLOP/s\n", b.describe().c_str(), peaks.copy * 1e-9,
-                peaks.product[t == DType::bf16] * 1e-9);
-    for (OpCase& c : bench_cases(t)) cases.push_back(std::move(c));
+    const std::vector<std::string> names = shapes_of(options, b.device());
+    std::vector<BenchShape> shapes;
+    for (const std::string& name : names) shapes.push_back(bench_shape(name, b.device(), options.quick));
+    const bool peers = !options.no_peers && b.device() == Device::cuda;
+    measure_peaks(b, run.peaks, simulated(b), peers);
+    run.library = run.peaks.library_product > 0;
+    head += peaks_text(b, run.peaks) + "\n";
+    if (peers) {
+      const std::string why = simulated(b) ? "this is the simulator" : CudnnAttention::missing();
+      run.cudnn = why.empty();
+      if (!run.cudnn) head += "no cuDNN beside ours: " + why + "\n";
+    }
+    for (const BenchShape& s : shapes)
+      for (BenchCase& c : bench_cases(s, t)) {
+        const bool of_f32 = c.op.type == DType::f32 && t == DType::bf16;
+        if (of_f32 && types.size() > 1) continue;  // is among the f32 backend's
+        entries.push_back({s.name, std::move(c), &b});
+      }
   }
-  for (const OpCase& c : cases) {
-    Backend& b = *backends[backends.size() > 1 && c.type == DType::bf16 ? 1 : 0];
-    benchmark::RegisterBenchmark(c.name().c_str(), [&](benchmark::State& s) { run_benchmark(s, b, c, peaks); })
-        ->UseRealTime()
+  std::printf("%s", head.c_str());
+  std::fflush(stdout);
+  for (const Entry& e : entries)
+    benchmark::RegisterBenchmark(e.c.name().c_str(),
+                                 [&run, &e](benchmark::State& s) { measure(s, run, *e.backend, e.c, e.shape); })
+        ->UseManualTime()
+        ->Iterations(run.samples())
         ->Unit(benchmark::kMicrosecond);
-  }
   benchmark::RunSpecifiedBenchmarks();
-  return kExitOk;
+  if (!options.markdown.empty()) write_markdown(run, head);
+  int64_t sampled = 0, wrong = 0;
+  for (const Result& r : run.results) sampled += r.verdict.sampled, wrong += r.verdict.wrong;
+  std::printf("%zu cases, %lld elements compared with fp64, %lld wrong, %zu failed\n", run.results.size(),
+              static_cast<long long>(sampled), static_cast<long long>(wrong), run.failures.size());
+  for (const std::string& f : run.failures) std::fprintf(stderr, "bench_ops: %s\n", f.c_str());
+  return wrong > 0 ? kExitNumerics : run.failures.empty() ? kExitOk : kExitInternal;
 }
 
 }  // namespace
-}  // namespace dapo::ops
+}  // namespace dapo::bench
 
 int main(int argc, char** argv) {
-  try {
-    return dapo::ops::run(argc, argv);
-  } catch (const dapo::Error& e) {
-    std::fprintf(stderr, "bench_ops: %s\n", e.what());
-    return e.code();
-  }
+  CLI::App app(
+      "Times every op of a backend and compares samples of what it gives with fp64.\n"
+      "example: bench_ops --device cuda --quick --markdown ops.md --benchmark_out=ops.json\n"
+      "Exit 4: an element is wrong; 70: a case failed.",
+      "bench_ops");
+  dapo::bench::Options o;
+  app.add_option("--device", o.device, "cpu | cuda");
+  app.add_option("--shape", o.shapes, "toy, 0.5b, 1.5b, 7b, 32b, with commas (cpu: toy,0.5b; cuda: all but toy)");
+  app.add_flag("--quick", o.quick, "0.5b and 7b, fewer sizes: under 90 s on an H100");
+  app.add_flag("--no-peers", o.no_peers, "without cuBLASLt and cuDNN");
+  app.add_option("--markdown", o.markdown, "file for the tables");
+  app.allow_extras()->footer("Google Benchmark's --benchmark_filter=REGEX, --benchmark_out=FILE, ... work as well.");
+  return dapo::run_program("bench_ops", app, argc, argv, [&] {
+    o.rest = app.remaining();
+    return dapo::bench::run(o, argv[0]);
+  });
 }

@@ -89,6 +89,11 @@ class CudaBackend final : public Backend {
   void cast(const Tensor& to, const Tensor& from) override;
   void increment(const Tensor& t) override;
 
+  // For probe.h.
+  cudaStream_t stream() const { return stream_; }
+  const cudaDeviceProp& properties() const { return properties_; }
+  Products& products() { return *products_; }
+
  private:
   /// The public constructor delegates to it, so that the destructor tidies up after one that fails half-way.
   explicit CudaBackend(const cudaDeviceProp& properties);

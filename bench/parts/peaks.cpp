@@ -1,0 +1,163 @@
+#include "bench/parts/peaks.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#ifdef DAPO_CUDA
+#include "cuda/probe.h"
+#endif
+
+namespace dapo::bench {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+#ifndef DAPO_CUDA
+/// A build without CUDA makes no backend that would need one.
+class CudaClock {
+ public:
+  explicit CudaClock(Backend&) {}
+  void start() {}
+  void stop() {}
+  double seconds() { return 0; }
+};
+size_t cuda_l2_bytes(Backend&) {
+  return 0;
+}
+bool cuda_simulated() {
+  return false;
+}
+void cuda_library_products(Backend&, bool) {}
+#endif
+
+bool on_gpu(Backend& b) {
+  return b.device() == Device::cuda;
+}
+
+}  // namespace
+
+struct OpClock::Device {
+  CudaClock clock;
+  explicit Device(Backend& b) : clock(b) {}
+};
+
+OpClock::OpClock(Backend& backend, int runs, std::function<void()> body, double least)
+    : backend_(backend), runs_(runs), body_(std::move(body)) {
+  static uint64_t keys = uint64_t{0x62656e63} << 32;
+  key_ = ++keys;
+  if (on_gpu(backend)) device_ = std::make_unique<Device>(backend);
+  issue(2);  // warms up, and records
+  if (simulated(backend)) return;
+  const double once = timed(1);
+  times_ = static_cast<int>(std::clamp(least / std::max(once, 1e-9), 1.0, 10000.0));
+}
+OpClock::~OpClock() {
+  try {
+    backend_.synchronize();
+  } catch (const Error&) {  // was thrown before, where it was met
+  }
+}
+
+void OpClock::issue(int times) {
+  for (int i = 0; i < times; ++i)
+    if (device_ != nullptr)
+      backend_.replayable(key_, body_);
+    else
+      body_();
+}
+
+double OpClock::timed(int times) {
+  backend_.synchronize();
+  if (device_ == nullptr) {
+    const double begin = now();
+    issue(times);
+    backend_.synchronize();
+    return now() - begin;
+  }
+  device_->clock.start();
+  issue(times);
+  device_->clock.stop();
+  return device_->clock.seconds();
+}
+
+double OpClock::sample() {
+  return timed(times_) / times_ / runs_;
+}
+
+double median_seconds(Backend& backend, int runs, std::function<void()> body, double least, int samples) {
+  OpClock clock(backend, runs, std::move(body), least);
+  std::vector<double> all;
+  for (int i = 0; i < samples; ++i) all.push_back(clock.sample());
+  std::nth_element(all.begin(), all.begin() + samples / 2, all.end());
+  return all[static_cast<size_t>(samples / 2)];
+}
+
+int operand_sets(Backend& backend, const ops::OpCase& c) {
+  if (!on_gpu(backend)) return 1;
+  if (simulated(backend)) return 2;
+  // Twice the cache between two uses of an operand; 6 GB at most, 100 runs at most.
+  const double apart = 2.0 * static_cast<double>(cuda_l2_bytes(backend)),
+               whole = static_cast<double>(Operands::bytes(c));
+  const double wanted = std::ceil(apart / std::max(c.bytes, 1.0)) + 1, fits = std::floor(6e9 / std::max(whole, 1.0));
+  return static_cast<int>(std::clamp(std::min(wanted, fits), 1.0, 100.0));
+}
+
+void measure_peaks(Backend& b, Peaks& peaks, bool small, bool peers) {
+  const bool gpu = on_gpu(b);
+  const double least = gpu ? 0.02 : 0.05;
+  if (peaks.copy == 0) {
+    const int64_t bytes = small && gpu ? 1 << 20 : gpu ? int64_t{1} << 30 : int64_t{256} << 20;
+    ops::OpCase c{"copy", "", b.dtype()};
+    const Tensor like(nullptr, DType::bf16, {bytes / 2});
+    c.out("to", DType::bf16, {bytes / 2}, 0, 0), c.in("from", DType::bf16, {bytes / 2});
+    const Operands o(b, c, 1);
+    peaks.copy = 2.0 * static_cast<double>(bytes) /
+                 median_seconds(
+                     b, 1, [&] { b.copy(o.set(0)[0], o.set(0)[1]); }, least, 5);
+  }
+  const int64_t size = small && gpu ? 64 : gpu ? 8192 : 1024;
+  const BenchCase c = product_case(b.dtype(), size, size, size);
+  const Operands o(b, c.op, 1);
+  const auto rate = [&] {
+    return c.op.flops / median_seconds(
+                            b, 1, [&] { c.op.run(b, o.set(0)); }, least, 5);
+  };
+  peaks.own_product = rate();
+  if (gpu && peers && has_library_products(b, &peaks.library_missing)) {
+    use_library_products(b, true);
+    peaks.library_product = rate();
+    use_library_products(b, false);
+  }
+  peaks.product[b.dtype() == DType::bf16] = std::max(peaks.own_product, peaks.library_product);
+}
+
+std::string peaks_text(Backend& b, const Peaks& p) {
+  std::string text = fmt::format("{}; copy {:.1f} GB/s", b.describe(), p.copy * 1e-9);
+  text += fmt::format("; product {:.1f} GFLOP/s", p.own_product * 1e-9);
+  if (!on_gpu(b)) return text;
+  if (p.library_product > 0) return text + fmt::format(" by ours, {:.1f} by cuBLASLt", p.library_product * 1e-9);
+  return text + " by ours" + (p.library_missing.empty() ? "" : "; no cuBLASLt beside it: " + p.library_missing);
+}
+
+bool has_library_products(Backend& b, std::string* why) {
+  if (!on_gpu(b)) return false;
+  try {
+    cuda_library_products(b, true);
+    cuda_library_products(b, false);
+    return true;
+  } catch (const Error& e) {
+    if (why != nullptr) *why = e.what();
+    return false;
+  }
+}
+void use_library_products(Backend& b, bool on) {
+  if (on_gpu(b)) cuda_library_products(b, on);
+}
+bool simulated(Backend& b) {
+  return on_gpu(b) && cuda_simulated();
+}
+
+}  // namespace dapo::bench
