@@ -201,6 +201,7 @@ std::vector<float> Model::logits(const Pack& pack) {
   Impl::Block block = m.allocate(static_cast<size_t>(step * v) * dtype_size(dtype));
   std::vector<float> out(static_cast<size_t>(n * v));
   std::vector<bf16> half(dtype == DType::bf16 ? static_cast<size_t>(step * v) : 0);
+  backend_.synchronize();  // the pack's inputs have left the pinned memory that the rows' indices take
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t count = std::min(step, n - begin);
     std::vector<int32_t> index(static_cast<size_t>(count));

@@ -1,6 +1,8 @@
 // Device and pinned memory, the device's properties, injected errors.
 #include "memory.h"
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -20,7 +22,13 @@ struct Device {
   std::size_t total = std::size_t{80} << 30;
   std::map<const char*, std::size_t> device, pinned;  // begin -> bytes
   std::size_t used = 0;
+  bool protect = std::getenv("DAPO_SIM_PROTECT") != nullptr;
+  int open = 0;  // DeviceOpen alive
 };
+
+std::size_t pages(std::size_t bytes) {
+  return (bytes + 4095) / 4096 * 4096;
+}
 
 cudaDeviceProp h100() {
   cudaDeviceProp p{};
@@ -94,8 +102,14 @@ cudaError_t allocate(void** p, std::size_t bytes, std::map<const char*, std::siz
   std::lock_guard lock(d.mutex);
   if (on_device && (bytes > d.total || d.used + bytes > d.total)) return keep(cudaErrorMemoryAllocation);
   void* q = nullptr;
-  if (posix_memalign(&q, 256, bytes)) return keep(cudaErrorMemoryAllocation);
+  if (on_device && d.protect) {
+    q = mmap(nullptr, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (q == MAP_FAILED) return keep(cudaErrorMemoryAllocation);
+  } else if (posix_memalign(&q, 256, bytes)) {
+    return keep(cudaErrorMemoryAllocation);
+  }
   std::memset(q, 0xFF, bytes);  // NaN in fp32 and bf16
+  if (on_device && d.protect && d.open == 0) mprotect(q, pages(bytes), PROT_NONE);
   ranges.emplace(static_cast<const char*>(q), bytes);
   if (on_device) d.used += bytes;
   *p = q;
@@ -108,13 +122,34 @@ cudaError_t release(void* p, std::map<const char*, std::size_t>& ranges, bool on
   std::lock_guard lock(d.mutex);
   const auto it = ranges.find(static_cast<const char*>(p));
   if (it == ranges.end()) return keep(cudaErrorInvalidValue);
-  if (on_device) d.used -= it->second;
+  const std::size_t bytes = it->second;
+  if (on_device) d.used -= bytes;
   ranges.erase(it);
-  std::free(p);
+  if (on_device && d.protect)
+    munmap(p, pages(bytes));
+  else
+    std::free(p);
   return cudaSuccess;
 }
 
+void protect_all(Device& d, int access) {
+  for (const auto& [begin, bytes] : d.device) mprotect(const_cast<char*>(begin), pages(bytes), access);
+}
+
 }  // namespace
+
+DeviceOpen::DeviceOpen() {
+  Device& d = device();
+  if (!d.protect) return;
+  std::lock_guard lock(d.mutex);
+  if (d.open++ == 0) protect_all(d, PROT_READ | PROT_WRITE);
+}
+DeviceOpen::~DeviceOpen() {
+  Device& d = device();
+  if (!d.protect) return;
+  std::lock_guard lock(d.mutex);
+  if (--d.open == 0) protect_all(d, PROT_NONE);
+}
 
 int enter(const char* name) {
   Injection& i = injection();
@@ -204,6 +239,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 }
 // What gives back does so even when it answers an error: on a device that error is an earlier one.
 cudaError_t cudaFree(void* p) {
+  sim::catch_up_device();
   const cudaError_t e = sim::release(p, sim::device().device, true);
   ENTER("cudaFree");
   return e;
@@ -216,6 +252,7 @@ cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
   return cudaMallocHost(p, bytes);
 }
 cudaError_t cudaFreeHost(void* p) {
+  sim::catch_up_device();
   const cudaError_t e = sim::release(p, sim::device().pinned, false);
   ENTER("cudaFreeHost");
   return e;

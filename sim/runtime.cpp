@@ -1,11 +1,12 @@
-// Streams, events, graphs, copies, launches.
+// Streams, events, graphs, copies. Work runs at the call; under DAPO_SIM_LAZY when somebody waits for it.
 #include "runtime.h"
 
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
-#include <map>
+#include <deque>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -24,10 +25,15 @@ struct CUgraphExec_st {
 struct CUstream_st {
   std::shared_ptr<CUgraph_st> capture;
   bool origin = false;
+  std::deque<Work> pending;  // DAPO_SIM_LAZY
+  std::recursive_mutex running;
+  long submitted = 0, finished = 0;
 };
 struct CUevent_st {
   std::chrono::steady_clock::time_point time;
   bool timed = true, recorded = false;
+  CUstream_st* stream = nullptr;
+  long after = 0;                       // of the stream's submitted work
   std::shared_ptr<CUgraph_st> capture;  // recorded in a stream that is being captured: whoever waits for it joins
 };
 
@@ -41,7 +47,6 @@ struct Host {
   std::set<CUevent_st*> events;
   std::set<CUgraph_st*> graphs;
   std::set<CUgraphExec_st*> executables;
-  std::map<const void*, std::size_t> smem_limit;
   int captures = 0;
   cudaError_t last = cudaSuccess;
 };
@@ -70,6 +75,54 @@ bool capturing() {
   return host().captures > 0;
 }
 
+namespace {
+
+/// 0: work runs at the call. 1: when somebody waits for it, but copies from and to pageable memory as drivers do them
+/// (staged at the call, finished at the call). 2: those wait too, as the runtime's documentation allows.
+int laziness() {
+  static const int lazy = [] {
+    const char* v = std::getenv("DAPO_SIM_LAZY");
+    return v ? std::atoi(v) : 0;
+  }();
+  return lazy;
+}
+
+/// Runs what the stream was given up to its n-th piece of work; the first error.
+cudaError_t catch_up(CUstream_st* stream, long n) {
+  std::lock_guard only_one(stream->running);  // the order is the stream's
+  cudaError_t first = cudaSuccess;
+  for (;;) {
+    Work work;
+    {
+      std::lock_guard lock(host().mutex);
+      if (stream->finished >= n || stream->pending.empty()) break;
+      work = std::move(stream->pending.front());
+      stream->pending.pop_front();
+    }
+    const DeviceOpen open;
+    const cudaError_t e = work();
+    if (first == cudaSuccess) first = e;
+    std::lock_guard lock(host().mutex);
+    ++stream->finished;
+  }
+  return keep(first);
+}
+cudaError_t catch_up(CUstream_st* stream) {
+  return catch_up(stream, stream->submitted);
+}
+
+}  // namespace
+
+void catch_up_device() {
+  if (!laziness()) return;
+  catch_up(&host().standard);
+  for (CUstream_st* s : std::set(host().streams)) catch_up(s);
+}
+
+bool deferred(const void* host_memory) {
+  return laziness() > 1 || (laziness() == 1 && is_pinned(host_memory, 1));
+}
+
 cudaError_t submit(cudaStream_t s, Work work) {
   {
     std::lock_guard lock(host().mutex);
@@ -80,7 +133,13 @@ cudaError_t submit(cudaStream_t s, Work work) {
       return cudaSuccess;
     }
     if (!s && host().captures) return keep(cudaErrorStreamCaptureUnsupported);
+    if (laziness()) {
+      stream->pending.push_back(std::move(work));
+      ++stream->submitted;
+      return cudaSuccess;
+    }
   }
+  const DeviceOpen open;
   return keep(work());
 }
 
@@ -196,9 +255,12 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  sim::catch_up_device();
   {
     std::lock_guard lock(host().mutex);
     if (!host().streams.erase(s)) return keep(cudaErrorInvalidResourceHandle);
+    for (CUevent_st* e : host().events)
+      if (e->stream == s) e->stream = nullptr;
     delete s;
   }
   ENTER("cudaStreamDestroy");
@@ -207,10 +269,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 namespace {
 cudaError_t settle(const char* name, cudaStream_t s) {
   ENTER(name);
-  std::lock_guard lock(host().mutex);
-  CUstream_st* stream = sim::stream_of(s);
-  if (!stream) return keep(cudaErrorInvalidResourceHandle);
-  return stream->capture || (!s && host().captures) ? keep(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  CUstream_st* stream = nullptr;
+  {
+    std::lock_guard lock(host().mutex);
+    stream = sim::stream_of(s);
+    if (!stream) return keep(cudaErrorInvalidResourceHandle);
+    if (stream->capture || (!s && host().captures)) return keep(cudaErrorStreamCaptureUnsupported);
+  }
+  return sim::catch_up(stream);
 }
 }  // namespace
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
@@ -220,7 +286,9 @@ cudaError_t cudaStreamQuery(cudaStream_t s) {
   return settle("cudaStreamQuery", s);
 }
 cudaError_t cudaDeviceSynchronize() {
-  return settle("cudaDeviceSynchronize", nullptr);
+  const cudaError_t e = settle("cudaDeviceSynchronize", nullptr);
+  sim::catch_up_device();
+  return e;
 }
 cudaError_t cudaProfilerStart() {
   return cudaSuccess;
@@ -235,7 +303,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
   CUstream_st* stream = sim::stream_of(s);
   if (!stream || !host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
   if (e->capture && !stream->capture) stream->capture = e->capture;
-  return cudaSuccess;
+  if (stream->capture || !e->stream || e->stream == stream) return cudaSuccess;
+  return sim::submit(s, [from = e->stream, after = e->after] { return sim::catch_up(from, after); });
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t f, void* user) {
   ENTER("cudaLaunchHostFunc");
@@ -268,14 +337,24 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   if (!stream || !host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
   e->capture = stream->capture;
   e->recorded = true;
-  e->time = std::chrono::steady_clock::now();
-  return cudaSuccess;
+  e->stream = stream;
+  const cudaError_t submitted = stream->capture ? cudaSuccess : sim::submit(s, [e] {
+    std::lock_guard inner(host().mutex);
+    if (host().events.contains(e)) e->time = std::chrono::steady_clock::now();
+    return cudaSuccess;
+  });
+  e->after = stream->submitted;
+  return submitted;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
   ENTER("cudaEventSynchronize");
-  std::lock_guard lock(host().mutex);
-  if (!host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
-  return e->capture && host().captures ? keep(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  {
+    std::lock_guard lock(host().mutex);
+    if (!host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
+    if (e->capture && host().captures) return keep(cudaErrorStreamCaptureUnsupported);
+    if (!e->stream) return cudaSuccess;
+  }
+  return sim::catch_up(e->stream, e->after);
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
   return cudaEventSynchronize(e);
@@ -360,6 +439,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  sim::catch_up_device();
   std::lock_guard lock(host().mutex);
   if (!host().executables.erase(exec)) return keep(cudaErrorInvalidValue);
   delete exec;
@@ -387,17 +467,29 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, 
       !copy_allowed(static_cast<char*>(to) + to_pitch * (height - 1),
                     static_cast<const char*>(from) + from_pitch * (height - 1), width, kind))
     return keep(cudaErrorInvalidValue);
-  return sim::submit(s, [=] {
+  const auto rows = [=](const void* source, std::size_t pitch) {
     for (std::size_t i = 0; i < height; ++i)
-      std::memmove(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * from_pitch, width);
+      std::memmove(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(source) + i * pitch, width);
     return cudaSuccess;
-  });
+  };
+  const bool to_device = sim::is_device(to), from_device = sim::is_device(from);
+  if (!sim::laziness() || (to_device && from_device) || sim::deferred(to_device ? from : to))
+    return sim::submit(s, [=] { return rows(from, from_pitch); });
+  if (to_device) {
+    std::vector<char> staged(width * height);
+    for (std::size_t i = 0; i < height; ++i)
+      std::memcpy(&staged[i * width], static_cast<const char*>(from) + i * from_pitch, width);
+    return sim::submit(s, [rows, width, staged = std::move(staged)] { return rows(staged.data(), width); });
+  }
+  const cudaError_t e = sim::submit(s, [=] { return rows(from, from_pitch); });
+  return e != cudaSuccess || sim::capturing() ? e : sim::catch_up(sim::stream_of(s));
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t s) {
   return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, s);
 }
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  const cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  return e != cudaSuccess ? e : sim::catch_up(&host().standard);
 }
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t s) {
   ENTER("cudaMemsetAsync");
@@ -411,67 +503,4 @@ cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
 cudaError_t sim_copy_symbol(void* symbol, const void* from, std::size_t bytes, cudaStream_t s) {
   ENTER("cudaMemcpyToSymbol");
   return sim::submit(s, [=] { return std::memcpy(symbol, from, bytes), cudaSuccess; });
-}
-
-// ---- kernels
-
-cudaError_t sim_func_set_attribute(const void* f, cudaFuncAttribute a, int value) {
-  ENTER("cudaFuncSetAttribute");
-  if (a != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || static_cast<std::size_t>(value) > sim::device_properties().sharedMemPerBlockOptin)
-    return keep(cudaErrorInvalidValue);
-  std::lock_guard lock(host().mutex);
-  host().smem_limit[f] = static_cast<std::size_t>(value);
-  return cudaSuccess;
-}
-cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f) {
-  ENTER("cudaFuncGetAttributes");
-  std::lock_guard lock(host().mutex);
-  *a = {};
-  a->maxThreadsPerBlock = 1024;
-  a->ptxVersion = a->binaryVersion = 90;
-  const auto it = host().smem_limit.find(f);
-  a->maxDynamicSharedSizeBytes = it == host().smem_limit.end() ? 48 << 10 : static_cast<int>(it->second);
-  return cudaSuccess;
-}
-cudaError_t sim_occupancy(int* blocks, const void*, int threads, std::size_t smem) {
-  ENTER("cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-  const cudaDeviceProp p = sim::device_properties();
-  const int warps = (threads + 31) / 32 * 32;
-  *blocks = std::min(p.maxThreadsPerMultiProcessor / std::max(warps, 32), p.maxBlocksPerMultiProcessor);
-  *blocks =
-      std::min<int>(*blocks, static_cast<int>(p.sharedMemPerMultiprocessor / (smem + p.reservedSharedMemPerBlock)));
-  return cudaSuccess;
-}
-cudaError_t cudaFuncGetName(const char** name, const void* f) {
-  static std::mutex mutex;
-  static auto* names = new std::map<const void*, std::string>;
-  std::lock_guard lock(mutex);
-  *name = names->try_emplace(f, sim::function_name(f)).first->second.c_str();
-  return cudaSuccess;
-}
-
-cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*),
-                       std::shared_ptr<void> arguments) {
-  ENTER("cudaLaunchKernel");
-  const cudaDeviceProp p = sim::device_properties();
-  const dim3 g = c->gridDim, b = c->blockDim;
-  const auto beyond = [](unsigned n, int most) { return n == 0 || n > static_cast<unsigned>(most); };
-  if (beyond(g.x, p.maxGridSize[0]) || beyond(g.y, p.maxGridSize[1]) || beyond(g.z, p.maxGridSize[2]) ||
-      beyond(b.x, p.maxThreadsDim[0]) || beyond(b.y, p.maxThreadsDim[1]) || beyond(b.z, p.maxThreadsDim[2]) ||
-      b.x * b.y * b.z > static_cast<unsigned>(p.maxThreadsPerBlock))
-    return keep(cudaErrorInvalidConfiguration);
-  {
-    std::lock_guard lock(host().mutex);
-    const auto it = host().smem_limit.find(f);
-    if (c->dynamicSmemBytes >
-        (it == host().smem_limit.end() ? std::size_t{48 << 10} : std::max(it->second, std::size_t{48 << 10})))
-      return keep(cudaErrorInvalidValue);
-  }
-  for (unsigned i = 0; i < c->numAttrs; ++i)
-    if (c->attrs[i].id == cudaLaunchAttributeCooperative || c->attrs[i].id == cudaLaunchAttributeClusterDimension)
-      return keep(cudaErrorNotSupported);
-  return sim::submit(c->stream, [launch = sim::Launch{f, call, std::move(arguments), g, b, c->dynamicSmemBytes, 0, 0}] {
-    return sim::run_grid(launch) ? cudaSuccess : cudaErrorLaunchFailure;
-  });
 }

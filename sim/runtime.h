@@ -10,8 +10,10 @@ namespace sim {
 
 /// Counts a call; non-zero: the injected error that it has to answer.
 int enter(const char* name);
-/// Runs work now, or records it where the stream is being captured.
+/// Runs work now (DAPO_SIM_LAZY: when the stream is waited for), or records it where the stream is being captured.
 cudaError_t submit(cudaStream_t s, std::function<cudaError_t()> work);
+/// Runs whatever streams still hold back: what cudaFree and cudaDeviceSynchronize imply.
+void catch_up_device();
 /// Keeps the error for cudaGetLastError.
 cudaError_t keep(cudaError_t e);
 bool capturing();

@@ -1,5 +1,5 @@
 // The golden models and the model's equalities (tests/model/golden_test.cpp, equality_test.cpp, linked here) on the
-// CUDA backend, in the simulator.
+// CUDA backend.
 #include "cuda/cuda_device.h"
 #include "tests/model/rig.h"
 

@@ -1,22 +1,18 @@
-// Every op of the CUDA backend, its kernels run by the simulator, from the table that all backends share.
+// Every op of the CUDA backend, from the table that all backends share.
 #include "cuda/cuda_device.h"
-#include "sim/cuda_runtime.h"
-#include "sim/sim.h"
+#include "tests/cuda/device.h"
 #include "tests/ops/properties_test.h"
 
 namespace dapo::ops {
 
 Backend& test_backend(DType t) {
-  // Two SMs, so that products of these sizes are cut into large tiles too (choose_tile).
-  static const bool small = [] {
-    cudaDeviceProp p = sim::device_properties();
-    p.multiProcessorCount = 2;
-    sim::set_device_properties(p);
-    return true;
+  static const auto made = [] {
+    pretend_two_sms(true);
+    auto both = std::pair(make_cuda_backend(DType::f32), make_cuda_backend(DType::bf16));
+    pretend_two_sms(false);
+    return both;
   }();
-  static const auto f32 = make_cuda_backend(DType::f32), half = make_cuda_backend(DType::bf16);
-  if (small) sim::reset_device();
-  return t == DType::f32 ? *f32 : *half;
+  return t == DType::f32 ? *made.first : *made.second;
 }
 
 std::vector<DType> tested_types() {
@@ -24,7 +20,7 @@ std::vector<DType> tested_types() {
 }
 
 bool slow_device() {
-  return true;
+  return simulated();
 }
 
 namespace {

@@ -1,4 +1,5 @@
-// The two kinds of products beside each other: the hand-written kernels and cuBLASLt (plain products in the simulator).
+// The two kinds of products beside each other: the hand-written kernels and cuBLASLt (plain products in the
+// simulator).
 #include "cuda/products.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +12,6 @@
 #include "core/check.h"
 #include "cuda/cuda_device.h"
 #include "cuda/launch.h"
-#include "sim/sim.h"
 
 namespace dapo::cuda {
 namespace {
@@ -43,9 +43,11 @@ struct Matrix {
 };
 
 template <class T, class Out>
-void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed, bool with_bias) {
+void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed, bool with_bias,
+                        int sms) {
   cudaDeviceProp properties{};
   cuda_check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  properties.multiProcessorCount = sms;
   const auto count = [](int64_t x, int64_t y) { return static_cast<size_t>(x * y); };
   Matrix<T> a(count(m, k)), b(count(k, n)), bias(static_cast<size_t>(n));
   Product p{.m = m,
@@ -71,32 +73,20 @@ void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool
     got[kind == Products::Kind::cublaslt] = c.read();
   }
   EXPECT_EQ(std::memcmp(got[0].data(), got[1].data(), got[0].size() * sizeof(Out)), 0)
-      << m << " x " << n << " x " << k << (a_transposed ? ", a transposed" : "")
+      << m << " x " << n << " x " << k << ", tiles for " << sms << " SMs" << (a_transposed ? ", a transposed" : "")
       << (b_transposed ? ", b transposed" : "");
 }
 
 TEST(CudaProducts, OwnKernelsGiveWhatCublasLtGives) {
   for (const bool a_transposed : {false, true})
     for (const bool b_transposed : {false, true}) {
-      expect_kinds_equal<bf16, bf16>(40, 72, 136, a_transposed, b_transposed, !a_transposed);
-      expect_kinds_equal<bf16, float>(72, 136, 40, a_transposed, b_transposed, false);
-      expect_kinds_equal<float, float>(7, 9, 11, a_transposed, b_transposed, false);
+      for (const int sms : {2, 132}) {
+        expect_kinds_equal<bf16, bf16>(40, 72, 136, a_transposed, b_transposed, !a_transposed, sms);
+        expect_kinds_equal<bf16, float>(72, 136, 40, a_transposed, b_transposed, false, sms);
+      }
+      expect_kinds_equal<bf16, float>(200, 264, 72, a_transposed, b_transposed, false, 2);
+      expect_kinds_equal<float, float>(7, 9, 11, a_transposed, b_transposed, false, 132);
     }
-}
-
-TEST(CudaProducts, TheLibraryIsTakenOnlyWhereAskedFor) {
-  const long before = sim::live().handles;
-  {
-    const auto own = make_cuda_backend(DType::bf16);
-    EXPECT_EQ(sim::live().handles, before);
-    setenv("DAPO_CUDA_PRODUCTS", "cublaslt", 1);
-    const auto library = make_cuda_backend(DType::bf16);
-    EXPECT_EQ(sim::live().handles, before + 1);
-    setenv("DAPO_CUDA_PRODUCTS", "mkl", 1);
-    EXPECT_THROW(make_cuda_backend(DType::bf16), Error);
-    unsetenv("DAPO_CUDA_PRODUCTS");
-  }
-  EXPECT_EQ(sim::live().handles, before);
 }
 
 /// The largest that gives every SM a block; of a decode's few rows a tile holds no more than it must.

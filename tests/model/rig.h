@@ -60,6 +60,7 @@ inline std::unique_ptr<Rig> toy_rig(const ModelConfig& config = toy_config(), DT
         const Tensor at = rig->model->weights().rows(p.offset + j, 1);
         const bf16 half = to_bf16(v);
         rig->backend->copy_in(at, dtype == DType::f32 ? static_cast<const void*>(&v) : &half);
+        rig->backend->synchronize();
       }
   return rig;
 }

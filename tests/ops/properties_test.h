@@ -191,6 +191,8 @@ TEST(OpProperties, RowsOfAProductDoNotDependOnTheirCompany) {
   for (const DType t : tested_types()) {
     for (const auto& [most, o, i] : slow_device() ? few : all)
       for (const bool bias : {false, true}) expect_rows_invariant(t, most, o, i, bias);
+    if (test_backend(t).device() == Device::cuda && !slow_device())
+      expect_rows_invariant(t, 1536, 1536, 200, false);  // a large tile for each of up to 144 SMs
     expect_rows_invariant(t, slow_device() ? 3 : 70, 16384, slow_device() ? 64 : 896,
                           false);  // a slice of a vocabulary
   }

@@ -1,0 +1,450 @@
+#!/usr/bin/env python3
+"""Checks and measures this project on a machine with a GPU, in under ten minutes: one JSON, one log, one report.
+
+    gpu-check [STAGE...] [--out DIR] [--budget SECONDS]     run these stages (default: all but the optional ones)
+    gpu-check --list                                        what the stages are
+    gpu-check --report gpu-check.json [--results DIR]       the report of an earlier run, as DIR/<gpu>-<date>.md
+
+Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python environment's nvidia/ folders or
+/usr/local/cuda are searched). Golden models come from $DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
+"""
+import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, signal, subprocess, sys, time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ALONE = 24  # failed tests that are run again alone: one fault of the device fails all that follow it
+
+
+class Skip(Exception):
+    """A stage that cannot run here, and why."""
+
+
+class Run:
+    """What the stages share: programs, environment, log, time."""
+
+    def __init__(self, a):
+        self.sim = a.device == "sim"
+        self.out = pathlib.Path(a.out).resolve()
+        self.work = self.out / "work"
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        self.bin = [pathlib.Path(p).resolve() for p in a.bin.split(":")]
+        self.configs = pathlib.Path(a.configs).resolve()
+        self.log = open(self.out / "gpu-check.log", "w", buffering=1)
+        self.end = time.monotonic() + a.budget
+        self.stage_end = self.end
+        self.cores = os.cpu_count() or 1
+        self.env = dict(os.environ)
+        self.libraries = cuda_libraries()
+        lib = HERE / "lib"
+        folders = ([str(unpacked(lib, self.out))] if lib.exists() else []) + self.libraries
+        self.env["LD_LIBRARY_PATH"] = ":".join(folders + [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p])
+        self.env["GOMP_SPINCOUNT"] = "1000"
+        self.fallback = lib / "fallback"
+
+    def say(self, text):
+        self.log.write(text + "\n")
+        print(text, flush=True)
+
+    def program(self, name):
+        for folder in self.bin:
+            if (folder / name).exists():
+                return str(folder / name)
+        raise Skip(f"{name} is not in {':'.join(map(str, self.bin))}")
+
+    def left(self):
+        return min(self.end, self.stage_end) - time.monotonic()
+
+    def call(self, argv, limit=1e9, env=None):
+        """Runs a program within the stage's time; (exit code or None where time ran out, output, seconds)."""
+        argv = [str(x) for x in argv]
+        limit = min(limit, self.left())
+        self.log.write("$ " + " ".join(argv) + "\n")
+        if limit <= 0:
+            return None, "", 0.0
+        start = time.monotonic()
+        p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**self.env, **(env or {})},
+                             cwd=self.work, start_new_session=True, stdin=subprocess.DEVNULL)
+        try:
+            text, code = p.communicate(timeout=limit)[0], p.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+            text, code = p.communicate()[0], None
+        seconds = time.monotonic() - start
+        text = text.decode(errors="replace")
+        self.log.write(f"{text}[exit {code}, {seconds:.1f} s]\n")
+        return code, text, seconds
+
+
+def cuda_libraries():
+    """Folders of CUDA's libraries in Python environments and toolkits, those of this Python first."""
+    roots = [p for p in sys.path if p.endswith("-packages")]
+    roots += glob.glob("/opt/*/lib/python3*/site-packages") + glob.glob("/opt/*/.venv/lib/python3*/site-packages")
+    roots += glob.glob("/usr/local/lib/python3*/dist-packages") + glob.glob("/usr/lib/python3*/dist-packages")
+    found = [d for r in roots for d in sorted(glob.glob(r + "/nvidia/*/lib"))]
+    found += glob.glob("/usr/local/cuda/lib64") + sorted(glob.glob("/usr/local/cuda-*/lib64"), reverse=True)
+    return [d for i, d in enumerate(found) if d not in found[:i] and glob.glob(d + "/*.so*")]
+
+
+def unpacked(lib, out):
+    """Unpacks what travels compressed; the folder where it lies then."""
+    packed = sorted(lib.glob("*.xz"))
+    to = lib if os.access(lib, os.W_OK) else out / "lib"
+    to.mkdir(exist_ok=True)
+    for p in packed:
+        target = to / p.stem
+        if target.exists() and target.stat().st_mtime >= p.stat().st_mtime:
+            continue
+        part = target.with_suffix(".part")
+        try:
+            import lzma
+            with lzma.open(p) as source, open(part, "wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        except ImportError:
+            with open(part, "wb") as sink:
+                subprocess.run(["xz", "-dc", str(p)], stdout=sink, check=True)
+        part.rename(target)
+    return to
+
+
+# ---- stages: each returns figures (a dict; "failed" lists what failed) or raises Skip
+
+
+def machine(r):
+    """driver, GPU, memory, clocks; whether the programs start"""
+    f = {"host": os.uname().release, "cores": r.cores, "libc": " ".join(os.confstr("CS_GNU_LIBC_VERSION").split())}
+    needs = HERE / "glibc"
+    if needs.exists():
+        need = needs.read_text().strip()
+        number = lambda v: [int(x) for x in re.findall(r"\d+", v)]
+        if number(f["libc"]) < number(need):
+            return {**f, "failed": [f"these programs need glibc {need}, this machine has {f['libc']}: build them there"]}
+    f["libraries"] = r.libraries
+    if not r.sim:
+        query = "name,driver_version,memory.total,memory.used,clocks.max.sm,clocks.max.mem,power.limit,compute_cap"
+        code, text, _ = r.call(["nvidia-smi", "--query-gpu=" + query, "--format=csv,noheader"], 30) \
+            if shutil.which("nvidia-smi") else (0, "", 0)
+        if text and code == 0:
+            f.update(zip(("gpu", "driver", "memory", "used", "sm_clock", "memory_clock", "power", "sm"),
+                         [x.strip() for x in text.splitlines()[0].split(",")]))
+    code, text, _ = r.call([r.program("dapo"), "--help"], 30)
+    if code != 0 and r.fallback.exists():  # an older libstdc++ than the programs were built with, or none
+        r.env["LD_LIBRARY_PATH"] += ":" + str(r.fallback)
+        r.env["LD_LIBRARY_PATH"] = str(r.fallback) + ":" + r.env["LD_LIBRARY_PATH"]
+        f["libstdc++"] = "bundled"
+        code, text, _ = r.call([r.program("dapo"), "--help"], 30)
+    if code != 0:
+        return {**f, "failed": [f"dapo does not start: {text.strip().splitlines()[-1] if text.strip() else code}"]}
+    code, text, _ = r.call([r.program("test_cuda"), "--gtest_filter=CudaDevice.*"], 60)
+    said = re.search(r"cuda: .*", text)
+    f["device"] = said.group(0) if said else "?"
+    f.setdefault("gpu", f["device"].removeprefix("cuda: ").split(" (sm_")[0])
+    return {**f, "failed": [] if code == 0 else [f"no backend: {(text.strip().splitlines() or ['?'])[-1]}"]}
+
+
+def tests(r, wanted, small=None, shards=None):
+    """GoogleTest in several processes; failed tests once more, each alone."""
+    program, filter_ = r.program("test_cuda"), (small or wanted) if r.sim else wanted
+    shards = 1 if r.sim else shards or max(1, min(8, r.cores // 2))
+    threads = {} if r.sim else {"OMP_NUM_THREADS": str(max(1, r.cores // shards))}
+
+    def shard(i):
+        return r.call([program, "--gtest_filter=" + filter_, "--gtest_color=no"],
+                      env={**threads, "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(i)})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(shard, range(shards)))
+        text = "\n".join(t for _, t, _ in results)
+        begun = re.findall(r"^\[ RUN      \] (\S+)", text, re.M)
+        passed = set(re.findall(r"^\[       OK \] ([^\s,]+)", text, re.M))
+        skipped = set(re.findall(r"^\[  SKIPPED \] ([^\s,]+)", text, re.M))
+        _, listed, _ = r.call([program, "--gtest_list_tests", "--gtest_filter=" + filter_], 30)
+        names, suite = [], ""
+        for line in listed.splitlines():
+            if line.startswith("  "):
+                names.append(suite + line.split("#")[0].strip())
+            elif re.match(r"\S+\.( |$)", line):
+                suite = line.split("#")[0].strip()
+        bad = [n for n in names if n not in passed and n not in skipped]
+        again = bad if len(bad) <= ALONE else [n for n in bad if n in begun][:ALONE]
+        alone = {n: r.call([program, "--gtest_filter=" + n, "--gtest_color=no"], 60, threads) for n in again} \
+            if r.sim else dict(zip(again, pool.map(
+                lambda n: r.call([program, "--gtest_filter=" + n, "--gtest_color=no"], 60, threads), again)))
+    failed = [n for n in bad if n not in alone or alone[n][0] != 0]
+    f = {"tests": len(names), "passed": len(names) - len(failed) - len(skipped), "skipped": len(skipped), "failed": failed}
+    if again:
+        f["failed_alone"] = [n for n in again if alone[n][0] not in (0, None)]
+        f["passed_alone"] = [n for n in again if alone[n][0] == 0]  # they failed after another, or were not reached
+        f["first_reasons"] = {n: reason(alone[n][1]) for n in f["failed_alone"][:8]}
+    if any(code is None for code, _, _ in results):
+        f["note"] = "time ran out"
+    if len(names) == 0:
+        f["failed"] = [f"no test matches {filter_}"]
+    elif len(skipped) == len(names):
+        why = re.search(r"skipped: (.*)", text)
+        raise Skip(why.group(1) if why else "every test was skipped")
+    return f
+
+
+def reason(text):
+    at = re.search(r"Failure\n(.*?)\n\[", text, re.S) or re.search(r"(C\+\+ exception .*|.*rror.*)", text)
+    return " | ".join((at.group(1) if at else text[-300:]).split("\n"))[:400]
+
+
+def trainer(r):
+    """five DAPO steps of a toy equal the CPU's, in f32; bf16 samples what it trains on"""
+    return tests(r, "CudaTrainer.*:-*Replays*", "CudaTrainer.FiveStepsAreTheCpus", 2)
+
+
+def equalities(r):
+    """rollout == training bits, recompute, packs, segments, updates"""
+    return tests(r, "*Equality*:Packs.*:Update.*", "Packs.*:Update.*")
+
+
+def golden(r):
+    """five golden models against transformers in f64: log-probs, gradients, AdamW steps, greedy tokens"""
+    return tests(r, "*Golden*", "*Golden.Forward/llama")
+
+
+def ops(r):
+    """every op against fp64: values, gradients, guards, repeated bits; row invariance; both kinds of products"""
+    return tests(r, "*OpTest*:OpProperties.*:CudaProducts.*", "Plain/OpTest.EqualsReference/1*:CudaProducts.*")
+
+
+def dapo_run(r, name, device, dtype, settings, cfg="demo.cfg", sft=False, limit=1e9):
+    """A run of the demo's config; its metrics."""
+    folder = r.work / name
+    argv = [r.program("dapo"), "sft"] if sft else [r.program("dapo_train")]
+    argv += [r.configs / cfg, "--set", f"model.device={device}", "--set", f"model.dtype={dtype}"]
+    for key, value in {**settings, ("sft.out" if sft else "trainer.run_dir"): folder}.items():
+        argv += ["--set", f"{key}={json.dumps(str(value)) if isinstance(value, (str, pathlib.Path)) else value}"]
+    code, text, seconds = r.call(argv, limit)
+    metrics = []
+    if not sft and (folder / "metrics.jsonl").exists():
+        lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+        metrics = [m for m in lines if "update/loss" in m]
+    evals = [float(x) for x in re.findall(r"eval after step \d+: avg@\d+ ([\d.]+) %", text)]
+    losses = [float(x) for x in re.findall(r"sft \d+/\d+\s+loss ([\d.naif]+)", text)]
+    said = (text.strip().splitlines() or ["time ran out"])[-1]
+    return {"ok": code == 0, "said": f"{name}: exit {code}: {said}", "metrics": metrics, "evals": evals, "losses": losses,
+            "seconds": round(seconds, 2)}
+
+
+def demo(r):
+    """the demo: cold start and DAPO on the device, its first steps beside the CPU's, bf16 too"""
+    code, text, _ = r.call([r.program("dapo"), "chain", r.work / "chain"], 60)
+    if code != 0:
+        return {"failed": [f"dapo chain: {text[-200:]}"]}
+    data = r.work / "chain/data"
+    small = {"sft.batch_size": 4, "data.train_batch_size": 2, "rollout.n": 4, "actor.ppo_mini_batch_size": 1,
+             "rollout.max_num_seqs": 8, "data.max_response_length": 4, "reward.overlong_buffer_len": 2,
+             "algorithm.filter_groups": False, "eval.every": 0, "eval.before": False} if r.sim else {}
+    pick = lambda *keys: {k: v for k, v in small.items() if k.startswith(keys)}
+    sft = {"data.max_response_length": 48, **pick("sft")}
+    f, failed, cold = {}, [], {}
+    for device in ("cuda", "cpu"):
+        # The same first steps on both; the device's go on to the end.
+        steps = 2 if r.sim else 500 if device == "cuda" else 100
+        cold[device] = dapo_run(r, f"skill-{device}", device, "f32",
+                                {**sft, "model.path": r.work / "chain/model", "sft.files": data / "skill.jsonl",
+                                 "sft.steps": steps}, "demo_skill.cfg", True)
+    crowd = dapo_run(r, "crowd", "cuda", "f32",
+                     {**sft, "model.path": r.work / "skill-cuda", "sft.files": data / "crowd.jsonl",
+                      "sft.steps": 1 if r.sim else 150}, "demo_crowd.cfg", True)
+    runs = {"sft cuda": cold["cuda"], "sft cpu": cold["cpu"], "crowd": crowd}
+    f["sft_first_loss"] = [cold[d]["losses"][0] if cold[d]["losses"] else None for d in ("cuda", "cpu")]
+    f["sft_seconds"] = [cold["cuda"]["seconds"], cold["cpu"]["seconds"]]
+    if not all(x["ok"] for x in runs.values()):
+        return {**f, "failed": [x["said"] for x in runs.values() if not x["ok"]]}
+    if None in f["sft_first_loss"] or abs(f["sft_first_loss"][0] - f["sft_first_loss"][1]) > 2e-4:
+        failed.append(f"first losses of sft differ: {f['sft_first_loss']}")
+    base = {"model.path": r.work / "crowd", "data.train_files": data / "train.jsonl", "data.val_files": data / "test.jsonl",
+            **pick("data", "rollout", "actor", "reward", "algorithm", "eval")}
+    steps = {"cuda-f32": 1 if r.sim else 20, "cpu-f32": 1 if r.sim else 3, "cuda-bf16": 0 if r.sim else 5}
+    got = {}
+    for name, n in steps.items():
+        if n:
+            settings = {**base, "trainer.total_steps": n}
+            if name != "cuda-f32" and not r.sim:
+                settings["eval.every"] = 0
+            got[name] = dapo_run(r, name, *name.split("-"), settings)
+            m = got[name]["metrics"]
+            f[name] = {"seconds": got[name]["seconds"], "steps": len(m), "evals": got[name]["evals"],
+                       "acc": [round(x["reward/acc"], 4) for x in m], "loss": [x["update/loss"] for x in m],
+                       "seconds_a_step": [round(x["seconds"], 4) for x in m]}
+            if not got[name]["ok"] or not m:
+                failed.append(got[name]["said"])
+            failed += [f"{name}, step {x['step']}: rollout and training differ by {x['update/mismatch']}" for x in m
+                       if x["update/mismatch"] != 0 or x["update/ratio_error"] != 0]
+    cuda, cpu = got["cuda-f32"]["metrics"], got["cpu-f32"]["metrics"]
+    if cuda and cpu:
+        # The same weights and draws: only rounding may turn a token here and there.
+        a, b = cuda[0], cpu[0]
+        f["step_1"] = {k: [a[k], b[k]] for k in ("reward/acc", "response/length_mean", "update/entropy", "update/grad_norm")}
+        if abs(a["reward/acc"] - b["reward/acc"]) > 0.03 or abs(a["update/entropy"] - b["update/entropy"]) > 0.03:
+            failed.append(f"first step unlike the CPU's: {f['step_1']}")
+    if not r.sim and (got["cuda-f32"]["evals"] or [0])[-1] < 95:
+        failed.append(f"the demo does not reach 95 %: {got['cuda-f32']['evals']}")
+    return {**f, "failed": failed}
+
+
+def bench(r):
+    """each op's time, share of the measured peaks, wrong elements"""
+    return benchmark(r, "bench_ops", ["--device", "cuda"])
+
+
+def step(r):
+    """rollout and training speed of random weights in the shape of Qwen2.5-0.5B"""
+    return benchmark(r, "bench_step", ["--device", "cuda"])
+
+
+def benchmark(r, program, argv):
+    code, text, _ = r.call([r.program(program), *argv])
+    found = [json.loads(x) for x in text.splitlines() if x.startswith("{") and x.endswith("}")]
+    f = {"lines": [x for x in text.splitlines() if x.strip() and not x.startswith("{")], "json": found}
+    return {**f, "failed": [] if code == 0 else [f"{program}: exit {code}: {(text.strip().splitlines() or ['?'])[-1]}"]}
+
+
+SANITIZED = "*OpTest.EqualsReference/*bf16:-*151936*:*integers*"
+
+
+def sanitizer(tool):
+    def stage(r):
+        if r.sim or not shutil.which("compute-sanitizer"):
+            raise Skip("compute-sanitizer is not here")
+        code, text, _ = r.call(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", r.program("test_cuda"),
+                                "--gtest_filter=" + SANITIZED, "--gtest_brief=1"])
+        errors = re.findall(r"ERROR SUMMARY: (\d+)", text)
+        return {"errors": int(errors[-1]) if errors else None, "failed": [] if code == 0 else [f"{tool}: exit {code}"]}
+    stage.__doc__ = f"optional: compute-sanitizer --tool {tool} on one run of each op"
+    return stage
+
+
+def ncu(r):
+    """optional: Nsight Compute's figures of the slowest kernels"""
+    if r.sim or not shutil.which("ncu"):
+        raise Skip("ncu is not here")
+    code, text, _ = r.call(["ncu", "--clock-control", "none", "--set", "basic", "--launch-count", "40", "--csv",
+                            r.program("bench_step"), *STEP_ARGUMENTS])
+    (r.out / "ncu.csv").write_text(text)
+    return {"failed": [] if code == 0 else [f"ncu: exit {code}"]}
+
+
+# name: stage, seconds it may take, run unless named
+STAGES = {
+    "machine": (machine, 60, True),
+    "trainer": (trainer, 60, True),
+    "equalities": (equalities, 60, True),
+    "golden": (golden, 90, True),
+    "ops": (ops, 150, True),
+    "demo": (demo, 150, True),
+    "step": (step, 100, True),
+    "bench": (bench, 150, True),
+    "memcheck": (sanitizer("memcheck"), 240, False),
+    "racecheck": (sanitizer("racecheck"), 240, False),
+    "ncu": (ncu, 240, False),
+}
+
+
+def run_stages(r, names, result):
+    for name in names:
+        stage, limit, _ = STAGES[name]
+        start = time.monotonic()
+        r.stage_end = start + limit
+        r.log.write(f"\n==== {name}\n")
+        entry = {"name": name, "what": stage.__doc__}
+        try:
+            if r.left() <= 0:
+                raise Skip("the budget is used up")
+            figures = stage(r)
+            entry["status"] = "failed" if figures.get("failed") else "passed"
+            entry["failed"] = figures.pop("failed", [])
+            entry["figures"] = figures
+        except Skip as e:
+            entry.update(status="skipped", note=str(e), failed=[])
+        except Exception as e:  # a stage's own error never stops the others
+            entry.update(status="failed", failed=[f"{type(e).__name__}: {e}"])
+        entry["seconds"] = round(time.monotonic() - start, 1)
+        result["stages"].append(entry)
+        result["passed"] = all(s["status"] != "failed" for s in result["stages"])
+        (r.out / "gpu-check.json").write_text(json.dumps(result, indent=1))
+        (r.out / "report.md").write_text(report(result))
+        r.say(f"{name:11} {entry['status']:8} {entry['seconds']:6.1f} s  {summary(entry)}")
+
+
+def summary(s):
+    f = s.get("figures", {})
+    parts = [s["note"]] if "note" in s else []
+    if "tests" in f:
+        parts.append(f"{f['passed']} of {f['tests']} tests passed, {f['skipped']} skipped")
+    if "device" in f:
+        parts.append(f["device"])
+    return "; ".join(parts + s["failed"][:3] + ([f"and {len(s['failed']) - 3} more"] if len(s["failed"]) > 3 else []))
+
+
+def report(result):
+    """Markdown of a run."""
+    gpu = next((s["figures"].get("gpu", "?") for s in result["stages"] if s["name"] == "machine" and "figures" in s), "?")
+    lines = [f"# {gpu}, {result['date']}", "", f"`{result['command']}`" + (" (the simulator: no figure of speed means "
+             "anything)" if result["device"] == "sim" else ""), "", "| stage | | seconds | |", "|---|---|---|---|"]
+    for s in result["stages"]:
+        lines.append(f"| {s['name']} | {s['status']} | {s['seconds']} | {summary(s).replace('|', '/')} |")
+    for s in result["stages"]:
+        figures = {k: v for k, v in s.get("figures", {}).items() if k not in ("lines", "json")}
+        output = s.get("figures", {}).get("lines")
+        if not figures and not output:
+            continue
+        lines += ["", f"## {s['name']}: {s['what']}", ""]
+        lines += [f"- {k}: {json.dumps(v) if not isinstance(v, str) else v}" for k, v in figures.items() if v not in ([], {})]
+        if output:
+            table = all(x.startswith(("|", "#")) for x in output)
+            lines += output if table else ["```", *output, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def results_file(folder, result):
+    gpu = next((s["figures"].get("gpu", "gpu") for s in result["stages"] if s["name"] == "machine" and "figures" in s), "gpu")
+    name = re.sub(r"[^a-z0-9]+", "-", gpu.lower().removeprefix("nvidia ")).strip("-")
+    return pathlib.Path(folder) / f"{name}-{result['date'][:10]}.md"
+
+
+def main():
+    ap = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    ap.add_argument("stages", nargs="*", metavar="STAGE")
+    ap.add_argument("--device", default="cuda", choices=["cuda", "sim"], help="sim: tiny sizes, programs built with the simulator")
+    ap.add_argument("--out", default=os.environ.get("OUT", "gpu-check-out"), help="where JSON, log and report go ($OUT)")
+    ap.add_argument("--bin", default=str(HERE / "bin"), help="folders of the programs, separated by :")
+    ap.add_argument("--configs", default=str(HERE / "configs"))
+    ap.add_argument("--budget", type=float, default=570, help="seconds in all")
+    ap.add_argument("--list", action="store_true")
+    ap.add_argument("--report", metavar="JSON")
+    ap.add_argument("--results", metavar="DIR", default="bench/results")
+    a = ap.parse_args()
+    if a.list:
+        for name, (stage, limit, default) in STAGES.items():
+            print(f"{name:11} {limit:4} s  {stage.__doc__}")
+        return 0
+    if a.report:
+        result = json.loads(pathlib.Path(a.report).read_text())
+        path = results_file(a.results, result)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report(result))
+        print(path)
+        return 0
+    unknown = [s for s in a.stages if s not in STAGES]
+    if unknown:
+        ap.error(f"no stage {unknown[0]}; there are {', '.join(STAGES)}")
+    names = [n for n in STAGES if (n in a.stages if a.stages else STAGES[n][2])]
+    if "machine" not in names:
+        names.insert(0, "machine")  # it finds the libraries
+    r = Run(a)
+    result = {"command": "gpu-check " + " ".join(sys.argv[1:]), "device": a.device, "passed": True,
+              "date": datetime.datetime.now().isoformat(timespec="seconds"), "stages": []}
+    run_stages(r, names, result)
+    count = lambda status: sum(s["status"] == status for s in result["stages"])
+    shutil.rmtree(r.work, ignore_errors=True)
+    r.say(f"{count('passed')} passed, {count('failed')} failed, {count('skipped')} skipped: {r.out}/gpu-check.json")
+    return 0 if result["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

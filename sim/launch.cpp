@@ -1,0 +1,84 @@
+// Kernels: their attributes, and launches.
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "engine.h"
+#include "runtime.h"
+
+using sim::keep;
+
+#define ENTER(name) \
+  if (const int injected = sim::enter(name)) return keep(static_cast<cudaError_t>(injected))
+
+namespace {
+struct Limits {
+  std::mutex mutex;
+  std::map<const void*, std::size_t> smem;  // what a kernel was opted in for
+};
+Limits& limits() {
+  static auto* l = new Limits;
+  return *l;
+}
+}  // namespace
+
+cudaError_t sim_func_set_attribute(const void* f, cudaFuncAttribute a, int value) {
+  ENTER("cudaFuncSetAttribute");
+  if (a != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  if (value < 0 || static_cast<std::size_t>(value) > sim::device_properties().sharedMemPerBlockOptin)
+    return keep(cudaErrorInvalidValue);
+  std::lock_guard lock(limits().mutex);
+  limits().smem[f] = static_cast<std::size_t>(value);
+  return cudaSuccess;
+}
+cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f) {
+  ENTER("cudaFuncGetAttributes");
+  std::lock_guard lock(limits().mutex);
+  *a = {};
+  a->maxThreadsPerBlock = 1024;
+  a->ptxVersion = a->binaryVersion = 90;
+  const auto it = limits().smem.find(f);
+  a->maxDynamicSharedSizeBytes = it == limits().smem.end() ? 48 << 10 : static_cast<int>(it->second);
+  return cudaSuccess;
+}
+cudaError_t sim_occupancy(int* blocks, const void*, int threads, std::size_t smem) {
+  ENTER("cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  const cudaDeviceProp p = sim::device_properties();
+  const int warps = (threads + 31) / 32 * 32;
+  *blocks = std::min(p.maxThreadsPerMultiProcessor / std::max(warps, 32), p.maxBlocksPerMultiProcessor);
+  *blocks =
+      std::min<int>(*blocks, static_cast<int>(p.sharedMemPerMultiprocessor / (smem + p.reservedSharedMemPerBlock)));
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetName(const char** name, const void* f) {
+  static std::mutex mutex;
+  static auto* names = new std::map<const void*, std::string>;
+  std::lock_guard lock(mutex);
+  *name = names->try_emplace(f, sim::function_name(f)).first->second.c_str();
+  return cudaSuccess;
+}
+
+cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*),
+                       std::shared_ptr<void> arguments) {
+  ENTER("cudaLaunchKernel");
+  const cudaDeviceProp p = sim::device_properties();
+  const dim3 g = c->gridDim, b = c->blockDim;
+  const auto beyond = [](unsigned n, int most) { return n == 0 || n > static_cast<unsigned>(most); };
+  if (beyond(g.x, p.maxGridSize[0]) || beyond(g.y, p.maxGridSize[1]) || beyond(g.z, p.maxGridSize[2]) ||
+      beyond(b.x, p.maxThreadsDim[0]) || beyond(b.y, p.maxThreadsDim[1]) || beyond(b.z, p.maxThreadsDim[2]) ||
+      b.x * b.y * b.z > static_cast<unsigned>(p.maxThreadsPerBlock))
+    return keep(cudaErrorInvalidConfiguration);
+  {
+    std::lock_guard lock(limits().mutex);
+    const auto it = limits().smem.find(f);
+    if (c->dynamicSmemBytes >
+        (it == limits().smem.end() ? std::size_t{48 << 10} : std::max(it->second, std::size_t{48 << 10})))
+      return keep(cudaErrorInvalidValue);
+  }
+  for (unsigned i = 0; i < c->numAttrs; ++i)
+    if (c->attrs[i].id == cudaLaunchAttributeCooperative || c->attrs[i].id == cudaLaunchAttributeClusterDimension)
+      return keep(cudaErrorNotSupported);
+  return sim::submit(c->stream, [launch = sim::Launch{f, call, std::move(arguments), g, b, c->dynamicSmemBytes, 0, 0}] {
+    return sim::run_grid(launch) ? cudaSuccess : cudaErrorLaunchFailure;
+  });
+}

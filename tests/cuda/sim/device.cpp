@@ -1,0 +1,20 @@
+// The simulator as the device under test.
+#include "tests/cuda/device.h"
+
+#include "sim/cuda_runtime.h"
+#include "sim/sim.h"
+
+namespace dapo {
+
+bool simulated() {
+  return true;
+}
+void pretend_two_sms(bool on) {
+  sim::reset_device();
+  if (!on) return;
+  cudaDeviceProp p = sim::device_properties();
+  p.multiProcessorCount = 2;
+  sim::set_device_properties(p);
+}
+
+}  // namespace dapo
