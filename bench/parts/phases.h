@@ -1,0 +1,49 @@
+// Decode by batch and context, training by length, and the least time that the work of each would take on this device:
+// the larger of its bytes over the copy's rate and its FLOPs over the product's.
+#pragma once
+
+#include <vector>
+
+#include "bench/parts/peaks.h"
+#include "bench/parts/random_model.h"
+
+namespace dapo::bench {
+
+struct DecodeRow {
+  int batch, context;
+  double seconds = 0;  ///< of one step: a token of every sequence, drawn
+  double limit = 0;
+};
+/// Decode steps of `batches` x `contexts`, with sequences that share nothing, their KV pages filled by prefill. Rows
+/// that memory has no room for are left out, and `note` says so.
+std::vector<DecodeRow> time_decode(Backend& backend, const ModelConfig& config, const Peaks& peaks,
+                                   std::vector<int> batches, std::vector<int> contexts, int steps, std::string& note);
+
+struct TrainRow {
+  int length;
+  int64_t tokens;      ///< of one pack
+  double seconds = 0;  ///< forward, backward, head: of the pack
+  double update = 0;   ///< AdamW, with the norm of the gradient
+  double limit = 0, update_limit = 0;
+};
+/// A pack of at most `tokens` tokens in sequences of `length`, and an update; fewer tokens where memory is short, none
+/// where not even one sequence fits (`note` says so).
+std::vector<TrainRow> time_training(Backend& backend, const ModelConfig& config, const Peaks& peaks,
+                                    const std::vector<int>& lengths, int64_t tokens, std::string& note);
+
+/// Seconds of one decode step of `batch` sequences of `context` tokens at the least: weights and KV read once.
+double decode_limit(const ModelConfig& config, DType t, const Peaks& peaks, double batch, double context);
+/// Forward and backward of `tokens` rows whose attention reads `pairs`.
+double training_limit(const ModelConfig& config, DType t, const Peaks& peaks, double tokens, double pairs,
+                      double head_rows);
+/// AdamW over every parameter: weight, remainder, moments and gradient, read and written.
+double update_limit(const ModelConfig& config, const Peaks& peaks);
+/// Seconds of a DAPO step at the least: prompts x group responses of `response` tokens, at most `batch` decoded at
+/// once; each prompt once; `updates` updates.
+struct StepLimit {
+  double rollout, update;
+};
+StepLimit step_limit(const ModelConfig& config, DType t, const Peaks& peaks, int prompts, int group, int prompt,
+                     int response, int batch, int updates);
+
+}  // namespace dapo::bench
