@@ -11,10 +11,10 @@
 namespace dapo::cpu {
 namespace {
 
-/// Rows whose logits are held at once: 64 MiB of them, but no fewer than 512 rows, below which the products (and the
+/// Rows whose logits are held at once: 64 MiB of them, but no fewer than 256 rows, below which the products (and the
 /// traffic of dhead, added to once a chunk) slow down.
 int64_t chunk_rows(int64_t rows, int64_t vocab) {
-  constexpr int64_t kBytes = int64_t{64} << 20, kFewest = 512;
+  constexpr int64_t kBytes = int64_t{64} << 20, kFewest = 256;
   return std::min(rows, std::max(kFewest, kBytes / (vocab * int64_t{sizeof(float)})));
 }
 

@@ -64,6 +64,17 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   return l;
 }
 
+PackLimits pack_limits(const Config& c, const ModelConfig& m, const ModelLimits& l, const Backend& backend) {
+  PackLimits out{l.pack_tokens, l.pack_segments};
+  if (backend.device() != Device::cpu || c.actor.ppo_max_token_len > 0) return out;
+  const int64_t kept = l.recompute ? 0 : m.attention().qkv_width() + m.attention().q_width() + 2 * int64_t{m.ffn};
+  const int64_t token =
+      m.layers * ((l.recompute ? 4 : 8) * m.hidden + kept * static_cast<int64_t>(dtype_size(backend.dtype())));
+  constexpr int64_t kBytes = 256'000'000, kFewest = 512;
+  out.fill = std::max(kFewest, kBytes / token);
+  return out;
+}
+
 ModelLimits generation_limits(const Config& c, const ModelConfig& model, const Backend& backend, int max_length,
                               int sequences) {
   ModelLimits l;

@@ -88,9 +88,10 @@ std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const P
   std::vector<Piece> pieces;
   for (size_t g = 0; g < groups.size(); ++g) cut_group(pieces, static_cast<int>(g), groups[g], limits);
   // The smallest capacity that needs no more packs than the limit does: even packs, the groups' order kept.
-  std::vector<size_t> begins = fill(pieces, limits.tokens, limits.segments);
-  int64_t low = 0, high = limits.tokens;
+  int64_t low = 0, high = limits.fill > 0 ? std::min(limits.fill, limits.tokens) : limits.tokens;
   for (const Piece& p : pieces) low = std::max(low, p.tokens);
+  high = std::max(low, high);
+  std::vector<size_t> begins = fill(pieces, high, limits.segments);
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
     if (fill(pieces, middle, limits.segments).size() <= begins.size())

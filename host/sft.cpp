@@ -79,7 +79,7 @@ SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenize
   model.reserve(sft_limits(config, model.config(), model.backend()));
   model.begin_update();
   const SftSection& c = config.sft;
-  const ModelLimits& l = model.limits();
+  const PackLimits limits = pack_limits(config, model.config(), model.limits(), model.backend());
   SftMetrics m;
   int64_t applied = 0, total_tokens = 0;
   int refused = 0;
@@ -94,7 +94,7 @@ SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenize
     }
     m.loss = 0;
     m.tokens = 0;
-    for (PackedGroups& packed : pack_groups(batch, {l.pack_tokens, l.pack_segments})) {
+    for (PackedGroups& packed : pack_groups(batch, limits)) {
       Pack& p = packed.pack;
       std::fill(p.weight.begin(), p.weight.end(), static_cast<float>(1 / targets));
       model.train(p, 1.0f, DapoLoss{});

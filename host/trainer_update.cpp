@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "host/limits.h"
 #include "host/nvtx.h"
 #include "host/trainer.h"
 
@@ -34,8 +35,8 @@ std::vector<PackedGroups> Trainer::pack(size_t begin, size_t end) const {
           {seen ? s.response.ids : std::span<const int32_t>(), old_log_prob(s), static_cast<float>(s.advantage)});
     }
   }
-  const ModelLimits& l = model_.limits();
-  std::vector<PackedGroups> packs = pack_groups(groups, {l.pack_tokens, l.pack_segments});
+  std::vector<PackedGroups> packs =
+      pack_groups(groups, pack_limits(config_, model_.config(), model_.limits(), model_.backend()));
   std::vector<int> tokens, pack_of;
   for (size_t k = 0; k < packs.size(); ++k)
     for (const PackedResponse& r : packs[k].responses) {

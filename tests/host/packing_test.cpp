@@ -95,6 +95,26 @@ TEST(Packing, OnePackWhereItFitsElseEven) {
   EXPECT_TRUE(pack_groups({}, {10, 10}).empty());
 }
 
+TEST(Packing, GroupsJoinUpToFillAndALargerOneIsAlone) {
+  const std::vector<int32_t> prompt = {1, 2, 3}, response = {4, 5, 6, 7};  // 7 tokens a group of one
+  const PackGroup small{prompt, {PackResponse{response, {}, 1}}};
+  const PackGroup large{prompt, std::vector<PackResponse>(4, PackResponse{response, {}, 1})};  // 19
+  const std::vector<PackGroup> groups = {small, small, large, small, small, small};
+  const auto sizes = [&](PackLimits limits) {
+    std::vector<size_t> groups_in;
+    for (const PackedGroups& p : pack_groups(groups, limits)) {
+      check_pack(p.pack);
+      size_t prompts = 0;
+      for (const Segment& s : p.pack.segments) prompts += s.prefix < 0;
+      groups_in.push_back(prompts);
+    }
+    return groups_in;
+  };
+  EXPECT_EQ(sizes({100, 100, 14}), (std::vector<size_t>{2, 1, 2, 1}));
+  EXPECT_EQ(sizes({100, 100, 0}), (std::vector<size_t>{6}));
+  EXPECT_EQ(sizes({100, 100, 1000}), (std::vector<size_t>{6}));
+}
+
 TEST(Packing, SplitsAGroupAndRepeatsItsPrompt) {
   const std::vector<int32_t> prompt = {1, 2, 3}, response = {4, 5, 6, 7};
   PackGroup g{prompt, std::vector<PackResponse>(5, PackResponse{response, {}, 1})};
