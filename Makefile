@@ -25,8 +25,10 @@ LDFLAGS  += -fopenmp $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(
 comma    := ,
 LDLIBS   += -ldnnl -lsimdjson -lpcre2-8 -lutf8proc -lsentencepiece -lspdlog -lfmt -lpthread
 
-ifeq ($(VARIANT),asan)
-  SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+ifneq ($(filter asan fuzz,$(VARIANT)),)
+  # fuzz counts branches (tests/fuzz); g++ 12 takes std::regex for uninitialised under ASan (gcc bug 105562).
+  SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-maybe-uninitialized \
+    $(if $(filter fuzz,$(VARIANT)),-fsanitize-coverage=trace-pc)
   CXXFLAGS := $(patsubst -O3,-O1,$(CXXFLAGS)) $(SANITIZE)
   LDFLAGS  += $(SANITIZE)
 else ifeq ($(VARIANT),tsan)
@@ -35,7 +37,7 @@ else ifeq ($(VARIANT),tsan)
 endif
 
 # Objects that only a pattern names (bench) are kept.
-.PRECIOUS: $(OUT)/%.o
+.PRECIOUS: $(OUT)/%.o $(OUT)/sim/bench/%.o
 
 # ---- folders: one static library each; a test program links only what its folder may know (DESIGN: arrows never point up)
 FOLDERS := core cpu model tokenizer data host
@@ -101,6 +103,12 @@ $(OUT)/test_$(1): $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/$(1)/*.cpp)) $(ca
 endef
 $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 
+# The fuzzer: the readers of files alone, without model and backends.
+FUZZED := $(patsubst %.cpp,$(OUT)/%.o,$(wildcard tests/fuzz/*.cpp host/config*.cpp host/verify*.cpp) host/jsonl.cpp model/config.cpp model/params.cpp)
+$(OUT)/test_fuzz: $(FUZZED) $(call archive,tokenizer data core)
+	@echo "  LINK $@"
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest $(LDLIBS)
+
 # The benchmarks; on CUDA beside cuDNN's attention where its headers are (the library is loaded at run time).
 CUDNN_FE := $(firstword $(wildcard $(BUILD)/cudnn_frontend/include $(addsuffix /cudnn_frontend.h,/usr/include /usr/local/include)))
 CUDNN_FE := $(patsubst %/cudnn_frontend.h,%,$(CUDNN_FE))
@@ -109,6 +117,10 @@ ifneq ($(and $(filter nvcc,$(CUDA)),$(CUDNN_FE),$(wildcard $(CUDA_HOME)/include/
     -DCUDNN_FRONTEND_SKIP_JSON_LIB -isystem $(CUDNN_FE) -isystem $(CUDA_HOME)/include
 endif
 $(OUT)/bench/%.o: CPPFLAGS += $(if $(CUDA_DEPS),-DDAPO_CUDA)
+# Ranges that nsys and ncu show (make profile); without a profiler they cost a call through a null pointer.
+ifneq ($(and $(filter nvcc,$(CUDA)),$(wildcard $(CUDA_HOME)/include/nvtx3/nvToolsExt.h)),)
+  $(OUT)/host/%.o $(OUT)/bench/%.o: CPPFLAGS += -DDAPO_NVTX -isystem $(CUDA_HOME)/include
+endif
 $(OUT)/bench_%: $(OUT)/bench/%.o $(call objects,bench/parts) $(call archive,$(DEPS_host))
 	@echo "  LINK $@"
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(CUDA_LIBS) $(LDLIBS)
@@ -162,7 +174,10 @@ $(OUT)/test_cuda: $(patsubst %.cpp,$(OUT)/%.o,$(CUDA_TESTS) $(wildcard tests/cud
 # The programs with the simulator as their CUDA device, and the same tests for a real one (CUDA=nvcc).
 $(SIM)/dapo $(SIM)/dapo_train: $(SIM)/%: $(OUT)/host/%.o $(SIM_PARTS)
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lboost_context -ldl $(LDLIBS)
-$(SIM)/bench_%: $(OUT)/bench/%.o $(SIM_PARTS)
+$(SIM)/bench/%.o: bench/%.cpp | $(BUILD)/deps.ok
+	@mkdir -p $(@D)
+	@$(CCACHE) $(CXX) $(CPPFLAGS) -DDAPO_CUDA $(CXXFLAGS) -c -o $@ $<
+$(SIM)/bench_%: $(SIM)/bench/%.o $(patsubst %.cpp,$(SIM)/%.o,$(wildcard bench/parts/*.cpp)) $(SIM_PARTS)
 	@$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark -lboost_context -ldl $(LDLIBS)
 $(OUT)/gpu/%.o: %.cpp | $(BUILD)/deps.ok
 	@mkdir -p $(@D)
@@ -208,7 +223,7 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 	@echo "try: ./dapo generate --model runs/demo/dapo/model --template raw --prompt '2+3-1+4                  '$$'\n'"
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
-TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f))) $(OUT)/test_sim $(OUT)/test_cuda
+TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(f))) $(OUT)/test_fuzz $(OUT)/test_sim $(OUT)/test_cuda
 # The simulator's tests once more under ASan: it guards the kernels' global, shared and local memory.
 ASAN_TESTS := $(if $(filter release,$(VARIANT)),$(BUILD)/asan/test_sim $(BUILD)/asan/test_cuda)
 test: deps  ## build and run every test; what is missing is installed first
@@ -220,16 +235,39 @@ test-cuda-build:
 test-cuda-asan: test-cuda-build  ## the kernels' tests in the simulator under ASan
 	@tests/run.sh $(ASAN_TESTS)
 test-nightly: test sanitize  ## everything, and once more under sanitizers
+FUZZ_SECONDS ?= 60
+fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a target; inputs kept in build/corpus
+	@$(MAKE) --no-print-directory VARIANT=fuzz $(BUILD)/fuzz/test_fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_CORPUS=$(BUILD)/corpus $(BUILD)/fuzz/test_fuzz --gtest_brief=1
 sanitize:  ## the tests under ASan and UBSan
 	$(MAKE) VARIANT=asan test
 
 BENCHES := $(patsubst bench/%.cpp,$(OUT)/bench_%,$(wildcard bench/*.cpp))
 bench: $(BENCHES)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
 	$(OUT)/bench_ops
+# ---- for a machine with a GPU and no toolkit
+DIST_ARCH ?= x86-64-v3
+DIST_PROGRAMS := dapo_train dapo test_gpu bench_ops bench_step
+dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver and no toolkit, under 40 MB
+	@$(if $(NVCC),,echo "make dist: no nvcc on PATH"; exit 1;) $(MAKE) --no-print-directory BUILD=$(BUILD)/dist VARIANT=release DIST=1 \
+	  ARCH=$(DIST_ARCH) CUDA=nvcc ARROW_FLAGS= ARROW_LIBS= $(if $(CUDNN_FE),CUDNN_FE=$(CUDNN_FE)) \
+	  $(addprefix $(BUILD)/dist/release/,$(DIST_PROGRAMS))
+	@bench/dist.sh $(BUILD)/dist/release dist
+GPU_CHECK_SIM := $(addprefix $(SIM)/,dapo dapo_train bench_ops bench_step) $(OUT)/test_cuda
+gpu-check: $(if $(filter sim,$(DEVICE)),$(GPU_CHECK_SIM),dist)  ## check and measure this machine's GPU; DEVICE=sim: its logic in the simulator, tiny
+	@$(if $(filter sim,$(DEVICE)),python3 bench/gpu_check.py --device sim --bin $(SIM):$(OUT) --configs configs --out $(BUILD)/gpu-check,dist/gpu-check) $(STAGES)
 bench-cudnn:  ## fetch the headers of cuDNN's frontend, so that bench_ops times cuDNN's attention beside ours
 	@mkdir -p $(BUILD)/cudnn_frontend
 	@python3 -m pip download -q --no-deps --only-binary=:all: -d $(BUILD)/cudnn_frontend nvidia-cudnn-frontend==1.32.0
 	@cd $(BUILD)/cudnn_frontend && python3 -m zipfile -e nvidia_cudnn_frontend-1.32.0-*.whl .
+PROFILED ?= $(OUT)/bench_step --device cuda --shape 0.5b --what step --prompts 16 --new-tokens 256
+profile:  ## print (and write to build/profile.sh) the nsys and ncu commands for PROFILED; docs/profiling.md says what to read
+	@mkdir -p $(BUILD)
+	@{ echo "nsys profile --trace=cuda,nvtx --cuda-graph-trace=node --force-overwrite=true -o $(BUILD)/step $(PROFILED)"; \
+	  echo "nsys stats --report nvtx_sum,cuda_gpu_kern_sum,cuda_api_sum $(BUILD)/step.nsys-rep"; \
+	  for range in update/ rollout/decode/; do \
+	    echo "ncu --nvtx --nvtx-include $$range --graph-profiling node --set full --launch-skip 50 --launch-count 60 -f -o $(BUILD)/$$(basename $$range) $(PROFILED) --steps 1"; \
+	  done; } | tee $(BUILD)/profile.sh
 lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on all)
 	@files="$$(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi)"; \
 	 [ -z "$$files" ] || clang-tidy --quiet $$files -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH)
@@ -240,4 +278,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
-.PHONY: bench bench-cudnn lint all arrow test-nightly deps demo test run-tests sanitize format clean help
+.PHONY: bench bench-cudnn profile dist gpu-check lint all arrow test-nightly deps demo test run-tests fuzz sanitize format clean help

@@ -8,7 +8,7 @@
 Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python environment's nvidia/ folders or
 /usr/local/cuda are searched). Golden models come from $DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
 """
-import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, signal, subprocess, sys, time
+import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALONE = 24  # failed tests that are run again alone: one fault of the device fails all that follow it
@@ -27,7 +27,8 @@ class Run:
         self.work = self.out / "work"
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        self.bin = [pathlib.Path(p).resolve() for p in a.bin.split(":")]
+        home = unpacked(self.out)
+        self.bin = [pathlib.Path(p).resolve() for p in a.bin.split(":")] if a.bin else [home / "bin"]
         self.configs = pathlib.Path(a.configs).resolve()
         self.log = open(self.out / "gpu-check.log", "w", buffering=1)
         self.end = time.monotonic() + a.budget
@@ -35,11 +36,9 @@ class Run:
         self.cores = os.cpu_count() or 1
         self.env = dict(os.environ)
         self.libraries = cuda_libraries()
-        lib = HERE / "lib"
-        folders = ([str(unpacked(lib, self.out))] if lib.exists() else []) + self.libraries
-        self.env["LD_LIBRARY_PATH"] = ":".join(folders + [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p])
+        self.env["LD_LIBRARY_PATH"] = ":".join(self.libraries + [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p])
         self.env["GOMP_SPINCOUNT"] = "1000"
-        self.fallback = lib / "fallback"
+        self.fallback = home / "lib/fallback"
 
     def say(self, text):
         self.log.write(text + "\n")
@@ -85,25 +84,23 @@ def cuda_libraries():
     return [d for i, d in enumerate(found) if d not in found[:i] and glob.glob(d + "/*.so*")]
 
 
-def unpacked(lib, out):
-    """Unpacks what travels compressed; the folder where it lies then."""
-    packed = sorted(lib.glob("*.xz"))
-    to = lib if os.access(lib, os.W_OK) else out / "lib"
-    to.mkdir(exist_ok=True)
-    for p in packed:
-        target = to / p.stem
-        if target.exists() and target.stat().st_mtime >= p.stat().st_mtime:
-            continue
-        part = target.with_suffix(".part")
+def unpacked(out):
+    """The folder that holds bin/ and lib/: beside this file, where they are unpacked once; in `out` where that is read-only."""
+    archive = HERE / "programs.tar.xz"
+    if not archive.exists():
+        return HERE
+    home = HERE if os.access(HERE, os.W_OK) else pathlib.Path(out).resolve()
+    done = home / "bin/.unpacked"
+    if not done.exists() or done.stat().st_mtime < archive.stat().st_mtime:
+        home.mkdir(parents=True, exist_ok=True)
         try:
-            import lzma
-            with lzma.open(p) as source, open(part, "wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
+            import lzma  # noqa: F401: tarfile needs it
+            with tarfile.open(archive) as t:
+                t.extractall(home)
         except ImportError:
-            with open(part, "wb") as sink:
-                subprocess.run(["xz", "-dc", str(p)], stdout=sink, check=True)
-        part.rename(target)
-    return to
+            subprocess.run(["tar", "-C", home, "-xJf", archive], check=True)
+        done.touch()
+    return home
 
 
 # ---- stages: each returns figures (a dict; "failed" lists what failed) or raises Skip
@@ -128,7 +125,6 @@ def machine(r):
                          [x.strip() for x in text.splitlines()[0].split(",")]))
     code, text, _ = r.call([r.program("dapo"), "--help"], 30)
     if code != 0 and r.fallback.exists():  # an older libstdc++ than the programs were built with, or none
-        r.env["LD_LIBRARY_PATH"] += ":" + str(r.fallback)
         r.env["LD_LIBRARY_PATH"] = str(r.fallback) + ":" + r.env["LD_LIBRARY_PATH"]
         f["libstdc++"] = "bundled"
         code, text, _ = r.call([r.program("dapo"), "--help"], 30)
@@ -216,7 +212,7 @@ def dapo_run(r, name, device, dtype, settings, cfg="demo.cfg", sft=False, limit=
     argv = [r.program("dapo"), "sft"] if sft else [r.program("dapo_train")]
     argv += [r.configs / cfg, "--set", f"model.device={device}", "--set", f"model.dtype={dtype}"]
     for key, value in {**settings, ("sft.out" if sft else "trainer.run_dir"): folder}.items():
-        argv += ["--set", f"{key}={json.dumps(str(value)) if isinstance(value, (str, pathlib.Path)) else value}"]
+        argv += ["--set", f"{key}={json.dumps(str(value) if isinstance(value, pathlib.Path) else value)}"]
     code, text, seconds = r.call(argv, limit)
     metrics = []
     if not sft and (folder / "metrics.jsonl").exists():
@@ -237,7 +233,7 @@ def demo(r):
     data = r.work / "chain/data"
     small = {"sft.batch_size": 4, "data.train_batch_size": 2, "rollout.n": 4, "actor.ppo_mini_batch_size": 1,
              "rollout.max_num_seqs": 8, "data.max_response_length": 4, "reward.overlong_buffer_len": 2,
-             "algorithm.filter_groups": False, "eval.every": 0, "eval.before": False} if r.sim else {}
+             "algorithm.filter_groups": False, "eval.every": 0} if r.sim else {}
     pick = lambda *keys: {k: v for k, v in small.items() if k.startswith(keys)}
     sft = {"data.max_response_length": 48, **pick("sft")}
     f, failed, cold = {}, [], {}
@@ -288,20 +284,36 @@ def demo(r):
 
 
 def bench(r):
-    """each op's time, share of the measured peaks, wrong elements"""
-    return benchmark(r, "bench_ops", ["--device", "cuda"])
+    """each op at the shapes of 0.5B and 7B: time, share of the measured peaks, wrong elements, cuBLASLt, cuDNN"""
+    sizes = ["--shape", "toy", "--benchmark_filter=swiglu|rmsnorm"] if r.sim else []
+    f = benchmark(r, "bench_ops", "cuda", [*sizes, "--quick", f"--benchmark_out={r.out}/bench_ops.json"])
+    try:
+        rows = json.loads((r.out / "bench_ops.json").read_text())["benchmarks"]
+        drop = ("family_index", "per_family_instance_index", "run_name", "run_type", "repetitions", "repetition_index", "threads")
+        f["benchmarks"] = [{k: v for k, v in row.items() if k not in drop} for row in rows]
+    except (OSError, ValueError, KeyError) as e:
+        f["failed"].append(f"bench_ops.json: {e}")
+    return f
 
 
 def step(r):
-    """rollout and training speed of random weights in the shape of Qwen2.5-0.5B"""
-    return benchmark(r, "bench_step", ["--device", "cuda"])
+    """rollout and training speed of random weights in the shape of Qwen2.5-0.5B, and a whole DAPO step"""
+    sizes = ["--shape", "toy", *SIM_STEP] if r.sim else ["--shape", "0.5b"]
+    return benchmark(r, "bench_step", "cuda", [*sizes, "--quick", "--json", r.out / "bench_step.json"])
 
 
-def benchmark(r, program, argv):
-    code, text, _ = r.call([r.program(program), *argv])
-    found = [json.loads(x) for x in text.splitlines() if x.startswith("{") and x.endswith("}")]
-    f = {"lines": [x for x in text.splitlines() if x.strip() and not x.startswith("{")], "json": found}
-    return {**f, "failed": [] if code == 0 else [f"{program}: exit {code}: {(text.strip().splitlines() or ['?'])[-1]}"]}
+SIM_STEP = ["--what", "decode,train", "--batches", "2", "--contexts", "16", "--lengths", "32", "--no-peers"]
+
+
+def benchmark(r, program, device, argv):
+    table = r.out / f"{program}.md"
+    table.unlink(missing_ok=True)
+    code, text, _ = r.call([r.program(program), "--device", device, "--markdown", table, *argv])
+    said = text.strip().splitlines() or ["time ran out"]
+    f = {"lines": table.read_text().splitlines() if table.exists() else said[-40:],
+         "failed": [] if code == 0 else [f"{program}: exit {code}: {said[-1]}"]}
+    figures = [json.loads(x) for x in said if x.startswith("{") and x.endswith("}")]
+    return {**f, "json": figures} if figures else f
 
 
 SANITIZED = "*OpTest.EqualsReference/*bf16:-*151936*:*integers*"
@@ -324,7 +336,8 @@ def ncu(r):
     if r.sim or not shutil.which("ncu"):
         raise Skip("ncu is not here")
     code, text, _ = r.call(["ncu", "--clock-control", "none", "--set", "basic", "--launch-count", "40", "--csv",
-                            r.program("bench_step"), *STEP_ARGUMENTS])
+                            r.program("bench_step"), "--device", "cuda", "--shape", "0.5b", "--what", "decode,train",
+                            "--quick", "--no-peers"])
     (r.out / "ncu.csv").write_text(text)
     return {"failed": [] if code == 0 else [f"ncu: exit {code}"]}
 
@@ -389,14 +402,14 @@ def report(result):
     for s in result["stages"]:
         lines.append(f"| {s['name']} | {s['status']} | {s['seconds']} | {summary(s).replace('|', '/')} |")
     for s in result["stages"]:
-        figures = {k: v for k, v in s.get("figures", {}).items() if k not in ("lines", "json")}
+        figures = {k: v for k, v in s.get("figures", {}).items() if k not in ("lines", "json", "benchmarks")}
         output = s.get("figures", {}).get("lines")
         if not figures and not output:
             continue
         lines += ["", f"## {s['name']}: {s['what']}", ""]
         lines += [f"- {k}: {json.dumps(v) if not isinstance(v, str) else v}" for k, v in figures.items() if v not in ([], {})]
         if output:
-            table = all(x.startswith(("|", "#")) for x in output)
+            table = any(x.startswith("|") for x in output)
             lines += output if table else ["```", *output, "```"]
     return "\n".join(lines) + "\n"
 
@@ -412,7 +425,8 @@ def main():
     ap.add_argument("stages", nargs="*", metavar="STAGE")
     ap.add_argument("--device", default="cuda", choices=["cuda", "sim"], help="sim: tiny sizes, programs built with the simulator")
     ap.add_argument("--out", default=os.environ.get("OUT", "gpu-check-out"), help="where JSON, log and report go ($OUT)")
-    ap.add_argument("--bin", default=str(HERE / "bin"), help="folders of the programs, separated by :")
+    ap.add_argument("--bin", help="folders of the programs, separated by : (default: those that came along)")
+    ap.add_argument("--unpack", action="store_true", help="unpack the programs (bin/, lib/) and leave")
     ap.add_argument("--configs", default=str(HERE / "configs"))
     ap.add_argument("--budget", type=float, default=570, help="seconds in all")
     ap.add_argument("--list", action="store_true")
@@ -429,6 +443,9 @@ def main():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(report(result))
         print(path)
+        return 0
+    if a.unpack:
+        print(unpacked(a.out) / "bin")
         return 0
     unknown = [s for s in a.stages if s not in STAGES]
     if unknown:
