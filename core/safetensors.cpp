@@ -96,6 +96,7 @@ std::vector<TensorInfo> read_header(std::string_view text, const std::string& pa
   }
   json.end();
   std::vector<std::string_view> names;
+  names.reserve(tensors.size());
   for (const TensorInfo& t : tensors) names.push_back(t.name);
   std::sort(names.begin(), names.end());
   if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())

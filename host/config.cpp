@@ -8,6 +8,17 @@
 #include "core/check.h"
 #include "host/config_table.h"
 
+namespace dapo {
+namespace {
+struct BrokenToml {};
+[[noreturn]] void broken_toml() {
+  throw BrokenToml();
+}
+}  // namespace
+}  // namespace dapo
+
+// The library (3.3) asserts that a key follows where the text holds anything else: "[{".
+#define TOML_ASSERT(holds) ((holds) ? static_cast<void>(0) : ::dapo::broken_toml())
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
@@ -145,8 +156,16 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
+toml::parse_result parse(const std::string& text, const std::string& where) {
+  try {
+    return toml::parse(text, where);
+  } catch (const BrokenToml&) {
+    fail_input("{}: is no TOML: something other than a key stands where one is due, as in [{{x}}]", where);
+  }
+}
+
 void read_file(const std::string& path, const std::vector<Setting>& table) {
-  const toml::parse_result parsed = toml::parse(read_text(path), path);
+  const toml::parse_result parsed = parse(read_text(path), path);
   if (!parsed) {
     std::string what(parsed.error().description());
     std::replace(what.begin(), what.end(), '\n', ' ');
@@ -154,8 +173,8 @@ void read_file(const std::string& path, const std::vector<Setting>& table) {
   }
   for (const auto& [section, fields] : parsed.table()) {
     const std::string where = fmt::format("{}:{}", path, section.source().begin.line);
-    const bool known =
-        std::any_of(table.begin(), table.end(), [&](const Setting& s) { return s.section() == section.str(); });
+    const std::string_view name = section.str();
+    const bool known = std::any_of(table.begin(), table.end(), [&](const Setting& s) { return s.section() == name; });
     if (!fields.is_table()) {
       const Setting& near = nearest(section.str(), table);
       fail_input("{}: {} stands outside of any section; did you mean {} under [{}]?", where, section.str(),
@@ -184,7 +203,7 @@ void read_setting(const std::string& setting, const std::vector<Setting>& table)
   const bool written = !text.empty() && (text[0] == '"' || text[0] == '\'' ||
                                          (text[0] == '[' && !std::holds_alternative<std::string*>(s->member)));
   if (textual && !written) return assign(where, key, toml::value<std::string>(text), table);
-  const toml::parse_result parsed = toml::parse("value = " + text);
+  const toml::parse_result parsed = parse("value = " + text, where);
   if (!parsed || parsed.table().size() != 1)
     fail_input("{}: expects a number, true/false, \"text\" or a [list] after =", where);
   assign(where, key, *parsed.table().get("value"), table);

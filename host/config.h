@@ -27,6 +27,7 @@ struct DataSection {
   int max_prompt_length = 2048;  ///< tokens
   int max_response_length = 20480;        ///< tokens, EOS included
   std::string overlong_prompts = "drop";  ///< drop (counted) | error
+  bool unique = true;  ///< train on each problem once an epoch: further rows with the same prompt are left out
   bool shuffle = true;
   int train_batch_size = 512;  ///< prompts a step that are trained on
   int gen_batch_size = 0;      ///< prompts of one generation batch; 0: by expected yield, at least train_batch_size

@@ -92,6 +92,7 @@ std::vector<Setting> settings_of(Config& c) {
       {AT(data, max_prompt_length), within(1, 1 << 24)},
       {AT(data, max_response_length), within(1, 1 << 24)},
       {AT(data, overlong_prompts), one_of("drop|error")},
+      {AT(data, unique), any()},
       {AT(data, shuffle), any()},
       {AT(data, train_batch_size), within(1, 1 << 24)},
       {AT(data, gen_batch_size), within(0, 1 << 24)},

@@ -24,12 +24,26 @@ struct Options {
   bool check = false, plan = false, overwrite = false;
 };
 
-Dataset load_data(const Config& config, const std::vector<std::string>& files) {
+Dataset load_data(const Config& config, const std::vector<std::string>& files, bool unique) {
   DatasetOptions options;
   options.prompt_key = config.data.prompt_key;
   options.answer_key = config.data.answer_key;
   options.need_answer = true;
+  options.unique = unique;
   return Dataset::load(files, options);
+}
+
+/// What is trained on, and which rows are left out and why: "1024 prompts from 1100 rows; left out: ...".
+std::string rows_text(const Config& config, const Dataset& data, const Trainer& trainer) {
+  const DedupeReport copies = config.data.unique ? data.left_out() : data.duplicates();
+  std::string text = fmt::format("{} prompts from {} rows", trainer.prompts(), copies.rows), why;
+  if (const size_t dropped = trainer.prompts_dropped(); dropped > 0)
+    why = fmt::format("{} longer than data.max_prompt_length = {}", dropped, config.data.max_prompt_length);
+  if (copies.rows != copies.problems && config.data.unique)
+    why += fmt::format("{}{} copies ({})", why.empty() ? "" : ", ", copies.rows - copies.problems, copies.text());
+  if (!why.empty()) text += "; left out: " + why;
+  if (copies.rows != copies.problems && !config.data.unique) text += "; copies kept: " + copies.text();
+  return text;
 }
 
 /// Algorithm 1's outer loop: evaluate, step, write down, save.
@@ -84,15 +98,15 @@ int run(const Options& o) {
   }
   if (const auto missing = missing_inputs(config); !missing.empty())
     fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = load_data(config, config.data.train_files);
+  const Dataset data = load_data(config, config.data.train_files, config.data.unique);
   std::optional<Dataset> val;
-  if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files);
+  if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
   Session s = open_session(config.model.path, std::move(chosen));
   stop_ids(s.model->config(), config.model.path);
   TerminalProgress progress(config.trainer.total_steps);
   Trainer trainer(config, *s.model, *s.tokenizer, data, progress);
   if (!o.check) progress.line(s.device);
-  progress.line(fmt::format("{} prompts from {} rows{}; {} parameters", trainer.prompts(), data.size(),
+  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
                             val ? fmt::format(", {} test rows", val->size()) : "",
                             count_text(static_cast<double>(s.model->config().parameters()))));
   if (o.check) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <new>
@@ -24,6 +25,7 @@ inline int report_error(const char* program, int code, std::string what) {
 /// Parses the command line, runs body() and returns the exit code.
 inline int run_program(const char* program, CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   settle_threads(argv);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of write(), as a full disk is
   try {
     app.parse(argc, argv);
     return body();

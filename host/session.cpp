@@ -81,10 +81,17 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
 }
 
 void save_model_folder(Model& model, const std::string& from, const std::string& to) {
+  const fs::path target = fs::path(to).lexically_normal();
+  const fs::path whole = target.has_filename() ? target : target.parent_path();  // "a/b/" is "a/b"
+  const fs::path fresh = whole.string() + ".tmp", old = whole.string() + ".old";
+  struct Remove {
+    const fs::path& folder;
+    ~Remove() {
+      std::error_code ignored;
+      fs::remove_all(folder, ignored);
+    }
+  } const leftovers{fresh};
   try {
-    const fs::path target = fs::path(to).lexically_normal();
-    const fs::path whole = target.has_filename() ? target : target.parent_path();  // "a/b/" is "a/b"
-    const fs::path fresh = whole.string() + ".tmp", old = whole.string() + ".old";
     fs::remove_all(fresh);
     fs::create_directories(fresh);
     model.save(fresh.string());

@@ -54,7 +54,7 @@ class WordCache {
 ByteLevelTokenizer::ByteLevelTokenizer(std::unique_ptr<ByteLevelModel> model) : model_(std::move(model)) {
   static std::atomic<uint32_t> serials{0};
   serial_ = ++serials;
-  special_.resize(static_cast<size_t>(vocab_size()));
+  special_.resize(static_cast<size_t>(ByteLevelTokenizer::vocab_size()));
   for (AddedToken token : model_->added) {
     special_[static_cast<size_t>(token.id)] = token.special;
     if (!token.normalized) {

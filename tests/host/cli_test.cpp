@@ -1,81 +1,10 @@
-// The built programs, run as a user runs them: exit codes, one clear line for each mistake, nothing half-written.
-// They are found beside this test program, or in $DAPO_PROGRAMS.
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
+// Exit codes, one clear line for each mistake, nothing half-written.
+#include "tests/host/cli.h"
 
 #include "host/jsonl.h"
-#include "tests/testdata.h"
 
 namespace dapo {
 namespace {
-
-namespace fs = std::filesystem;
-
-struct Ran {
-  int code;
-  std::string out, err;
-};
-
-std::string slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-class CliTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const char* given = std::getenv("DAPO_PROGRAMS");
-    programs_ = given != nullptr ? fs::absolute(given) : fs::read_symlink("/proc/self/exe").parent_path();
-    if (!fs::exists(programs_ / "dapo") || !fs::exists(programs_ / "dapo_train"))
-      GTEST_SKIP() << "skipped: dapo and dapo_train are not in " << programs_ << " (make, or DAPO_PROGRAMS)";
-    folder_ = fs::temp_directory_path() / ("dapo_cli_" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  /// Runs a program in the test's folder; `arguments` go through the shell.
-  Ran run(const std::string& program, const std::string& arguments, const std::string& input = "") {
-    std::ofstream(folder_ / "stdin", std::ios::binary) << input;
-    const std::string command = "cd " + folder_.string() + " && " + (programs_ / program).string() + " " + arguments +
-                                " <stdin >stdout 2>stderr";
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder_ / "stdout"), slurp(folder_ / "stderr")};
-  }
-  /// Expects exit code 2 and one line on standard error that begins with the program and holds `part`.
-  void expect_usage_error(const std::string& program, const std::string& arguments, const std::string& part,
-                          const std::string& input = "") {
-    const Ran r = run(program, arguments, input);
-    EXPECT_EQ(r.code, 2) << program << " " << arguments << "\n" << r.out << r.err;
-    EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
-    EXPECT_EQ(r.err.rfind(program + ": ", 0), 0u) << r.err;
-    EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
-  }
-  void write(const std::string& name, const std::string& text) {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << text;
-  }
-  /// The demo's beginnings with two steps of fine-tuning: a tiny model that all commands take.
-  void make_model() {
-    ASSERT_EQ(run("dapo", "chain .").code, 0);
-    write("sft.cfg",
-          "[model]\npath = \"model\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
-          "max_response_length = 48\n[sft]\nfiles = \"data/skill.jsonl\"\nout = \"tuned\"\nsteps = 2\nbatch_size = 4\n"
-          "init_std = 0.1\n");
-    const Ran r = run("dapo", "sft sft.cfg");
-    ASSERT_EQ(r.code, 0) << r.err;
-  }
-
-  fs::path programs_, folder_;
-};
 
 TEST_F(CliTest, HelpHasExamples) {
   for (const char* command : {"", "sft", "eval", "generate", "score", "tokenize", "verify", "chain"}) {

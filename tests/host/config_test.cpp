@@ -189,6 +189,8 @@ TEST_F(ConfigTest, HostileFiles) {
   EXPECT_EQ(error("a = \xff\xfe\n").substr(0, 8), "a.cfg:1:");
   EXPECT_NE(error("[model]\npath = \"a\"\npath = \"b\"\n"), "");
   EXPECT_NE(error("a = " + std::string(100000, '[')), "");
+  EXPECT_NE(error("[{a = 1}]\n").find("a.cfg: is no TOML"), std::string::npos);  // an assertion of toml++ 3.3
+  EXPECT_NE(error(kLeast, {"actor.lr=1\n[{"}).find("is no TOML"), std::string::npos);
   EXPECT_NE(error(std::string((1 << 20) + 1, '#')), "");
   EXPECT_NE(error("[model]\npath = \"a\\u0000b\"\n"), "");
   EXPECT_EQ(error("").substr(0, 6), "a.cfg:");

@@ -1,0 +1,130 @@
+// Interrupts, full disks and inputs that do not fit one another, as a user meets them.
+#include "core/check.h"
+#include "tests/host/cli.h"
+
+namespace dapo {
+namespace {
+
+class Faults : public CliTest {
+ protected:
+  void SetUp() override {
+    CliTest::SetUp();
+    if (!IsSkipped()) make_model();
+  }
+  /// Exit code 3, one line that holds `part`; nothing under a temporary name is left.
+  void expect_disk_error(const Ran& r, const std::string& part) {
+    EXPECT_EQ(r.code, kExitResources) << r.out << r.err;
+    EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_))
+      EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
+  }
+  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code.
+  int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
+    write("script", "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
+                        " >stdout 2>stderr & p=$!; for i in $(seq 300); do grep -qs '" + text +
+                        "' stdout && break; sleep 0.1; done; for s in " + signals +
+                        "; do kill -$s $p; sleep 0.01; done; wait $p\n");
+    const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  const std::string kSft =
+      "[model]\npath = \"tuned\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
+      "max_response_length = 48\n[sft]\nfiles = \"data/skill.jsonl\"\nout = \"more\"\nbatch_size = 4\nsteps = ";
+  const std::string kTrain =
+      "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"rows.jsonl\"\nprompt_template = \"raw\"\n"
+      "max_prompt_length = 48\nmax_response_length = 8\ntrain_batch_size = 2\n[rollout]\nn = 2\n[actor]\n"
+      "ppo_mini_batch_size = 2\n[algorithm]\nfilter_groups = false\n[reward]\noverlong_buffer = false\n[trainer]\n"
+      "total_steps = 1\n";
+};
+
+TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {
+  write("more.cfg", kSft + "1000000\n");
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "step 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
+  EXPECT_TRUE(fs::exists(folder_ / "more/model.safetensors"));
+  EXPECT_EQ(run("dapo", "score --model more -", "{\"text\": \"abc\"}").code, 0);
+}
+
+TEST_F(Faults, ASecondInterruptLeavesAtOnce) {
+  write("more.cfg", kSft + "1000000\n");
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "step 1/", "INT INT"), kExitInterrupted);
+}
+
+TEST_F(Faults, FullDiskLeavesWhatWasThere) {
+  write("more.cfg", kSft + "1\n");
+  ASSERT_EQ(run("dapo", "sft more.cfg").code, 0);
+  const std::string before = slurp(folder_ / "more/model.safetensors");
+  const Ran r = shell("ulimit -f 64; exec " + (programs_ / "dapo").string() + " sft more.cfg");
+  expect_disk_error(r, "model.safetensors");
+  EXPECT_EQ(slurp(folder_ / "more/model.safetensors"), before);
+
+  write("train.cfg", kTrain);
+  write("rows.jsonl", "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n");
+  const Ran t = shell("ulimit -f 64; exec " + (programs_ / "dapo_train").string() + " train.cfg");
+  expect_disk_error(t, "model.safetensors");
+  EXPECT_FALSE(fs::exists(folder_ / "runs/train/model"));
+  if (fs::exists("/dev/full")) {
+    const Ran v =
+        run("dapo", "verify - 2>stderr >/dev/full; exit $?", "{\"solution\": \"a\", \"ground_truth\": \"a\"}");
+    EXPECT_EQ(v.code, kExitResources);
+  }
+}
+
+TEST_F(Faults, RowsThatCannotBeTrainedOn) {
+  write("train.cfg", kTrain);
+  const std::string good = "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n";
+  for (const auto& [rows, part] :
+       {std::pair<std::string, std::string>{good + "{\"prompt\": ", "rows.jsonl:2: "},
+        {good + "\n{\"prompt\": \"x\"}", "rows.jsonl:3: no answer"},
+        {"", "rows.jsonl: no rows"},
+        {"\n\n", "rows.jsonl: no rows"},
+        {"{\"prompt\": \"" + std::string(100, '1') + "\", \"answer\": \"2\"}", "no training prompt is left"}}) {
+    write("rows.jsonl", rows);
+    expect_usage_error("dapo_train", "train.cfg", part);
+    EXPECT_FALSE(fs::exists(folder_ / "runs")) << part;
+  }
+  fs::remove(folder_ / "rows.jsonl");
+  expect_usage_error("dapo_train", "train.cfg", "rows.jsonl");
+  write("rows.jsonl", good);
+  expect_usage_error("dapo_train", "train.cfg --set data.max_prompt_length=2 --set data.overlong_prompts=error",
+                     "row ");
+}
+
+TEST_F(Faults, CopiesOfAProblemAreLeftOutAndSaid) {
+  write("train.cfg", kTrain);
+  write("rows.jsonl",
+        "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n"
+        "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"" +
+            std::string(60, '1') + "\", \"answer\": \"2\"}\n");
+  Ran r = run("dapo_train", "train.cfg --check");
+  EXPECT_NE(r.out.find("2 prompts from 4 rows; left out: 1 longer than data.max_prompt_length = 48, 1 copies"),
+            std::string::npos)
+      << r.out << r.err;
+  r = run("dapo_train", "train.cfg --check --set data.unique=false");
+  EXPECT_NE(r.out.find("3 prompts from 4 rows"), std::string::npos) << r.out << r.err;
+}
+
+TEST_F(Faults, ModelsWhosePartsDoNotFit) {
+  const std::string config = slurp(folder_ / "tuned/config.json");
+  const auto change = [&](const std::string& from, const std::string& to) {
+    std::string text = config;
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    text.replace(at, from.size(), to);
+    write("tuned/config.json", text);
+  };
+  change("\"vocab_size\": 264", "\"vocab_size\": 257");
+  expect_usage_error("dapo", "score --model tuned -", "do not belong together", "{\"text\": \"abc\"}");
+  change("\"vocab_size\": 264", "\"vocab_size\": 272");
+  expect_usage_error("dapo", "score --model tuned -", "embed_tokens", "{\"text\": \"abc\"}");
+  change("\"vocab_size\": 264", "\"vocab_size\": 99999999999999999999");
+  expect_usage_error("dapo", "score --model tuned -", "config.json", "{\"text\": \"abc\"}");
+  write("tuned/config.json", config);
+  write("tuned/generation_config.json", "{\"eos_token_id\": 5000}");
+  expect_usage_error("dapo", "score --model tuned -", "eos_token_id 5000", "{\"text\": \"abc\"}");
+  write("tuned/generation_config.json", "{\"eos_token_id\": 256}");
+  write("tuned/tokenizer.json", "{}");
+  expect_usage_error("dapo", "score --model tuned -", "tokenizer.json", "{\"text\": \"abc\"}");
+}
+
+}  // namespace
+}  // namespace dapo
