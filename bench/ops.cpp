@@ -43,9 +43,10 @@ struct Result {
 struct Run {
   Options options;
   Peaks peaks;
+  std::string head;  ///< what was measured first, for people
   bool library = false, cudnn = false;
   std::vector<Result> results;
-  std::vector<std::string> failures;
+  std::vector<std::string> failures, notes;  ///< ours; the libraries'
   int samples() const { return options.quick ? 3 : 7; }
   double least() const { return options.quick ? 1e-3 : 4e-3; }
 };
@@ -69,7 +70,7 @@ double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& op
           },
           run.least(), run.samples());
     } catch (const Error& e) {
-      run.failures.push_back(fmt::format("{}: cuBLASLt: {}", c.name(), e.what()));
+      run.notes.push_back(fmt::format("{}: cuBLASLt: {}", c.name(), e.what()));
     }
     use_library_products(b, false);
     return seconds;
@@ -90,9 +91,51 @@ double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& op
     if (c.sequences->backward) library.forward(operands.set(0)[3], operands.set(0)[2]);
     return median_seconds(b, operands.sets(), body, run.least(), run.samples());
   } catch (const Error& e) {
-    run.failures.push_back(fmt::format("{}: {}", c.name(), e.what()));
+    run.notes.push_back(fmt::format("{}: {}", c.name(), e.what()));
     return 0;
   }
+}
+
+/// Written anew after each case: what was measured is there whatever ends the program.
+void write_markdown(const Run& run) {
+  if (run.options.markdown.empty()) return;
+  std::ofstream out(run.options.markdown);
+  out << "# Ops\n\n"
+      << run.head << "\n\n`bench_ops --device " << run.options.device << (run.options.quick ? " --quick" : "")
+      << (run.options.shapes.empty() ? "" : " --shape " + run.options.shapes)
+      << "`\n\nBytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product "
+         "above. "
+         "limit: the least time that either allows, over the time. wrong: elements off by more than the tolerance of "
+         "the "
+         "op's tests, of those compared with fp64. The last columns: the library's time, and ours over it.\n";
+  std::string shape;
+  for (const Result& r : run.results) {
+    if (r.shape != shape) {
+      shape = r.shape;
+      out << "\n## " << shape
+          << "\n\n| op | shape | ms | GB/s | of copy | TFLOP/s | of product | of limit | wrong | library ms | ours / "
+             "its "
+             "|\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    }
+    const double floor = std::max(r.bytes / run.peaks.copy, r.flops / run.peaks.of(r.type));
+    out << fmt::format("| {} | {} | {:.4f} | {:.0f} | {:.0f} % |", r.op, r.dims, r.seconds * 1e3,
+                       r.bytes / r.seconds * 1e-9, 100 * r.bytes / r.seconds / run.peaks.copy);
+    if (r.flops > 0)
+      out << fmt::format(" {:.2f} | {:.1f} % |", r.flops / r.seconds * 1e-12,
+                         100 * r.flops / r.seconds / run.peaks.of(r.type));
+    else
+      out << " | |";
+    out << fmt::format(" {:.0f} % | {} / {} |", 100 * floor / r.seconds, r.verdict.wrong, r.verdict.sampled);
+    if (r.peer > 0)
+      out << fmt::format(" {} {:.4f} | {:.2f} |\n", r.peer_name, r.peer * 1e3, r.seconds / r.peer);
+    else
+      out << " | |\n";
+  }
+  if (!run.failures.empty()) out << "\n## Failed\n\n";
+  for (const std::string& f : run.failures) out << "- " << f << "\n";
+  if (!run.notes.empty()) out << "\n## Libraries that failed\n\n";
+  for (const std::string& n : run.notes) out << "- " << n << "\n";
+  if (!out.good()) fail_input("--markdown {}: cannot be written", run.options.markdown);
 }
 
 void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, const std::string& shape) {
@@ -136,44 +179,7 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
   if (r.peer > 0) counters["peer_us"] = r.peer * 1e6;
   if (r.verdict.wrong > 0) state.SetLabel("WRONG " + r.verdict.worst);
   run.results.push_back(std::move(r));
-}
-
-void write_markdown(const Run& run, const std::string& head) {
-  std::ofstream out(run.options.markdown);
-  out << "# Ops\n\n"
-      << head << "\n\n`bench_ops --device " << run.options.device << (run.options.quick ? " --quick" : "")
-      << (run.options.shapes.empty() ? "" : " --shape " + run.options.shapes)
-      << "`\n\nBytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product "
-         "above. "
-         "limit: the least time that either allows, over the time. wrong: elements off by more than the tolerance of "
-         "the "
-         "op's tests, of those compared with fp64. The last columns: the library's time, and ours over it.\n";
-  std::string shape;
-  for (const Result& r : run.results) {
-    if (r.shape != shape) {
-      shape = r.shape;
-      out << "\n## " << shape
-          << "\n\n| op | shape | ms | GB/s | of copy | TFLOP/s | of product | of limit | wrong | library ms | ours / "
-             "its "
-             "|\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
-    }
-    const double floor = std::max(r.bytes / run.peaks.copy, r.flops / run.peaks.of(r.type));
-    out << fmt::format("| {} | {} | {:.4f} | {:.0f} | {:.0f} % |", r.op, r.dims, r.seconds * 1e3,
-                       r.bytes / r.seconds * 1e-9, 100 * r.bytes / r.seconds / run.peaks.copy);
-    if (r.flops > 0)
-      out << fmt::format(" {:.2f} | {:.1f} % |", r.flops / r.seconds * 1e-12,
-                         100 * r.flops / r.seconds / run.peaks.of(r.type));
-    else
-      out << " | |";
-    out << fmt::format(" {:.0f} % | {} / {} |", 100 * floor / r.seconds, r.verdict.wrong, r.verdict.sampled);
-    if (r.peer > 0)
-      out << fmt::format(" {} {:.4f} | {:.2f} |\n", r.peer_name, r.peer * 1e3, r.seconds / r.peer);
-    else
-      out << " | |\n";
-  }
-  if (!run.failures.empty()) out << "\n## Failed\n\n";
-  for (const std::string& f : run.failures) out << "- " << f << "\n";
-  if (!out.good()) fail_input("--markdown {}: cannot be written", run.options.markdown);
+  write_markdown(run);
 }
 
 std::vector<std::string> shapes_of(const Options& o, Device device) {
@@ -189,7 +195,8 @@ std::vector<std::string> shapes_of(const Options& o, Device device) {
 }
 
 int run(const Options& options, char* program) {
-  Run run{options, {}, false, false, {}, {}};
+  Run run;
+  run.options = options;
   std::vector<std::string> texts = options.rest;
   std::vector<char*> arguments{program};
   for (std::string& s : texts) arguments.push_back(s.data());
@@ -202,7 +209,6 @@ int run(const Options& options, char* program) {
   if (options.device == "cpu") types = {DType::f32};
   if (options.device == "cpu" && cpu_has_bf16()) types.push_back(DType::bf16);
   std::vector<std::unique_ptr<Backend>> backends;
-  std::string head;
   struct Entry {
     std::string shape;
     BenchCase c;
@@ -218,11 +224,11 @@ int run(const Options& options, char* program) {
     const bool peers = !options.no_peers && b.device() == Device::cuda;
     measure_peaks(b, run.peaks, simulated(b), peers);
     run.library = run.peaks.library_product > 0;
-    head += peaks_text(b, run.peaks) + "\n";
+    run.head += peaks_text(b, run.peaks) + "\n";
     if (peers) {
       const std::string why = simulated(b) ? "this is the simulator" : CudnnAttention::missing();
       run.cudnn = why.empty();
-      if (!run.cudnn) head += "no cuDNN beside ours: " + why + "\n";
+      if (!run.cudnn) run.head += "no cuDNN beside ours: " + why + "\n";
     }
     for (const BenchShape& s : shapes)
       for (BenchCase& c : bench_cases(s, t)) {
@@ -231,7 +237,7 @@ int run(const Options& options, char* program) {
         entries.push_back({s.name, std::move(c), &b});
       }
   }
-  std::printf("%s", head.c_str());
+  std::printf("%s", run.head.c_str());
   std::fflush(stdout);
   for (const Entry& e : entries)
     benchmark::RegisterBenchmark(e.c.name().c_str(),
@@ -240,7 +246,8 @@ int run(const Options& options, char* program) {
         ->Iterations(run.samples())
         ->Unit(benchmark::kMicrosecond);
   benchmark::RunSpecifiedBenchmarks();
-  if (!options.markdown.empty()) write_markdown(run, head);
+  write_markdown(run);
+  for (const std::string& n : run.notes) std::printf("a library failed: %s\n", n.c_str());
   int64_t sampled = 0, wrong = 0;
   for (const Result& r : run.results) sampled += r.verdict.sampled, wrong += r.verdict.wrong;
   std::printf("%zu cases, %lld elements compared with fp64, %lld wrong, %zu failed\n", run.results.size(),

@@ -1,4 +1,5 @@
 // The CUDA backend's memory, order and graphs. What the driver refuses is named with the call and the reason.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -46,7 +47,25 @@ struct CudaBackend<T>::State {
   static constexpr int kMarks = 64;  // events in flight; record() takes them in turn
   std::vector<cudaEvent_t> events;
   uint64_t next = 1;
-  std::unordered_map<uint64_t, cudaGraphExec_t> graphs;
+  /// A decode's graph holds some 300 launches, about a megabyte of the driver's memory. Keys change as sequences end
+  /// and grow; one that was not wanted for so many others is not likely to come back.
+  static constexpr size_t kGraphs = 64;
+  struct Recorded {
+    cudaGraphExec_t graph;
+    uint64_t used;
+  };
+  std::unordered_map<uint64_t, Recorded> graphs;
+  uint64_t replays = 0;
+
+  void keep(uint64_t key, cudaGraphExec_t graph) {
+    if (graphs.size() >= kGraphs) {
+      const auto oldest = std::min_element(graphs.begin(), graphs.end(),
+                                           [](auto& a, auto& b) { return a.second.used < b.second.used; });
+      cudaGraphExecDestroy(oldest->second.graph);  // one under way is freed when it ends
+      graphs.erase(oldest);
+    }
+    graphs.emplace(key, Recorded{graph, ++replays});
+  }
 };
 
 template <class T>
@@ -65,7 +84,7 @@ template <class T>
 CudaBackend<T>::~CudaBackend() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   products_.reset();
-  for (auto& [key, graph] : state_->graphs) cudaGraphExecDestroy(graph);
+  for (auto& [key, recorded] : state_->graphs) cudaGraphExecDestroy(recorded.graph);
   for (cudaEvent_t e : state_->events)
     if (e != nullptr) cudaEventDestroy(e);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -186,10 +205,11 @@ void CudaBackend<T>::replayable(uint64_t key, const std::function<void()>& body)
     const cudaError_t e = cudaGraphInstantiate(&ready, graph, 0);
     cudaGraphDestroy(graph);
     cuda_check(e, "cudaGraphInstantiate");
-    state_->graphs.emplace(key, ready);
+    state_->keep(key, ready);
     return;
   }
-  CUDA_CHECK(cudaGraphLaunch(found->second, stream_));
+  found->second.used = ++state_->replays;
+  CUDA_CHECK(cudaGraphLaunch(found->second.graph, stream_));
 }
 
 template <class T>

@@ -1,4 +1,4 @@
-// NVTX ranges round phases; nothing unless DAPO_NVTX is defined (the Makefile does where the CUDA toolkit is found).
+// NVTX ranges round phases; nothing unless DAPO_NVTX is defined (the Makefile does with CUDA=nvcc).
 #pragma once
 
 #ifdef DAPO_NVTX

@@ -1,8 +1,11 @@
 // Weights in and out: safetensors folders, and random beginnings.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <numbers>
 #include <thread>
@@ -114,6 +117,91 @@ std::vector<Slice> plan_load(const SafetensorsReader& file, const ParamTable& pa
   return slices;
 }
 
+/// The way of weights to a device whose memory the host cannot write to: through a few pinned buffers, so that some
+/// fill while others are on their way. Calls may come from several threads.
+class Staging {
+ public:
+  Staging(Backend& backend, size_t bytes) : backend_(backend), bytes_(bytes) {
+    try {
+      for (Buffer& b : buffers_) {
+        b.data = backend.allocate_host(bytes);
+        free_.push_back(&b);
+      }
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~Staging() {
+    try {
+      backend_.synchronize();
+    } catch (const Error&) {  // was thrown before, where it was met
+    }
+    release();
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  /// fill(p) writes the tensor's bytes to p.
+  void send(const Tensor& to, const std::function<void(void*)>& fill) {
+    CHECK_LE(to.bytes(), bytes_);
+    Buffer* b = take();
+    try {
+      fill(b->data);
+      const std::lock_guard lock(mutex_);
+      backend_.copy_in(to, b->data);
+      b->mark = backend_.record();
+      b->sent = true;
+    } catch (...) {
+      give_back(b);
+      throw;
+    }
+    give_back(b);
+  }
+
+ private:
+  struct Buffer {
+    void* data = nullptr;
+    uint64_t mark = 0;
+    bool sent = false;  ///< the mark says when it has arrived
+  };
+  Buffer* take() {
+    std::unique_lock lock(mutex_);
+    available_.wait(lock, [this] { return !free_.empty(); });
+    Buffer* b = free_.front();
+    free_.erase(free_.begin());
+    try {
+      if (b->sent) backend_.wait(b->mark);
+    } catch (...) {
+      free_.push_back(b);
+      available_.notify_one();
+      throw;
+    }
+    return b;
+  }
+  void give_back(Buffer* b) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(b);
+    available_.notify_one();
+  }
+  void release() {
+    for (const Buffer& b : buffers_) backend_.release_host(b.data, bytes_);
+  }
+
+  Backend& backend_;
+  size_t bytes_;
+  std::array<Buffer, 4> buffers_;
+  std::vector<Buffer*> free_;  ///< oldest first: it has had the most time to arrive
+  std::mutex mutex_;           ///< the backend is called by one thread at a time
+  std::condition_variable available_;
+};
+
+/// A staging where the host cannot write the device's memory itself.
+std::unique_ptr<Staging> staging_for(Backend& backend, const Tensor& weights) {
+  if (backend.host_view(weights) != nullptr) return nullptr;
+  return std::make_unique<Staging>(backend, static_cast<size_t>(kSlice) * dtype_size(weights.dtype));
+}
+
 }  // namespace
 
 void Model::load(const std::string& folder) {
@@ -121,26 +209,24 @@ void Model::load(const std::string& folder) {
   const std::vector<Slice> slices = plan_load(file, params_, folder);
   const DType dtype = backend_.dtype();
   const std::string same = dtype == DType::f32 ? "F32" : "BF16";
-  std::mutex device;  // copies keep to one thread
+  const std::unique_ptr<Staging> staging = staging_for(backend_, weights_);
   parallel_jobs(slices.size(), [&](size_t i) {
     const Slice& s = slices[i];
     const uint64_t size = s.from->dtype == "F32" ? 4 : 2, offset = static_cast<uint64_t>(s.from_element) * size;
     const size_t bytes = static_cast<size_t>(s.count) * size;
     const Tensor to = weights_.rows(s.to_element, s.count);
-    void* direct = backend_.host_view(to);
-    if (direct != nullptr && s.from->dtype == same) return file.read(*s.from, offset, direct, bytes);
-    std::vector<char> raw(bytes), converted;
-    file.read(*s.from, offset, raw.data(), bytes);
-    if (direct != nullptr) return convert(direct, dtype, raw.data(), s.from->dtype, s.count);
-    if (s.from->dtype != same) {
-      converted.resize(to.bytes());
-      convert(converted.data(), dtype, raw.data(), s.from->dtype, s.count);
-      raw.swap(converted);
-    }
-    const std::lock_guard lock(device);
-    backend_.copy_in(to, raw.data());
-    backend_.synchronize();
+    const auto read = [&](void* p) {
+      if (s.from->dtype == same) return file.read(*s.from, offset, p, bytes);
+      std::vector<char> raw(bytes);
+      file.read(*s.from, offset, raw.data(), bytes);
+      convert(p, dtype, raw.data(), s.from->dtype, s.count);
+    };
+    if (staging)
+      staging->send(to, read);
+    else
+      read(backend_.host_view(to));
   });
+  backend_.synchronize();
 }
 
 void Model::init(uint64_t seed, float std) {
@@ -174,16 +260,17 @@ void Model::init(uint64_t seed, float std) {
   for (size_t i = 0; i < params_.all.size(); ++i)
     for (int64_t at = 0, n = params_.all[i].numel(); at < n; at += kSlice)
       jobs.push_back({i, at, std::min(kSlice, n - at)});
-  std::mutex device;
+  const std::unique_ptr<Staging> staging = staging_for(backend_, weights_);
   parallel_jobs(jobs.size(), [&](size_t i) {
     const Job& j = jobs[i];
     const Tensor to = weights_.rows(params_.all[j.index].offset + j.begin, j.count);
-    std::vector<char> values(to.bytes());
-    fill(j.index, j.begin, j.count, values.data());
-    const std::lock_guard lock(device);
-    backend_.copy_in(to, values.data());
-    backend_.synchronize();
+    const auto draw = [&](void* p) { fill(j.index, j.begin, j.count, p); };
+    if (staging)
+      staging->send(to, draw);
+    else
+      draw(backend_.host_view(to));
   });
+  backend_.synchronize();
 }
 
 void Model::save(const std::string& folder) {

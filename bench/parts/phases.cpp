@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "host/nvtx.h"
 #include "host/phases.h"
 
 namespace dapo::bench {
@@ -63,6 +64,7 @@ double decode_seconds(Model& model, int sequences, int pages, int context, int s
   std::vector<float> log_prob(tokens.size());
   double best = INFINITY;
   for (int repeat = 0; repeat < 3; ++repeat) {  // the first records the graph
+    const NvtxRange range("decode");
     const Stopwatch watch;
     model.decode_begin(p, steps);
     for (int i = 0; i < steps; ++i) model.decode_step(i, {});
@@ -146,6 +148,7 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
     r.seconds = r.update = INFINITY;
     for (int repeat = 0; repeat < 3; ++repeat) {
       b.synchronize();
+      const NvtxRange range("update");
       const Stopwatch training;
       random.model.train(pack, 1.0f, {0.2f, 0.28f, 10.0f, 20.0f});
       b.synchronize();

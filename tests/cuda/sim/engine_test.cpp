@@ -1,0 +1,95 @@
+// What a run asks of the driver: recorded graphs are bounded, weights go through pinned memory, memory is refused at
+// start.
+#include "cuda/cuda_device.h"
+#include "host/backends.h"
+#include "sim/cuda_runtime.h"
+#include "sim/sim.h"
+#include "tests/host/toy.h"
+
+namespace dapo {
+namespace {
+
+class CudaEngine : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    sim::fail_call(0, 0);
+    sim::reset_device();
+  }
+};
+
+TEST_F(CudaEngine, AllocationsCanBeCounted) {
+  const auto backend = make_cuda_backend(DType::f32);
+  for (const char* name : {"cudaMalloc", "cudaMallocHost"}) {
+    sim::fail_call(1, cudaErrorMemoryAllocation, name);
+    try {
+      void* p = backend->allocate(256);
+      backend->release(p, 256);
+      void* q = backend->allocate_host(256);
+      backend->release_host(q, 256);
+    } catch (const Error&) {
+    }
+    EXPECT_TRUE(sim::failed()) << name;
+  }
+}
+
+TEST_F(CudaEngine, RecordedGraphsAreBounded) {
+  const auto backend = make_cuda_backend(DType::f32);
+  const Tensor t(backend->allocate(4), DType::i32, {1});
+  const long before = sim::live().executables;
+  int32_t bodies = 0;
+  const auto run = [&](uint64_t key) { backend->replayable(key, [&] { ++bodies, backend->increment(t); }); };
+  for (uint64_t key = 0; key < 300; ++key) {
+    run(key);
+    run(0);  // always wanted: it must stay
+  }
+  EXPECT_LE(sim::live().executables - before, 64);
+  EXPECT_GT(sim::live().executables - before, 32);
+  EXPECT_EQ(bodies, 2 * 300) << "key 0 was recorded again";  // each key: once run, once recorded
+  int32_t value = 0;
+  backend->copy_out_now(&value, t);
+  EXPECT_EQ(value, 600);  // every call counted once, replayed or not
+  run(1);                 // dropped long ago: recorded anew
+  EXPECT_EQ(bodies, 2 * 301);
+  backend->release(t.data, 4);
+}
+
+TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
+  // The third pinned buffer is refused: loading asks for them, says so in one line, and leaves nothing.
+  const long before = sim::live().total();
+  const auto draw = [] {
+    const auto backend = make_cuda_backend(DType::f32);
+    const auto comm = make_single_comm(*backend);
+    Model(*backend, *comm, Toy::shapes()).init(7, 0.3f);
+  };
+  sim::fail_call(3, cudaErrorMemoryAllocation, "cudaMallocHost");
+  try {
+    draw();
+    FAIL() << "nothing pinned was asked for";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitResources) << e.what();
+  }
+  EXPECT_EQ(sim::live().total(), before);
+  sim::fail_call(0, 0);
+  draw();
+  EXPECT_EQ(sim::live().total(), before);
+}
+
+TEST_F(CudaEngine, AModelTooLargeIsRefusedBeforeItRuns) {
+  auto chosen = make_backend("cuda", "f32");
+  sim::set_total_memory(1 << 20);
+  const auto comm = make_single_comm(*chosen.backend);
+  Model model(*chosen.backend, *comm, Toy::shapes());
+  ModelLimits l;
+  l.max_length = 256, l.pack_tokens = l.pack_segments = l.pack_head_rows = 4096, l.train = true;
+  try {
+    model.reserve(l);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitResources) << e.what();
+    EXPECT_NE(std::string(e.what()).find("are free"), std::string::npos) << e.what();
+    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace dapo
