@@ -228,8 +228,9 @@ TESTS := $(foreach f,$(FOLDERS),$(if $(wildcard tests/$(f)/*.cpp),$(OUT)/test_$(
 ASAN_TESTS := $(if $(filter release,$(VARIANT)),$(BUILD)/asan/test_sim $(BUILD)/asan/test_cuda)
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all $(if $(filter release,$(VARIANT)),cuda-compile)
-	@tests/run.sh $(TESTS)
+GPU_CHECK_SIM := $(addprefix $(SIM)/,dapo dapo_train bench_ops bench_step) $(OUT)/test_cuda
+run-tests: $(TESTS) all $(if $(filter release,$(VARIANT)),cuda-compile $(GPU_CHECK_SIM))
+	@GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) tests/run.sh $(TESTS) $(if $(filter release,$(VARIANT)),tests/gpu_check_test.py)
 test-cuda-build:
 	@$(if $(ASAN_TESTS),$(MAKE) --no-print-directory VARIANT=asan $(ASAN_TESTS))
 test-cuda-asan: test-cuda-build  ## the kernels' tests in the simulator under ASan
@@ -253,7 +254,6 @@ dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver a
 	  ARCH=$(DIST_ARCH) CUDA=nvcc ARROW_FLAGS= ARROW_LIBS= $(if $(CUDNN_FE),CUDNN_FE=$(CUDNN_FE)) \
 	  $(addprefix $(BUILD)/dist/release/,$(DIST_PROGRAMS))
 	@bench/dist.sh $(BUILD)/dist/release dist
-GPU_CHECK_SIM := $(addprefix $(SIM)/,dapo dapo_train bench_ops bench_step) $(OUT)/test_cuda
 gpu-check: $(if $(filter sim,$(DEVICE)),$(GPU_CHECK_SIM),dist)  ## check and measure this machine's GPU; DEVICE=sim: its logic in the simulator, tiny
 	@$(if $(filter sim,$(DEVICE)),python3 bench/gpu_check.py --device sim --bin $(SIM):$(OUT) --configs configs --out $(BUILD)/gpu-check,dist/gpu-check) $(STAGES)
 bench-cudnn:  ## fetch the headers of cuDNN's frontend, so that bench_ops times cuDNN's attention beside ours
@@ -269,8 +269,9 @@ profile:  ## print (and write to build/profile.sh) the nsys and ncu commands for
 	    echo "ncu --nvtx --nvtx-include $$range --graph-profiling node --set full --launch-skip 50 --launch-count 60 -f -o $(BUILD)/$$(basename $$range) $(PROFILED) --steps 1"; \
 	  done; } | tee $(BUILD)/profile.sh
 lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on all)
-	@files="$$(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi)"; \
-	 [ -z "$$files" ] || clang-tidy --quiet $$files -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH)
+	@command -v clang-tidy >/dev/null || { echo "make lint: no clang-tidy here: apt-get install clang-tidy"; exit 1; }
+	@(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi) | \
+	 xargs -r -n 1 -P $(JOBS) sh -c 'clang-tidy --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL 2>/dev/null'
 
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
