@@ -144,6 +144,24 @@ TEST_F(SafetensorsTest, LengthsThatLie) {
   EXPECT_NE(verdict(file_bytes("{}", 0, 3)).find("truncated"), std::string::npos);
 }
 
+/// Else a header of 100 MB would take 500 MB, and an index as much.
+TEST_F(SafetensorsTest, AtMostAHundredThousandTensors) {
+  const auto verdict = [&](int n) {
+    std::string header = "{", map = "{\"weight_map\":{";
+    for (int i = 0; i < n; ++i) {
+      header += (i ? "," : "") + entry(std::to_string(i), "U8", "0", "0,0");
+      map += (i ? ",\"" : "\"") + std::to_string(i) + "\":\"x.safetensors\"";
+    }
+    const std::string file = put("x.safetensors", file_bytes(header + "}", 0));
+    put("model.safetensors.index.json", map + "}}");
+    return message_of([&] { SafetensorsReader r(file); }, kExitUsage) +
+           message_of([&] { SafetensorsReader r(folder_); }, kExitUsage);
+  };
+  EXPECT_EQ(verdict(100'000), "");
+  const std::string refused = verdict(100'001), part = "more than 100000 tensors";
+  EXPECT_NE(refused.find(part), refused.rfind(part)) << refused;
+}
+
 TensorToWrite constant(const std::string& name, DType dtype, std::vector<int64_t> shape, char byte) {
   return {name, dtype, std::move(shape), [byte](uint64_t offset, void* to, size_t n) {
             for (size_t i = 0; i < n; ++i) static_cast<char*>(to)[i] = static_cast<char>(byte + (offset + i) % 101);

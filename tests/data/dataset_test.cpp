@@ -191,6 +191,21 @@ TEST(Dataset, LongLines) {
 #endif
 }
 
+TEST(Dataset, BlankLinesCostTheirBytes) {
+  for (const std::string line : {"\n", "\r\n", " "}) {
+    std::string text;
+    while (text.size() < 50'000'000) text += line;
+    const std::clock_t start = std::clock();
+    expect_error(text, "F: no rows");
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 0.5);
+#else
+    (void)start;
+#endif
+  }
+  expect_error(std::string(1000, '\n') + "x", "F:1001: not valid JSON: ");
+}
+
 TEST(Dataset, DedupeReportsCopiesAndConflicts) {
   const std::string kRows = R"({"prompt":"a","answer":"1"}
 {"prompt":"b","answer":"2"}
