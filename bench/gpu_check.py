@@ -6,9 +6,9 @@
     gpu-check --report gpu-check.json [--results DIR]       the report of an earlier run, as DIR/<gpu>-<date>.md
 
 Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python environment's nvidia/ folders or
-/usr/local/cuda are searched). Golden models come from $DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
+/usr/local/cuda are searched). Golden models come from data/ beside this file, or $DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
 """
-import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, time
+import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALONE = 24  # failed tests that are run again alone: one fault of the device fails all that follow it
@@ -24,9 +24,8 @@ class Run:
     def __init__(self, a):
         self.sim = a.device == "sim"
         self.out = pathlib.Path(a.out).resolve()
-        self.work = self.out / "work"
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-"))
         home = unpacked(self.out)
         self.bin = [pathlib.Path(p).resolve() for p in a.bin.split(":")] if a.bin else [home / "bin"]
         self.configs = pathlib.Path(a.configs).resolve()
@@ -38,6 +37,9 @@ class Run:
         self.libraries = cuda_libraries()
         self.env["LD_LIBRARY_PATH"] = ":".join(self.libraries + [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p])
         self.env["GOMP_SPINCOUNT"] = "1000"
+        if "DAPO_TEST_DATA" not in self.env:
+            data = HERE / "data" if (HERE / "data").exists() else HERE.parent.parent / "shared/data"
+            self.env["DAPO_TEST_DATA"] = str(data)
         self.fallback = home / "lib/fallback"
 
     def say(self, text):
@@ -133,8 +135,9 @@ def machine(r):
     code, text, _ = r.call([r.program("test_cuda"), "--gtest_filter=CudaDevice.*"], 60)
     said = re.search(r"cuda: .*", text)
     f["device"] = said.group(0) if said else "?"
-    f.setdefault("gpu", f["device"].removeprefix("cuda: ").split(" (sm_")[0])
-    return {**f, "failed": [] if code == 0 else [f"no backend: {(text.strip().splitlines() or ['?'])[-1]}"]}
+    if code == 0:
+        f.setdefault("gpu", f["device"].removeprefix("cuda: ").split(" (sm_")[0])
+    return {**f, "failed": [] if code == 0 else [f"no backend: {reason(text)}"]}
 
 
 def tests(r, wanted, small=None, shards=None):
@@ -143,33 +146,35 @@ def tests(r, wanted, small=None, shards=None):
     shards = 1 if r.sim else shards or max(1, min(8, r.cores // 2))
     threads = {} if r.sim else {"OMP_NUM_THREADS": str(max(1, r.cores // shards))}
 
+    _, listed, _ = r.call([program, "--gtest_list_tests", "--gtest_filter=" + filter_], 30)
+    names, suite = [], ""
+    for line in listed.splitlines():
+        if line.startswith("  "):
+            names.append(suite + line.split("#")[0].strip())
+        elif re.match(r"\S+\.( |$)", line):
+            suite = line.split("#")[0].strip()
+
     def shard(i):
-        return r.call([program, "--gtest_filter=" + filter_, "--gtest_color=no"],
+        return r.call([program, "--gtest_filter=" + filter_, "--gtest_color=no"], 0.75 * r.left(),
                       env={**threads, "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(i)})
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         results = list(pool.map(shard, range(shards)))
         text = "\n".join(t for _, t, _ in results)
-        begun = re.findall(r"^\[ RUN      \] (\S+)", text, re.M)
+        begun = [re.findall(r"^\[ RUN      \] (\S+)", t, re.M) for _, t, _ in results]
         passed = set(re.findall(r"^\[       OK \] ([^\s,]+)", text, re.M))
-        skipped = set(re.findall(r"^\[  SKIPPED \] ([^\s,]+)", text, re.M))
-        _, listed, _ = r.call([program, "--gtest_list_tests", "--gtest_filter=" + filter_], 30)
-        names, suite = [], ""
-        for line in listed.splitlines():
-            if line.startswith("  "):
-                names.append(suite + line.split("#")[0].strip())
-            elif re.match(r"\S+\.( |$)", line):
-                suite = line.split("#")[0].strip()
+        skipped = set(re.findall(r"^\[  SKIPPED \] ([^\s,]+)", text, re.M)) & set(names)
         bad = [n for n in names if n not in passed and n not in skipped]
-        again = bad if len(bad) <= ALONE else [n for n in bad if n in begun][:ALONE]
-        alone = {n: r.call([program, "--gtest_filter=" + n, "--gtest_color=no"], 60, threads) for n in again} \
-            if r.sim else dict(zip(again, pool.map(
-                lambda n: r.call([program, "--gtest_filter=" + n, "--gtest_color=no"], 60, threads), again)))
-    failed = [n for n in bad if n not in alone or alone[n][0] != 0]
+        again = bad if len(bad) <= ALONE else [n for b in begun for n in b if n in bad][:ALONE]
+        once_more = lambda n: r.call([program, "--gtest_filter=" + n, "--gtest_color=no"], 60, threads)
+        alone = dict(zip(again, (map if r.sim else pool.map)(once_more, again)))
+    # A device's fault fails whatever its process does later; the first of each process has only itself to blame.
+    first = {next((n for n in b if n in bad), None) for b in begun}
+    failed = [n for n in bad if n in first or n not in alone or alone[n][0] != 0]
     f = {"tests": len(names), "passed": len(names) - len(failed) - len(skipped), "skipped": len(skipped), "failed": failed}
     if again:
-        f["failed_alone"] = [n for n in again if alone[n][0] not in (0, None)]
-        f["passed_alone"] = [n for n in again if alone[n][0] == 0]  # they failed after another, or were not reached
+        f["failed_alone"] = [n for n in again if alone[n][0] != 0]
+        f["passed_alone"] = [n for n in again if alone[n][0] == 0]
         f["first_reasons"] = {n: reason(alone[n][1]) for n in f["failed_alone"][:8]}
     if any(code is None for code, _, _ in results):
         f["note"] = "time ran out"
@@ -368,6 +373,8 @@ def run_stages(r, names, result):
         try:
             if r.left() <= 0:
                 raise Skip("the budget is used up")
+            if result["stages"] and result["stages"][0]["status"] == "failed":
+                raise Skip("no device to run on")
             figures = stage(r)
             entry["status"] = "failed" if figures.get("failed") else "passed"
             entry["failed"] = figures.pop("failed", [])

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""bench/gpu_check.py: its whole logic in the simulator, and programs that fail, crash, hang or are absent.
+
+GPU_CHECK_BIN: folders of the programs built with the simulator (make run-tests sets it). Speaks as GoogleTest does.
+"""
+import json, os, pathlib, re, subprocess, sys, tempfile, time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TESTS = ["AStage.One", "AStage.Two", "AStage.Three"]
+FAKE = """#!/usr/bin/env python3
+import os, sys, time
+tests, bad, how = %r, "AStage.Two", %r
+chosen = sys.argv[1].removeprefix("--gtest_filter=") if len(sys.argv) > 1 else ""
+if "--gtest_list_tests" in sys.argv:
+    print("AStage.\\n  One\\n  Two\\n  Three")
+    sys.exit()
+if chosen.startswith("CudaDevice"):
+    print("cuda: fake (sm_90)")
+    sys.exit()
+alone = chosen in tests
+for t in [chosen] if alone else tests:
+    print("[ RUN      ] " + t, flush=True)
+    if t == bad and how == "hang": time.sleep(60)
+    if t == bad and how == "crash": os.abort()
+    fails = (t == bad and how != "well") or (how == "sticky" and not alone and t == "AStage.Three")
+    print("there.cpp:7: Failure\\nExpected: this\\n[  FAILED  ] " + t + " (1 ms)" if fails else "[       OK ] " + t + " (1 ms)")
+sys.exit(how != "well" and (not alone or chosen == bad))
+"""
+
+
+def check(out, *argv, bin_=None):
+    start = time.monotonic()
+    p = subprocess.run([sys.executable, ROOT / "bench/gpu_check.py", "--device", "sim", "--out", out, "--configs", ROOT / "configs",
+                        "--bin", bin_ or os.environ["GPU_CHECK_BIN"], *argv], capture_output=True, text=True)
+    result = json.loads((pathlib.Path(out) / "gpu-check.json").read_text())
+    return p.returncode, {s["name"]: s for s in result["stages"]}, time.monotonic() - start, p.stdout + p.stderr
+
+
+def fakes(out, how):
+    folder = pathlib.Path(out) / "bin"
+    folder.mkdir()
+    for name, text in {"test_cuda": FAKE % (TESTS, how), "dapo": "#!/bin/sh\n"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def every_stage_runs_in_the_simulator(out):
+    code, stages, seconds, said = check(out)
+    assert code == 0, said
+    needs_data = {"golden"}  # skipped where the shared data is absent
+    for name in ("machine", "trainer", "equalities", "golden", "ops", "demo", "step", "bench"):
+        assert stages[name]["status"] == "passed" or name in needs_data, said
+    assert stages["ops"]["figures"]["passed"] > 50 and stages["demo"]["figures"]["cuda-f32"]["steps"] == 1, stages
+    assert stages["bench"]["figures"]["benchmarks"], stages["bench"]
+    assert "| ops | passed |" in (pathlib.Path(out) / "report.md").read_text()
+    results = pathlib.Path(out) / "results"
+    subprocess.run([sys.executable, ROOT / "bench/gpu_check.py", "--report", pathlib.Path(out) / "gpu-check.json", "--results", results],
+                   check=True, capture_output=True)
+    assert re.fullmatch(r"h100-80gb-hbm3-simulated-\d{4}-\d\d-\d\d.md", next(results.iterdir()).name)
+    assert seconds < 180, f"{seconds:.0f} s"
+
+
+def what_fails_alone_is_told_from_what_fails_after_it(out):
+    code, stages, _, said = check(out, "ops", bin_=fakes(out, "sticky"))
+    assert code == 1 and stages["ops"]["failed"] == ["AStage.Two"], said
+    assert stages["ops"]["figures"]["passed_alone"] == ["AStage.Three"], stages
+    assert "Expected: this" in stages["ops"]["figures"]["first_reasons"]["AStage.Two"], stages
+
+
+def a_crash_is_named_and_the_rest_is_run(out):
+    code, stages, _, said = check(out, "equalities", "ops", bin_=fakes(out, "crash"))
+    assert code == 1 and stages["ops"]["failed"] == ["AStage.Two"] and stages["equalities"]["status"] == "failed", said
+
+
+def time_is_limited(out):
+    code, stages, seconds, said = check(out, "ops", "trainer", "--budget", "3", bin_=fakes(out, "hang"))
+    assert code == 1 and seconds < 20 and "AStage.Two" in stages["trainer"]["failed"], said
+
+
+def an_absent_program_skips_its_stage(out):
+    code, stages, _, said = check(out, "trainer", "bench", bin_=fakes(out, "well"))
+    assert code == 0 and stages["trainer"]["status"] == "passed" and stages["bench"]["status"] == "skipped", said
+    assert "bench_ops is not in" in stages["bench"]["note"], said
+
+
+passed = 0
+failed = []
+for test in (what_fails_alone_is_told_from_what_fails_after_it, a_crash_is_named_and_the_rest_is_run, time_is_limited,
+             an_absent_program_skips_its_stage, every_stage_runs_in_the_simulator):
+    with tempfile.TemporaryDirectory() as out:
+        try:
+            test(out)
+            passed += 1
+        except Exception as e:
+            failed.append(test.__name__)
+            print(f"{type(e).__name__}: {e}\n[  FAILED  ] {test.__name__} (0 ms)")
+print(f"[  PASSED  ] {passed} tests.")
+sys.exit(1 if failed else 0)
