@@ -156,7 +156,38 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
+/// Line of the first letter beyond ASCII outside of quotes and comments, where TOML has none and the library (3.3) runs
+/// into what it declares unreachable; 0: none.
+int stray_letter(std::string_view text) {
+  int line = 1;
+  char quote = 0;  // that is open; '#' in a comment
+  size_t width = 1;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    line += c == '\n';
+    if (quote == '#' || (quote != 0 && width == 1)) {
+      if (c == '\n') quote = 0;
+    }
+    if (quote == 0) {
+      if (static_cast<unsigned char>(c) >= 0x80) return line;
+      if (c != '#' && c != '"' && c != '\'') continue;
+      quote = c;
+      width = c != '#' && text.substr(i, 3) == std::string(3, c) ? 3 : 1;
+      i += width - 1;
+    } else if (quote == '"' && c == '\\') {
+      line += text.substr(i + 1, 1) == "\n";
+      ++i;
+    } else if (c == quote && quote != '#' && text.substr(i, width) == std::string(width, c)) {
+      i += width - 1;
+      quote = 0;
+    }
+  }
+  return 0;
+}
+
 toml::parse_result parse(const std::string& text, const std::string& where) {
+  if (const int line = stray_letter(text))
+    fail_input("{}:{}: a letter outside of ASCII, which belongs into quotes or a comment", where, line);
   try {
     return toml::parse(text, where);
   } catch (const BrokenToml&) {

@@ -191,6 +191,10 @@ TEST_F(ConfigTest, HostileFiles) {
   EXPECT_NE(error("a = " + std::string(100000, '[')), "");
   EXPECT_NE(error("[{a = 1}]\n").find("a.cfg: is no TOML"), std::string::npos);  // an assertion of toml++ 3.3
   EXPECT_NE(error(kLeast, {"actor.lr=1\n[{"}).find("is no TOML"), std::string::npos);
+  for (const char* text : {"[model]\n\xc3\xa9 = 1\n", "# \xc3\xa9 \"\n\xc3\xa9", "a = 'x\\'\n\xc3\xa9 = 1",
+                           "a = \"\"\"\n\xc3\xa9\"\"\" \xc3\xa9", "a = \"\\\"\"\npath\xc3\xa9= 1"})
+    EXPECT_EQ(error(text).substr(0, 39), "a.cfg:2: a letter outside of ASCII, whi") << text;
+  EXPECT_EQ(error("[model]\npath = \"\xc3\xa9\" # \xc3\xa9\n", {}, Use::sft).find("ASCII"), std::string::npos);
   EXPECT_NE(error(std::string((1 << 20) + 1, '#')), "");
   EXPECT_NE(error("[model]\npath = \"a\\u0000b\"\n"), "");
   EXPECT_EQ(error("").substr(0, 6), "a.cfg:");
