@@ -70,7 +70,6 @@ void* map_pages(size_t bytes, const char* what) {
   if (p == MAP_FAILED)
     fail(kExitResources, "{}: {:.2f} GiB cannot be had, this machine (or its control group) has {:.2f} GiB", what,
          static_cast<double>(bytes) / 0x1p30, static_cast<double>(total) / 0x1p30);
-  if (bytes >= size_t{32} << 20) madvise(p, bytes, MADV_HUGEPAGE);  // fewer TLB misses; no harm where it is refused
   return p;
 }
 
