@@ -109,8 +109,9 @@ class Backend {
   virtual size_t memory_available() const = 0;  ///< bytes that an arena could take now
 
   // ---- memory and order -------------------------------------------------------------------------------------------
-  /// Device memory of zeros, aligned to 256; Error kExitResources if there is none.
-  virtual void* allocate(size_t bytes) = 0;
+  /// Device memory of zeros, aligned to 256; Error kExitResources if there is none. `dense`: all of it will be used, so
+  /// that large pages waste none (the CPU then asks for them: at 8 GB they save a quarter of the first step).
+  virtual void* allocate(size_t bytes, bool dense = false) = 0;
   virtual void release(void* p, size_t bytes) = 0;
   virtual void* allocate_host(size_t bytes) = 0;  ///< host memory for asynchronous copies (pinned)
   virtual void release_host(void* p, size_t bytes) = 0;

@@ -187,8 +187,10 @@ size_t CpuBackend<T>::memory_available() const {
 }
 
 template <class T>
-void* CpuBackend<T>::allocate(size_t bytes) {
-  return map_pages(bytes, "memory");
+void* CpuBackend<T>::allocate(size_t bytes, bool dense) {
+  void* p = map_pages(bytes, "memory");
+  if (dense && bytes >= size_t{32} << 20) madvise(p, bytes, MADV_HUGEPAGE);  // no harm where it is refused
+  return p;
 }
 template <class T>
 void CpuBackend<T>::release(void* p, size_t bytes) {

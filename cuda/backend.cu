@@ -109,7 +109,7 @@ size_t CudaBackend<T>::memory_available() const {
 }
 
 template <class T>
-void* CudaBackend<T>::allocate(size_t bytes) {
+void* CudaBackend<T>::allocate(size_t bytes, bool) {
   void* p = nullptr;
   if (bytes == 0) return p;
   const cudaError_t e = cudaMalloc(&p, bytes);

@@ -37,7 +37,7 @@ class CudaBackend final : public Backend {
   std::string describe() const override;
   size_t memory_total() const override;
   size_t memory_available() const override;
-  void* allocate(size_t bytes) override;
+  void* allocate(size_t bytes, bool dense) override;
   void release(void* p, size_t bytes) override;
   void* allocate_host(size_t bytes) override;
   void release_host(void* p, size_t bytes) override;

@@ -15,8 +15,8 @@ namespace dapo {
 ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
 
 /// How packs are filled. On a CPU, unless ppo_max_token_len says otherwise, groups join while their activations stay
-/// within 256 MB (512 tokens at least): a further pack costs one more pass over the gradients, some 4 % of its time,
-/// and saves its size in memory.
+/// within 256 MB (512 tokens at least), and a group of more than twice that is cut: a further pack costs one more pass
+/// over the gradients, some 4 % of its time, and saves its size in memory.
 PackLimits pack_limits(const Config& config, const ModelConfig& model, const ModelLimits& limits,
                        const Backend& backend);
 

@@ -16,7 +16,8 @@ int64_t segments_of(const PackResponse& r) {
 }
 
 /// A group as few pieces of at most `limits`.
-void cut_group(std::vector<Piece>& pieces, int index, const PackGroup& g, const PackLimits& limits) {
+std::vector<Piece> cut_group(int index, const PackGroup& g, const PackLimits& limits) {
+  std::vector<Piece> pieces;
   const int64_t prompt = static_cast<int64_t>(g.prompt.size());
   CHECK_GT(prompt, 0, "group {}", index);
   Piece p{index, 0, 0, prompt, 1};
@@ -36,6 +37,27 @@ void cut_group(std::vector<Piece>& pieces, int index, const PackGroup& g, const 
     p.end = i + 1;
   }
   if (p.end > p.begin) pieces.push_back(p);
+  return pieces;
+}
+
+/// The same where a piece above twice `fill` is cut further, into even ones.
+std::vector<Piece> cut_evenly(int index, const PackGroup& g, PackLimits limits) {
+  std::vector<Piece> pieces = cut_group(index, g, limits);
+  int64_t least = 0;
+  for (const PackResponse& r : g.responses)
+    least = std::max(least, static_cast<int64_t>(g.prompt.size() + r.ids.size()));
+  if (limits.fill <= 0 || pieces.empty()) return pieces;
+  limits.tokens = std::max(least, std::min(limits.tokens, 2 * limits.fill));
+  const size_t count = cut_group(index, g, limits).size();
+  while (least < limits.tokens) {  // the smallest capacity that takes no more of them
+    PackLimits tighter = limits;
+    tighter.tokens = least + (limits.tokens - least) / 2;
+    if (cut_group(index, g, tighter).size() <= count)
+      limits = tighter;
+    else
+      least = tighter.tokens + 1;
+  }
+  return cut_group(index, g, limits);
 }
 
 /// Where packs begin if each takes pieces in order while they fit into `tokens`.
@@ -86,7 +108,10 @@ void append(PackedGroups& out, const PackGroup& g, const Piece& piece) {
 
 std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const PackLimits& limits) {
   std::vector<Piece> pieces;
-  for (size_t g = 0; g < groups.size(); ++g) cut_group(pieces, static_cast<int>(g), groups[g], limits);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const std::vector<Piece> cut = cut_evenly(static_cast<int>(g), groups[g], limits);
+    pieces.insert(pieces.end(), cut.begin(), cut.end());
+  }
   // The smallest capacity that needs no more packs than the limit does: even packs, the groups' order kept.
   int64_t low = 0, high = limits.fill > 0 ? std::min(limits.fill, limits.tokens) : limits.tokens;
   for (const Piece& p : pieces) low = std::max(low, p.tokens);

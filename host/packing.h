@@ -12,7 +12,7 @@ namespace dapo {
 struct PackLimits {
   int64_t tokens = 0;    ///< of a pack; counts every prompt once and every response whole
   int64_t segments = 0;  ///< of a pack; a prompt and each response of two or more tokens is one
-  int64_t fill = 0;      ///< tokens up to which groups join one pack; a larger group has its own. 0: `tokens`
+  int64_t fill = 0;      ///< tokens up to which groups join one pack; more than twice as many are cut. 0: `tokens`
 };
 
 struct PackResponse {

@@ -44,7 +44,8 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits
   if (limits.batch == 0) return b;
   const AttentionDims a = c.attention();
   const int64_t rows = std::max(limits.batch, limits.prefill_rows), batch = limits.batch;
-  b.cache = arena.take("KV pages", dtype, {c.layers * limits.kv_pages, 2, c.kv_heads, limits.page_size, c.head_dim});
+  const int64_t pages = limits.kv_pages + 1;  // the last one takes what filled-up rows of a decode batch write
+  b.cache = arena.take("KV pages", dtype, {c.layers * pages, 2, c.kv_heads, limits.page_size, c.head_dim});
   LayerBuffers& l = b.layer;
   l.x_in = l.x_mid = arena.take("rows", DType::f32, {rows, c.hidden});
   l.h = arena.take("rows", dtype, {rows, c.hidden});

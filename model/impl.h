@@ -47,18 +47,22 @@ struct Model::Impl {
   UpdateBuffers update;
   Inputs inputs;
   // decode, between decode_begin and decode_collect
-  int64_t decode_rows = 0;
+  int64_t decode_rows = 0;  ///< of the sequences and of those that fill the batch up
+  int64_t decode_sequence_count = 0;
   int decode_steps = 0;
   PagedSequences decode_sequences{};
   Tensor decode_ids, decode_row_positions, decode_keys, decode_positions;
 
-  Block allocate(size_t bytes);
+  Block allocate(size_t bytes, bool dense = false);
   void release(Block& b);
   Tensor weight(int i) const { return params.view(model.weights_, i); }
   Tensor gradient(int i) const { return params.view(model.gradients_, i); }
   /// Bias, or an empty tensor.
   Tensor bias(const LayerParams& p) const { return p.qkv_bias < 0 ? Tensor() : weight(p.qkv_bias); }
-  Tensor cache(int layer) const { return rollout.cache.rows(layer * model.limits_.kv_pages, model.limits_.kv_pages); }
+  Tensor cache(int layer) const {
+    const int64_t pages = model.limits_.kv_pages + 1;
+    return rollout.cache.rows(layer * pages, pages);
+  }
 
   // ---- forward.cpp
   /// norm 1, attention, norm 2, gate and up of layer l: from x (+ delta, the MLP's output of the layer below) to

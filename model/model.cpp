@@ -31,8 +31,8 @@ MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const 
   return plan;
 }
 
-Model::Impl::Block Model::Impl::allocate(size_t bytes) {
-  return {bytes ? backend.allocate(bytes) : nullptr, bytes};
+Model::Impl::Block Model::Impl::allocate(size_t bytes, bool dense) {
+  return {bytes ? backend.allocate(bytes, dense) : nullptr, bytes};
 }
 
 void Model::Impl::release(Block& b) {
@@ -50,7 +50,7 @@ Model::Model(Backend& backend, Comm& tensor_parallel, const ModelConfig& config)
   CHECK_EQ(comm_.size(), 1, "tensor parallelism is not here yet");
   impl_ = std::make_unique<Impl>(*this);
   const Tensor shape(nullptr, backend.dtype(), {params_.size});
-  impl_->weights = impl_->allocate(shape.bytes());
+  impl_->weights = impl_->allocate(shape.bytes(), true);
   weights_ = Tensor(impl_->weights.data, shape.dtype, {params_.size});
 }
 
@@ -72,7 +72,7 @@ void Model::reserve(const ModelLimits& limits) {
         static_cast<double>(needed) / 0x1p30, static_cast<double>(available) / 0x1p30, pieces);
   }
   limits_ = limits;
-  m.state = m.allocate(m.plan.state);
+  m.state = m.allocate(m.plan.state, true);
   m.shared = m.allocate(std::max(m.plan.rollout, m.plan.update));
   m.workspace = m.allocate(m.plan.workspace);
   if (limits.train) {

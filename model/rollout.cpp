@@ -38,7 +38,7 @@ PagedSequences Model::Impl::put_sequences(const PagedBatch& batch, int max_rows,
     CHECK_LE(pages, batch.max_pages, "sequence {}: {} + {} + {} tokens", b, prefix, own, extra);
     for (int i = 0; i < pages; ++i) {
       const int32_t p = batch.pages[b * static_cast<size_t>(batch.max_pages) + static_cast<size_t>(i)];
-      CHECK(p >= 0 && p < model.limits_.kv_pages, "sequence {}: page {} of {}", b, p, model.limits_.kv_pages);
+      CHECK(p >= 0 && p <= model.limits_.kv_pages, "sequence {}: page {} of {}", b, p, model.limits_.kv_pages);
     }
     longest = std::max(longest, length);
   }
@@ -114,14 +114,42 @@ void Model::prefill(const PagedBatch& batch, const Sampling& sampling, std::span
   backend_.synchronize();
 }
 
-void Model::decode_begin(const PagedBatch& batch, int max_steps) {
+namespace {
+
+/// Rows of a decode batch of n sequences: few numbers, for a GPU records a decode step once for each.
+size_t decode_bucket(size_t n, size_t most) {
+  const size_t unit = n <= 8 ? std::bit_ceil(n) : n <= 64 ? 8 : n <= 256 ? 16 : 64;
+  return std::min(most, (n + unit - 1) / unit * unit);
+}
+
+/// The batch with sequences of one token behind it, which live on page `spare` and are thrown away.
+PagedBatch filled_up(PagedBatch b, size_t rows, int32_t spare) {
+  for (size_t i = b.ids.size(); i < rows; ++i) {
+    b.ids.push_back(0);
+    b.row_begin.push_back(b.row_begin.back() + 1);
+    b.prefix_length.push_back(0);
+    b.own_length.push_back(1);
+    b.pages.insert(b.pages.end(), static_cast<size_t>(b.max_pages), spare);
+    b.keys.push_back({});
+    b.positions.push_back(0);
+  }
+  return b;
+}
+
+}  // namespace
+
+void Model::decode_begin(const PagedBatch& asked, int max_steps) {
   Impl& m = *impl_;
   CHECK(m.phase == Impl::Phase::rollout, "begin_rollout() comes before decode");
-  check_batch(batch, limits_, config_.vocab);
-  const size_t count = batch.ids.size();
-  CHECK_EQ(batch.prefix_length.size(), count, "one row a sequence");
-  CHECK_EQ(batch.keys.size(), count);
-  CHECK_GE(count, size_t{1});
+  check_batch(asked, limits_, config_.vocab);
+  m.decode_sequence_count = static_cast<int64_t>(asked.ids.size());
+  CHECK_EQ(asked.prefix_length.size(), asked.ids.size(), "one row a sequence");
+  CHECK_EQ(asked.keys.size(), asked.ids.size());
+  CHECK_GE(asked.ids.size(), size_t{1});
+  const size_t count = backend_.device() == Device::cpu
+                           ? asked.ids.size()
+                           : decode_bucket(asked.ids.size(), static_cast<size_t>(limits_.batch));
+  const PagedBatch batch = filled_up(asked, count, static_cast<int32_t>(limits_.kv_pages));
   CHECK(max_steps >= 1 && max_steps <= limits_.decode_steps, "{} steps of {}", max_steps, limits_.decode_steps);
   m.inputs.reset();
   m.decode_ids = m.inputs.put(batch.ids);
@@ -172,10 +200,12 @@ void Model::decode_step(int i, const Sampling& sampling) {
 void Model::decode_collect(int n, std::span<int32_t> tokens, std::span<float> log_prob) {
   Impl& m = *impl_;
   CHECK(n >= 0 && n <= m.decode_steps, "{} steps of {}", n, m.decode_steps);
-  const int64_t count = n * m.decode_rows;
-  CHECK(tokens.size() == static_cast<size_t>(count) && log_prob.size() == static_cast<size_t>(count));
-  backend_.copy_out(tokens.data(), m.rollout.step_tokens.rows(0, count));
-  backend_.copy_out(log_prob.data(), m.rollout.step_log_prob.rows(0, count));
+  const int64_t count = m.decode_sequence_count;
+  CHECK(tokens.size() == static_cast<size_t>(n * count) && log_prob.size() == tokens.size());
+  for (int i = 0; i < n; ++i) {
+    backend_.copy_out(tokens.data() + i * count, m.rollout.step_tokens.rows(i * m.decode_rows, count));
+    backend_.copy_out(log_prob.data() + i * count, m.rollout.step_log_prob.rows(i * m.decode_rows, count));
+  }
   backend_.synchronize();
 }
 

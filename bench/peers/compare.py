@@ -30,7 +30,7 @@ seconds, peak = {n: [] for n in programs}, {n: [] for n in programs}
 for r in range(a.rounds):
     for name, command in programs.items():
         done = subprocess.run(command, capture_output=True, text=True)
-        lines = [l for l in done.stdout.splitlines() if l.startswith('{"program"')]
+        lines = [l for l in done.stdout.splitlines() if l.startswith("{") and '"program"' in l]
         if done.returncode or not lines:
             sys.exit(f"{' '.join(command)}\nfailed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         row = json.loads(lines[-1])

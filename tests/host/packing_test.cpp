@@ -113,6 +113,9 @@ TEST(Packing, GroupsJoinUpToFillAndALargerOneIsAlone) {
   EXPECT_EQ(sizes({100, 100, 14}), (std::vector<size_t>{2, 1, 2, 1}));
   EXPECT_EQ(sizes({100, 100, 0}), (std::vector<size_t>{6}));
   EXPECT_EQ(sizes({100, 100, 1000}), (std::vector<size_t>{6}));
+  std::vector<size_t> tokens;  // 19 are more than twice 8: two even pieces, the prompt in both
+  for (const PackedGroups& p : pack_groups(std::span(&large, 1), {100, 100, 8})) tokens.push_back(p.pack.ids.size());
+  EXPECT_EQ(tokens, (std::vector<size_t>{9, 9}));
 }
 
 TEST(Packing, SplitsAGroupAndRepeatsItsPrompt) {

@@ -53,6 +53,37 @@ TEST_F(CudaEngine, RecordedGraphsAreBounded) {
   backend->release(t.data, 4);
 }
 
+TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
+  const auto backend = make_cuda_backend(DType::bf16);
+  const auto comm = make_single_comm(*backend);
+  Model model(*backend, *comm, Toy::shapes());
+  model.init(7, 0.15f);
+  ModelLimits limits;
+  limits.max_length = 64, limits.batch = 16, limits.prefill_rows = 16, limits.kv_pages = 16;
+  model.reserve(limits);
+  model.begin_rollout();
+  const long before = sim::live().executables;
+  std::vector<int32_t> first;
+  for (int count : {16, 15, 11, 9}) {
+    PagedBatch b{.row_begin = {0}, .max_pages = 1};
+    for (int i = 0; i < count; ++i) {
+      b.ids.push_back(3 + i), b.row_begin.push_back(i + 1), b.prefix_length.push_back(0), b.own_length.push_back(1);
+      b.pages.push_back(i), b.keys.push_back({1, i, 0}), b.positions.push_back(1);
+    }
+    std::vector<int32_t> tokens(static_cast<size_t>(3 * count));
+    std::vector<float> log_prob(tokens.size());
+    model.decode_begin(b, 3);
+    for (int i = 0; i < 3; ++i) model.decode_step(i, {});
+    model.decode_collect(3, tokens, log_prob);
+    if (first.empty()) first = tokens;
+    for (int step = 0; step < 3; ++step)
+      for (int i = 0; i < count; ++i)
+        EXPECT_EQ(tokens[static_cast<size_t>(step * count + i)], first[static_cast<size_t>(step * 16 + i)])
+            << "token " << step << " of sequence " << i << " of " << count;
+  }
+  EXPECT_EQ(sim::live().executables - before, 1);
+}
+
 TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
   // The third pinned buffer is refused: loading asks for them, says so in one line, and leaves nothing.
   const long before = sim::live().total();
