@@ -65,7 +65,8 @@ TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
   const long before = sim::live().executables;
   std::vector<int32_t> first;
   for (int count : {16, 15, 11, 9}) {
-    PagedBatch b{.row_begin = {0}, .max_pages = 1};
+    PagedBatch b;
+    b.row_begin = {0}, b.max_pages = 1;
     for (int i = 0; i < count; ++i) {
       b.ids.push_back(3 + i), b.row_begin.push_back(i + 1), b.prefix_length.push_back(0), b.own_length.push_back(1);
       b.pages.push_back(i), b.keys.push_back({1, i, 0}), b.positions.push_back(1);
