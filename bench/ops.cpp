@@ -44,7 +44,7 @@ struct Run {
   Options options;
   Peaks peaks;
   std::string head;  ///< what was measured first, for people
-  bool library = false, cudnn = false;
+  bool cublaslt = false, cudnn = false;
   std::vector<Result> results;
   std::vector<std::string> failures, notes;  ///< ours; the libraries'
   int samples() const { return options.quick ? 3 : 7; }
@@ -58,7 +58,7 @@ double median(std::vector<double> v) {
 
 /// The libraries' seconds for the same work; 0: they are not asked, or do not do it.
 double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& operands, Result& r) {
-  if (c.product && run.library) {
+  if (c.product && run.cublaslt) {
     r.peer_name = "cuBLASLt";
     use_library_products(b, true);
     double seconds = 0;
@@ -223,7 +223,7 @@ int run(const Options& options, char* program) {
     for (const std::string& name : names) shapes.push_back(bench_shape(name, b.device(), options.quick));
     const bool peers = !options.no_peers && b.device() == Device::cuda;
     measure_peaks(b, run.peaks, simulated(b), peers);
-    run.library = run.peaks.library_product > 0;
+    run.cublaslt = run.peaks.cublaslt_product > 0;
     run.head += peaks_text(b, run.peaks) + "\n";
     if (peers) {
       const std::string why = simulated(b) ? "this is the simulator" : CudnnAttention::missing();

@@ -126,20 +126,20 @@ void measure_peaks(Backend& b, Peaks& peaks, bool small, bool peers) {
                             b, 1, [&] { c.op.run(b, o.set(0)); }, least, 5);
   };
   peaks.own_product = rate();
-  if (gpu && peers && has_library_products(b, &peaks.library_missing)) {
+  if (gpu && peers && has_library_products(b, &peaks.cublaslt_missing)) {
     use_library_products(b, true);
-    peaks.library_product = rate();
+    peaks.cublaslt_product = rate();
     use_library_products(b, false);
   }
-  peaks.product[b.dtype() == DType::bf16] = std::max(peaks.own_product, peaks.library_product);
+  peaks.product[b.dtype() == DType::bf16] = std::max(peaks.own_product, peaks.cublaslt_product);
 }
 
 std::string peaks_text(Backend& b, const Peaks& p) {
   std::string text = fmt::format("{}; copy {:.1f} GB/s", b.describe(), p.copy * 1e-9);
   text += fmt::format("; product {:.1f} GFLOP/s", p.own_product * 1e-9);
   if (!on_gpu(b)) return text;
-  if (p.library_product > 0) return text + fmt::format(" by ours, {:.1f} by cuBLASLt", p.library_product * 1e-9);
-  return text + " by ours" + (p.library_missing.empty() ? "" : "; no cuBLASLt beside it: " + p.library_missing);
+  if (p.cublaslt_product > 0) return text + fmt::format(" by ours, {:.1f} by cuBLASLt", p.cublaslt_product * 1e-9);
+  return text + " by ours" + (p.cublaslt_missing.empty() ? "" : "; no cuBLASLt beside it: " + p.cublaslt_missing);
 }
 
 bool has_library_products(Backend& b, std::string* why) {

@@ -35,8 +35,8 @@ int operand_sets(Backend& backend, const ops::OpCase& c);
 struct Peaks {
   double copy = 0;             ///< bytes/s of a large copy on the device, read and written
   double product[2] = {0, 0};  ///< flop/s of a large product in f32 and bf16: the best of the kinds below
-  double own_product = 0, library_product = 0;  ///< bf16 (f32 where the backend is); the library's 0: not there
-  std::string library_missing;                  ///< why
+  double own_product = 0, cublaslt_product = 0;  ///< bf16 (f32 where the backend is); the library's 0: not there
+  std::string cublaslt_missing;                  ///< why
   double of(DType t) const { return product[t == DType::bf16]; }
 };
 void measure_peaks(Backend& backend, Peaks& peaks, bool small, bool peers);

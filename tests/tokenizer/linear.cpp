@@ -44,13 +44,13 @@ TEST_P(Linear, TwiceTheTextTakesTwiceTheTime) {
   static const auto tokenizer = Tokenizer::load(json);
   const std::string half = repeated(GetParam().unit, kBytes / 2), whole = repeated(GetParam().unit, kBytes);
   double least_half = 1e9, least_whole = 1e9, ratio = 1e9;  // other programs only ever add to a time
-  for (int attempt = 0; attempt < 6 && ratio >= 2.5; ++attempt) {
+  for (int attempt = 0; attempt < 20 && ratio >= 2.5; ++attempt) {
     least_whole = std::min(least_whole, seconds_to_encode(*tokenizer, whole));
     least_half = std::min(least_half, seconds_to_encode(*tokenizer, half));
     ratio = least_whole / least_half;
   }
   RecordProperty("ratio", std::to_string(ratio));
-  EXPECT_LT(ratio, 3.0);
+  EXPECT_LT(ratio, 2.5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Texts, Linear,
