@@ -27,6 +27,13 @@ thread_local constinit Block* block_now = nullptr;
 namespace {
 thread_local Fibers fibers;
 struct Faulted {};
+/// Names of operations and files are literals: nearly always the same pointer.
+bool same(const char* a, const char* b) {
+  return a == b || std::strcmp(a, b) == 0;
+}
+bool same(const Where& a, const Where& b) {
+  return a.line() == b.line() && same(a.file_name(), b.file_name());
+}
 std::string triple(uint3 v) {
   return fmt::format("({},{},{})", v.x, v.y, v.z);
 }
@@ -219,8 +226,7 @@ void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int p
     fault("bad barrier",
           fmt::format("barrier {} is waited for with {} threads at {} and {} here", id, b.expected, at(b.where), count),
           where);
-  } else if (id == 0 && (b.where.line() != where.line() || std::strcmp(b.where.file_name(), where.file_name()) ||
-                         std::strcmp(b.what, what))) {
+  } else if (id == 0 && !(same(b.where, where) && same(b.what, what))) {
     fault("divergent barrier",
           fmt::format("{} here, while {} threads wait in {} at {}", what, b.arrived, b.what, at(b.where)), where);
   }
@@ -239,8 +245,8 @@ void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int p
   ++stats.barriers;
   if (id == 0) {
     if (race::enabled) race::met_all();
-    barrier_result = std::strcmp(what, "__syncthreads_count") == 0 ? b.count
-                     : std::strcmp(what, "__syncthreads_and") == 0 ? b.all
+    barrier_result = same(what, "__syncthreads_count") ? b.count
+                     : same(what, "__syncthreads_and") ? b.all
                                                                    : b.any;
   } else if (race::enabled) {
     if (wait) b.waiting[me.index / 32] |= 1u << (me.index & 31);
@@ -271,8 +277,7 @@ void Block::meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::u
   me.argument = argument;
   Meeting* found = nullptr;
   for (Meeting& m : w.meetings) {
-    if (m.mask == mask && m.where.line() == where.line() && std::strcmp(m.what, what) == 0 &&
-        std::strcmp(m.where.file_name(), where.file_name()) == 0) {
+    if (m.mask == mask && same(m.where, where) && same(m.what, what)) {
       found = &m;
     } else if ((m.arrived & mask) && (m.mask & bit)) {
       fault("missing lane",

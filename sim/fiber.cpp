@@ -47,6 +47,10 @@ Fiber* Fibers::start(void (*entry)()) {
   }
   Fiber* f = free_.back();
   free_.pop_back();
+#ifdef __SANITIZE_ADDRESS__
+  // Frames that were left for good are still marked.
+  if (f->context) ASAN_UNPOISON_MEMORY_REGION(f->context, static_cast<char*>(f->top) - static_cast<char*>(f->context));
+#endif
   entry_ = entry;
   f->fake_stack = nullptr;
   f->context = boost::context::detail::make_fcontext(f->top, f->size - kPage, &Fibers::trampoline);

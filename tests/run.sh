@@ -2,21 +2,31 @@
 # Runs GoogleTest programs one after another; the last line is "N passed, N failed, N skipped".
 set -u
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"  # as the programs do (settle_threads)
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
 for t in "$@"; do
-  log=$(mktemp)
-  start=$(date +%s.%N)
-  "$t" --gtest_brief=1 --gtest_color=no >"$log" 2>&1
-  rc=$?
-  p=$(grep -oE '^\[  PASSED  \] [0-9]+' "$log" | grep -oE '[0-9]+' | head -1)
-  f=$(grep -cE '^\[  FAILED  \] [^ ]+(, where| \()' "$log")
-  s=$(grep -cE '^\[  SKIPPED \] .*\(' "$log")
-  [ $rc -ne 0 ] && [ "$f" -eq 0 ] && f=1  # crashed before it could say so
-  printf '%-28s %4d passed %3d failed %3d skipped  %6.1f s\n' "$(basename "$t")" "${p:-0}" "$f" "$s" "$(echo "$(date +%s.%N) - $start" | bc 2>/dev/null || echo 0)"
-  [ "$s" -gt 0 ] && grep -B1 -A0 -iE 'skip' "$log" | grep -v '^--' | head -20
-  [ $rc -ne 0 ] && cat "$log"
-  passed=$((passed + ${p:-0})) failed=$((failed + f)) skipped=$((skipped + s))
-  rm -f "$log"
+  name=$(basename "$t") start=$(date +%s.%N) p=0 f=0 s=0
+  # The simulator under ASan has one thread: a process for each core, each with its share of the tests.
+  case $name in test_cuda) shards=$(nproc) ;; *) shards=1 ;; esac
+  pids=()
+  for i in $(seq 0 $((shards - 1))); do
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i "$t" --gtest_brief=1 --gtest_color=no >"$logs/$i" 2>&1 &
+    pids+=($!)
+  done
+  for i in "${!pids[@]}"; do
+    wait "${pids[$i]}"
+    rc=$?
+    log=$logs/$i
+    here=$(grep -cE '^\[  FAILED  \] [^ ]+(, where| \()' "$log")
+    [ $rc -ne 0 ] && [ "$here" -eq 0 ] && here=1  # crashed before it could say so
+    p=$((p + $(grep -oE '^\[  PASSED  \] [0-9]+' "$log" | grep -oE '[0-9]+' | head -1 || echo 0)))
+    f=$((f + here)) s=$((s + $(grep -oE '^\[  SKIPPED \] [0-9]+ test' "$log" | grep -oE '[0-9]+' || echo 0)))
+    grep -hE '^skipped: ' "$log" | sort | uniq -c | head -20
+    [ $rc -ne 0 ] && cat "$log"
+  done
+  printf '%-28s %4d passed %3d failed %3d skipped  %6.1f s\n' "$name" $p $f $s "$(awk "BEGIN { print $(date +%s.%N) - $start }")"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
