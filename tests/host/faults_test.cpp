@@ -18,12 +18,15 @@ class Faults : public CliTest {
     for (const auto& entry : fs::recursive_directory_iterator(folder_))
       EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
   }
-  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code.
+  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code (99: no such
+  /// text).
   int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
-    write("script", "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
-                        " >stdout 2>stderr & p=$!; for i in $(seq 300); do grep -qs '" + text +
-                        "' stdout && break; sleep 0.1; done; for s in " + signals +
-                        "; do kill -$s $p; sleep 0.01; done; wait $p\n");
+    write("stdout", "");  // what a program before it said is not waited for
+    write("script",
+          "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
+              " >stdout 2>stderr & p=$!; seen=; for i in $(seq 300); do grep -qs '" + text +
+              "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
+              "; do kill -$s $p; sleep 0.01; done; wait $p; code=$?; [ -n \"$seen\" ] || exit 99; exit $code\n");
     const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
@@ -46,14 +49,14 @@ TEST_F(Faults, InterruptedTrainingSavesAndLeaves) {
 
 TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {
   write_sft(1000000);
-  EXPECT_EQ(interrupt("dapo sft more.cfg", "step 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
   EXPECT_TRUE(fs::exists(folder_ / "more/model.safetensors"));
   EXPECT_EQ(run("dapo", "score --model more -", "{\"text\": \"abc\"}").code, 0);
 }
 
 TEST_F(Faults, ASecondInterruptLeavesAtOnce) {
   write_sft(1000000);
-  EXPECT_EQ(interrupt("dapo sft more.cfg", "step 1/", "INT INT"), kExitInterrupted);
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "INT INT"), kExitInterrupted);
 }
 
 TEST_F(Faults, FullDiskLeavesWhatWasThere) {
@@ -68,7 +71,7 @@ TEST_F(Faults, FullDiskLeavesWhatWasThere) {
   write("rows.jsonl", "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n");
   const Ran t = shell("ulimit -f 64; exec " + (programs_ / "dapo_train").string() + " train.cfg");
   expect_disk_error(t, "model.safetensors");
-  EXPECT_FALSE(fs::exists(folder_ / "runs/train/model"));
+  EXPECT_FALSE(fs::exists(folder_ / "runs/run/model"));
   if (fs::exists("/dev/full")) {
     const Ran v =
         run("dapo", "verify - 2>stderr >/dev/full; exit $?", "{\"solution\": \"a\", \"ground_truth\": \"a\"}");
