@@ -87,7 +87,7 @@ void write_markdown(const Run& run) {
   if (run.options.markdown.empty()) return;
   const Options& o = run.options;
   std::string out = fmt::format(
-      "# Ops\n\n{}\n\n`bench_ops --device {}{}{}{}`\n\n"
+      "# Ops\n\n{}\n`bench_ops --device {}{}{}{}`\n\n"
       "Bytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product above. "
       "limit: the least time that either allows, over the time. "
       "wrong: elements off by more than the tolerance of the op's tests, of those compared with fp64. "
