@@ -291,7 +291,7 @@ def demo(r):
 def bench(r):
     """each op at the shapes of 0.5B and 7B: time, share of the measured peaks, wrong elements, cuBLASLt, cuDNN"""
     sizes = ["--shape", "toy", "--benchmark_filter=swiglu|rmsnorm"] if r.sim else []
-    f = benchmark(r, "bench_ops", "cuda", [*sizes, "--quick", f"--benchmark_out={r.out}/bench_ops.json"])
+    f = benchmark(r, "bench_ops", *sizes, "--quick", f"--benchmark_out={r.out}/bench_ops.json")
     try:
         rows = json.loads((r.out / "bench_ops.json").read_text())["benchmarks"]
         drop = ("family_index", "per_family_instance_index", "run_name", "run_type", "repetitions", "repetition_index", "threads")
@@ -303,17 +303,17 @@ def bench(r):
 
 def step(r):
     """rollout and training speed of random weights in the shape of Qwen2.5-0.5B, and a whole DAPO step"""
-    sizes = ["--shape", "toy", *SIM_STEP] if r.sim else ["--shape", "0.5b"]
-    return benchmark(r, "bench_step", "cuda", [*sizes, "--quick", "--json", r.out / "bench_step.json"])
+    sizes = ["--shape", "0.5b"]
+    if r.sim:
+        sizes = ["--shape", "toy", "--what", "decode,train", "--batches", "2", "--contexts", "16", "--lengths", "32", "--no-peers"]
+    return benchmark(r, "bench_step", *sizes, "--quick", "--json", r.out / "bench_step.json")
 
 
-SIM_STEP = ["--what", "decode,train", "--batches", "2", "--contexts", "16", "--lengths", "32", "--no-peers"]
-
-
-def benchmark(r, program, device, argv):
+def benchmark(r, program, *argv):
+    """A benchmark on the GPU: the tables that it wrote and the JSON lines that it printed."""
     table = r.out / f"{program}.md"
     table.unlink(missing_ok=True)
-    code, text, _ = r.call([r.program(program), "--device", device, "--markdown", table, *argv])
+    code, text, _ = r.call([r.program(program), "--device", "cuda", "--markdown", table, *argv])
     said = text.strip().splitlines() or ["time ran out"]
     f = {"lines": table.read_text().splitlines() if table.exists() else said[-40:],
          "failed": [] if code == 0 else [f"{program}: exit {code}: {said[-1]}"]}
@@ -401,10 +401,13 @@ def summary(s):
     return "; ".join(parts + s["failed"][:3] + ([f"and {len(s['failed']) - 3} more"] if len(s["failed"]) > 3 else []))
 
 
+def gpu_name(result, unknown):
+    return next((s["figures"].get("gpu", unknown) for s in result["stages"] if s["name"] == "machine" and "figures" in s), unknown)
+
+
 def report(result):
     """Markdown of a run."""
-    gpu = next((s["figures"].get("gpu", "?") for s in result["stages"] if s["name"] == "machine" and "figures" in s), "?")
-    lines = [f"# {gpu}, {result['date']}", "", f"`{result['command']}`" + (" (the simulator: no figure of speed means "
+    lines = [f"# {gpu_name(result, '?')}, {result['date']}", "", f"`{result['command']}`" + (" (the simulator: no figure of speed means "
              "anything)" if result["device"] == "sim" else ""), "", "| stage | | seconds | |", "|---|---|---|---|"]
     for s in result["stages"]:
         lines.append(f"| {s['name']} | {s['status']} | {s['seconds']} | {summary(s).replace('|', '/')} |")
@@ -422,8 +425,7 @@ def report(result):
 
 
 def results_file(folder, result):
-    gpu = next((s["figures"].get("gpu", "gpu") for s in result["stages"] if s["name"] == "machine" and "figures" in s), "gpu")
-    name = re.sub(r"[^a-z0-9]+", "-", gpu.lower().removeprefix("nvidia ")).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", gpu_name(result, "gpu").lower().removeprefix("nvidia ")).strip("-")
     return pathlib.Path(folder) / f"{name}-{result['date'][:10]}.md"
 
 

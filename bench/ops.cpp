@@ -15,10 +15,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 
 #include "bench/parts/cudnn_attention.h"
 #include "bench/parts/peaks.h"
+#include "bench/parts/write_file.h"
 #include "cpu/cpu_backend.h"
 #include "host/backends.h"
 #include "host/report_error.h"
@@ -27,7 +27,8 @@ namespace dapo::bench {
 namespace {
 
 struct Options {
-  std::string device = "cpu", shapes, markdown;
+  std::string device = "cpu", markdown;
+  std::vector<std::string> shapes;
   bool quick = false, no_peers = false;
   std::vector<std::string> rest;  ///< Google Benchmark's
 };
@@ -51,91 +52,77 @@ struct Run {
   double least() const { return options.quick ? 1e-3 : 4e-3; }
 };
 
-double median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + static_cast<int64_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
-
-/// The libraries' seconds for the same work; 0: they are not asked, or do not do it.
-double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& operands, Result& r) {
-  if (c.product && run.cublaslt) {
-    r.peer_name = "cuBLASLt";
-    use_library_products(b, true);
-    double seconds = 0;
-    try {
-      seconds = median_seconds(
-          b, operands.sets(),
-          [&] {
-            for (int i = 0; i < operands.sets(); ++i) c.op.run(b, operands.set(i));
-          },
-          run.least(), run.samples());
-    } catch (const Error& e) {
-      run.notes.push_back(fmt::format("{}: cuBLASLt: {}", c.name(), e.what()));
-    }
-    use_library_products(b, false);
-    return seconds;
-  }
-  if (!c.sequences || !run.cudnn) return 0;
-  r.peer_name = "cuDNN";
+/// The libraries' seconds for the same work; 0: they are not asked, or do not do it. `body` runs the op on each set.
+double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& operands,
+                    const std::function<void()>& body, Result& r) {
   try {
-    CudnnAttention library(b, *c.sequences);
-    const auto body = [&] {
-      for (int i = 0; i < operands.sets(); ++i) {
-        const std::vector<Tensor>& t = operands.set(i);
-        if (c.sequences->backward)
-          library.backward(t[0], t[1], t[2], t[3]);
-        else
-          library.forward(t[0], t[2]);
-      }
-    };
-    if (c.sequences->backward) library.forward(operands.set(0)[3], operands.set(0)[2]);
-    return median_seconds(b, operands.sets(), body, run.least(), run.samples());
+    if (c.product && run.cublaslt) {
+      r.peer_name = "cuBLASLt";
+      const LibraryProducts library(b);
+      return median_seconds(b, operands.sets(), body, run.least(), run.samples());
+    }
+    if (c.sequences && run.cudnn) {
+      r.peer_name = "cuDNN";
+      CudnnAttention library(b, *c.sequences);
+      const auto theirs = [&] {
+        for (int i = 0; i < operands.sets(); ++i) {
+          const std::vector<Tensor>& t = operands.set(i);
+          if (c.sequences->backward)
+            library.backward(t[0], t[1], t[2], t[3]);
+          else
+            library.forward(t[0], t[2]);
+        }
+      };
+      if (c.sequences->backward) library.forward(operands.set(0)[3], operands.set(0)[2]);
+      return median_seconds(b, operands.sets(), theirs, run.least(), run.samples());
+    }
   } catch (const Error& e) {
-    run.notes.push_back(fmt::format("{}: {}", c.name(), e.what()));
-    return 0;
+    run.notes.push_back(fmt::format("{} by {}: {}", c.name(), r.peer_name, e.what()));
   }
+  return 0;
 }
 
 /// Written anew after each case: what was measured is there whatever ends the program.
 void write_markdown(const Run& run) {
   if (run.options.markdown.empty()) return;
-  std::ofstream out(run.options.markdown);
-  out << "# Ops\n\n"
-      << run.head << "\n\n`bench_ops --device " << run.options.device << (run.options.quick ? " --quick" : "")
-      << (run.options.shapes.empty() ? "" : " --shape " + run.options.shapes)
-      << "`\n\nBytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product "
-         "above. "
-         "limit: the least time that either allows, over the time. wrong: elements off by more than the tolerance of "
-         "the "
-         "op's tests, of those compared with fp64. The last columns: the library's time, and ours over it.\n";
+  const Options& o = run.options;
+  std::string out = fmt::format(
+      "# Ops\n\n{}\n`bench_ops --device {}{}{}{}`\n\n"
+      "Bytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product above. "
+      "limit: the least time that either allows, over the time. "
+      "wrong: elements off by more than the tolerance of the op's tests, of those compared with fp64. "
+      "The last columns: the library's time, and ours over it.\n",
+      run.head, o.device, o.quick ? " --quick" : "", o.shapes.empty() ? "" : " --shape ", fmt::join(o.shapes, ","));
   std::string shape;
   for (const Result& r : run.results) {
     if (r.shape != shape) {
       shape = r.shape;
-      out << "\n## " << shape
-          << "\n\n| op | shape | ms | GB/s | of copy | TFLOP/s | of product | of limit | wrong | library ms | ours / "
-             "its "
-             "|\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+      out += fmt::format(
+          "\n## {}\n\n"
+          "| op | shape | ms | GB/s | of copy | TFLOP/s | of product | of limit | wrong | library ms | ours / its |\n"
+          "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+          shape);
     }
     const double floor = std::max(r.bytes / run.peaks.copy, r.flops / run.peaks.of(r.type));
-    out << fmt::format("| {} | {} | {:.4f} | {:.0f} | {:.0f} % |", r.op, r.dims, r.seconds * 1e3,
+    out += fmt::format("| {} | {} | {:.4f} | {:.0f} | {:.0f} % |", r.op, r.dims, r.seconds * 1e3,
                        r.bytes / r.seconds * 1e-9, 100 * r.bytes / r.seconds / run.peaks.copy);
     if (r.flops > 0)
-      out << fmt::format(" {:.2f} | {:.1f} % |", r.flops / r.seconds * 1e-12,
+      out += fmt::format(" {:.2f} | {:.1f} % |", r.flops / r.seconds * 1e-12,
                          100 * r.flops / r.seconds / run.peaks.of(r.type));
     else
-      out << " | |";
-    out << fmt::format(" {:.0f} % | {} / {} |", 100 * floor / r.seconds, r.verdict.wrong, r.verdict.sampled);
+      out += " | |";
+    out += fmt::format(" {:.0f} % | {} / {} |", 100 * floor / r.seconds, r.verdict.wrong, r.verdict.sampled);
     if (r.peer > 0)
-      out << fmt::format(" {} {:.4f} | {:.2f} |\n", r.peer_name, r.peer * 1e3, r.seconds / r.peer);
+      out += fmt::format(" {} {:.4f} | {:.2f} |\n", r.peer_name, r.peer * 1e3, r.seconds / r.peer);
     else
-      out << " | |\n";
+      out += " | |\n";
   }
-  if (!run.failures.empty()) out << "\n## Failed\n\n";
-  for (const std::string& f : run.failures) out << "- " << f << "\n";
-  if (!run.notes.empty()) out << "\n## Libraries that failed\n\n";
-  for (const std::string& n : run.notes) out << "- " << n << "\n";
-  if (!out.good()) fail_input("--markdown {}: cannot be written", run.options.markdown);
+  const auto list = [&out](const char* title, const std::vector<std::string>& lines) {
+    if (!lines.empty()) out += fmt::format("\n## {}\n\n- {}\n", title, fmt::join(lines, "\n- "));
+  };
+  list("Failed", run.failures);
+  list("Libraries that failed", run.notes);
+  write_file(o.markdown, out);
 }
 
 void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, const std::string& shape) {
@@ -146,21 +133,19 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
     Operands operands(b, c.op, operand_sets(b, c.op));
     for (int i = 0; i < operands.sets() && c.prepare; ++i) c.prepare(b, operands.set(i));
     r.verdict = check_case(b, c, operands);
+    const auto body = [&] {
+      for (int i = 0; i < operands.sets(); ++i) c.op.run(b, operands.set(i));
+    };
     std::vector<double> samples;
     {
-      OpClock clock(
-          b, operands.sets(),
-          [&] {
-            for (int i = 0; i < operands.sets(); ++i) c.op.run(b, operands.set(i));
-          },
-          run.least());
+      OpClock clock(b, operands.sets(), body, run.least());
       for (auto _ : state) {
         samples.push_back(clock.sample());
         state.SetIterationTime(samples.back());
       }
     }
     r.seconds = median(samples);
-    r.peer = peer_seconds(run, b, c, operands, r);
+    r.peer = peer_seconds(run, b, c, operands, body, r);
   } catch (const Error& e) {
     run.failures.push_back(fmt::format("{}: {}", c.name(), e.what()));
     state.SkipWithError(e.what());
@@ -183,15 +168,10 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
 }
 
 std::vector<std::string> shapes_of(const Options& o, Device device) {
-  std::string list = o.shapes;
-  if (list.empty()) list = device == Device::cpu ? "toy,0.5b" : o.quick ? "0.5b,7b" : "0.5b,1.5b,7b,32b";
-  std::vector<std::string> names;
-  for (size_t at = 0; at <= list.size();) {
-    const size_t end = std::min(list.find(',', at), list.size());
-    names.push_back(list.substr(at, end - at));
-    at = end + 1;
-  }
-  return names;
+  if (!o.shapes.empty()) return o.shapes;
+  if (device == Device::cpu) return {"toy", "0.5b"};
+  if (o.quick) return {"0.5b", "7b"};
+  return {"0.5b", "1.5b", "7b", "32b"};
 }
 
 int run(const Options& options, char* program) {
@@ -218,11 +198,11 @@ int run(const Options& options, char* program) {
   for (const DType t : types) {
     backends.push_back(make_backend(options.device, dtype_name(t)).backend);
     Backend& b = *backends.back();
-    const std::vector<std::string> names = shapes_of(options, b.device());
     std::vector<BenchShape> shapes;
-    for (const std::string& name : names) shapes.push_back(bench_shape(name, b.device(), options.quick));
+    for (const std::string& name : shapes_of(options, b.device()))
+      shapes.push_back(bench_shape(name, b.device(), options.quick));
     const bool peers = !options.no_peers && b.device() == Device::cuda;
-    measure_peaks(b, run.peaks, simulated(b), peers);
+    measure_peaks(b, run.peaks, peers);
     run.cublaslt = run.peaks.cublaslt_product > 0;
     run.head += peaks_text(b, run.peaks) + "\n";
     if (peers) {
@@ -267,7 +247,7 @@ int main(int argc, char** argv) {
       "bench_ops");
   dapo::bench::Options o;
   app.add_option("--device", o.device, "cpu | cuda");
-  app.add_option("--shape", o.shapes, "toy, 0.5b, 1.5b, 7b, 32b, with commas (cpu: toy,0.5b; cuda: all but toy)");
+  app.add_option("--shape", o.shapes, "of toy,0.5b,1.5b,7b,32b (cpu: toy,0.5b; cuda: all but toy)")->delimiter(',');
   app.add_flag("--quick", o.quick, "0.5b and 7b, fewer sizes: under 90 s on an H100");
   app.add_flag("--no-peers", o.no_peers, "without cuBLASLt and cuDNN");
   app.add_option("--markdown", o.markdown, "file for the tables");

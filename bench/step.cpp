@@ -3,10 +3,9 @@
 // product).
 //
 // With random weights of a named shape, made on the spot (no files, random tokens):
-//   bench_step --shape toy|0.5b|1.5b|3b|7b|14b|32b [--device cuda] [--quick] [--what decode,train,step]
-//              [--prompts 64 --group 16 --prompt-tokens 256 --new-tokens 1024 --steps 2] [--markdown FILE] [--json
-//              FILE]
-//              [--no-peers]
+//   bench_step --shape toy|0.5b|1.5b|3b|7b|14b|32b [--device cuda] [--quick] [--what decode,train,step] [--no-peers]
+//              [--prompts 64 --group 16 --prompt-tokens 256 --new-tokens 1024 --steps 2]
+//              [--markdown FILE] [--json FILE]
 // With a model folder and prompts (bench/peers/trl_dapo.py is the peer's side of it): the step alone.
 //   bench_step --model DIR --data gsm8k_train.jsonl [--prompts 4 --group 8 --new-tokens 128 --steps 3]
 //
@@ -24,6 +23,7 @@
 #include <random>
 
 #include "bench/parts/phases.h"
+#include "bench/parts/write_file.h"
 #include "host/report_error.h"
 #include "host/session.h"
 #include "host/trainer.h"
@@ -32,14 +32,13 @@ namespace dapo::bench {
 namespace {
 
 struct Options {
-  std::string model, data, shape, what = "decode,train,step", markdown, json, device = "auto", dtype = "auto";
+  std::string model, data, shape, markdown, json, device = "auto", dtype = "auto";
+  std::vector<std::string> what = {"decode", "train", "step"};
   // 0: by the kind of device and shape
   int prompts = 0, group = 0, new_tokens = 0, prompt_tokens = 0, steps = 0, threads = 0, pack = 0;
   std::vector<int> batches, contexts, lengths;
   bool recompute = false, quick = false, no_peers = false;
-  bool asks(const char* stage) const {
-    return ("," + what + ",").find("," + std::string(stage) + ",") != std::string::npos;
-  }
+  bool asks(const char* stage) const { return std::find(what.begin(), what.end(), stage) != what.end(); }
 };
 
 void set_defaults(Options& o, Device device) {
@@ -177,12 +176,7 @@ class Report {
     std::fflush(stdout);
     text_ += s;
   }
-  void write(const std::string& path) const {
-    if (path.empty()) return;
-    std::ofstream out(path);
-    out << text_;
-    if (!out.good()) fail_input("--markdown {}: cannot be written", path);
-  }
+  const std::string& text() const { return text_; }
 
  private:
   std::string text_;
@@ -190,8 +184,8 @@ class Report {
 
 void report_decode(Report& r, nlohmann::json& json, const std::vector<DecodeRow>& rows) {
   r.line(
-      "\n## Decode\n\n| sequences | context | ms a step | tokens/s | limit, tokens/s | of limit "
-      "|\n|---:|---:|---:|---:|---:|---:|");
+      "\n## Decode\n\n"
+      "| sequences | context | ms a step | tokens/s | limit, tokens/s | of limit |\n|---:|---:|---:|---:|---:|---:|");
   for (const DecodeRow& x : rows) {
     r.line("| {} | {} | {:.3f} | {:.0f} | {:.0f} | {:.1f} % |", x.batch, x.context, x.seconds * 1e3,
            x.batch / x.seconds, x.batch / x.limit, 100 * x.limit / x.seconds);
@@ -205,9 +199,9 @@ void report_decode(Report& r, nlohmann::json& json, const std::vector<DecodeRow>
 
 void report_training(Report& r, nlohmann::json& json, const std::vector<TrainRow>& rows) {
   r.line(
-      "\n## Training: forward, backward, head of a pack; AdamW\n\n| length | tokens | pack ms | AdamW ms | tokens/s | "
-      "limit, tokens/s | of limit | pack, of limit | AdamW, of limit "
-      "|\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+      "\n## Training: forward, backward, head of a pack; AdamW\n\n"
+      "| length | tokens | pack ms | AdamW ms | tokens/s | limit, tokens/s | of limit | pack, of limit | AdamW, of "
+      "limit |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
   for (const TrainRow& x : rows) {
     const double all = x.seconds + x.update, limit = x.limit + x.update_limit, n = static_cast<double>(x.tokens);
     r.line("| {} | {} | {:.2f} | {:.2f} | {:.0f} | {:.0f} | {:.1f} % | {:.1f} % | {:.1f} % |", x.length, x.tokens,
@@ -283,7 +277,7 @@ int run_shape(Options o) {
   Backend& b = *chosen.backend;
   set_defaults(o, b.device());
   Peaks peaks;
-  measure_peaks(b, peaks, simulated(b), !o.no_peers);
+  measure_peaks(b, peaks, !o.no_peers);
   Report report;
   nlohmann::json json{{"decode", nlohmann::json::array()}, {"train", nlohmann::json::array()}};
   report.line("# {}, random weights ({:.2f} billion parameters)\n\n{}", o.shape,
@@ -306,17 +300,13 @@ int run_shape(Options o) {
     if (!steps.steps.empty()) report_steps(report, json, o, steps);
   }
   if (!note.empty()) report.line("\nLeft out: {}", note);
-  report.write(o.markdown);
+  write_file(o.markdown, report.text());
   json.update(json_of(steps));
   json["shape"] = o.shape, json["device"] = b.describe(), json["note"] = note;
   json["copy_gb_per_s"] = peaks.copy * 1e-9, json["product_tflop_per_s"] = peaks.of(b.dtype()) * 1e-12;
   json["own_product_tflop_per_s"] = peaks.own_product * 1e-12;
   fmt::print("{}\n", json.dump());
-  if (!o.json.empty()) {
-    std::ofstream out(o.json);
-    out << json.dump() << "\n";
-    if (!out.good()) fail_input("--json {}: cannot be written", o.json);
-  }
+  write_file(o.json, json.dump());
   return std::any_of(steps.steps.begin(), steps.steps.end(),
                      [](const StepMetrics& m) { return m.mismatch != 0 || m.updates_refused > 0; })
              ? kExitNumerics
@@ -341,7 +331,9 @@ int main(int argc, char** argv) {
       "bench_step");
   dapo::bench::Options o;
   app.add_option("--shape", o.shape, "random weights: toy, 0.5b, 1.5b, 3b, 7b, 14b, 32b");
-  app.add_option("--what", o.what, "with --shape, of decode,train,step");
+  app.add_option("--what", o.what, "with --shape, of decode,train,step")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"decode", "train", "step"}));
   app.add_flag("--quick", o.quick, "fewer and smaller sizes: under 40 s for 0.5b on an H100");
   app.add_option("--batches", o.batches, "decode: sequences")->delimiter(',');
   app.add_option("--contexts", o.contexts, "decode: tokens before")->delimiter(',');

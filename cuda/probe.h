@@ -1,4 +1,4 @@
-// What a benchmark asks of a CUDA backend beyond the contract. Needs no header of the toolkit.
+// What benchmarks and tests ask of a CUDA backend beyond the contract. Needs no header of the toolkit.
 #pragma once
 
 #include <memory>

@@ -91,21 +91,7 @@ __global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, con
     for (int i = 0; i < W; ++i) dw_parts[int64_t{blockIdx.x} * columns + c + i] = dw[c + i];
 }
 
-/// to[c] += sum over parts of from[part, c], in order; a thread a column.
-__global__ void add_parts_kernel(float* to, const float* from, int parts, int columns) {
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (c >= columns) return;
-  float sum = 0.0f;
-  for (int p = 0; p < parts; ++p) sum += from[int64_t{p} * columns + c];
-  to[c] += sum;
-}
-
 }  // namespace
-
-void add_parts(float* to, const float* from, int parts, int columns, cudaStream_t stream) {
-  constexpr int kThreads = 128;
-  launch(add_parts_kernel, {grid_of(ceil_div(columns, kThreads)), dim3(kThreads), 0, stream}, to, from, parts, columns);
-}
 
 size_t rmsnorm_workspace(const WorkspaceNeeds& needs) {
   Arena measure("rmsnorm");

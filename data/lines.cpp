@@ -1,5 +1,7 @@
 #include "data/lines.h"
 
+#include <simdjson.h>
+
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -7,6 +9,8 @@
 #include "core/check.h"
 
 namespace dapo {
+
+static_assert(simdjson::SIMDJSON_PADDING <= kLinePadding);
 
 LineReader::LineReader(const std::string& path) : name_(path == "-" ? "<stdin>" : path) {
   std::error_code ignored;

@@ -11,11 +11,10 @@
 
 #include "core/check.h"
 #include "data/lines.h"
+#include "data/rows.h"
 
 namespace dapo {
 namespace dom = simdjson::dom;
-
-constexpr size_t kDepthLimit = 64;
 
 struct JsonRow::Impl {
   std::string where;
@@ -92,7 +91,6 @@ void read_rows(const std::string& path, const std::function<void(const JsonRow&)
   LineReader lines(path);
   dom::parser parser;
   if (parser.allocate(0, kDepthLimit) != simdjson::SUCCESS) fail(kExitResources, "no memory to read {}", path);
-  static_assert(simdjson::SIMDJSON_PADDING <= kLinePadding);
   size_t rows = 0;
   for (std::string_view line; lines.next(line); ++rows) {
     JsonRow::Impl row{fmt::format("{}:{}", lines.name(), lines.number()), {}};

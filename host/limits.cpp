@@ -64,9 +64,13 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   return l;
 }
 
-PackLimits pack_limits(const Config& c, const ModelConfig& m, const ModelLimits& l, const Backend& backend) {
+PackLimits pack_limits(const Config& c, Model& model) {
+  const ModelConfig& m = model.config();
+  const ModelLimits& l = model.limits();
+  const Backend& backend = model.backend();
   PackLimits out{l.pack_tokens, l.pack_segments};
   if (backend.device() != Device::cpu || c.actor.ppo_max_token_len > 0) return out;
+  // What a layer keeps of a token: its two residuals in f32 (recompute: its input alone), the rest in T.
   const int64_t kept = l.recompute ? 0 : m.attention().qkv_width() + m.attention().q_width() + 2 * int64_t{m.ffn};
   const int64_t token =
       m.layers * ((l.recompute ? 4 : 8) * m.hidden + kept * static_cast<int64_t>(dtype_size(backend.dtype())));

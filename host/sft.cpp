@@ -79,7 +79,7 @@ SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenize
   model.reserve(sft_limits(config, model.config(), model.backend()));
   model.begin_update();
   const SftSection& c = config.sft;
-  const PackLimits limits = pack_limits(config, model.config(), model.limits(), model.backend());
+  const PackLimits limits = pack_limits(config, model);
   SftMetrics m;
   int64_t applied = 0, total_tokens = 0;
   int refused = 0;

@@ -35,8 +35,7 @@ std::vector<PackedGroups> Trainer::pack(size_t begin, size_t end) const {
           {seen ? s.response.ids : std::span<const int32_t>(), old_log_prob(s), static_cast<float>(s.advantage)});
     }
   }
-  std::vector<PackedGroups> packs =
-      pack_groups(groups, pack_limits(config_, model_.config(), model_.limits(), model_.backend()));
+  std::vector<PackedGroups> packs = pack_groups(groups, pack_limits(config_, model_));
   std::vector<int> tokens, pack_of;
   for (size_t k = 0; k < packs.size(); ++k)
     for (const PackedResponse& r : packs[k].responses) {

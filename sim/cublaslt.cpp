@@ -146,11 +146,11 @@ cublasStatus_t fits(const cublasLtMatmulDescription& op, const Layout& a, const 
 
 }  // namespace
 
-#define ENTER(name) \
+#define ENTER_LT(name) \
   if (const int injected = sim::enter(name)) return static_cast<cublasStatus_t>(injected)
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* h) {
-  ENTER("cublasLtCreate");
+  ENTER_LT("cublasLtCreate");
   *h = new cublasLtContext{};
   sim::count_handles(1);
   return CUBLAS_STATUS_SUCCESS;
@@ -189,7 +189,7 @@ std::size_t cublasLtGetVersion() {
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* d, cublasComputeType_t, cudaDataType_t scale) {
-  ENTER("cublasLtMatmulDescCreate");
+  ENTER_LT("cublasLtMatmulDescCreate");
   if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
   *d = new cublasLtMatmulDescription;
   sim::count_handles(1);
@@ -202,7 +202,7 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a, const void* v,
                                               std::size_t n) {
-  ENTER("cublasLtMatmulDescSetAttribute");
+  ENTER_LT("cublasLtMatmulDescSetAttribute");
   if (n != (a == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? 8u : 4u)) return CUBLAS_STATUS_INVALID_VALUE;
   switch (a) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
@@ -229,7 +229,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* l, cudaDataType type, std::uint64_t rows,
                                           std::uint64_t cols, std::int64_t ld) {
-  ENTER("cublasLtMatrixLayoutCreate");
+  ENTER_LT("cublasLtMatrixLayoutCreate");
   *l = new Layout{type, rows, cols, ld};
   sim::count_handles(1);
   return CUBLAS_STATUS_SUCCESS;
@@ -241,7 +241,7 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
 }
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t a,
                                                 const void* v, std::size_t n) {
-  ENTER("cublasLtMatrixLayoutSetAttribute");
+  ENTER_LT("cublasLtMatrixLayoutSetAttribute");
   switch (a) {
     case CUBLASLT_MATRIX_LAYOUT_TYPE:
       std::memcpy(&l->type, v, n);
@@ -268,7 +268,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* p) {
-  ENTER("cublasLtMatmulPreferenceCreate");
+  ENTER_LT("cublasLtMatmulPreferenceCreate");
   *p = new cublasLtMatmulPreferenceDescription{};
   sim::count_handles(1);
   return CUBLAS_STATUS_SUCCESS;
@@ -286,7 +286,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int requested,
                                               cublasLtMatmulHeuristicResult_t results[], int* returned) {
-  ENTER("cublasLtMatmulAlgoGetHeuristic");
+  ENTER_LT("cublasLtMatmulAlgoGetHeuristic");
   *returned = 0;
   if (const cublasStatus_t s = fits(*op, *a, *b, *c, *d)) return s;
   if (requested > 0) results[(*returned)++] = {{{1}}, 0, CUBLAS_STATUS_SUCCESS, 1.0f, {}};
@@ -296,7 +296,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
                               cublasLtMatrixLayout_t a, const void* B, cublasLtMatrixLayout_t b, const void* beta,
                               const void* C, cublasLtMatrixLayout_t c, void* D, cublasLtMatrixLayout_t d,
                               const cublasLtMatmulAlgo_t*, void*, std::size_t, cudaStream_t stream) {
-  ENTER("cublasLtMatmul");
+  ENTER_LT("cublasLtMatmul");
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
   if (const cublasStatus_t s = fits(*op, *a, *b, *c, *d)) return s;
   Matmul m{*op, *a, *b, *c, *d, A, B, C, D, 0, 0};

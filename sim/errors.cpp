@@ -1,11 +1,8 @@
 // Names and texts of errors; a launch failure's text is the fault that the simulator found.
 #include <string>
 
+#include "engine.h"
 #include "runtime.h"
-
-namespace sim {
-std::string last_fault_message();
-}
 
 const char* cudaGetErrorName(cudaError_t e) {
   switch (e) {

@@ -8,9 +8,6 @@
 
 using sim::keep;
 
-#define ENTER(name) \
-  if (const int injected = sim::enter(name)) return keep(static_cast<cudaError_t>(injected))
-
 namespace {
 struct Limits {
   std::mutex mutex;
@@ -19,6 +16,12 @@ struct Limits {
 Limits& limits() {
   static auto* l = new Limits;
   return *l;
+}
+/// Dynamic shared memory that a kernel may ask for.
+std::size_t smem_limit(const void* f) {
+  std::lock_guard lock(limits().mutex);
+  const auto it = limits().smem.find(f);
+  return it == limits().smem.end() ? std::size_t{48} << 10 : it->second;
 }
 }  // namespace
 
@@ -33,12 +36,10 @@ cudaError_t sim_func_set_attribute(const void* f, cudaFuncAttribute a, int value
 }
 cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f) {
   ENTER("cudaFuncGetAttributes");
-  std::lock_guard lock(limits().mutex);
   *a = {};
   a->maxThreadsPerBlock = 1024;
   a->ptxVersion = a->binaryVersion = 90;
-  const auto it = limits().smem.find(f);
-  a->maxDynamicSharedSizeBytes = it == limits().smem.end() ? 48 << 10 : static_cast<int>(it->second);
+  a->maxDynamicSharedSizeBytes = static_cast<int>(smem_limit(f));
   return cudaSuccess;
 }
 cudaError_t sim_occupancy(int* blocks, const void*, int threads, std::size_t smem) {
@@ -68,13 +69,7 @@ cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(
       beyond(b.x, p.maxThreadsDim[0]) || beyond(b.y, p.maxThreadsDim[1]) || beyond(b.z, p.maxThreadsDim[2]) ||
       b.x * b.y * b.z > static_cast<unsigned>(p.maxThreadsPerBlock))
     return keep(cudaErrorInvalidConfiguration);
-  {
-    std::lock_guard lock(limits().mutex);
-    const auto it = limits().smem.find(f);
-    if (c->dynamicSmemBytes >
-        (it == limits().smem.end() ? std::size_t{48 << 10} : std::max(it->second, std::size_t{48 << 10})))
-      return keep(cudaErrorInvalidValue);
-  }
+  if (c->dynamicSmemBytes > std::max(smem_limit(f), std::size_t{48} << 10)) return keep(cudaErrorInvalidValue);
   for (unsigned i = 0; i < c->numAttrs; ++i)
     if (c->attrs[i].id == cudaLaunchAttributeCooperative || c->attrs[i].id == cudaLaunchAttributeClusterDimension)
       return keep(cudaErrorNotSupported);

@@ -229,9 +229,6 @@ void reset_device() {
 
 }  // namespace sim
 
-#define ENTER(name) \
-  if (const int injected = sim::enter(name)) return sim::keep(static_cast<cudaError_t>(injected))
-
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   ENTER("cudaMalloc");
   if (sim::capturing()) return sim::keep(cudaErrorStreamCaptureUnsupported);

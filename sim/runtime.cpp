@@ -106,19 +106,26 @@ cudaError_t catch_up(CUstream_st* stream, long n) {
   return keep(first);
 }
 cudaError_t catch_up(CUstream_st* stream) {
-  return catch_up(stream, stream->submitted);
+  std::unique_lock lock(host().mutex);
+  const long all = stream->submitted;
+  lock.unlock();
+  return catch_up(stream, all);
+}
+
+/// Whether a copy from or to this memory waits for its turn.
+bool deferred(const void* host_memory) {
+  return laziness() > 1 || (laziness() == 1 && is_pinned(host_memory, 1));
 }
 
 }  // namespace
 
 void catch_up_device() {
   if (!laziness()) return;
+  std::unique_lock lock(host().mutex);
+  const std::set<CUstream_st*> streams = host().streams;
+  lock.unlock();
   catch_up(&host().standard);
-  for (CUstream_st* s : std::set(host().streams)) catch_up(s);
-}
-
-bool deferred(const void* host_memory) {
-  return laziness() > 1 || (laziness() == 1 && is_pinned(host_memory, 1));
+  for (CUstream_st* s : streams) catch_up(s);
 }
 
 cudaError_t submit(cudaStream_t s, Work work) {
@@ -156,9 +163,6 @@ Live live() {
 
 using sim::host;
 using sim::keep;
-
-#define ENTER(name) \
-  if (const int injected = sim::enter(name)) return keep(static_cast<cudaError_t>(injected))
 
 // ---- errors
 

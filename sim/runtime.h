@@ -21,3 +21,7 @@ bool capturing();
 void count_handles(long change);
 
 }  // namespace sim
+
+/// First in every call of the runtime: counts it, and answers the injected error.
+#define ENTER(name) \
+  if (const int injected = sim::enter(name)) return sim::keep(static_cast<cudaError_t>(injected))

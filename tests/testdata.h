@@ -1,10 +1,12 @@
-// Where tests find real inputs: $DAPO_TEST_DATA, else ../shared/data beside the project.
+// Where tests find real inputs: $DAPO_TEST_DATA, else ../shared/data beside the project; and how they read a file.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <string>
 
 namespace dapo {
@@ -14,6 +16,13 @@ inline std::string test_data(const std::string& relative) {
   const char* root = std::getenv("DAPO_TEST_DATA");
   const std::filesystem::path path = std::filesystem::path(root ? root : "../shared/data") / relative;
   return std::filesystem::exists(path) ? path.string() : std::string();
+}
+
+/// What a file holds; "" where it is absent.
+inline std::string slurp(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
 }
 
 }  // namespace dapo

@@ -16,7 +16,8 @@ namespace {
 using ops::OpCase;
 
 constexpr int kSamples = 24;    // elements of an output
-constexpr int kRowSamples = 8;  // elements of a sampled row, where rows are dear
+constexpr int kDearRows = 2;    // where a row costs a pass over the head: rows
+constexpr int kRowSamples = 8;  // and elements of each
 
 /// The case without operands that only its gradient check reads: their bytes are not moved.
 OpCase without(OpCase c, std::initializer_list<int> unused) {
@@ -47,7 +48,7 @@ BenchCase attention_of(DType t, const std::vector<Segment>& s, AttentionDims d, 
 
 void add_rows(std::vector<BenchCase>& all, const BenchShape& m, DType t) {
   const int64_t N = m.tokens, C = m.hidden;
-  all.push_back({ops::embedding_case(t, N, m.vocab, C, 0), embedding_want(C)});
+  all.push_back({ops::embedding_case(t, N, m.vocab, C, 0), gather_rows_want(C)});
   all.push_back({ops::embedding_backward_case(t, N, m.vocab, C), embedding_backward_want(C)});
   all.push_back({ops::gather_rows_case(t, DType::f32, N, N, C), gather_rows_want(C)});
   all.push_back({ops::sum_rows_case(t, N, N, C), sum_rows_want(C)});
@@ -101,7 +102,7 @@ void add_attention(std::vector<BenchCase>& all, const BenchShape& m, DType t) {
 void add_head(std::vector<BenchCase>& all, const BenchShape& m, DType t) {
   const auto add = [&all](OpCase op, auto want) {
     BenchCase c{std::move(op), std::move(want)};
-    c.sample_rows = kDearRows;
+    c.dear_row = true;
     all.push_back(std::move(c));
   };
   add(ops::lm_logprob_case(t, m.head_rows, m.vocab, m.hidden, 1.0f, true), lm_logprob_want(m.hidden, m.vocab));
@@ -192,6 +193,26 @@ std::vector<int64_t> dear_rows(int64_t rows) {
   return picked;
 }
 
+namespace {
+
+/// Elements of an output that are compared: its first and last and some between, or some of each dear row.
+std::vector<int64_t> sampled_elements(const ops::Operand& o, bool dear_row) {
+  const int64_t count = o.numel(), width = count / o.shape[0];
+  std::mt19937_64 random(static_cast<uint64_t>(count));
+  const auto below = [&random](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+  std::vector<int64_t> elements;
+  if (dear_row) {
+    for (const int64_t r : dear_rows(o.shape[0]))
+      for (int k = 0; k < (width > 1 ? kRowSamples : 1); ++k) elements.push_back(r * width + below(width));
+    return elements;
+  }
+  elements = {0, count - 1};
+  while (elements.size() < kSamples) elements.push_back(below(count));
+  return elements;
+}
+
+}  // namespace
+
 Verdict check_case(Backend& backend, const BenchCase& c, Operands& operands) {
   const std::vector<Tensor> kept = operands.keep_inouts();
   c.op.run(backend, operands.set(0));
@@ -201,20 +222,9 @@ Verdict check_case(Backend& backend, const BenchCase& c, Operands& operands) {
   Sampled sampled(backend, operands.set(0), kept);
   for (size_t i = 0; i < c.op.operands.size(); ++i) {
     const ops::Operand& o = c.op.operands[i];
-    const double unit = c.op.type == DType::bf16 ? 0x1p-8 : 0x1p-24;
-    const double tolerance = o.roundings * unit * 1.01 + o.depth * 0x1p-24;
+    const double tolerance = o.tolerance(c.op.type);
     if (o.role == ops::Role::in || std::isinf(tolerance)) continue;
-    const int64_t count = o.numel(), width = count / o.shape[0];
-    std::mt19937_64 random(count);
-    std::vector<int64_t> elements{0, count - 1};
-    if (c.sample_rows > 0) {
-      elements.clear();
-      for (const int64_t r : dear_rows(o.shape[0]))
-        for (int k = 0; k < (width > 1 ? kRowSamples : 1); ++k)
-          elements.push_back(r * width + static_cast<int64_t>(random() % static_cast<uint64_t>(width)));
-    }
-    while (c.sample_rows == 0 && elements.size() < kSamples)
-      elements.push_back(static_cast<int64_t>(random() % static_cast<uint64_t>(count)));
+    const std::vector<int64_t> elements = sampled_elements(o, c.dear_row);
     std::vector<Want> wants;
     double squares = 0;
     for (const int64_t e : elements) {

@@ -13,6 +13,9 @@ struct Want {
   double terms = 0;  ///< sum of |terms|, where factors are rounded inside of the sum
 };
 
+using WantFn = std::function<Want(Sampled&, int operand, int64_t element)>;
+using GotFn = std::function<double(Sampled&, int operand, int64_t element)>;
+
 /// Attention over sequences of one length, as libraries know it.
 struct EqualSequences {
   int batch, length;
@@ -22,14 +25,12 @@ struct EqualSequences {
 
 struct BenchCase {
   ops::OpCase op;
-  /// What the output's element must be; none: not checked.
-  std::function<Want(Sampled&, int operand, int64_t element)> want{};
+  WantFn want{};  ///< what the output's element must be; none: not checked
   /// Fills inputs that follow from others, on each set.
   std::function<void(Backend&, const std::vector<Tensor>&)> prepare{};
-  /// The value to compare, where it is not the element itself.
-  std::function<double(Sampled&, int operand, int64_t element)> got{};
-  int sample_rows = 0;   ///< > 0: elements are sampled from so many rows (where one costs a pass over the head)
-  bool product = false;  ///< is a matrix product: cuBLASLt has it as well
+  GotFn got{};                                ///< the value to compare, where it is not the element itself
+  bool dear_row = false;                      ///< a row costs a pass over the head: elements are sampled from few rows
+  bool product = false;                       ///< is a matrix product: cuBLASLt has it as well
   std::optional<EqualSequences> sequences{};  ///< cuDNN has it as well
   std::string name() const { return op.name(); }
 };

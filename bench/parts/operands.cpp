@@ -4,8 +4,13 @@
 #include <cstring>
 #include <random>
 
+#include "tests/ops/elements.h"
+
 namespace dapo::bench {
 namespace {
+
+using ops::put;
+using ops::typed;
 
 constexpr size_t kPiece = size_t{1} << 20;
 constexpr size_t kPattern = 1048573;  // random numbers that repeat; a prime, so that rows of a matrix differ
@@ -19,40 +24,6 @@ const std::vector<float>& pattern() {
     return v;
   }();
   return numbers;
-}
-
-template <class F>
-auto typed(DType t, F f) {
-  switch (t) {
-    case DType::f32:
-      return f(float{});
-    case DType::bf16:
-      return f(bf16{});
-    case DType::f64:
-      return f(double{});
-    case DType::i32:
-      return f(int32_t{});
-    case DType::i16:
-      return f(int16_t{});
-    case DType::u8:
-      return f(uint8_t{});
-  }
-  fail(kExitInternal, "dtype {}", static_cast<int>(t));
-}
-
-template <class T>
-T encode(double x) {
-  if constexpr (std::is_same_v<T, bf16>)
-    return to_bf16(static_cast<float>(x));
-  else
-    return static_cast<T>(x);
-}
-template <class T>
-double decode(T x) {
-  if constexpr (std::is_same_v<T, bf16>)
-    return to_float(x);
-  else
-    return static_cast<double>(x);
 }
 
 Tensor bytes_of(const Tensor& t, size_t begin, size_t count) {
@@ -89,10 +60,7 @@ double Sampled::get(std::vector<Pieces>& all, int operand, int64_t i) {
   CHECK(i >= 0 && i < p.tensor.numel(), "operand {}: element {} of {}", operand, i, p.tensor.describe());
   const size_t at = static_cast<size_t>(i) * dtype_size(p.tensor.dtype);
   const char* from = piece(p, at / kPiece) + at % kPiece;
-  return typed(p.tensor.dtype, [from](auto x) {
-    std::memcpy(&x, from, sizeof x);
-    return decode(x);
-  });
+  return typed(p.tensor.dtype, [from](auto x) { return ops::get<decltype(x)>(from, 0); });
 }
 
 void Sampled::read(int operand, int64_t begin, int64_t count, double* to) {
@@ -104,14 +72,18 @@ void Sampled::read(int operand, int64_t begin, int64_t count, double* to) {
       const size_t at = static_cast<size_t>(begin + done) * size, inside = at % kPiece;
       const int64_t n = std::min(count - done, static_cast<int64_t>((kPiece - inside) / size));
       const char* from = piece(p, at / kPiece) + inside;
-      for (int64_t i = 0; i < n; ++i) {
-        std::memcpy(&x, from + static_cast<size_t>(i) * size, size);
-        to[done + i] = decode(x);
-      }
+      for (int64_t i = 0; i < n; ++i) to[done + i] = ops::get<decltype(x)>(from, static_cast<size_t>(i));
       done += n;
     }
-    return 0;
   });
+}
+
+void repeat_first(Backend& backend, const Tensor& t, size_t bytes) {
+  for (size_t done = bytes, all = t.bytes(); done < all;) {
+    const size_t n = std::min(done, all - done);
+    backend.copy(bytes_of(t, done, n), bytes_of(t, 0, n));
+    done += n;
+  }
 }
 
 size_t Operands::bytes(const ops::OpCase& c) {
@@ -174,18 +146,12 @@ void Operands::fill(const Tensor& t, const ops::Operand& o, size_t index) {
       const size_t shift = index * 104729;  // no operand begins as another does
       for (size_t i = 0; i < unit; ++i) {
         const double v = o.preset.empty() ? random[(shift + i) % kPattern] * o.scale + o.offset : o.preset[i];
-        x = encode<decltype(x)>(square ? v * v : v);
-        std::memcpy(host.data() + i * size, &x, size);
+        put<decltype(x)>(host.data(), i, square ? v * v : v);
       }
-      return 0;
     });
   backend_.copy_in(bytes_of(t, 0, host.size()), host.data());
   backend_.synchronize();
-  for (size_t done = unit; done < count;) {
-    const size_t n = std::min(done, count - done);
-    backend_.copy(bytes_of(t, done * size, n * size), bytes_of(t, 0, n * size));
-    done += n;
-  }
+  repeat_first(backend_, t, host.size());
 }
 
 std::vector<Tensor> Operands::keep_inouts() {

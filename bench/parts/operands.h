@@ -34,6 +34,9 @@ class Sampled {
   std::vector<Pieces> now_, before_;
 };
 
+/// Fills a tensor with copies of its first `bytes` bytes, on the device.
+void repeat_first(Backend& backend, const Tensor& t, size_t bytes);
+
 /// Owns the tensors of `sets` copies of a case and the workspace that it needs.
 class Operands {
  public:

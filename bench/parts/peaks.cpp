@@ -1,8 +1,9 @@
 #include "bench/parts/peaks.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
+
+#include "host/phases.h"
 
 #ifdef DAPO_CUDA
 #include "cuda/probe.h"
@@ -10,10 +11,6 @@
 
 namespace dapo::bench {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 #ifndef DAPO_CUDA
 /// A build without CUDA makes no backend that would need one.
@@ -72,10 +69,10 @@ void OpClock::issue(int times) {
 double OpClock::timed(int times) {
   backend_.synchronize();
   if (device_ == nullptr) {
-    const double begin = now();
+    const Stopwatch watch;
     issue(times);
     backend_.synchronize();
-    return now() - begin;
+    return watch.seconds();
   }
   device_->clock.start();
   issue(times);
@@ -87,12 +84,17 @@ double OpClock::sample() {
   return timed(times_) / times_ / runs_;
 }
 
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 double median_seconds(Backend& backend, int runs, std::function<void()> body, double least, int samples) {
   OpClock clock(backend, runs, std::move(body), least);
   std::vector<double> all;
   for (int i = 0; i < samples; ++i) all.push_back(clock.sample());
-  std::nth_element(all.begin(), all.begin() + samples / 2, all.end());
-  return all[static_cast<size_t>(samples / 2)];
+  return median(std::move(all));
 }
 
 int operand_sets(Backend& backend, const ops::OpCase& c) {
@@ -105,20 +107,19 @@ int operand_sets(Backend& backend, const ops::OpCase& c) {
   return static_cast<int>(std::clamp(std::min(wanted, fits), 1.0, 100.0));
 }
 
-void measure_peaks(Backend& b, Peaks& peaks, bool small, bool peers) {
-  const bool gpu = on_gpu(b);
+void measure_peaks(Backend& b, Peaks& peaks, bool peers) {
+  const bool gpu = on_gpu(b), small = simulated(b);
   const double least = gpu ? 0.02 : 0.05;
   if (peaks.copy == 0) {
-    const int64_t bytes = small && gpu ? 1 << 20 : gpu ? int64_t{1} << 30 : int64_t{256} << 20;
+    const int64_t bytes = small ? 1 << 20 : gpu ? int64_t{1} << 30 : int64_t{256} << 20;
     ops::OpCase c{"copy", "", b.dtype()};
-    const Tensor like(nullptr, DType::bf16, {bytes / 2});
     c.out("to", DType::bf16, {bytes / 2}, 0, 0), c.in("from", DType::bf16, {bytes / 2});
     const Operands o(b, c, 1);
     peaks.copy = 2.0 * static_cast<double>(bytes) /
                  median_seconds(
                      b, 1, [&] { b.copy(o.set(0)[0], o.set(0)[1]); }, least, 5);
   }
-  const int64_t size = small && gpu ? 64 : gpu ? 8192 : 1024;
+  const int64_t size = small ? 64 : gpu ? 8192 : 1024;
   const BenchCase c = product_case(b.dtype(), size, size, size);
   const Operands o(b, c.op, 1);
   const auto rate = [&] {
@@ -126,11 +127,12 @@ void measure_peaks(Backend& b, Peaks& peaks, bool small, bool peers) {
                             b, 1, [&] { c.op.run(b, o.set(0)); }, least, 5);
   };
   peaks.own_product = rate();
-  if (gpu && peers && has_library_products(b, &peaks.cublaslt_missing)) {
-    use_library_products(b, true);
-    peaks.cublaslt_product = rate();
-    use_library_products(b, false);
-  }
+  if (gpu && peers) try {
+      const LibraryProducts library(b);
+      peaks.cublaslt_product = rate();
+    } catch (const Error& e) {
+      peaks.cublaslt_missing = e.what();
+    }
   peaks.product[b.dtype() == DType::bf16] = std::max(peaks.own_product, peaks.cublaslt_product);
 }
 
@@ -142,19 +144,11 @@ std::string peaks_text(Backend& b, const Peaks& p) {
   return text + " by ours" + (p.cublaslt_missing.empty() ? "" : "; no cuBLASLt beside it: " + p.cublaslt_missing);
 }
 
-bool has_library_products(Backend& b, std::string* why) {
-  if (!on_gpu(b)) return false;
-  try {
-    cuda_library_products(b, true);
-    cuda_library_products(b, false);
-    return true;
-  } catch (const Error& e) {
-    if (why != nullptr) *why = e.what();
-    return false;
-  }
+LibraryProducts::LibraryProducts(Backend& cuda) : backend_(cuda) {
+  cuda_library_products(backend_, true);
 }
-void use_library_products(Backend& b, bool on) {
-  if (on_gpu(b)) cuda_library_products(b, on);
+LibraryProducts::~LibraryProducts() {
+  cuda_library_products(backend_, false);
 }
 bool simulated(Backend& b) {
   return on_gpu(b) && cuda_simulated();

@@ -8,14 +8,14 @@
 
 namespace dapo::bench {
 
-/// Seconds of body(), which issues `runs` runs of an op on different operands: on the GPU's clock by events round
-/// replays of one recorded graph, so that the host's launches are not timed; on the CPU's clock otherwise. Replays so
-/// often that a sample takes about `least` seconds; the result is a run's, the median of `samples`.
+/// Times body(), which issues `runs` runs of an op on different operands: on the GPU's clock by events round replays of
+/// one recorded graph, so that the host's launches are not timed; on the CPU's clock otherwise.
 class OpClock {
  public:
+  /// Repeats body() so often that a sample takes about `least` seconds.
   OpClock(Backend& backend, int runs, std::function<void()> body, double least);
   ~OpClock();
-  double sample();
+  double sample();  ///< seconds of one run
 
  private:
   struct Device;
@@ -27,6 +27,8 @@ class OpClock {
   std::function<void()> body_;
   std::unique_ptr<Device> device_;
 };
+double median(std::vector<double> values);
+/// The median of an OpClock's samples.
 double median_seconds(Backend& backend, int runs, std::function<void()> body, double least, int samples);
 
 /// Sets of operands so that a run finds nothing of the run before in cache, and the case's bytes stay reasonable.
@@ -39,14 +41,22 @@ struct Peaks {
   std::string cublaslt_missing;                  ///< why
   double of(DType t) const { return product[t == DType::bf16]; }
 };
-void measure_peaks(Backend& backend, Peaks& peaks, bool small, bool peers);
-
-/// Adds to each value that a Peaks holds a line for people.
+/// The copy's rate where it is not yet known, and the product's rate in the backend's type. `peers`: by cuBLASLt too.
+void measure_peaks(Backend& backend, Peaks& peaks, bool peers);
+/// One line for people: the device and what it reached.
 std::string peaks_text(Backend& backend, const Peaks& peaks);
 
-// Whether products by cuBLASLt can be had; switches between them and ours. No-ops without CUDA.
-bool has_library_products(Backend& backend, std::string* why);
-void use_library_products(Backend& backend, bool on);
+/// While one lives, products on a GPU are cuBLASLt's. Error where it cannot be had.
+class LibraryProducts {
+ public:
+  explicit LibraryProducts(Backend& cuda);
+  ~LibraryProducts();
+  LibraryProducts(const LibraryProducts&) = delete;
+  LibraryProducts& operator=(const LibraryProducts&) = delete;
+
+ private:
+  Backend& backend_;
+};
 bool simulated(Backend& backend);
 
 }  // namespace dapo::bench

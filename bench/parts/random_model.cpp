@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numbers>
 
+#include "bench/parts/operands.h"
 #include "core/philox.h"
 #include "host/backends.h"
 
@@ -34,11 +35,7 @@ void fill(Backend& b, Model& model) {
     return 0.02f * static_cast<float>(radius * std::cos(2 * std::numbers::pi * static_cast<double>(x.x[1]) * 0x1p-32));
   });
   b.copy_in(w.rows(0, drawn), normal.data());
-  for (int64_t done = drawn; done < w.numel();) {
-    const int64_t n = std::min(done, w.numel() - done);
-    b.copy(w.rows(done, n), w.rows(0, n));
-    done += n;
-  }
+  repeat_first(b, w, normal.size());
   const std::vector<char> ones = encoded(t, model.config().hidden, [](int64_t) { return 1.0f; });
   for (const Param& p : model.params().all) {
     if (p.matrix) continue;

@@ -20,10 +20,6 @@ double sigmoid(double x) {
 
 }  // namespace
 
-WantFn embedding_want(int64_t width) {
-  return [=](Sampled& s, int, int64_t e) { return Want{s.at(1, whole(s.at(2, e / width)) * width + e % width), 0}; };
-}
-
 WantFn embedding_backward_want(int64_t width) {
   return [=](Sampled& s, int operand, int64_t e) {
     Want w{s.before(operand, e), 0};
@@ -139,13 +135,14 @@ WantFn matmul_backward_weight_want(int64_t m, int64_t o, int64_t i) {
 
 namespace {
 
-/// One element of every operand, as it was.
-std::vector<ops::Values> element(const ops::OpCase& c, Sampled& s, int64_t e) {
+/// One element of every operand; of in-out ones as it was before the op ran, or as it is after.
+std::vector<ops::Values> element(const ops::OpCase& c, Sampled& s, int64_t e, bool after) {
   std::vector<ops::Values> v;
   for (size_t i = 0; i < c.operands.size(); ++i) {
     const int operand = static_cast<int>(i);
     const int64_t at = std::min(e, s.numel(operand) - 1);
-    v.push_back({c.operands[i].role == ops::Role::inout ? s.before(operand, at) : s.at(operand, at)});
+    const bool before = !after && c.operands[i].role == ops::Role::inout;
+    v.push_back({before ? s.before(operand, at) : s.at(operand, at)});
   }
   return v;
 }
@@ -154,17 +151,15 @@ std::vector<ops::Values> element(const ops::OpCase& c, Sampled& s, int64_t e) {
 
 WantFn elementwise_want(const ops::OpCase& c) {
   return [c](Sampled& s, int operand, int64_t e) {
-    std::vector<ops::Values> v = element(c, s, e);
+    std::vector<ops::Values> v = element(c, s, e, false);
     c.reference(v);
     return Want{v[static_cast<size_t>(operand)][0], 0};
   };
 }
 
-std::function<double(Sampled&, int, int64_t)> decoded_got(const ops::OpCase& c) {
+GotFn decoded_got(const ops::OpCase& c) {
   return [c](Sampled& s, int operand, int64_t e) {
-    std::vector<ops::Values> v;
-    for (size_t i = 0; i < c.operands.size(); ++i)
-      v.push_back({s.at(static_cast<int>(i), std::min(e, s.numel(static_cast<int>(i)) - 1))});
+    std::vector<ops::Values> v = element(c, s, e, true);
     c.decode(v);
     return v[static_cast<size_t>(operand)][0];
   };

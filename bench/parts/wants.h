@@ -5,15 +5,11 @@
 
 namespace dapo::bench {
 
-using WantFn = std::function<Want(Sampled&, int operand, int64_t element)>;
-
-inline constexpr int kDearRows = 2;
-/// The rows that are sampled where a row costs a pass over the head.
+/// The rows that are sampled of an operand of so many, where a row costs a pass over the head.
 std::vector<int64_t> dear_rows(int64_t rows);
 
-WantFn embedding_want(int64_t width);
 WantFn embedding_backward_want(int64_t width);
-WantFn gather_rows_want(int64_t width);
+WantFn gather_rows_want(int64_t width);  ///< an embedding's as well
 WantFn sum_rows_want(int64_t width);
 WantFn rmsnorm_want(int64_t width);
 WantFn rmsnorm_backward_want(int64_t width);
@@ -26,7 +22,7 @@ WantFn matmul_backward_weight_want(int64_t m, int64_t o, int64_t i);
 /// Ops whose element i of every output depends on element i of every operand (or its only one): the case's own
 /// reference on one element.
 WantFn elementwise_want(const ops::OpCase& c);
-std::function<double(Sampled&, int, int64_t)> decoded_got(const ops::OpCase& c);
+GotFn decoded_got(const ops::OpCase& c);
 WantFn sum_of_squares_want();
 
 // ---- wants_attention.cpp

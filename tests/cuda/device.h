@@ -4,8 +4,6 @@
 
 namespace dapo {
 
-/// Whether kernels run in the simulator: slowly, and on a device that pretends.
-bool simulated();
 /// Lets backends made from now on see two SMs, so that small products are cut into large tiles too (choose_tile);
 /// false: as it is. A real device has what it has: nothing happens, the products' tests name SMs themselves.
 void pretend_two_sms(bool on);

@@ -3,9 +3,6 @@
 
 namespace dapo {
 
-bool simulated() {
-  return false;
-}
 void pretend_two_sms(bool) {}
 
 }  // namespace dapo

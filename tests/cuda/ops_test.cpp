@@ -1,5 +1,6 @@
 // Every op of the CUDA backend, from the table that all backends share.
 #include "cuda/cuda_device.h"
+#include "cuda/probe.h"
 #include "tests/cuda/device.h"
 #include "tests/ops/properties_test.h"
 
@@ -20,7 +21,7 @@ std::vector<DType> tested_types() {
 }
 
 bool slow_device() {
-  return simulated();
+  return cuda_simulated();
 }
 
 namespace {

@@ -4,10 +4,8 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "core/check.h"
 #include "tests/testdata.h"
@@ -24,12 +22,6 @@ class TempFolder {
   ~TempFolder() { std::filesystem::remove_all(path); }
   std::string path;
 };
-
-std::string slurp(const std::string& path) {
-  std::ostringstream out;
-  out << std::ifstream(path, std::ios::binary).rdbuf();
-  return out.str();
-}
 
 /// The result of a chain as its prompt states it, worked out apart from the generator.
 int evaluate(const std::string& prompt) {

@@ -17,6 +17,7 @@
 
 #include "core/check.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/testdata.h"
 
 namespace {
 constexpr size_t kEdges = 1 << 16;
@@ -59,11 +60,6 @@ void keep_input() {
   if (target == nullptr) return;
   std::ofstream(fmt::format("fuzz-{}.bin", target->name), std::ios::binary) << input;
   std::fprintf(stderr, "the input is in fuzz-%s.bin\n", target->name.c_str());
-}
-
-std::string slurp(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 /// Inputs, and the branches that they reached (by powers of two of their counts).

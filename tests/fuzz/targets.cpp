@@ -44,11 +44,6 @@ std::string put(const char* name, std::string_view bytes) {
   return path;
 }
 
-std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 /// A literal with its zero bytes.
 template <size_t N>
 std::string bytes(const char (&literal)[N]) {

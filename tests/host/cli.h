@@ -9,7 +9,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+
+#include "tests/testdata.h"
 
 namespace dapo {
 
@@ -19,13 +20,6 @@ struct Ran {
   int code;
   std::string out, err;
 };
-
-inline std::string slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 class CliTest : public ::testing::Test {
  protected:
@@ -61,13 +55,17 @@ class CliTest : public ::testing::Test {
     fs::create_directories((folder_ / name).parent_path());
     std::ofstream(folder_ / name, std::ios::binary) << text;
   }
+  /// Fine-tuning that begins with one folder's model and ends in another's.
+  static std::string sft_config(const std::string& from, const std::string& to, int steps) {
+    return "[model]\npath = \"" + from +
+           "\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\nmax_response_length = 48\n"
+           "[sft]\nfiles = \"data/skill.jsonl\"\nout = \"" +
+           to + "\"\nbatch_size = 4\nsteps = " + std::to_string(steps) + "\n";
+  }
   /// The demo's beginnings with two steps of fine-tuning: a tiny model that all commands take.
   void make_model() {
     ASSERT_EQ(run("dapo", "chain .").code, 0);
-    write("sft.cfg",
-          "[model]\npath = \"model\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
-          "max_response_length = 48\n[sft]\nfiles = \"data/skill.jsonl\"\nout = \"tuned\"\nsteps = 2\nbatch_size = 4\n"
-          "init_std = 0.1\n");
+    write("sft.cfg", sft_config("model", "tuned", 2) + "init_std = 0.1\n");
     const Ran r = run("dapo", "sft sft.cfg");
     ASSERT_EQ(r.code, 0) << r.err;
   }

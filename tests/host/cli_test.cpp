@@ -185,25 +185,5 @@ TEST_F(CliTest, TrainWritesARunFolder) {
   EXPECT_EQ(slurp(folder_ / "runs/run/model/model.safetensors"), first);
 }
 
-TEST_F(CliTest, InterruptSavesAndLeaves) {
-  make_model();
-  write(
-      "run.cfg",
-      "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\nprompt_template = \"raw\"\n"
-      "max_prompt_length = 48\nmax_response_length = 16\ntrain_batch_size = 2\n[rollout]\nn = 2\n[actor]\n"
-      "ppo_mini_batch_size = 2\n[algorithm]\nfilter_groups = false\n[reward]\noverlong_buffer = false\n[trainer]\n"
-      "total_steps = 100000\n");
-  const std::string program = (programs_ / "dapo_train").string();
-  const std::string script = "cd " + folder_.string() + "; " + program +
-                             " run.cfg >stdout 2>stderr & p=$!; "
-                             "for i in $(seq 300); do grep -qs 'step 2/' stdout && break; sleep 0.1; done; "
-                             "kill -INT $p; wait $p";
-  write("script", "set -m\n" + script + "\n");
-  const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 130) << slurp(folder_ / "stdout") << slurp(folder_ / "stderr");
-  EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
-}
-
 }  // namespace
 }  // namespace dapo

@@ -18,50 +18,60 @@ class Faults : public CliTest {
     for (const auto& entry : fs::recursive_directory_iterator(folder_))
       EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
   }
-  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code.
+  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code (99: no such
+  /// text).
   int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
-    write("script", "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
-                        " >stdout 2>stderr & p=$!; for i in $(seq 300); do grep -qs '" + text +
-                        "' stdout && break; sleep 0.1; done; for s in " + signals +
-                        "; do kill -$s $p; sleep 0.01; done; wait $p\n");
+    write("stdout", "");  // what a program before it said is not waited for
+    write("script",
+          "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
+              " >stdout 2>stderr & p=$!; seen=; for i in $(seq 300); do grep -qs '" + text +
+              "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
+              "; do kill -$s $p; sleep 0.01; done; wait $p; code=$?; [ -n \"$seen\" ] || exit 99; exit $code\n");
     const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
-  const std::string kSft =
-      "[model]\npath = \"tuned\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
-      "max_response_length = 48\n[sft]\nfiles = \"data/skill.jsonl\"\nout = \"more\"\nbatch_size = 4\nsteps = ";
-  const std::string kTrain =
-      "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"rows.jsonl\"\nprompt_template = \"raw\"\n"
-      "max_prompt_length = 48\nmax_response_length = 8\ntrain_batch_size = 2\n[rollout]\nn = 2\n[actor]\n"
-      "ppo_mini_batch_size = 2\n[algorithm]\nfilter_groups = false\n[reward]\noverlong_buffer = false\n[trainer]\n"
-      "total_steps = 1\n";
+  void write_sft(int steps) { write("more.cfg", sft_config("tuned", "more", steps)); }
+  void write_train(const std::string& rows = "rows.jsonl", int steps = 1) {
+    write("train.cfg", "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"" + rows +
+                           "\"\nprompt_template = \"raw\"\nmax_prompt_length = 48\nmax_response_length = 8\n"
+                           "train_batch_size = 2\n[rollout]\nn = 2\n[actor]\nppo_mini_batch_size = 2\n[algorithm]\n"
+                           "filter_groups = false\n[reward]\noverlong_buffer = false\n[trainer]\ntotal_steps = " +
+                           std::to_string(steps) + "\n");
+  }
 };
 
+TEST_F(Faults, InterruptedTrainingSavesAndLeaves) {
+  write_train("data/train.jsonl", 100000);
+  EXPECT_EQ(interrupt("dapo_train train.cfg", "step 2/", "INT"), kExitInterrupted)
+      << slurp(folder_ / "stdout") << slurp(folder_ / "stderr");
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
+}
+
 TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {
-  write("more.cfg", kSft + "1000000\n");
-  EXPECT_EQ(interrupt("dapo sft more.cfg", "step 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
+  write_sft(1000000);
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
   EXPECT_TRUE(fs::exists(folder_ / "more/model.safetensors"));
   EXPECT_EQ(run("dapo", "score --model more -", "{\"text\": \"abc\"}").code, 0);
 }
 
 TEST_F(Faults, ASecondInterruptLeavesAtOnce) {
-  write("more.cfg", kSft + "1000000\n");
-  EXPECT_EQ(interrupt("dapo sft more.cfg", "step 1/", "INT INT"), kExitInterrupted);
+  write_sft(1000000);
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "INT INT"), kExitInterrupted);
 }
 
 TEST_F(Faults, FullDiskLeavesWhatWasThere) {
-  write("more.cfg", kSft + "1\n");
+  write_sft(1);
   ASSERT_EQ(run("dapo", "sft more.cfg").code, 0);
   const std::string before = slurp(folder_ / "more/model.safetensors");
   const Ran r = shell("ulimit -f 64; exec " + (programs_ / "dapo").string() + " sft more.cfg");
   expect_disk_error(r, "model.safetensors");
   EXPECT_EQ(slurp(folder_ / "more/model.safetensors"), before);
 
-  write("train.cfg", kTrain);
+  write_train();
   write("rows.jsonl", "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n");
   const Ran t = shell("ulimit -f 64; exec " + (programs_ / "dapo_train").string() + " train.cfg");
   expect_disk_error(t, "model.safetensors");
-  EXPECT_FALSE(fs::exists(folder_ / "runs/train/model"));
+  EXPECT_FALSE(fs::exists(folder_ / "runs/run/model"));
   if (fs::exists("/dev/full")) {
     const Ran v =
         run("dapo", "verify - 2>stderr >/dev/full; exit $?", "{\"solution\": \"a\", \"ground_truth\": \"a\"}");
@@ -70,7 +80,7 @@ TEST_F(Faults, FullDiskLeavesWhatWasThere) {
 }
 
 TEST_F(Faults, RowsThatCannotBeTrainedOn) {
-  write("train.cfg", kTrain);
+  write_train();
   const std::string good = "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n";
   for (const auto& [rows, part] :
        {std::pair<std::string, std::string>{good + "{\"prompt\": ", "rows.jsonl:2: "},
@@ -90,7 +100,7 @@ TEST_F(Faults, RowsThatCannotBeTrainedOn) {
 }
 
 TEST_F(Faults, CopiesOfAProblemAreLeftOutAndSaid) {
-  write("train.cfg", kTrain);
+  write_train();
   write("rows.jsonl",
         "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n"
         "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"" +

@@ -114,7 +114,7 @@ class Equality : public testing::TestWithParam<DType> {};
 
 TEST_P(Equality, RolloutLogProbsAreTrainingLogProbs) {
   const auto rig = toy_rig(toy_config(), GetParam());
-  const bool slow = rig->backend->device() == Device::cuda;  // the simulator
+  const bool slow = rig->backend->device() == Device::cuda;  // it may be the simulator
   const int count = slow ? 66 : 90;
   const auto prompt = random_ids(11, 100, 101);
   Group group{prompt, std::vector<std::vector<int32_t>>(5, std::vector<int32_t>(static_cast<size_t>(count), 0))};

@@ -30,6 +30,7 @@ struct Operand {
   double roundings = 0;
   double depth = 0;
 
+  double tolerance(DType T) const { return roundings * (T == DType::bf16 ? 0x1p-8 : 0x1p-24) * 1.01 + depth * 0x1p-24; }
   int64_t numel() const {
     int64_t n = 1;
     for (const int64_t d : shape) n *= d;

@@ -15,10 +15,6 @@ std::vector<DType> tested_types();
 /// Whether the properties take a smaller selection of the same kinds (the simulator).
 bool slow_device();
 
-inline double unit_roundoff(DType t) {
-  return t == DType::bf16 ? 0x1p-8 : 0x1p-24;
-}
-
 /// Fails where got is NaN or off by more than tolerance * (|want| + rms(want) + terms); tells NMSE and the worst
 /// element.
 inline void expect_close(const std::string& what, const Values& got, const Values& want, double tolerance,
@@ -53,8 +49,7 @@ TEST_P(OpTest, EqualsReference) {
   for (size_t i = 0; i < c.operands.size(); ++i) {
     const Operand& o = c.operands[i];
     if (o.role == Role::in) continue;
-    expect_close(c.name() + ": " + o.name, got[i], want[i],
-                 o.roundings * unit_roundoff(c.type) * 1.01 + o.depth * 0x1p-24, i == 0 ? terms : Values());
+    expect_close(c.name() + ": " + o.name, got[i], want[i], o.tolerance(c.type), i == 0 ? terms : Values());
   }
 }
 

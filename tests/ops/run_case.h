@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 
+#include "tests/ops/elements.h"
 #include "tests/ops/op_case.h"
 
 namespace dapo::ops {
@@ -22,65 +23,18 @@ inline double round_to(DType t, double x) {
   }
 }
 
-template <class T>
-void put(std::vector<std::byte>& bytes, size_t i, T x) {
-  std::memcpy(bytes.data() + i * sizeof(T), &x, sizeof(T));
-}
-template <class T>
-double get(const std::byte* bytes, size_t i) {
-  T x;
-  std::memcpy(&x, bytes + i * sizeof(T), sizeof(T));
-  if constexpr (std::is_same_v<T, bf16>)
-    return to_float(x);
-  else
-    return static_cast<double>(x);
-}
 inline std::vector<std::byte> encode(DType t, const Values& v) {
   std::vector<std::byte> bytes(v.size() * dtype_size(t));
-  for (size_t i = 0; i < v.size(); ++i) switch (t) {
-      case DType::f32:
-        put(bytes, i, static_cast<float>(v[i]));
-        break;
-      case DType::bf16:
-        put(bytes, i, to_bf16(static_cast<float>(v[i])));
-        break;
-      case DType::f64:
-        put(bytes, i, v[i]);
-        break;
-      case DType::i32:
-        put(bytes, i, static_cast<int32_t>(v[i]));
-        break;
-      case DType::i16:
-        put(bytes, i, static_cast<int16_t>(v[i]));
-        break;
-      case DType::u8:
-        put(bytes, i, static_cast<uint8_t>(v[i]));
-        break;
-    }
+  typed(t, [&](auto x) {
+    for (size_t i = 0; i < v.size(); ++i) put<decltype(x)>(bytes.data(), i, v[i]);
+  });
   return bytes;
 }
 inline Values decode(DType t, const std::byte* bytes, size_t count) {
   Values v(count);
-  for (size_t i = 0; i < count; ++i) switch (t) {
-      case DType::f32:
-        v[i] = get<float>(bytes, i);
-        break;
-      case DType::bf16:
-        v[i] = get<bf16>(bytes, i);
-        break;
-      case DType::f64:
-        v[i] = get<double>(bytes, i);
-        break;
-      case DType::i32:
-        v[i] = get<int32_t>(bytes, i);
-        break;
-      case DType::i16:
-        v[i] = get<int16_t>(bytes, i);
-        break;
-      case DType::u8:
-        v[i] = get<uint8_t>(bytes, i);
-        break;
-    }
+  typed(t, [&](auto x) {
+    for (size_t i = 0; i < count; ++i) v[i] = get<decltype(x)>(bytes, i);
+  });
   return v;
 }
 

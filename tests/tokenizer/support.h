@@ -25,13 +25,6 @@ using Ids = std::vector<int32_t>;
 
 inline constexpr const char* kQwenJson = "tokenizer/qwen2.5_tokenizer.reconstructed.json";
 
-inline std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
 /// The rows of a JSONL file, gzipped or not.
 inline std::vector<Json> json_lines(const std::string& path) {
   std::vector<Json> rows;

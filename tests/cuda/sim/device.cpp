@@ -6,9 +6,6 @@
 
 namespace dapo {
 
-bool simulated() {
-  return true;
-}
 void pretend_two_sms(bool on) {
   sim::reset_device();
   if (!on) return;

@@ -2,20 +2,13 @@
 // start.
 #include "cuda/cuda_device.h"
 #include "host/backends.h"
-#include "sim/cuda_runtime.h"
-#include "sim/sim.h"
+#include "tests/cuda/sim/driver_test.h"
 #include "tests/host/toy.h"
 
 namespace dapo {
 namespace {
 
-class CudaEngine : public ::testing::Test {
- protected:
-  void TearDown() override {
-    sim::fail_call(0, 0);
-    sim::reset_device();
-  }
-};
+class CudaEngine : public DriverTest {};
 
 TEST_F(CudaEngine, AllocationsCanBeCounted) {
   const auto backend = make_cuda_backend(DType::f32);
@@ -94,12 +87,7 @@ TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
     Model(*backend, *comm, Toy::shapes()).init(7, 0.3f);
   };
   sim::fail_call(3, cudaErrorMemoryAllocation, "cudaMallocHost");
-  try {
-    draw();
-    FAIL() << "nothing pinned was asked for";
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), kExitResources) << e.what();
-  }
+  expect_error(kExitResources, "cudaMallocHost", draw);
   EXPECT_EQ(sim::live().total(), before);
   sim::fail_call(0, 0);
   draw();
@@ -113,14 +101,7 @@ TEST_F(CudaEngine, AModelTooLargeIsRefusedBeforeItRuns) {
   Model model(*chosen.backend, *comm, Toy::shapes());
   ModelLimits l;
   l.max_length = 256, l.pack_tokens = l.pack_segments = l.pack_head_rows = 4096, l.train = true;
-  try {
-    model.reserve(l);
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), kExitResources) << e.what();
-    EXPECT_NE(std::string(e.what()).find("are free"), std::string::npos) << e.what();
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
-  }
+  expect_error(kExitResources, "are free", [&] { model.reserve(l); });
 }
 
 }  // namespace

@@ -1,32 +1,17 @@
 // What a user meets: no driver, an old one, no GPU, one that is too old, taken or too small; and every call into the
 // driver failing once: an Error, no crash, nothing left behind.
-#include <gtest/gtest.h>
-
 #include "cuda/cuda_device.h"
 #include "host/backends.h"
-#include "sim/cuda_runtime.h"
-#include "sim/sim.h"
+#include "tests/cuda/sim/driver_test.h"
 #include "tests/model/rig.h"
 
 namespace dapo {
 namespace {
 
-class CudaErrors : public ::testing::Test {
+class CudaErrors : public DriverTest {
  protected:
-  void TearDown() override {
-    sim::fail_call(0, 0);
-    sim::reset_device();
-  }
   void expect_refused(int code, const std::string& says) {
-    try {
-      make_backend("cuda", "bf16");
-      FAIL() << "not refused: " << says;
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), code) << e.what();
-      const std::string text = e.what();
-      EXPECT_NE(text.find(says), std::string::npos) << text;
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-    }
+    expect_error(code, says, [] { make_backend("cuda", "bf16"); });
   }
 };
 
@@ -60,13 +45,7 @@ TEST_F(CudaErrors, AutoTakesTheCpuWhereThereIsNoGpu) {
 TEST_F(CudaErrors, TooLittleMemorySaysHowMuch) {
   sim::set_total_memory(64 << 20);
   const auto backend = make_cuda_backend(DType::bf16);
-  try {
-    backend->allocate(size_t{3} << 30);
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), kExitResources);
-    EXPECT_NE(std::string(e.what()).find("3.22 GB are not to be had"), std::string::npos) << e.what();
-  }
+  expect_error(kExitResources, "3.22 GB are not to be had", [&] { backend->allocate(size_t{3} << 30); });
 }
 
 /// A prompt, a few tokens by graph, a forward and backward, an update.
