@@ -177,13 +177,15 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 	@echo "try: ./dapo generate --model runs/demo/dapo/model --template raw --prompt '2+3-1+4                  '$$'\n'"
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
-TESTS := $(addprefix $(OUT)/test_,$(FOLDERS) fuzz sim cuda)
+# The simulator's are under ASan as they are.
+TESTS := $(addprefix $(OUT)/test_,$(FOLDERS) fuzz $(if $(RELEASE),sim cuda))
 GPU_CHECK_SIM := $(addprefix $(SIM)/,dapo dapo_train bench_ops bench_step) $(OUT)/test_cuda
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
 run-tests: $(TESTS) all $(if $(RELEASE),cuda-compile $(GPU_CHECK_SIM))
 	@$(if $(RELEASE),$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim)
-	@GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) tests/run.sh $(TESTS) $(if $(RELEASE),$(BUILD)/race/test_sim tests/gpu_check_test.py)
+	@rm -f $(OUT)/launched && DAPO_SIM_KERNELS=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
+	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py)
 test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker
 sanitize:  ## the tests under ASan and UBSan
 	@$(MAKE) --no-print-directory VARIANT=asan test

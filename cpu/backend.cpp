@@ -113,38 +113,42 @@ bool cpu_has_bf16() {
   return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & want) == want;
 }
 
-void check_cpu() {
-  std::string missing;
-#define DAPO_NEEDS(name) \
-  if (!__builtin_cpu_supports(name)) missing += missing.empty() ? name : ", " name
+std::vector<CpuFeature> needed_cpu_features() {
   __builtin_cpu_init();
-  DAPO_NEEDS("avx2");
-  DAPO_NEEDS("fma");
+  return {
+      {"avx2", __builtin_cpu_supports("avx2") != 0},
+      {"fma", __builtin_cpu_supports("fma") != 0},
 #ifdef __BMI2__
-  DAPO_NEEDS("bmi2");
+      {"bmi2", __builtin_cpu_supports("bmi2") != 0},
 #endif
 #ifdef __AVX512F__
-  DAPO_NEEDS("avx512f");
+      {"avx512f", __builtin_cpu_supports("avx512f") != 0},
 #endif
 #ifdef __AVX512BW__
-  DAPO_NEEDS("avx512bw");
+      {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
 #endif
 #ifdef __AVX512DQ__
-  DAPO_NEEDS("avx512dq");
+      {"avx512dq", __builtin_cpu_supports("avx512dq") != 0},
 #endif
 #ifdef __AVX512VL__
-  DAPO_NEEDS("avx512vl");
+      {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
 #endif
 #ifdef __AVX512VBMI__
-  DAPO_NEEDS("avx512vbmi");
+      {"avx512vbmi", __builtin_cpu_supports("avx512vbmi") != 0},
 #endif
 #ifdef __AVX512VNNI__
-  DAPO_NEEDS("avx512vnni");
+      {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
 #endif
 #ifdef __AVX512BF16__
-  DAPO_NEEDS("avx512bf16");
+      {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0},
 #endif
-#undef DAPO_NEEDS
+  };
+}
+
+void check_cpu(const std::vector<CpuFeature>& needed) {
+  std::string missing;
+  for (const CpuFeature& f : needed)
+    if (!f.have) missing += (missing.empty() ? "" : ", ") + std::string(f.name);
   if (!missing.empty())
     fail_input(
         "this CPU ({}) lacks {}, which this program was compiled for: build it here (make), or with `make "

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/backend.h"
 
@@ -12,8 +13,14 @@ namespace dapo {
 std::unique_ptr<Backend> make_cpu_backend(DType dtype);
 /// Whether this CPU multiplies bf16 natively (AVX512-BF16 or AMX): what `--dtype auto` asks.
 bool cpu_has_bf16();
-/// Error (exit 2) where this CPU lacks an instruction set that the program was compiled for, or AVX2 and FMA.
-void check_cpu();
+/// The instruction sets that the program was compiled for, AVX2 and FMA at least, and whether this CPU has them.
+struct CpuFeature {
+  const char* name;
+  bool have;
+};
+std::vector<CpuFeature> needed_cpu_features();
+/// Error (exit 2) that names those that are missing.
+void check_cpu(const std::vector<CpuFeature>& needed = needed_cpu_features());
 
 namespace cpu {
 

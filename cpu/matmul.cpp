@@ -5,9 +5,12 @@
 #include <cstring>
 #include <dnnl.hpp>
 #include <memory>
+#include <random>
 #include <unordered_map>
+#include <vector>
 
 #include "cpu/cpu_backend.h"
+#include "cpu/few_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
 #include "cpu/workspace.h"
@@ -134,6 +137,12 @@ void dot_product(const Product& p, void* c_, const void* a_, const void* b_) {
 class Products {
  public:
   void run(const Product& p, void* c, const void* a, const void* b) {
+    if (few_rows_can(p) && few_rows_agree(p, b)) return few_rows_product(p, c, a, b, packed(p));
+    run_library(p, c, a, b);
+  }
+
+ private:
+  void run_library(const Product& p, void* c, const void* a, const void* b) {
     Compiled& k = compiled(p);
     if (!k.row_invariant && can_dot(p)) return dot_product(p, c, a, b);
     if (k.scratch_bytes > scratch_bytes_) {
@@ -151,7 +160,32 @@ class Products {
     CHECK_EQ(static_cast<int>(status), static_cast<int>(dnnl_success), "oneDNN product {} x {} x {}", p.m, p.n, p.k);
   }
 
- private:
+  bf16* packed(const Product& p) {
+    const auto need = static_cast<size_t>(few_rows_packed(p));
+    if (packed_.size() < need) packed_.resize(need);
+    return packed_.data();
+  }
+
+  /// Whether few_rows_product gives this shape the bits that oneDNN gives it (in longer batches: in training). Asked
+  /// once a shape, with these weights and random rows.
+  bool few_rows_agree(const Product& p, const void* b) {
+    Key key(p);
+    key.m = 0;  // oneDNN's bits do not depend on it
+    const auto [known, fresh] = few_rows_agree_.try_emplace(key, false);
+    if (!fresh) return known->second;
+    Product q = p;
+    q.m = 16, q.lda = p.k, q.ldc = p.n;
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<bf16> a(static_cast<size_t>(q.m * q.k));
+    for (bf16& x : a) x = to_bf16(normal(random));
+    const size_t bytes = static_cast<size_t>(q.m * q.n) * dtype_size(q.c_type);
+    std::vector<char> ours(bytes), library(bytes);
+    few_rows_product(q, ours.data(), a.data(), b, packed(q));
+    run_library(q, library.data(), a.data(), b);
+    return known->second = ours == library;
+  }
+
   Compiled& compiled(const Product& p) {
     const Key key(p);
     if (const auto it = cache_.find(key); it != cache_.end()) return *it->second;
@@ -205,8 +239,10 @@ class Products {
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
   std::unordered_map<Key, std::unique_ptr<Compiled>, KeyHash> cache_;
+  std::unordered_map<Key, bool, KeyHash> few_rows_agree_;
   std::unique_ptr<char, Free> scratch_;
   size_t scratch_bytes_ = 0;
+  std::vector<bf16> packed_;
 };
 
 }  // namespace

@@ -138,8 +138,10 @@ void LineWriter::commit() {
   if (file_ == stdout) return;
   const int closed = std::fclose(file_);
   file_ = nullptr;
-  if (closed != 0 || std::rename(fresh_.c_str(), path_.c_str()) != 0)
-    fail(kExitResources, "{}: cannot be written: {}", path_, std::strerror(errno));
+  if (closed == 0 && std::rename(fresh_.c_str(), path_.c_str()) == 0) return;
+  const int error = errno;
+  std::remove(fresh_.c_str());
+  fail(kExitResources, "{}: cannot be written: {}", path_, std::strerror(error));
 }
 
 std::string& JsonLine::begin(std::string_view key) {

@@ -27,21 +27,45 @@ void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend,
     set(std::max(longest, l.pack_tokens / 2));
 }
 
+double page_bytes(const ModelConfig& model, const Backend& backend, int page_size) {
+  return 2.0 * model.layers * model.kv_heads * model.head_dim * page_size *
+         static_cast<double>(dtype_size(backend.dtype()));
+}
+
+/// `least`: the pages of the longest sequence.
 void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend, double kv_memory_gb, int64_t wanted,
                int64_t least) {
-  const double page = 2.0 * model.layers * model.kv_heads * model.head_dim * l.page_size *
-                      static_cast<double>(dtype_size(backend.dtype()));
+  const double page = page_bytes(model, backend, l.page_size);
   l.kv_pages = 0;
   double bytes = kv_memory_gb * 1e9;
-  if (bytes <= 0) {
+  const auto fit = [page](double b) { return static_cast<int64_t>(b / page + 1e-6); };
+  if (bytes > 0 && fit(bytes) < least) {
+    fail_input(
+        "rollout.kv_memory_gb = {}: the longest sequence needs {} pages of {} tokens, {:.3g} GB: raise it (0: what "
+        "memory leaves)",
+        kv_memory_gb, least, l.page_size, page * static_cast<double>(least) / 1e9);
+  } else if (bytes <= 0) {
     // pages share one allocation with the activations of a pack, so they may be as large as those at no cost
     const MemoryPlan p = plan_memory(backend, model, l);
     bytes = budget(backend) - static_cast<double>(p.weights + p.state + p.workspace);
   }
-  l.kv_pages = std::max(least, std::min(wanted, static_cast<int64_t>(bytes / page)));
+  l.kv_pages = std::max(least, std::min(wanted, fit(bytes)));
+}
+
+int64_t pages_for(int64_t tokens, int page_size) {
+  return (tokens + page_size - 1) / page_size;
+}
+/// Prompt and response are cut into pages apart: prompts are shared.
+int64_t least_pages(const Config& c) {
+  return pages_for(c.data.max_prompt_length, c.rollout.page_size) +
+         pages_for(c.data.max_response_length, c.rollout.page_size);
 }
 
 }  // namespace
+
+double least_kv_gb(const Config& c, const ModelConfig& model, const Backend& backend) {
+  return page_bytes(model, backend, c.rollout.page_size) * static_cast<double>(least_pages(c)) / 1e9;
+}
 
 ModelLimits training_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
   ModelLimits l;
@@ -57,10 +81,9 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   l.prefill_rows = c.rollout.max_num_batched_tokens;
   set_packs(l, model, backend, c.model.recompute, fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most),
             longest, fixed);
-  const auto pages = [&](int64_t tokens) { return (tokens + l.page_size - 1) / l.page_size; };
   const int64_t groups = (l.batch + c.rollout.n - 1) / c.rollout.n + 1;
-  set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages(response) + groups * pages(prompt),
-            pages(prompt) + pages(response));
+  const int64_t wanted = l.batch * pages_for(response, l.page_size) + groups * pages_for(prompt, l.page_size);
+  set_pages(l, model, backend, c.rollout.kv_memory_gb, wanted, least_pages(c));
   return l;
 }
 
@@ -87,7 +110,7 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
   l.decode_steps = decode_steps(c, backend);
   l.prefill_rows = c.rollout.max_num_batched_tokens;
   l.page_size = c.rollout.page_size;
-  const int64_t pages = (max_length + l.page_size - 1) / l.page_size + 1;  // prompt and response are cut apart
+  const int64_t pages = pages_for(max_length, l.page_size) + 1;  // prompt and response are cut apart
   set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages, pages);
   return l;
 }

@@ -11,8 +11,12 @@ namespace dapo {
 
 /// Training: packs of ppo_max_token_len tokens (0: a whole mini-batch, at most 2,048 on a CPU and 16,384 on a GPU, less
 /// where memory is short, never less than the longest sequence); max_num_seqs decode sequences; KV pages for all of
-/// them at full length with prompts shared, cut to kv_memory_gb or to what memory leaves.
+/// them at full length with prompts shared, cut to kv_memory_gb or to what memory leaves. Error where kv_memory_gb is set
+/// and less than least_kv_gb.
 ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
+
+/// GB (1e9 bytes) of the KV pages of the longest prompt with the longest response.
+double least_kv_gb(const Config& config, const ModelConfig& model, const Backend& backend);
 
 /// How packs are filled. On a CPU, unless ppo_max_token_len says otherwise, groups join while their activations stay
 /// within 256 MB (512 tokens at least), and a group of more than twice that is cut: a further pack costs one more pass

@@ -36,7 +36,7 @@ RunPlan make_plan(Config& config, const ModelConfig& model, const Backend& backe
     const double rest = static_cast<double>(plan.memory.weights + plan.memory.state + plan.memory.workspace);
     const double pages = static_cast<double>(plan.available) * 0.95 - rest;
     if (plan.fits() || pages <= 0) break;
-    config.rollout.kv_memory_gb = pages / 1e9;  // least pages that the longest sequence needs stay
+    config.rollout.kv_memory_gb = std::max(pages / 1e9, least_kv_gb(config, model, backend));
   }
   return plan;
 }
