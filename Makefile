@@ -151,7 +151,7 @@ $(BUILD)/deps.ok: Makefile
 	@mkdir -p $(BUILD)
 	@missing="$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done | xargs)"; \
 	 if [ -n "$$missing" ]; then echo "  DEPS apt-get install $$missing"; \
-	   $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) -E apt-get install -y -qq --no-install-recommends $$missing >$(BUILD)/deps.log 2>&1 \
+	   $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >$(BUILD)/deps.log 2>&1 \
 	   || { tail -20 $(BUILD)/deps.log; echo "make: apt-get could not install: $$missing"; exit 1; }; fi
 	@touch $@
 # $(call wheel,NAME,FILE NAME,VERSION,FOLDER): fetched from PyPI and unpacked
