@@ -118,7 +118,8 @@ void CpuBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor&
   expect("lm_dapo: clip", clip, DType::u8, {rows});
   CHECK(temperature > 0.0f, "temperature {}", temperature);
   check_targets(targets, rows, vocab);
-  const int64_t ld = vocab * int64_t{sizeof(float) / sizeof(T)};  // of d logits, which lie in the logits' rows
+  const int64_t ld = vocab * static_cast<int64_t>(dtype_size(DType::f32) /
+                                                  dtype_size(dtype()));  // of d logits, which lie in the logits' rows
   for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, float* logits) {
 #pragma omp parallel for if (n * vocab > 1 << 13)
     for (int64_t i = 0; i < n; ++i) {

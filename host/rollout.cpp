@@ -160,8 +160,8 @@ void Rollout::decode(const Scheduler::Work& work) {
   // Few widths of the page table: a device records a decode once for each.
   constexpr size_t kWidths = 8;
   const ModelLimits& l = model_.limits();
-  const size_t most = static_cast<size_t>((l.max_length + l.page_size - 1) / l.page_size + 1);
-  start_batch(n, std::max(max_pages, std::min(most, (max_pages + kWidths - 1) / kWidths * kWidths)));
+  const int most = (l.max_length + l.page_size - 1) / l.page_size + 1;
+  start_batch(n, std::max(max_pages, std::min(size_t(most), (max_pages + kWidths - 1) / kWidths * kWidths)));
   double pairs = 0;
   for (size_t b = 0; b < n; ++b) {
     const Scheduler::Sequence& q = scheduler_.sequence(work.sequences[b]);
