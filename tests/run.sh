@@ -5,6 +5,8 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"  # as the programs do (settle_th
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
+# The number in GoogleTest's last lines, such as "[  PASSED  ] 12 tests."; 0 where there is none.
+count() { sed -nE "s/^\[  $1 +\] ([0-9]+) tests?.*/\1/p" "$2" | awk 'NR == 1 { n = $1 } END { print n + 0 }'; }
 for t in "$@"; do
   name=$(basename "$t") start=$(date +%s.%N) p=0 f=0 s=0
   # The simulator under ASan has one thread: a process for each core, each with its share of the tests.
@@ -20,8 +22,7 @@ for t in "$@"; do
     log=$logs/$i
     here=$(grep -cE '^\[  FAILED  \] [^ ]+(, where| \()' "$log")
     [ $rc -ne 0 ] && [ "$here" -eq 0 ] && here=1  # crashed before it could say so
-    p=$((p + $(grep -oE '^\[  PASSED  \] [0-9]+' "$log" | grep -oE '[0-9]+' | head -1 || echo 0)))
-    f=$((f + here)) s=$((s + $(grep -oE '^\[  SKIPPED \] [0-9]+ test' "$log" | grep -oE '[0-9]+' || echo 0)))
+    p=$((p + $(count PASSED "$log"))) f=$((f + here)) s=$((s + $(count SKIPPED "$log")))
     grep -hE '^skipped: ' "$log" | sort | uniq -c | head -20
     [ $rc -ne 0 ] && cat "$log"
   done

@@ -79,10 +79,11 @@ void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool
 TEST(CudaProducts, OwnKernelsGiveWhatCublasLtGives) {
   for (const bool a_transposed : {false, true})
     for (const bool b_transposed : {false, true}) {
-      for (const int sms : {2, 132}) {
-        expect_kinds_equal<bf16, bf16>(40, 72, 136, a_transposed, b_transposed, !a_transposed, sms);
+      for (const int sms : {2, 4, 132}) {  // a large tile, a medium one, a small one
+        expect_kinds_equal<bf16, bf16>(72, 136, 40, a_transposed, b_transposed, !a_transposed, sms);
         expect_kinds_equal<bf16, float>(72, 136, 40, a_transposed, b_transposed, false, sms);
       }
+      expect_kinds_equal<bf16, bf16>(40, 72, 136, a_transposed, b_transposed, !a_transposed, 132);
       expect_kinds_equal<bf16, float>(200, 264, 72, a_transposed, b_transposed, false, 2);
       expect_kinds_equal<float, float>(7, 9, 11, a_transposed, b_transposed, false, 132);
     }
@@ -90,6 +91,8 @@ TEST(CudaProducts, OwnKernelsGiveWhatCublasLtGives) {
 
 /// The largest that gives every SM a block; of a decode's few rows a tile holds no more than it must.
 TEST(CudaProducts, TilesByShape) {
+  EXPECT_EQ(choose_tile(72, 136, 2), Tile::large);
+  EXPECT_EQ(choose_tile(72, 136, 4), Tile::medium);
   EXPECT_EQ(choose_tile(4096, 4096, 132), Tile::large);
   EXPECT_EQ(choose_tile(1024, 2048, 132), Tile::medium);
   EXPECT_EQ(choose_tile(1, 151936, 132), Tile::medium);

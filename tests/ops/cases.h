@@ -304,7 +304,8 @@ inline OpCase increment_case(int64_t n) {
 inline std::vector<OpCase> plain_cases(DType T) {
   std::vector<OpCase> all;
   const auto add = [&all](OpCase c) { all.push_back(std::move(c)); };
-  add(embedding_case(T, 37, 50, 112, 0)), add(embedding_case(T, 300, 128, 128, 1000));
+  add(embedding_case(T, 37, 50, 112, 0)), add(embedding_case(T, 300, 128, 128, 1000)),
+      add(embedding_case(T, 9, 20, 7, 0));
   add(embedding_backward_case(T, 37, 50, 7)), add(embedding_backward_case(T, 1000, 20, 128));
   add(embedding_backward_case(T, 1000, 20, 33).with_integers());
   for (const DType row : {DType::f32, DType::bf16})
@@ -344,8 +345,8 @@ inline std::vector<OpCase> plain_cases(DType T) {
     add(swiglu_backward_case(T, rows, width, false)), add(swiglu_backward_case(T, rows, width, true));
   }
   for (const int64_t n : {1, 37, 5000, 100003}) {
-    if (T == DType::f32) add(sum_of_squares_case(n)), add(increment_case(n)), add(cast_case(DType::bf16, T, n));
-    if (T == DType::bf16) add(cast_case(DType::f32, T, n));
+    if (T == DType::f32) add(sum_of_squares_case(n)), add(increment_case(n));
+    add(cast_case(DType::bf16, T, n)), add(cast_case(DType::f32, T, n));
     add(adamw_case(T, n, 7.0, 1, 1.0f)), add(adamw_case(T, n, 0.5, 100, 0.0f));
     add(adamw_case(T, n, std::nan(""), 2, 1.0f)), add(adamw_case(T, n, INFINITY, 2, 0.0f));
   }
