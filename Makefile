@@ -184,7 +184,7 @@ test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
 run-tests: $(TESTS) all $(if $(RELEASE),cuda-compile $(GPU_CHECK_SIM))
 	@$(if $(RELEASE),$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim)
-	@rm -f $(OUT)/launched && DAPO_SIM_KERNELS=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
+	@rm -f $(OUT)/launched && KERNELS_LAUNCHED=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
 	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py)
 test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker
 sanitize:  ## the tests under ASan and UBSan

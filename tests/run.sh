@@ -13,7 +13,7 @@ for t in "$@"; do
   case $name in test_cuda) shards=$(nproc) ;; *) shards=1 ;; esac
   pids=()
   for i in $(seq 0 $((shards - 1))); do
-    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i "$t" --gtest_brief=1 --gtest_color=no >"$logs/$i" 2>&1 &
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i DAPO_SIM_KERNELS=$([ $name = test_cuda ] && echo "${KERNELS_LAUNCHED:-}") "$t" --gtest_brief=1 --gtest_color=no >"$logs/$i" 2>&1 &
     pids+=($!)
   done
   for i in "${!pids[@]}"; do
