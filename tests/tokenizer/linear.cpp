@@ -39,7 +39,8 @@ struct Case {
 
 class Linear : public testing::TestWithParam<Case> {};
 
-/// At most 2.5 times as long for twice the text, over two doublings: what caches and page faults add to one counts half.
+/// At most 2.5 times as long for twice the text, over two doublings: what caches and page faults add to one counts
+/// half.
 TEST_P(Linear, TwiceTheTextTakesTwiceTheTime) {
   REQUIRE_DATA(json, kQwenJson);
   static const auto tokenizer = Tokenizer::load(json);
