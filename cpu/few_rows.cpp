@@ -59,28 +59,28 @@ void add_block(float* sums, const bf16* b, int64_t ldb, const bf16* packed, int6
 /// Columns n .. n + kRows - 1 of c.
 template <int kVectors, int kRows>
 void columns(const Product& p, void* c, const bf16* b, const bf16* packed, int64_t n) {
-  constexpr int64_t kLanes16 = kVectors * kLane;
+  constexpr int64_t kWidth = kVectors * kLane;
   const int64_t block = p.k >= 1024 ? 1024 : 512;
-  alignas(64) float sums[kRows * kLanes16] = {};
+  alignas(64) float sums[kRows * kWidth] = {};
   for (int64_t k = 0; k < p.k; k += block)
-    add_block<kVectors, kRows>(sums, b + n * p.ldb + k, p.ldb, packed + k * kLanes16, std::min(block, p.k - k) / 2);
+    add_block<kVectors, kRows>(sums, b + n * p.ldb + k, p.ldb, packed + k * kWidth, std::min(block, p.k - k) / 2);
   if (p.bias != nullptr)
     for (int r = 0; r < kRows; ++r) {
       const float bias = to_float(static_cast<const bf16*>(p.bias)[n + r]);
-      for (int64_t i = 0; i < kLanes16; ++i) sums[r * kLanes16 + i] += bias;
+      for (int64_t i = 0; i < kWidth; ++i) sums[r * kWidth + i] += bias;
     }
   if (p.c_type == DType::f32) {
     for (int64_t i = 0; i < p.m; ++i)
-      for (int r = 0; r < kRows; ++r) static_cast<float*>(c)[i * p.ldc + n + r] = sums[r * kLanes16 + i];
+      for (int r = 0; r < kRows; ++r) static_cast<float*>(c)[i * p.ldc + n + r] = sums[r * kWidth + i];
     return;
   }
-  alignas(64) uint16_t rounded[kRows * kLanes16];
-  for (int64_t i = 0; i < kRows * kLanes16; i += kLane)
+  alignas(64) uint16_t rounded[kRows * kWidth];
+  for (int64_t i = 0; i < kRows * kWidth; i += kLane)
     _mm256_store_si256(reinterpret_cast<__m256i*>(rounded + i),
                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_load_ps(sums + i))));
   for (int64_t i = 0; i < p.m; ++i) {
     uint16_t out[kRows];
-    for (int r = 0; r < kRows; ++r) out[r] = rounded[r * kLanes16 + i];
+    for (int r = 0; r < kRows; ++r) out[r] = rounded[r * kWidth + i];
     std::memcpy(static_cast<bf16*>(c) + i * p.ldc + n, out, sizeof out);
   }
 }

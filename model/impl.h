@@ -59,10 +59,9 @@ struct Model::Impl {
   Tensor gradient(int i) const { return params.view(model.gradients_, i); }
   /// Bias, or an empty tensor.
   Tensor bias(const LayerParams& p) const { return p.qkv_bias < 0 ? Tensor() : weight(p.qkv_bias); }
-  Tensor cache(int layer) const {
-    const int64_t pages = model.limits_.kv_pages + 1;
-    return rollout.cache.rows(layer * pages, pages);
-  }
+  /// KV pages of a layer: the last one takes what filled-up rows of a decode batch write.
+  int64_t cache_pages() const { return rollout.cache.dim(0) / model.config_.layers; }
+  Tensor cache(int layer) const { return rollout.cache.rows(layer * cache_pages(), cache_pages()); }
 
   // ---- forward.cpp
   /// norm 1, attention, norm 2, gate and up of layer l: from x (+ delta, the MLP's output of the layer below) to
@@ -85,7 +84,8 @@ struct Model::Impl {
   // ---- rollout.cpp
   /// All layers over the rows of a paged call, then the final norm of `rows` into head.h.
   void forward_paged(const Tensor& ids, const AttentionInputs& in, const Tensor& rows, const HeadBuffers& head);
-  PagedSequences put_sequences(const PagedBatch& batch, int max_rows, int extra);
+  /// The first `asked` sequences are the caller's; those that fill the batch up live on the spare page.
+  PagedSequences put_sequences(const PagedBatch& batch, size_t asked, int max_rows, int extra);
 };
 
 /// The rotary table f32[length, D] as Hugging Face computes it: inverse frequencies and angles in f32.

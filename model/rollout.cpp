@@ -19,7 +19,7 @@ void Model::Impl::forward_paged(const Tensor& ids, const AttentionInputs& in, co
   if (rows.dim(0) > 0) gather_head(head, b.x_mid, b.delta, rows);
 }
 
-PagedSequences Model::Impl::put_sequences(const PagedBatch& batch, int max_rows, int extra) {
+PagedSequences Model::Impl::put_sequences(const PagedBatch& batch, size_t asked, int max_rows, int extra) {
   const size_t count = batch.prefix_length.size();
   CHECK_EQ(batch.own_length.size(), count);
   CHECK_EQ(batch.row_begin.size(), count + 1);
@@ -38,7 +38,8 @@ PagedSequences Model::Impl::put_sequences(const PagedBatch& batch, int max_rows,
     CHECK_LE(pages, batch.max_pages, "sequence {}: {} + {} + {} tokens", b, prefix, own, extra);
     for (int i = 0; i < pages; ++i) {
       const int32_t p = batch.pages[b * static_cast<size_t>(batch.max_pages) + static_cast<size_t>(i)];
-      CHECK(p >= 0 && p <= model.limits_.kv_pages, "sequence {}: page {} of {}", b, p, model.limits_.kv_pages);
+      const int64_t there = b < asked ? model.limits_.kv_pages : cache_pages();
+      CHECK(p >= 0 && p < there, "sequence {}: page {} of {}", b, p, there);
     }
     longest = std::max(longest, length);
   }
@@ -100,7 +101,7 @@ void Model::prefill(const PagedBatch& batch, const Sampling& sampling, std::span
   m.decode_rows = 0;
   m.inputs.reset();
   const Tensor ids = m.inputs.put(batch.ids), rows = m.inputs.put(batch.sample_rows);
-  const PagedSequences sequences = m.put_sequences(batch, max_rows, 0);
+  const PagedSequences sequences = m.put_sequences(batch, batch.prefix_length.size(), max_rows, 0);
   const AttentionInputs in{m.inputs.put(row_positions(batch)), nullptr, &sequences};
   const HeadBuffers head = m.rollout.head.first(draws);
   m.forward_paged(ids, in, rows, head);
@@ -153,7 +154,7 @@ void Model::decode_begin(const PagedBatch& asked, int max_steps) {
   CHECK(max_steps >= 1 && max_steps <= limits_.decode_steps, "{} steps of {}", max_steps, limits_.decode_steps);
   m.inputs.reset();
   m.decode_ids = m.inputs.put(batch.ids);
-  m.decode_sequences = m.put_sequences(batch, 1, max_steps - 1);
+  m.decode_sequences = m.put_sequences(batch, asked.ids.size(), 1, max_steps - 1);
   m.decode_row_positions = m.inputs.put(row_positions(batch));
   m.decode_keys = m.inputs.put(flat(batch.keys)).view({static_cast<int64_t>(count), 3});
   m.decode_positions = m.inputs.put(batch.positions);

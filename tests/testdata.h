@@ -1,4 +1,5 @@
-// Where tests find real inputs: $DAPO_TEST_DATA, else ../shared/data beside the project; and how they read a file.
+// Where tests find real inputs: $DAPO_TEST_DATA, else ../shared/data beside the project; and how they read a file and
+// an error.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,6 +10,8 @@
 #include <sstream>
 #include <string>
 
+#include "core/check.h"
+
 namespace dapo {
 
 /// Path of a test input, or "" where it is absent.
@@ -16,6 +19,19 @@ inline std::string test_data(const std::string& relative) {
   const char* root = std::getenv("DAPO_TEST_DATA");
   const std::filesystem::path path = std::filesystem::path(root ? root : "../shared/data") / relative;
   return std::filesystem::exists(path) ? path.string() : std::string();
+}
+
+/// The message of the Error with exit code `code` that `f` must throw; "" if it does not.
+template <class F>
+std::string error_of(int code, F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
 }
 
 /// What a file holds; "" where it is absent.
@@ -28,6 +44,6 @@ inline std::string slurp(const std::filesystem::path& path) {
 }  // namespace dapo
 
 /// Declares `variable` as the path of a test input, or skips the test and names what is absent.
-#define REQUIRE_DATA(variable, relative)                                                                     \
-  const std::string variable = ::dapo::test_data(relative);                                                  \
+#define REQUIRE_DATA(variable, relative)                    \
+  const std::string variable = ::dapo::test_data(relative); \
   if (variable.empty()) GTEST_SKIP() << "skipped: test data " << (relative) << " is absent (DAPO_TEST_DATA)"

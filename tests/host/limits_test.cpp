@@ -2,32 +2,22 @@
 #include "host/jsonl.h"
 #include "host/plan.h"
 #include "tests/host/toy.h"
+#include "tests/testdata.h"
 
 namespace dapo {
 namespace {
-
-std::string error_of(const std::function<void()>& f, int code) {
-  try {
-    f();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), code) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 TEST(Limits, PagesThatDoNotHoldTheLongestSequenceAreAnError) {
   const Toy toy;
   Config c = toy_config();
   const int page = c.rollout.page_size;
-  c.data.max_prompt_length = page + 1;  // two pages, and one of the response
+  c.data.max_prompt_length = page + 1;                         // two pages, and one of the response
   const double least = 2.0 * 2 * 1 * 16 * 4 * 3 * page / 1e9;  // K and V, layers, KV heads, width, bytes, pages, tokens
   EXPECT_DOUBLE_EQ(least_kv_gb(c, toy.model.config(), *toy.backend), least);
   c.rollout.kv_memory_gb = least;
   EXPECT_EQ(training_limits(c, toy.model.config(), *toy.backend).kv_pages, 3);
   c.rollout.kv_memory_gb = least * 0.99;
-  const std::string said = error_of([&] { training_limits(c, toy.model.config(), *toy.backend); }, kExitUsage);
+  const std::string said = error_of(kExitUsage, [&] { training_limits(c, toy.model.config(), *toy.backend); });
   EXPECT_NE(said.find("rollout.kv_memory_gb"), std::string::npos) << said;
   EXPECT_NE(said.find(fmt::format("3 pages of {} tokens", page)), std::string::npos) << said;
   c.rollout.kv_memory_gb = 0;
@@ -37,11 +27,9 @@ TEST(Limits, PagesThatDoNotHoldTheLongestSequenceAreAnError) {
 TEST(Limits, ACpuThatLacksAnInstructionSetIsNamed) {
   check_cpu();
   EXPECT_GE(needed_cpu_features().size(), 2u);
-  const std::string said = error_of(
-      [] {
-        check_cpu({{"avx2", false}, {"fma", true}, {"avx512f", false}});
-      },
-      kExitUsage);
+  const std::string said = error_of(kExitUsage, [] {
+    check_cpu({{"avx2", false}, {"fma", true}, {"avx512f", false}});
+  });
   EXPECT_NE(said.find("lacks avx2, avx512f,"), std::string::npos) << said;
   EXPECT_NE(said.find("ARCH=x86-64-v3"), std::string::npos) << said;
 }
@@ -51,7 +39,7 @@ TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
   std::filesystem::create_directories(path + "/by");
   LineWriter out(path);
   out.line("{}");
-  error_of([&] { out.commit(); }, kExitResources);
+  error_of(kExitResources, [&] { out.commit(); });
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
 }
 

@@ -64,9 +64,9 @@ TEST(Chat, SmolLM2) {
   const std::vector<ChatMessage> own = {{"system", "S"}, {"user", "Hi"}};
   EXPECT_EQ(chat.render(own),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_NE(input_error([&] { chat.render(hello, "[{}]"); }).find("tools"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(hello, "[{}]"); }).find("tools"), std::string::npos);
   const std::vector<ChatMessage> tool = {{"tool", "1"}};
-  EXPECT_NE(input_error([&] { chat.render(tool); }).find("'tool'"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(tool); }).find("'tool'"), std::string::npos);
 }
 
 TEST(Chat, AnotherDefaultPromptIsReadFromTheTemplate) {
@@ -77,7 +77,8 @@ TEST(Chat, AnotherDefaultPromptIsReadFromTheTemplate) {
 }
 
 TEST(Chat, OthersAreRefused) {
-  const std::string error = input_error([] { ChatTemplate::recognise(std::string(kSmolLM2) + "<think>", "a/b.json"); });
+  const std::string error =
+      error_of(kExitUsage, [] { ChatTemplate::recognise(std::string(kSmolLM2) + "<think>", "a/b.json"); });
   EXPECT_NE(error.find("a/b.json"), std::string::npos);
   EXPECT_NE(error.find("Qwen2.5"), std::string::npos);
   EXPECT_NE(error.find("raw"), std::string::npos);
@@ -90,13 +91,14 @@ TEST(Chat, FoldersWithAndWithout) {
   const ChatTemplate none = ChatTemplate::load(folder.path());
   EXPECT_EQ(none.kind, ChatTemplate::kNone);
   const std::vector<ChatMessage> hello = {{"user", "Hi"}};
-  EXPECT_NE(input_error([&] { none.render(hello); }).find("raw"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { none.render(hello); }).find("raw"), std::string::npos);
   EXPECT_EQ(render_prompt(PromptStyle::raw, none, hello), "Hi");
   EXPECT_EQ(render_prompt(PromptStyle::dapo, none, hello), dapo_prompt("Hi"));
   folder.write("tokenizer_config.json", Json{{"chat_template", kSmolLM2}}.dump());
   EXPECT_EQ(ChatTemplate::load(folder.path()).kind, ChatTemplate::kChatML);
   folder.write("chat_template.jinja", "{{ bos_token }}");
-  EXPECT_NE(input_error([&] { ChatTemplate::load(folder.path()); }).find("chat_template.jinja"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { ChatTemplate::load(folder.path()); }).find("chat_template.jinja"),
+            std::string::npos);
 }
 
 TEST(Chat, BadConversations) {
@@ -104,11 +106,11 @@ TEST(Chat, BadConversations) {
   const std::vector<ChatMessage> none, odd = {{"robot", "x"}}, broken = {{"assistant", "", "[{"}},
                                        nameless = {{"assistant", "", R"([{"arguments": {}}])"}},
                                        hello = {{"user", "x"}};
-  EXPECT_NE(input_error([&] { chat.render(none); }), "");
-  EXPECT_NE(input_error([&] { chat.render(odd); }).find("'robot'"), std::string::npos);
-  EXPECT_NE(input_error([&] { chat.render(broken); }).find("tool_calls"), std::string::npos);
-  EXPECT_NE(input_error([&] { chat.render(nameless); }).find("tool_calls"), std::string::npos);
-  EXPECT_NE(input_error([&] { chat.render(hello, "{]"); }).find("tools"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(none); }), "");
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(odd); }).find("'robot'"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(broken); }).find("tool_calls"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(nameless); }).find("tool_calls"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(hello, "{]"); }).find("tools"), std::string::npos);
 }
 
 /// What Python's json.dumps(json.loads(x), ensure_ascii=False) gave.
@@ -122,7 +124,7 @@ TEST(Chat, PythonJson) {
       {"0.1", "0.1"},
       {"123456789012345680.0", "1.2345678901234568e+17"}};
   for (const auto& [in, out] : cases) EXPECT_EQ(python_json(in, "x"), out);
-  EXPECT_NE(input_error([] { python_json("{", "the tools"); }).find("the tools"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [] { python_json("{", "the tools"); }).find("the tools"), std::string::npos);
 }
 
 TEST(Prompt, DapoWrapperIsTheDatasets) {
@@ -142,7 +144,7 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
 
 TEST(Prompt, Styles) {
   EXPECT_EQ(parse_prompt_style("dapo"), PromptStyle::dapo);
-  EXPECT_NE(input_error([] { parse_prompt_style("alpaca"); }).find("chatml"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [] { parse_prompt_style("alpaca"); }).find("chatml"), std::string::npos);
   const std::vector<ChatMessage> two = {{"system", "S"}, {"user", "P"}};
   const ChatTemplate chat{ChatTemplate::kQwen25, "D"};
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, two), "S\nP");

@@ -70,19 +70,6 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-/// The message of the Error with exit code 2 that `f` must throw; "" if it does not.
-template <class F>
-std::string input_error(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), kExitUsage) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
-
 /// FIPS 180-4.
 class Sha256 {
  public:

@@ -163,10 +163,10 @@ TEST(SentencePiece, AgreesWithTheLibraryOnItsTestModel) {
 
 TEST(SentencePiece, HostileModel) {
   const ScratchFolder folder;
-  EXPECT_NE(
-      input_error([&] { Tokenizer::load(folder.write("tokenizer.model", "no model at all")); }).find("SentencePiece"),
-      std::string::npos);
-  EXPECT_NE(input_error([&] { Tokenizer::load(folder.write("tokenizer.model", "")); }), "");
+  EXPECT_NE(error_of(kExitUsage, [&] { Tokenizer::load(folder.write("tokenizer.model", "no model at all")); })
+                .find("SentencePiece"),
+            std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { Tokenizer::load(folder.write("tokenizer.model", "")); }), "");
 }
 
 }  // namespace

@@ -5,9 +5,9 @@
 
 #include <functional>
 
-#include "core/check.h"
 #include "sim/cuda_runtime.h"
 #include "sim/sim.h"
+#include "tests/testdata.h"
 
 namespace dapo {
 
@@ -19,15 +19,9 @@ class DriverTest : public ::testing::Test {
   }
   /// f() throws an Error with this code, one line that says `part`.
   static void expect_error(int code, const std::string& part, const std::function<void()>& f) {
-    try {
-      f();
-      FAIL() << "no error: " << part;
-    } catch (const Error& e) {
-      const std::string text = e.what();
-      EXPECT_EQ(e.code(), code) << text;
-      EXPECT_NE(text.find(part), std::string::npos) << text;
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-    }
+    const std::string text = error_of(code, f);
+    EXPECT_NE(text.find(part), std::string::npos) << part << ": " << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
   }
 };
 
