@@ -76,6 +76,10 @@ TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
             << "token " << step << " of sequence " << i << " of " << count;
   }
   EXPECT_EQ(sim::live().executables - before, 1);
+  PagedBatch b;  // the page on which batches are filled up is nobody else's
+  b.ids = {3}, b.row_begin = {0, 1}, b.prefix_length = {0}, b.own_length = {1}, b.max_pages = 1;
+  b.pages = {16}, b.keys = {{1, 0, 0}}, b.positions = {1};
+  expect_error(kExitInternal, "page 16 of 16", [&] { model.decode_begin(b, 3); });
 }
 
 TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
