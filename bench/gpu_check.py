@@ -235,7 +235,10 @@ def demo(r):
     code, text, _ = r.call([r.program("dapo"), "chain", r.work / "chain"], 60)
     if code != 0:
         return {"failed": [f"dapo chain: {text[-200:]}"]}
-    data = r.work / "chain/data"
+    data, test = r.work / "chain/data", "test.jsonl"
+    if r.sim:
+        test = "few.jsonl"
+        (data / test).write_text("".join((data / "test.jsonl").read_text().splitlines(True)[:8]))
     small = {"sft.batch_size": 4, "data.train_batch_size": 2, "rollout.n": 4, "actor.ppo_mini_batch_size": 1,
              "rollout.max_num_seqs": 8, "data.max_response_length": 4, "reward.overlong_buffer_len": 2,
              "algorithm.filter_groups": False, "eval.every": 0} if r.sim else {}
@@ -258,7 +261,7 @@ def demo(r):
         return {**f, "failed": [x["said"] for x in runs.values() if not x["ok"]]}
     if None in f["sft_first_loss"] or abs(f["sft_first_loss"][0] - f["sft_first_loss"][1]) > 2e-4:
         failed.append(f"first losses of sft differ: {f['sft_first_loss']}")
-    base = {"model.path": r.work / "crowd", "data.train_files": data / "train.jsonl", "data.val_files": data / "test.jsonl",
+    base = {"model.path": r.work / "crowd", "data.train_files": data / "train.jsonl", "data.val_files": data / test,
             **pick("data", "rollout", "actor", "reward", "algorithm", "eval")}
     steps = {"cuda-f32": 1 if r.sim else 20, "cpu-f32": 1 if r.sim else 3, "cuda-bf16": 0 if r.sim else 5}
     got = {}
