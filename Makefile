@@ -207,7 +207,7 @@ dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver a
 gpu-check: $(if $(filter sim,$(DEVICE)),$(GPU_CHECK_SIM),dist)  ## check and measure this machine's GPU; DEVICE=sim: its logic in the simulator, tiny
 	@$(if $(filter sim,$(DEVICE)),python3 bench/gpu_check.py --device sim --bin $(SIM):$(OUT) --configs configs --out $(BUILD)/gpu-check,dist/gpu-check) $(STAGES)
 profile:  ## print (and write to build/profile.sh) the nsys and ncu commands for PROFILED; docs/profiling.md says what to read
-	@mkdir -p $(BUILD) && bench/profile.sh $(BUILD) $(or $(PROFILED),$(OUT)/bench_step --device cuda --shape 0.5b --what step --prompts 16 --new-tokens 256)
+	@mkdir -p $(BUILD) && bench/profile.sh $(BUILD) $(or $(PROFILED),$(OUT)/bench_step --device cuda --shape 0.5b --what step --steps 1 --prompts 16 --new-tokens 256)
 lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on all)
 	@command -v clang-tidy >/dev/null || { echo "make lint: no clang-tidy here: apt-get install clang-tidy"; exit 1; }
 	@(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi) | \

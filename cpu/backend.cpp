@@ -32,6 +32,15 @@ size_t read_number(const std::string& path) {
   return in >> n ? n : SIZE_MAX;
 }
 
+/// Bytes of file cache that a control group gives up when programs ask for memory: a line of its memory.stat.
+size_t reclaimable(const std::string& folder, const char* key) {
+  std::ifstream in(folder + "/memory.stat");
+  std::string name;
+  for (size_t n; in >> name >> n;)
+    if (name == key) return n;
+  return 0;
+}
+
 struct Limit {
   size_t total, available;
 };
@@ -50,7 +59,8 @@ Limit memory_limit() {
     for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
       const std::string folder = root + (path == "/" ? "" : path);
       const size_t most = read_number(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-      const size_t used = read_number(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+      size_t used = read_number(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+      if (used != SIZE_MAX) used -= std::min(used, reclaimable(folder, v2 ? "inactive_file" : "total_inactive_file"));
       if (most < limit.total) limit.total = most;
       if (most != SIZE_MAX && used != SIZE_MAX)
         limit.available = std::min(limit.available, most - std::min(most, used));
@@ -235,7 +245,7 @@ void CpuBackend<T>::replayable(uint64_t, const std::function<void()>& body) {
 template <class T>
 size_t CpuBackend<T>::workspace_bytes(const WorkspaceNeeds& needs) const {
   return std::max({attention_workspace_bytes(needs, dtype()), head_workspace_bytes(needs, dtype()),
-                   rmsnorm_workspace_bytes(needs), matmul_workspace_bytes(needs)});
+                   rmsnorm_workspace_bytes(needs)});
 }
 
 template class CpuBackend<float>;

@@ -253,10 +253,6 @@ void product(const Product& p, void* c, const void* a, const void* b) {
   products.run(p, c, a, b);
 }
 
-size_t matmul_workspace_bytes(const WorkspaceNeeds&) {
-  return 0;
-}
-
 template <class T>
 void CpuBackend<T>::matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {
   const int64_t m = x.dim(0), o = w.dim(0), i = w.dim(1);

@@ -10,6 +10,5 @@ namespace dapo::cpu {
 size_t attention_workspace_bytes(const WorkspaceNeeds& needs, DType dtype);  ///< attention.cpp
 size_t head_workspace_bytes(const WorkspaceNeeds& needs, DType dtype);       ///< head.cpp
 size_t rmsnorm_workspace_bytes(const WorkspaceNeeds& needs);                 ///< rmsnorm.cpp
-size_t matmul_workspace_bytes(const WorkspaceNeeds& needs);                  ///< matmul.cpp
 
 }  // namespace dapo::cpu

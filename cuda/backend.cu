@@ -13,26 +13,39 @@ namespace cuda {
 
 namespace {
 
-constexpr int kMinimumDriver = 12000;  // CUDA 12: what the kernels' features need
+/// A driver runs programs of its own major version of CUDA, or of an older one.
+constexpr int kMinimumDriver = CUDART_VERSION / 1000 * 1000;
+
+/// What stands against a CUDA device, for a sentence; "" where nothing does.
+std::string unsuitable(cudaDeviceProp* properties) {
+  int driver = 0, devices = 0, device = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return "no NVIDIA driver is loaded (install one, see nvidia-smi)";
+  if (driver < kMinimumDriver)
+    return fmt::format("the driver speaks CUDA {}.{}, {}.{} is needed: update the driver", driver / 1000,
+                       driver % 1000 / 10, kMinimumDriver / 1000, kMinimumDriver % 1000 / 10);
+  const cudaError_t counted = cudaGetDeviceCount(&devices);
+  cudaGetLastError();
+  if (counted == cudaErrorNoDevice || (counted == cudaSuccess && devices == 0))
+    return "the driver shows no GPU (CUDA_VISIBLE_DEVICES?)";
+  if (counted != cudaSuccess)
+    fail(kExitResources, "device cuda: the driver cannot tell its GPUs: {}; mend it (nvidia-smi), or use --device cpu",
+         cudaGetErrorString(counted));
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaGetDeviceProperties(properties, device));
+  if (properties->major < 8)
+    return fmt::format("{} is sm_{}{}, sm_80 (A100) or later is needed", properties->name, properties->major,
+                       properties->minor);
+  return "";
+}
 
 /// One line each for what a user can meet at start.
 cudaDeviceProp check_device() {
-  int driver = 0, devices = 0;
-  const cudaError_t e = cudaDriverGetVersion(&driver);
-  if (e != cudaSuccess || driver == 0)
-    fail_input("device cuda: no NVIDIA driver is loaded (install one, see nvidia-smi), or use --device cpu");
-  if (driver < kMinimumDriver)
-    fail_input("device cuda: the driver speaks CUDA {}.{}, {}.{} is needed: update the driver, or use --device cpu",
-               driver / 1000, driver % 1000 / 10, kMinimumDriver / 1000, kMinimumDriver % 1000 / 10);
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
-    fail_input("device cuda: the driver shows no GPU (CUDA_VISIBLE_DEVICES?), use --device cpu");
+  cudaDeviceProp properties{};
+  if (const std::string why = unsuitable(&properties); !why.empty())
+    fail_input("device cuda: {}; or use --device cpu", why);
   int device = 0;
   CUDA_CHECK(cudaGetDevice(&device));
-  cudaDeviceProp properties{};
-  CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  if (properties.major < 8)
-    fail_input("device cuda: {} is sm_{}{}, sm_80 (A100) or later is needed; use --device cpu", properties.name,
-               properties.major, properties.minor);
   const cudaError_t first = cudaSetDevice(device);
   if (first != cudaSuccess)
     fail(kExitResources, "device cuda: {} does not start: {}; another process may hold it exclusively (nvidia-smi)",
@@ -225,11 +238,9 @@ template class CudaBackend<bf16>;
 
 }  // namespace cuda
 
-int cuda_device_count() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  cudaGetLastError();
-  return 0;
+std::string cuda_unsuitable() {
+  cudaDeviceProp properties{};
+  return cuda::unsuitable(&properties);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(DType dtype) {

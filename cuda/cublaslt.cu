@@ -21,9 +21,10 @@ void check_lt(cublasStatus_t s, const char* what) {
 
 #define LT_FUNCTIONS(X)                                                                                           \
   X(Create)                                                                                                       \
-  X(Destroy) X(Matmul) X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate)   \
-      X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) \
-          X(MatmulAlgoGetHeuristic)
+  X(Destroy)                                                                                                      \
+  X(Matmul)                                                                                                       \
+  X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) X(MatrixLayoutDestroy) \
+      X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic)
 
 struct Api {
 #define X(name) decltype(&::cublasLt##name) name;
@@ -35,8 +36,10 @@ Api load() {
   Api api{};
 #ifdef __CUDACC__
   void* library = nullptr;
-  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"})
-    if (library == nullptr) library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  constexpr int kOwn = CUDART_VERSION / 1000,
+                kOther = kOwn == 13 ? 12 : 13;  // an older driver may refuse the newer one
+  for (const int version : {kOwn, kOther})
+    if (library == nullptr) library = dlopen(fmt::format("libcublasLt.so.{}", version).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)
     fail_input("cublasLt is asked for (DAPO_CUDA_PRODUCTS) but not found: {}; add its folder to LD_LIBRARY_PATH",
                dlerror());

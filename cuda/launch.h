@@ -21,9 +21,12 @@ inline void cuda_check(cudaError_t error, const char* what,
   if (error != cudaSuccess) cuda_failed(error, what, where);
 }
 
+/// Dynamic shared memory that any kernel may ask for: 48 KB less its static arrays, of which no kernel has 16 KB.
+inline constexpr std::size_t kSmemFree = 32u << 10;
+
 struct LaunchConfig {
   dim3 grid, block;
-  std::size_t smem_bytes = 0;  ///< dynamic shared memory; above 48 KB the kernel is opted in
+  std::size_t smem_bytes = 0;  ///< dynamic shared memory; above kSmemFree the kernel is opted in
   cudaStream_t stream = nullptr;
   std::source_location where = std::source_location::current();  ///< of the launcher, for messages
 };
@@ -33,7 +36,7 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), const LaunchConfig& c, A&&... args) {
   const void* f = reinterpret_cast<const void*>(kernel);
   cudaError_t e = cudaSuccess;
-  if (c.smem_bytes > (48u << 10))
+  if (c.smem_bytes > kSmemFree)
     e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(c.smem_bytes));
   if (e == cudaSuccess) {
     cudaLaunchConfig_t config{};

@@ -132,7 +132,8 @@ __device__ __forceinline__ Kept filter(const Row& row, const Sampling& sampling,
     if (last >= 0) kept.last_tie = last;
   }
   if (sampling.min_p > 0.0f) {
-    const uint32_t least = float_bits(fminf(sampling.min_p, 1.0f));  // the largest weight is 1
+    // The largest weight is 1 but for the rounding of its logit's product with 1 / temperature.
+    const uint32_t least = float_bits(fminf(sampling.min_p, 1.0f - 0x1p-16f));
     if (least > kept.floor) kept = {least, row.vocab};
   }
   return kept;

@@ -31,7 +31,8 @@ __device__ inline RowSoftmax row_softmax(const float* logits, int vocab, float i
   float m = none, sum = 0.0f, weighted = 0.0f;
   bool bad = false;
   for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kSoftmaxThreads) {
-    const float z = logits[i] * inverse_temperature;
+    const float z =
+        __fmul_rn(logits[i], inverse_temperature);  // never joined with what follows: all callers' bits agree
     bad |= !(z < INFINITY);
     if (z > m) {
       const float f = m == none ? 0.0f : expf(m - z);

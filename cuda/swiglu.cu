@@ -13,8 +13,8 @@ __device__ __forceinline__ float sigmoid(float x) {
 
 template <class T, int W>
 __global__ void swiglu_kernel(T* a, const T* gu, int ffn) {
-  const int64_t n = blockIdx.y;
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * W;
+  const int64_t n = blockIdx.x;
+  const int c = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) * W;
   if (c >= ffn) return;
   float g[W], u[W];
   load_floats<W>(g, gu + n * 2 * ffn + c);
@@ -26,8 +26,8 @@ __global__ void swiglu_kernel(T* a, const T* gu, int ffn) {
 
 template <class T, int W>
 __global__ void swiglu_backward_kernel(T* dgu, T* a, const T* da, const T* gu, int ffn) {
-  const int64_t n = blockIdx.y;
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * W;
+  const int64_t n = blockIdx.x;
+  const int c = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) * W;
   if (c >= ffn) return;
   float g[W], u[W], d[W], out[W];
   load_floats<W>(g, gu + n * 2 * ffn + c);
@@ -47,10 +47,9 @@ __global__ void swiglu_backward_kernel(T* dgu, T* a, const T* da, const T* gu, i
 
 constexpr int kThreads = 256;
 
-/// Columns over x, rows over y.
+/// Rows over x, of which a grid may have 2^31, columns over y.
 dim3 grid(int64_t rows, int ffn, int width) {
-  CHECK_LE(rows, 65535);
-  return dim3(static_cast<unsigned>(ceil_div(ceil_div(ffn, width), kThreads)), static_cast<unsigned>(rows));
+  return dim3(grid_of(rows).x, static_cast<unsigned>(ceil_div(ceil_div(ffn, width), kThreads)));
 }
 
 }  // namespace

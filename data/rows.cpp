@@ -175,7 +175,7 @@ RowParser::~RowParser() = default;
 void RowParser::State::prompt(element row, std::string_view where, Example& out) const {
   const auto found = first_of(row, options.prompt_key, {"prompt", "messages", "question", "problem", "input"});
   if (!found)
-    fail_input("{}: no prompt: {} expected (option prompt_key names another field)", where,
+    fail_input("{}: no prompt: {} expected (data.prompt_key names another field)", where,
                options.prompt_key.empty() ? "one of prompt, messages, question, problem, input is"
                                           : fmt::format("field \"{}\" is", options.prompt_key));
   if (found->value.is_array()) {
@@ -194,7 +194,7 @@ void RowParser::State::answer(element row, std::string_view where, Example& out)
   const auto found = first_of(row, options.answer_key, {"reward_model.ground_truth", "answer", "output", "solution"});
   if (!found) {
     if (options.need_answer || !options.answer_key.empty())
-      fail_input("{}: no answer: {} expected (option answer_key names another field)", where,
+      fail_input("{}: no answer: {} expected (data.answer_key names another field)", where,
                  options.answer_key.empty() ? "one of reward_model.ground_truth, answer, output, solution is"
                                             : fmt::format("field \"{}\" is", options.answer_key));
     return;
@@ -239,7 +239,7 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
     if (const auto f = first_of(row, s.options.response_key, {"response", "completion"}))
       out.response = text_of(*f, where);
     else if (!s.options.response_key.empty() || (s.options.need_response && out.response.empty()))
-      fail_input("{}: no response: {} expected (option response_key names another field)", where,
+      fail_input("{}: no response: {} expected (data.response_key names another field)", where,
                  s.options.response_key.empty() ? "response or completion is"
                                                 : fmt::format("field \"{}\" is", s.options.response_key));
     if (const auto f = field(row, "data_source")) out.data_source = text_of({*f, "data_source"}, where);

@@ -13,7 +13,7 @@
 namespace dapo {
 
 // ---- chain: one-digit additions and subtractions from left to right, modulo 5
-// ---------------------------------------- Prompt: a field of fixed width, "2+3-1+4                  \n" (2 to 12
+// Prompt: a field of fixed width, "2+3-1+4                  \n" (2 to 12
 // operations), so that the operation of a step stands at a constant distance from where its result is written. A good
 // response writes the result after each operation: "=0=4=3\nAnswer: 3". The crowd of teachers imitated in the cold
 // start: `steps` (10 %) is right and short, `wordy` (20 %) right but long, `sloppy` (30 %) replaces one result in five
@@ -44,7 +44,6 @@ struct ChainSizes {
 void write_chain(const std::string& folder, uint64_t seed, const ChainSizes& sizes = {});
 
 // ---- countdown: reach a target with + - * / and each number exactly once
-// ---------------------------------------------
 
 struct Countdown {
   std::vector<int> numbers;

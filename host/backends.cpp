@@ -17,16 +17,16 @@ namespace dapo {
 namespace {
 
 #ifdef DAPO_CUDA
-bool has_gpu() {
-  return cuda_device_count() > 0;
+std::string no_gpu() {
+  return cuda_unsuitable();
 }
 std::unique_ptr<Backend> make_gpu(DType dtype) {
   return make_cuda_backend(dtype);
 }
 constexpr bool kBuilt = true;
 #else
-bool has_gpu() {
-  return false;
+std::string no_gpu() {
+  return "this program was built without CUDA";
 }
 std::unique_ptr<Backend> make_gpu(DType) {
   return nullptr;
@@ -42,7 +42,8 @@ ChosenBackend make_backend(const std::string& device, const std::string& dtype, 
   if (dtype != "auto" && dtype != "bf16" && dtype != "f32")
     fail_input("--dtype {}: not known; one of auto, bf16, f32", dtype);
   if (threads < 0 || threads > 4096) fail_input("model.threads = {}: at least 0 (all cores), at most 4096", threads);
-  const bool gpu = device == "cuda" || (device == "auto" && has_gpu());
+  const std::string why_not = device == "auto" ? no_gpu() : "";
+  const bool gpu = device == "cuda" || (device == "auto" && why_not.empty());
   if (gpu && !kBuilt)
     fail_input(
         "--device cuda: this program was built without CUDA; use --device cpu, or install the CUDA toolkit and run "
@@ -55,7 +56,7 @@ ChosenBackend make_backend(const std::string& device, const std::string& dtype, 
   ChosenBackend chosen;
   chosen.backend = gpu ? make_gpu(type) : make_cpu_backend(type);
   chosen.why = chosen.backend->describe();
-  if (device == "auto" && !gpu) chosen.why += "; no GPU in use";
+  if (device == "auto" && !gpu) chosen.why += "; no GPU in use: " + why_not;
   if (dtype == "auto") chosen.why += native ? "" : "; f32, as this CPU does not multiply bf16 natively";
   if (dtype == "bf16" && !native) chosen.why += "; bf16 is emulated here and slow, --dtype f32 is faster";
   return chosen;

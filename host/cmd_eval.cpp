@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+#include <optional>
+
 #include "core/check.h"
 #include "host/commands.h"
 #include "host/evaluate.h"
@@ -15,25 +18,23 @@ Config eval_config(const EvalOptions& o) {
   if (!o.config.empty()) {
     std::vector<std::string> settings = o.settings;
     if (!o.model.empty()) settings.push_back("model.path=" + o.model);
-    Config config = load_config(o.config, settings, Use::eval);
-    if (!o.data.empty()) config.data.val_files = o.data;
-    return config;
+    if (!o.data.empty()) settings.push_back("data.val_files=" + nlohmann::json(o.data).dump());
+    return load_config(o.config, settings, Use::eval);
   }
   Config config;
   config.model.path = o.model;
   config.data.val_files = o.data;
   config.data.max_response_length = 2048;
   apply_settings(config, o.settings);
-  check_inputs(config, Use::eval, "dapo eval");
+  check_config(config, Use::eval, "dapo eval");
   return config;
 }
 
-void write_responses(const std::string& path, const EvalResult& result, const Tokenizer& tokenizer) {
-  LineWriter out(path);
+void write_responses(LineWriter& out, const EvalResult& result, const Tokenizer& tokenizer) {
   for (const EvalProblem& p : result.all)
     for (size_t i = 0; i < p.responses.size(); ++i)
       out.line(JsonLine()
-                   .add("row", int64_t{p.row})
+                   .add("id", p.id)
                    .add("sample", static_cast<int64_t>(i))
                    .add("response", tokenizer.decode(p.responses[i].ids))
                    .add("acc", p.verdicts[i].acc)
@@ -51,6 +52,7 @@ int run_eval_command(const EvalOptions& o) {
   const Config config = eval_config(o);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   DatasetOptions options;
+  options.format = config.data.format;
   options.prompt_key = config.data.prompt_key;
   options.answer_key = config.data.answer_key;
   options.need_answer = true;
@@ -63,12 +65,14 @@ int run_eval_command(const EvalOptions& o) {
   TerminalProgress progress(0);
   progress.line(s.device);
   Rollout rollout(*s.model, stop);
+  std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
+  if (!o.out.empty()) out.emplace(o.out);
   const EvalResult result = evaluate(config, rollout, *s.tokenizer, std::move(data), progress);
-  if (!o.out.empty()) write_responses(o.out, result, *s.tokenizer);
   progress.line(eval_text(result, -1));
   JsonLine line;
   for (const auto& [name, value] : result.fields()) line.add(name, value);
   progress.line(line.str());
+  if (out) write_responses(*out, result, *s.tokenizer);
   return kExitOk;
 }
 

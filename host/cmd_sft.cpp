@@ -25,6 +25,7 @@ int run_sft_command(const SftOptions& o) {
   progress.line(fmt::format("{}\n{}: {:.2f} M parameters{}; {} rows", s.device, config.model.path,
                             static_cast<double>(s.model->config().parameters()) / 1e6,
                             has_weights(config.model.path) ? "" : ", started at random", data.size()));
+  check_model_folder(config.sft.out);
   catch_interrupts();
   const int64_t every = std::max(1, config.sft.steps / 10);
   struct Stop {};
@@ -37,6 +38,10 @@ int run_sft_command(const SftOptions& o) {
     });
   } catch (const Stop&) {
     progress.line("interrupted: saving what there is");
+  } catch (const Error& e) {
+    if (e.code() != kExitNumerics) throw;
+    save_model_folder(*s.model, config.model.path, config.sft.out);
+    fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), config.sft.out);
   }
   save_model_folder(*s.model, config.model.path, config.sft.out);
   progress.line(fmt::format("saved {}", config.sft.out));

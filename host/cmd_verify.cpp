@@ -1,3 +1,4 @@
+#include "core/check.h"
 #include "host/commands.h"
 #include "host/jsonl.h"
 #include "host/verify.h"
@@ -8,6 +9,8 @@ int run_verify_command(const VerifyOptions& o) {
   VerifierOptions options;
   options.strict_box = o.strict_box;
   options.flexible = o.flexible;
+  if (o.strict_box && o.verifier != "math_dapo") fail_input("--strict-box belongs to math_dapo, not to {}", o.verifier);
+  if (o.flexible && o.verifier != "gsm8k") fail_input("--flexible belongs to gsm8k, not to {}", o.verifier);
   const auto verifier = make_verifier(o.verifier, options);
   LineWriter out(o.out);
   read_rows(o.file, [&](const JsonRow& row) {

@@ -29,7 +29,6 @@ struct EvalOptions {
   std::string model;
   std::vector<std::string> data;
   std::string out;  ///< JSONL of every response
-  DeviceOptions on;
 };
 /// avg@n, pass@k, maj@n of a model on a set of problems.
 int run_eval_command(const EvalOptions& o);
@@ -75,5 +74,13 @@ struct ChainOptions {
 };
 /// The demo's beginnings: data/{train,test,skill,crowd}.jsonl and model/ (config and byte tokenizer, no weights).
 int run_chain_command(const ChainOptions& o);
+
+struct CountdownOptions {
+  std::string file;
+  int64_t rows = 10000;
+  uint64_t seed = 1;
+};
+/// Problems of 3 or 4 numbers in verl's schema, all of them solvable.
+int run_countdown_command(const CountdownOptions& o);
 
 }  // namespace dapo

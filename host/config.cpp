@@ -251,8 +251,7 @@ Config load_config(const std::string& path, const std::vector<std::string>& sett
   Config config;
   read_file(path, settings_of(config));
   apply_settings(config, settings);
-  check_inputs(config, use, path);
-  if (use == Use::train) check_config(config, path);
+  check_config(config, use, path);
   return config;
 }
 

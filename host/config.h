@@ -19,6 +19,7 @@ struct ModelSection {
 struct DataSection {
   std::vector<std::string> train_files;
   std::vector<std::string> val_files;
+  std::string format = "auto";                       ///< auto | countdown (rows {"input": "30,100,93", "output": "23"})
   std::string prompt_key, answer_key, response_key;  ///< override what the reader would find
   std::string prompt_template =
       "auto";                    ///< auto (chatml where the model has a chat template, else raw) | raw | chatml | dapo
@@ -30,7 +31,7 @@ struct DataSection {
   bool unique = true;  ///< train on each problem once an epoch: further rows with the same prompt are left out
   bool shuffle = true;
   int train_batch_size = 512;  ///< prompts a step that are trained on
-  int gen_batch_size = 0;      ///< prompts of one generation batch; 0: by expected yield, at least train_batch_size
+  int gen_batch_size = 0;      ///< prompts of one generation batch; 0: by expected yield of what is missing
 };
 
 struct RolloutSection {
@@ -139,11 +140,9 @@ enum class Use : uint8_t { train, sft, eval };
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use = Use::train);
 /// Applies "section.field=value" settings in order, without the checks across sections.
 void apply_settings(Config& config, const std::vector<std::string>& settings);
-/// Checks that the files and folders which `use` needs are named; called by load_config.
-void check_inputs(const Config& config, Use use, const std::string& where);
-/// Checks what the sections say together (mini-batch divides the batch, lengths, fractions); called by load_config for
-/// Use::train.
-void check_config(const Config& config, const std::string& where);
+/// Checks that the files and folders which `use` needs are named, and what the sections say together (mini-batch
+/// divides the batch, lengths, fractions); called by load_config.
+void check_config(const Config& config, Use use, const std::string& where);
 /// The whole configuration as a .cfg file.
 std::string config_text(const Config& config);
 /// Every setting with its default and what it may be, as a .cfg file.

@@ -7,6 +7,7 @@
 
 namespace dapo {
 
+namespace {
 void check_inputs(const Config& c, Use use, const std::string& where) {
   const auto need = [&](bool there, const char* key, const char* what) {
     if (!there) fail_input("{}: {} is not set; it names {}", where, key, what);
@@ -18,13 +19,33 @@ void check_inputs(const Config& c, Use use, const std::string& where) {
   if (use == Use::sft) need(!c.sft.out.empty(), "sft.out", "the folder that the trained model goes to");
   if (use == Use::eval) need(!c.data.val_files.empty(), "data.val_files", "JSONL or Parquet files of problems");
 }
+}  // namespace
 
-void check_config(const Config& c, const std::string& where) {
+void check_config(const Config& c, Use use, const std::string& where) {
+  check_inputs(c, use, where);
   const auto require = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
     if (!holds) fail_input("{}: {}", where, fmt::format(text, std::forward<A>(args)...));
   };
-  const int batch = c.data.train_batch_size, mini = c.actor.ppo_mini_batch_size;
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
+  require(c.reward.correct > c.reward.incorrect, "reward.correct = {} is not above reward.incorrect = {}",
+          c.reward.correct, c.reward.incorrect);
+  require(c.rollout.page_size % kKvTile == 0, "rollout.page_size = {} is not a multiple of {}", c.rollout.page_size,
+          kKvTile);
+  require(use == Use::eval || c.actor.ppo_max_token_len == 0 || c.actor.ppo_max_token_len >= longest,
+          "actor.ppo_max_token_len = {} does not hold one prompt and response: data.max_prompt_length + "
+          "data.max_response_length = {}; raise it, or 0 to choose by memory",
+          c.actor.ppo_max_token_len, longest);
+  for (const auto& [key, beta] : {std::pair{"actor.beta1", c.actor.beta1},
+                                  {"actor.beta2", c.actor.beta2},
+                                  {"sft.beta1", c.sft.beta1},
+                                  {"sft.beta2", c.sft.beta2}})
+    require(beta < 1, "{} = {} must be below 1", key, beta);
+  require(c.parallel.tensor == 1 && c.parallel.data == 1,
+          "parallel.tensor = {}, parallel.data = {}: this version runs on one rank; set both to 1", c.parallel.tensor,
+          c.parallel.data);
+  if (use != Use::train) return;
+
+  const int batch = c.data.train_batch_size, mini = c.actor.ppo_mini_batch_size;
 
   int divisor = std::max(1, std::min(mini, batch));
   while (batch % divisor != 0) --divisor;
@@ -43,27 +64,10 @@ void check_config(const Config& c, const std::string& where) {
       "rollout.n = {} with algorithm.filter_groups = true keeps no group: one needs both right and wrong responses; "
       "set rollout.n to 2 or more",
       c.rollout.n);
-  require(c.reward.correct > c.reward.incorrect, "reward.correct = {} is not above reward.incorrect = {}",
-          c.reward.correct, c.reward.incorrect);
   require(!c.reward.overlong_buffer || c.reward.overlong_buffer_len <= c.data.max_response_length,
           "reward.overlong_buffer_len = {} is longer than data.max_response_length = {}; shorten it, or set "
           "reward.overlong_buffer = false",
           c.reward.overlong_buffer_len, c.data.max_response_length);
-
-  require(c.rollout.page_size % kKvTile == 0, "rollout.page_size = {} is not a multiple of {}", c.rollout.page_size,
-          kKvTile);
-  require(c.actor.ppo_max_token_len == 0 || c.actor.ppo_max_token_len >= longest,
-          "actor.ppo_max_token_len = {} does not hold one prompt and response: data.max_prompt_length + "
-          "data.max_response_length = {}; raise it, or 0 to choose by memory",
-          c.actor.ppo_max_token_len, longest);
-  for (const auto& [key, beta] : {std::pair{"actor.beta1", c.actor.beta1},
-                                  {"actor.beta2", c.actor.beta2},
-                                  {"sft.beta1", c.sft.beta1},
-                                  {"sft.beta2", c.sft.beta2}})
-    require(beta < 1, "{} = {} must be below 1", key, beta);
-  require(c.parallel.tensor == 1 && c.parallel.data == 1,
-          "parallel.tensor = {}, parallel.data = {}: this version runs on one rank; set both to 1", c.parallel.tensor,
-          c.parallel.data);
 }
 
 std::string derived_numbers(const Config& c) {

@@ -83,6 +83,7 @@ std::vector<Setting> settings_of(Config& c) {
       {AT(model, recompute), any()},
       {AT(data, train_files), any()},
       {AT(data, val_files), any()},
+      {AT(data, format), one_of("auto|countdown")},
       {AT(data, prompt_key), any()},
       {AT(data, answer_key), any()},
       {AT(data, response_key), any()},

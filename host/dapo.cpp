@@ -107,8 +107,9 @@ CLI::App& add_tokenize(CLI::App& app, TokenizeOptions& o) {
   c.add_option("file", o.file, "JSONL of {\"text\"}, {\"ids\"} or {\"messages\"}; - for standard input")
       ->capture_default_str();
   CLI::Option* decode = c.add_flag("--decode", o.decode, "{\"ids\"} to {\"text\"}");
-  c.add_flag("--chat", o.chat, "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}")->excludes(decode);
-  c.add_flag("--special", o.special, "add special tokens; with --decode, show them");
+  CLI::Option* chat =
+      c.add_flag("--chat", o.chat, "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}")->excludes(decode);
+  c.add_flag("--special", o.special, "add special tokens; with --decode, show them")->excludes(chat);
   add_out(c, o.out);
   c.footer("Example: echo '{\"text\": \"2 + 2 =\"}' | dapo tokenize --model qwen2.5-0.5b -");
   return c;
@@ -135,6 +136,16 @@ CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
   return c;
 }
 
+CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
+  CLI::App& c =
+      *app.add_subcommand("countdown", "write problems of the countdown task: reach a target with given numbers");
+  c.add_option("file", o.file, "a .jsonl file")->required();
+  c.add_option("--rows", o.rows, "how many")->capture_default_str();
+  c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
+  c.footer("Example: dapo countdown datasets/countdown.jsonl --rows 2000 --seed 7");
+  return c;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Tools round a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
   app.require_subcommand(0, 1);  // none is told below: this check comes before that of unknown words
@@ -147,6 +158,7 @@ int run(int argc, char** argv) {
   TokenizeOptions tokenize;
   VerifyOptions verify;
   ChainOptions chain;
+  CountdownOptions countdown;
   const std::vector<std::pair<CLI::App*, std::function<int()>>> commands = {
       {&add_sft(app, sft), [&] { return run_sft_command(sft); }},
       {&add_eval(app, eval), [&] { return run_eval_command(eval); }},
@@ -155,11 +167,12 @@ int run(int argc, char** argv) {
       {&add_tokenize(app, tokenize), [&] { return run_tokenize_command(tokenize); }},
       {&add_verify(app, verify), [&] { return run_verify_command(verify); }},
       {&add_chain(app, chain), [&] { return run_chain_command(chain); }},
+      {&add_countdown(app, countdown), [&] { return run_countdown_command(countdown); }},
   };
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();
-    fail_input("no command; one of sft, eval, generate, score, tokenize, verify, chain");
+    fail_input("no command; one of sft, eval, generate, score, tokenize, verify, chain, countdown");
   });
 }
 

@@ -26,6 +26,7 @@ struct Options {
 
 Dataset load_data(const Config& config, const std::vector<std::string>& files, bool unique) {
   DatasetOptions options;
+  options.format = config.data.format;
   options.prompt_key = config.data.prompt_key;
   options.answer_key = config.data.answer_key;
   options.need_answer = true;
@@ -46,10 +47,24 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
   return text;
 }
 
+/// One step. Where its updates were refused too often, the weights of the last good one and the responses that led
+/// there are saved before the error goes on.
+StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, const Dataset& data, RunFolder& run) {
+  const int64_t step = trainer.state().step + 1;
+  try {
+    return trainer.step();
+  } catch (const Error& e) {
+    if (e.code() != kExitNumerics || trainer.state().refused == 0) throw;
+    if (config.trainer.log_rollouts) run.rollouts(step, trainer.trained(), *s.tokenizer, data);
+    fail(e.code(), "{}; the weights of the last good update are in {}", e.what(),
+         run.save_model(*s.model, step, false));
+  }
+}
+
 /// Algorithm 1's outer loop: evaluate, step, write down, save.
-int train(const Config& config, Session& s, Trainer& trainer, const Dataset& data, const std::optional<Dataset>& val,
-          bool overwrite, TerminalProgress& progress) {
-  RunFolder run(config, overwrite);
+int train(const Config& config, const Config& asked, Session& s, Trainer& trainer, const Dataset& data,
+          const std::optional<Dataset>& val, bool overwrite, TerminalProgress& progress) {
+  RunFolder run(asked, overwrite);
   catch_interrupts();
   const auto eval = [&](int64_t step) {
     EvalResult result = evaluate(config, trainer.rollout(), *s.tokenizer, *val, progress);
@@ -62,7 +77,7 @@ int train(const Config& config, Session& s, Trainer& trainer, const Dataset& dat
   }
   while (!trainer.done() && !interrupted()) {
     progress.step(trainer.state().step + 1);
-    const StepMetrics m = trainer.step();
+    const StepMetrics m = step_or_save(config, s, trainer, data, run);
     progress.line(step_text(m, config.trainer.total_steps));
     for (const std::string& alarm : m.alarms) progress.note(alarm.c_str());
     if (config.trainer.log_rollouts) run.rollouts(m.step, trainer.trained(), *s.tokenizer, data);
@@ -84,6 +99,8 @@ int run(const Options& o) {
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   bool present = false;
   const ModelConfig shape = find_model(config.model.path, present);
+  check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+  const Config asked = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
     fmt::print("{}", too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
@@ -102,10 +119,12 @@ int run(const Options& o) {
   std::optional<Dataset> val;
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
   Session s = open_session(config.model.path, std::move(chosen));
-  stop_ids(s.model->config(), config.model.path);
   TerminalProgress progress(config.trainer.total_steps);
   Trainer trainer(config, *s.model, *s.tokenizer, data, progress);
   if (!o.check) progress.line(s.device);
+  if (const double kv = asked.rollout.kv_memory_gb; kv > 0 && config.rollout.kv_memory_gb < kv)
+    progress.line(fmt::format("rollout.kv_memory_gb = {} is more than memory leaves: {:.3g} are used", kv,
+                              config.rollout.kv_memory_gb));
   progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
                             val ? fmt::format(", {} test rows", val->size()) : "",
                             count_text(static_cast<double>(s.model->config().parameters()))));
@@ -113,7 +132,7 @@ int run(const Options& o) {
     progress.line("everything loads; nothing was trained (--check)");
     return kExitOk;
   }
-  return train(config, s, trainer, data, val, o.overwrite, progress);
+  return train(config, asked, s, trainer, data, val, o.overwrite, progress);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 
+#include "host/limits.h"
 #include "host/nvtx.h"
 #include "host/passk.h"
 #include "host/prompts.h"
@@ -25,6 +26,8 @@ std::vector<Request> make_requests(const Config& config, const Dataset& data, co
       ++result.prompts_dropped;
       continue;
     }
+    check_positions(rollout.model(), config.model.path, static_cast<int64_t>(ids.size()),
+                    config.data.max_response_length);
     const int64_t problem = static_cast<int64_t>(result.all.size());
     for (int first = 0; first < config.eval.n; first += rollout.batch()) {
       Request r;
@@ -37,7 +40,7 @@ std::vector<Request> make_requests(const Config& config, const Dataset& data, co
       r.first_sample = first;
       requests.push_back(std::move(r));
     }
-    result.all.push_back({static_cast<int32_t>(row), {}, {}});
+    result.all.push_back({static_cast<int32_t>(row), data[row].id, {}, {}});
   }
   if (result.all.empty()) fail_input("nothing to evaluate: {} rows, {} dropped", data.size(), result.prompts_dropped);
   return requests;
@@ -51,11 +54,9 @@ void summarize(const Config& config, EvalResult& r) {
   for (const EvalProblem& p : r.all) {
     const int n = static_cast<int>(p.verdicts.size());
     int right = 0;
-    std::vector<Vote> votes;
     for (const Verdict& v : p.verdicts) {
       right += v.acc;
       r.verifier_errors += v.error;
-      votes.push_back({v.pred, v.acc});
     }
     for (const Response& a : p.responses) {
       length += static_cast<double>(a.ids.size());
@@ -64,7 +65,7 @@ void summarize(const Config& config, EvalResult& r) {
     }
     means.push_back(static_cast<double>(right) / n);
     for (auto& [k, value] : r.pass) value += pass_at_k(n, right, k) / static_cast<double>(r.all.size());
-    r.maj += majority(votes) / static_cast<double>(r.all.size());
+    r.maj += majority_of(p.verdicts) / static_cast<double>(r.all.size());
   }
   const Estimate e = estimate(means);
   r.avg = e.mean;
@@ -75,6 +76,12 @@ void summarize(const Config& config, EvalResult& r) {
 }
 
 }  // namespace
+
+double majority_of(const std::vector<Verdict>& verdicts) {
+  std::vector<Vote> votes;
+  for (const Verdict& v : verdicts) votes.push_back({v.found ? v.pred : "", v.acc});
+  return majority(votes);
+}
 
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, Dataset data,
                     Progress& progress) {
@@ -118,6 +125,10 @@ EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tok
     std::move(parts[i].begin(), parts[i].end(), std::back_inserter(p.responses));
   }
   summarize(config, result);
+  if (result.problems > 1 && result.avg == 0)
+    progress.note(fmt::format("not one of {} responses is right: verifier ({}), template or suffix?",
+                              result.problems * result.n, config.reward.verifier)
+                      .c_str());
   result.tokens = rollout.stats().drawn_tokens;
   result.seconds = watch.seconds();
   return result;

@@ -18,7 +18,8 @@ namespace dapo {
 inline constexpr int32_t kEvalStep = -1;
 
 struct EvalProblem {
-  int32_t row = 0;  ///< of the set
+  int32_t row = 0;  ///< of the set, copies left out
+  std::string id;   ///< Example::id: the row as loaded
   std::vector<Response> responses;
   std::vector<Verdict> verdicts;
 };
@@ -37,6 +38,9 @@ struct EvalResult {
   /// ("eval/avg", x), ... in a fixed order; pass@k as "eval/pass@8".
   std::vector<std::pair<std::string, double>> fields() const;
 };
+
+/// maj@n of one problem: responses without an answer do not vote.
+double majority_of(const std::vector<Verdict>& verdicts);
 
 /// Draws config.eval.n responses a problem and judges them. `rollout` must be free (between the trainer's steps).
 /// Copies of a problem are dropped first where config.eval.dedupe says so; progress.note() tells of it.

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,7 @@
 
 namespace dapo {
 namespace dom = simdjson::dom;
+namespace fs = std::filesystem;
 
 struct JsonRow::Impl {
   std::string where;
@@ -108,8 +110,13 @@ LineWriter::LineWriter(const std::string& path) {
     file_ = stdout;
     return;
   }
-  path_ = path;
-  fresh_ = path + ".tmp";
+  std::error_code none;
+  const fs::path target = fs::weakly_canonical(path, none);  // a link's target is written, the link stays
+  path_ = none ? path : target.string();
+  // A pipe, a terminal, /dev/null: what is no file cannot be renamed onto.
+  fresh_ = fs::exists(path_, none) && !fs::is_regular_file(path_, none) && !fs::is_directory(path_, none)
+               ? path_
+               : path_ + ".tmp";
   file_ = std::fopen(fresh_.c_str(), "wb");
   if (file_ == nullptr) fail_input("{}: cannot be written: {}", path, std::strerror(errno));
 }
@@ -119,7 +126,7 @@ LineWriter::~LineWriter() {
     std::fflush(stdout);
   else if (file_ != nullptr) {
     std::fclose(file_);
-    std::remove(fresh_.c_str());
+    if (fresh_ != path_) std::remove(fresh_.c_str());
   }
 }
 
@@ -138,9 +145,9 @@ void LineWriter::commit() {
   if (file_ == stdout) return;
   const int closed = std::fclose(file_);
   file_ = nullptr;
-  if (closed == 0 && std::rename(fresh_.c_str(), path_.c_str()) == 0) return;
+  if (closed == 0 && (fresh_ == path_ || std::rename(fresh_.c_str(), path_.c_str()) == 0)) return;
   const int error = errno;
-  std::remove(fresh_.c_str());
+  if (fresh_ != path_) std::remove(fresh_.c_str());
   fail(kExitResources, "{}: cannot be written: {}", path_, std::strerror(error));
 }
 

@@ -67,6 +67,14 @@ double least_kv_gb(const Config& c, const ModelConfig& model, const Backend& bac
   return page_bytes(model, backend, c.rollout.page_size) * static_cast<double>(least_pages(c)) / 1e9;
 }
 
+void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response) {
+  if (prompt + response > model.max_position)
+    fail_input(
+        "{} prompt tokens + {} new ones exceed the {} positions of {}: lower data.max_prompt_length or "
+        "data.max_response_length",
+        prompt, response, model.max_position, folder);
+}
+
 ModelLimits training_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
   ModelLimits l;
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;

@@ -110,8 +110,8 @@ std::string too_large_text(const std::string& path, const RunPlan& plan, const C
     }
   }
   out += "  make demo                         cold start and DAPO of a 0.8 M parameter model in about 2 minutes\n";
-  out += fmt::format("\nwhere it fits: GPUs with {:.0f} GiB together; to fetch the model there: {}\n",
-                     gib(plan.memory.total()), how_to_get(config.model.path));
+  out += fmt::format("\nit needs one device with {:.0f} GiB: this version does not yet spread a model over several\n",
+                     gib(plan.memory.total()));
   return out;
 }
 

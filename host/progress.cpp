@@ -23,11 +23,16 @@ std::string count_text(double n) {
 }
 
 std::string step_text(const StepMetrics& m, int64_t total) {
-  std::string out = fmt::format(
-      "step {}/{}  reward {:+.3f}  acc {:.1f} %  entropy {:.3f}  length {:.1f} (max {:.0f}, cut {:.1f} %)  groups kept "
-      "{}, right {}, wrong {}  grad {:.3g}  mismatch {:g}  {:.2f} s =",
-      m.step, total, m.reward, 100 * m.acc, m.entropy, m.length_mean, m.length_max, 100 * m.truncated, m.groups_kept,
-      m.groups_right, m.groups_wrong, m.grad_norm, m.mismatch, m.seconds);
+  std::string out = fmt::format("step {}/{}  ", m.step, total);
+  if (m.groups_generated > 0)
+    out += fmt::format(
+        "reward {:+.3f}  acc {:.1f} %  length {:.1f} (max {:.0f}, cut {:.1f} %)  groups kept {}, right {}, wrong {}",
+        m.reward, 100 * m.acc, m.length_mean, m.length_max, 100 * m.truncated, m.groups_kept, m.groups_right,
+        m.groups_wrong);
+  else
+    out += "all groups from the bank";
+  out += fmt::format("  entropy {:.3f}  grad {:.3g}  mismatch {:g}  {:.2f} s =", m.entropy, m.grad_norm, m.mismatch,
+                     m.seconds);
   const char* before = " ";
   for (const Phase p : {Phase::rollout, Phase::reward, Phase::update}) {
     out += fmt::format("{}{} {:.2f}", before, phase_name(p), m.phases[p].seconds);

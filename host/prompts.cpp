@@ -9,7 +9,7 @@ struct PromptEncoder::Impl {
   const Tokenizer& tokenizer;
   ChatTemplate chat;
   PromptStyle style;
-  std::string name, suffix;
+  std::string suffix;
 };
 
 PromptEncoder::PromptEncoder(const DataSection& data, const std::string& model_folder, const Tokenizer& tokenizer) {
@@ -19,15 +19,13 @@ PromptEncoder::PromptEncoder(const DataSection& data, const std::string& model_f
   if (name == "auto") name = chat.kind == ChatTemplate::kNone ? "raw" : "chatml";
   if (name == "chatml" && chat.kind == ChatTemplate::kNone)
     fail_input("data.prompt_template = \"chatml\": {} has no chat template; use raw or dapo", model_folder);
+  if (name == "raw" && !data.system_prompt.empty())
+    fail_input("data.system_prompt: the raw template has no system message; use chatml, or leave it out");
   if (!data.system_prompt.empty()) chat.default_system = data.system_prompt;
-  impl_ = std::make_unique<Impl>(Impl{tokenizer, chat, parse_prompt_style(name), name, data.prompt_suffix});
+  impl_ = std::make_unique<Impl>(Impl{tokenizer, chat, parse_prompt_style(name), data.prompt_suffix});
 }
 
 PromptEncoder::~PromptEncoder() = default;
-
-const std::string& PromptEncoder::used_template() const {
-  return impl_->name;
-}
 
 std::vector<int32_t> PromptEncoder::encode(const Example& example) const {
   std::vector<ChatMessage> turns;

@@ -22,7 +22,6 @@ class PromptEncoder {
 
   std::vector<int32_t> encode(const Example& example) const;
   std::vector<int32_t> encode(std::string_view text) const;
-  const std::string& used_template() const;  ///< raw | chatml | dapo
 
  private:
   struct Impl;

@@ -1,6 +1,7 @@
 #include "host/rollout.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "host/nvtx.h"
@@ -44,16 +45,9 @@ bool Rollout::busy() const {
 std::vector<Group> Rollout::advance() {
   complete_.clear();
   const Scheduler::Work work = scheduler_.next();
-  const Stopwatch watch;
-  if (work.kind == Scheduler::Work::prefill) {
-    prefill(work);
-    stats_.prefill_seconds += watch.seconds();
-  } else if (work.kind == Scheduler::Work::decode) {
-    decode(work);
-    stats_.decode_seconds += watch.seconds();
-  }
+  if (work.kind == Scheduler::Work::prefill) prefill(work);
+  if (work.kind == Scheduler::Work::decode) decode(work);
   stats_.preemptions = scheduler_.preemptions();
-  stats_.peak_pages = scheduler_.pages().peak();
   std::sort(complete_.begin(), complete_.end());
   std::vector<Group> out;
   out.reserve(complete_.size());
@@ -139,7 +133,6 @@ void Rollout::prefill(const Scheduler::Work& work) {
   log_prob_.resize(draws);
   model_.prefill(batch_, sampling_, tokens_, log_prob_);
   const double rows = static_cast<double>(batch_.ids.size());
-  stats_.prefill_rows += static_cast<int64_t>(batch_.ids.size());
   stats_.flops += model_.config().forward_flops(rows, pairs, static_cast<double>(draws));
   size_t next = 0;
   for (const Scheduler::Chunk& c : work.chunks) {
@@ -179,7 +172,6 @@ void Rollout::decode(const Scheduler::Work& work) {
   model_.decode_begin(batch_, work.steps);
   for (int i = 0; i < work.steps; ++i) model_.decode_step(i, sampling_);
   model_.decode_collect(work.steps, tokens_, log_prob_);
-  stats_.decoded_tokens += static_cast<int64_t>(n * steps);
   const double rows = static_cast<double>(n * steps);
   stats_.flops += model_.config().forward_flops(rows, pairs * work.steps, rows);
   for (size_t i = 0; i < steps; ++i)
@@ -192,9 +184,11 @@ void Rollout::accept(int sequence, int32_t token, float log_prob) {
   const Scheduler::Sequence& q = scheduler_.sequence(sequence);
   const int group = q.group;
   Flight& f = flights_[static_cast<size_t>(group)];
-  if (token < 0 || token >= model_.config().vocab)
-    fail(kExitNumerics, "rollout drew token {} of a vocabulary of {}: the model's numbers went bad", token,
-         model_.config().vocab);
+  if (token < 0 || token >= model_.config().vocab || !std::isfinite(log_prob))
+    fail(kExitNumerics,
+         "rollout: the logits of a prompt's response are not finite at token {}: the weights hold NaN or infinity, or "
+         "activations exceed the range of {}",
+         q.tokens + 1, dtype_name(model_.backend().dtype()));
   Response& r = f.responses[static_cast<size_t>(q.sample)];
   r.ids.push_back(token);
   r.log_prob.push_back(log_prob);

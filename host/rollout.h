@@ -57,6 +57,7 @@ class Rollout {
   /// Error (exit 2) where prompt + max_new exceed the model's max_length or the page pool.
   void add(Request request);
   bool busy() const;
+  const ModelConfig& model() const { return model_.config(); }
   int batch() const { return scheduler_.limits().batch; }  ///< sequences decoded at once, and samples of a request
   /// One prefill or up to collect_every decode steps; the groups that it completed, oldest first.
   std::vector<Group> advance();
@@ -65,10 +66,10 @@ class Rollout {
   std::vector<Group> generate(std::vector<Request> requests, const Sampling& sampling, Progress* progress = nullptr);
 
   struct Stats {
-    int64_t prefill_rows = 0, decoded_tokens = 0, drawn_tokens = 0;  ///< drawn: those that are part of a response
-    int64_t finished = 0;                                            ///< responses
-    int64_t preemptions = 0, peak_pages = 0;
-    double prefill_seconds = 0, decode_seconds = 0, flops = 0;
+    int64_t drawn_tokens = 0;  ///< those that are part of a response
+    int64_t finished = 0;      ///< responses
+    int64_t preemptions = 0;
+    double flops = 0;
   };
   /// Since the last begin().
   const Stats& stats() const { return stats_; }

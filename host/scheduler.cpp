@@ -32,6 +32,7 @@ void Scheduler::clear() {
   CHECK(!busy(), "{} sequences are unfinished", unfinished_);
   groups_.clear();
   sequences_.clear();
+  preemptions_ = 0;
 }
 
 bool Scheduler::can_grow(const Sequence& s) const {

@@ -23,6 +23,15 @@ std::string family_name(const std::string& path) {
   return "";
 }
 
+fs::path without_slash(const std::string& folder) {
+  const fs::path path = fs::path(folder).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();  // "a/b/" is "a/b"
+}
+/// Where a model is written before it gets its name.
+fs::path fresh_folder(const std::string& to) {
+  return without_slash(to).string() + ".tmp";
+}
+
 }  // namespace
 
 bool has_weights(const std::string& folder) {
@@ -43,7 +52,8 @@ ModelConfig find_model(const std::string& path, bool& present) {
 }
 
 std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder) {
-  if (config.eos.empty()) fail_input("{}: neither generation_config.json nor config.json has an eos_token_id", folder);
+  if (config.eos.empty())
+    fail_input("{}: the model names no end id: put \"eos_token_id\" into its generation_config.json", folder);
   return config.eos;
 }
 
@@ -80,10 +90,16 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
   return s;
 }
 
+void check_model_folder(const std::string& to) {
+  const std::string fresh = fresh_folder(to).string();
+  std::error_code error;
+  fs::create_directories(fresh, error);
+  if (error) fail_input("{}: the model could not be written there: {}", to, error.message());
+  fs::remove(fresh, error);
+}
+
 void save_model_folder(Model& model, const std::string& from, const std::string& to) {
-  const fs::path target = fs::path(to).lexically_normal();
-  const fs::path whole = target.has_filename() ? target : target.parent_path();  // "a/b/" is "a/b"
-  const fs::path fresh = whole.string() + ".tmp", old = whole.string() + ".old";
+  const fs::path whole = without_slash(to), fresh = fresh_folder(to), old = whole.string() + ".old";
   struct Remove {
     const fs::path& folder;
     ~Remove() {

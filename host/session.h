@@ -40,8 +40,11 @@ ModelConfig find_model(const std::string& path, bool& present);
 /// Whether the folder has safetensors weights.
 bool has_weights(const std::string& folder);
 
-/// Every end id of the model, or else of its tokenizer; Error (exit 2) where neither names one.
+/// Every end id that generation_config.json or config.json names; Error (exit 2) where neither names one.
 std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder);
+
+/// Error (exit 2) where save_model_folder(..., to) could not write: asked before the work, not after it.
+void check_model_folder(const std::string& to);
 
 /// Writes weights, configs and the tokenizer's files of `from` into `to`, whole or not at all: under a temporary name,
 /// then renamed (an older folder of that name is replaced).

@@ -8,6 +8,7 @@
 #include "host/objective.h"
 #include "host/packing.h"
 #include "host/prompts.h"
+#include "host/session.h"
 
 namespace dapo {
 namespace {
@@ -19,8 +20,7 @@ struct Row {
 /// Prompt and response of every row that fits; the response ends with the model's first end id or is cut.
 std::vector<Row> encode_rows(const Config& config, const Model& model, const Tokenizer& tokenizer, const Dataset& data,
                              Progress& progress) {
-  if (model.config().eos.empty())
-    fail_input("the model names no end id: put \"eos_token_id\" into its generation_config.json");
+  const int32_t end = stop_ids(model.config(), config.model.path).front();
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   const size_t most = static_cast<size_t>(config.data.max_response_length);
   std::vector<Row> rows;
@@ -36,9 +36,11 @@ std::vector<Row> encode_rows(const Config& config, const Model& model, const Tok
       ++dropped;
       continue;
     }
-    r.response.push_back(model.config().eos.front());
+    r.response.push_back(end);
     cut += r.response.size() > most;
     if (r.response.size() > most) r.response.resize(most);
+    check_positions(model.config(), config.model.path, static_cast<int64_t>(r.prompt.size()),
+                    static_cast<int64_t>(r.response.size()));
     rows.push_back(std::move(r));
   }
   if (rows.empty())
@@ -67,11 +69,6 @@ std::vector<size_t> draw_rows(uint64_t seed, int64_t step, size_t n, size_t coun
 }
 
 }  // namespace
-
-std::vector<std::pair<const char*, double>> SftMetrics::fields() const {
-  return {{"step", static_cast<double>(step)},     {"loss", loss},      {"grad_norm", grad_norm}, {"lr", lr},
-          {"tokens", static_cast<double>(tokens)}, {"seconds", seconds}};
-}
 
 SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
                    Progress& progress, const std::function<void(const SftMetrics&)>& on_step) {

@@ -19,7 +19,6 @@ struct SftMetrics {
   double loss = 0;   ///< mean over the batch's response tokens, nats
   double grad_norm = 0, lr = 0, seconds = 0;
   int64_t tokens = 0;  ///< rows of the packs
-  std::vector<std::pair<const char*, double>> fields() const;
 };
 
 /// config.sft.steps updates on batches of rows drawn without repetition inside a batch, keyed by (seed, step). A

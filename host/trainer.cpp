@@ -6,6 +6,7 @@
 #include <future>
 
 #include "host/nvtx.h"
+#include "host/session.h"
 
 namespace dapo {
 namespace {
@@ -16,10 +17,7 @@ Model& reserved(Model& model, const ModelLimits& limits) {
 }
 
 std::vector<int32_t> end_ids(const Config& config, const Model& model) {
-  if (config.rollout.ignore_eos) return {};
-  if (model.config().eos.empty())
-    fail_input("the model names no end id: put \"eos_token_id\" into its generation_config.json");
-  return model.config().eos;
+  return config.rollout.ignore_eos ? std::vector<int32_t>() : stop_ids(model.config(), config.model.path);
 }
 
 }  // namespace
@@ -181,6 +179,9 @@ void Trainer::generate(int prompts, StepMetrics& m) {
   }
   state_.yield =
       update_yield(state_.yield, static_cast<int>(m.groups_kept - kept), prompts, config_.data.train_batch_size);
+  const auto slow = static_cast<int64_t>(reward_.counters().slow);
+  m.verifier_slow += slow - slow_;
+  slow_ = slow;
   ++m.generation_batches;
   m.phases[Phase::reward].seconds += waiting.seconds();
   m.phases[Phase::reward].tokens += int64_t{n} * prompts;
@@ -202,6 +203,7 @@ void Trainer::take(SampleGroup group, StepMetrics& m) {
     judged = judged && !s.verdict.error;
     m.verifier_errors += s.verdict.error;
     m.acc += s.verdict.acc;
+    m.found += s.verdict.found;
     m.reward += s.reward;
     m.shaped_reward += s.shaped;
     m.length_mean += length;

@@ -52,7 +52,8 @@ struct StepMetrics {
   double length_mean = 0, length_max = 0, truncated = 0;
   int64_t groups_generated = 0, groups_kept = 0, groups_right = 0, groups_wrong = 0;
   int64_t groups_from_bank = 0, groups_banked = 0, groups_dropped = 0, generation_batches = 0, prompts_dropped = 0;
-  int64_t verifier_errors = 0;
+  double found = 0;                                ///< share of responses in which the verifier found an answer
+  int64_t verifier_errors = 0, verifier_slow = 0;  ///< responses not judged; judged in more than a second
   // update: the groups trained on
   int64_t groups_trained = 0, tokens_trained = 0, updates = 0, updates_refused = 0;
   double train_acc = 0, train_length = 0;
@@ -127,6 +128,7 @@ class Trainer {
   Reward reward_;
   TrainerState state_;
   std::vector<SampleGroup> groups_;  // of the step under way
+  int64_t slow_ = 0;                 // verdicts of all steps that took long
   int32_t drawn_ = 0;                // prompts drawn in this step: DrawKey.prompt
   LossStats stats_;                  // of the step under way
 };

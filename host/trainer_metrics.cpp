@@ -6,12 +6,14 @@
 namespace dapo {
 
 void Trainer::summarize(StepMetrics& m) {
-  const double responses = std::max<double>(1, static_cast<double>(m.groups_generated * config_.rollout.n));
+  // Of a step that the bank filled, nothing is known of fresh responses: 0 / 0, null in metrics.jsonl.
+  const double responses = static_cast<double>(m.groups_generated * config_.rollout.n);
   m.acc /= responses;
   m.reward /= responses;
   m.shaped_reward /= responses;
   m.length_mean /= responses;
   m.truncated /= responses;
+  m.found /= responses;
 
   m.groups_trained = static_cast<int64_t>(groups_.size());
   double samples = 0;
@@ -61,7 +63,9 @@ std::vector<std::pair<const char*, double>> StepMetrics::fields() const {
           {"reward/mean", reward},
           {"reward/shaped", shaped_reward},
           {"reward/acc", acc},
+          {"reward/found", found},
           {"reward/verifier_errors", d(verifier_errors)},
+          {"reward/verifier_slow", d(verifier_slow)},
           {"response/length_mean", length_mean},
           {"response/length_max", length_max},
           {"response/truncated", truncated},

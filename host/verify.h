@@ -38,8 +38,7 @@ class Verifier {
 
 /// Names:
 ///  math_dapo  the paper's scorer (verl's math_dapo, equal on every vector): the last "Answer: ..." line within the
-///  last
-///             300 code points, normalised, compared as text
+///             last 300 code points, normalised, compared as text
 ///  gsm8k      verl's gsm8k: what follows the last "#### " within the last 300 code points, compared as text
 ///  boxed      the last \boxed{}: numbers, fractions, percentages and tuples of them compared by value, else as MATH's
 ///             own checker normalises text
@@ -57,5 +56,8 @@ std::string normalize_dapo(std::string_view answer);
 std::string normalize_math(std::string_view answer);
 /// Whether two answers are the same: by value where both are numbers or tuples of them, else after normalize_math.
 bool math_equal(std::string_view a, std::string_view b);
+/// One spelling for answers that are equal by value ("\frac12", "0.5" -> "1/2"), so that they can be counted (maj@n);
+/// the rest as normalize_math leaves it.
+std::string canonical_answer(std::string_view answer);
 
 }  // namespace dapo

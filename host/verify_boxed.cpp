@@ -124,6 +124,25 @@ bool math_equal(std::string_view a, std::string_view b) {
 }
 
 namespace {
+std::string canonical_element(std::string_view s) {
+  const auto n = verify::parse_number(s);
+  return n ? verify::canonical(*n) : normalize_math(s);
+}
+}  // namespace
+
+std::string canonical_answer(std::string_view answer) {
+  answer = without_dollars(answer);
+  if (answer.size() > 10'000) return std::string(answer);  // no answer of a sane model: not worth three more passes
+  if (const auto n = verify::parse_number(answer)) return verify::canonical(*n);
+  const std::string s = normalize_math(answer);
+  const auto parts = elements(s);
+  if (parts.size() < 2) return s;
+  std::string out(1, s[0]);
+  for (const std::string_view part : parts) out += (out.size() > 1 ? "," : "") + canonical_element(part);
+  return out + s.back();
+}
+
+namespace {
 class Boxed final : public Verifier {
  public:
   using Verifier::Verifier;
@@ -134,8 +153,9 @@ class Boxed final : public Verifier {
     out.found = boxed.has_value();
     out.reason = "no closed \\boxed{}";
     if (!out.found) return;
-    out.pred = verify::strip(*boxed);
-    out.acc = !out.pred.empty() && math_equal(out.pred, verify::last_boxed(ground_truth).value_or(ground_truth));
+    const std::string_view answer = verify::strip(*boxed);
+    out.pred = canonical_answer(answer);
+    out.acc = !answer.empty() && math_equal(answer, verify::last_boxed(ground_truth).value_or(ground_truth));
     out.reason = out.acc ? "equal" : "differs";
   }
 };

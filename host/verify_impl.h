@@ -50,6 +50,8 @@ struct Number {
 std::optional<Number> parse_number(std::string_view text);
 /// Equal by value; "50%" equals "1/2" and also "50", since answers drop the sign.
 bool same_number(const Number& a, const Number& b);
+/// One spelling a value: "3", "-1/2", "50%"; decimals as fractions, "123e40" where those would not fit.
+std::string canonical(const Number& n);
 
 // ---- makers --------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 // Numbers by value, in linear time: decimals are compared as digit strings of any length, fractions exactly within
 // 10^18.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -200,6 +202,15 @@ bool same_number(const Number& a, const Number& b) {
   if (same_face(a, b)) return true;
   if (a.percent == b.percent) return false;
   return a.percent ? same_face(hundredth(a), b) : same_face(a, hundredth(b));
+}
+
+std::string canonical(const Number& n) {
+  std::string out;
+  if (const auto f = fraction_of(n))
+    out = f->den == 1 ? fmt::format("{}", f->num) : fmt::format("{}/{}", f->num, f->den);
+  else
+    out = fmt::format("{}{}e{}", n.negative ? "-" : "", n.digits, n.exponent);
+  return n.percent ? out + "%" : out;
 }
 
 }  // namespace dapo::verify

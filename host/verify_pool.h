@@ -19,7 +19,7 @@ struct VerifyItem {
   std::string response, ground_truth;
 };
 
-/// Counts since the pool was made; all of them belong into the metrics.
+/// Counts since the pool was made.
 struct VerifierCounters {
   uint64_t items = 0;
   uint64_t right = 0;

@@ -17,11 +17,15 @@ Limits& limits() {
   static auto* l = new Limits;
   return *l;
 }
+/// Without cudaFuncSetAttribute a card grants 48 KB less the kernel's static arrays. Those are not known here: a kernel
+/// that asks for more than this may fail there, so it does here.
+constexpr std::size_t kSmemFree = std::size_t{32} << 10;
+
 /// Dynamic shared memory that a kernel may ask for.
 std::size_t smem_limit(const void* f) {
   std::lock_guard lock(limits().mutex);
   const auto it = limits().smem.find(f);
-  return it == limits().smem.end() ? std::size_t{48} << 10 : it->second;
+  return it == limits().smem.end() ? kSmemFree : it->second;
 }
 }  // namespace
 
@@ -69,7 +73,7 @@ cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(
       beyond(b.x, p.maxThreadsDim[0]) || beyond(b.y, p.maxThreadsDim[1]) || beyond(b.z, p.maxThreadsDim[2]) ||
       b.x * b.y * b.z > static_cast<unsigned>(p.maxThreadsPerBlock))
     return keep(cudaErrorInvalidConfiguration);
-  if (c->dynamicSmemBytes > std::max(smem_limit(f), std::size_t{48} << 10)) return keep(cudaErrorInvalidValue);
+  if (c->dynamicSmemBytes > std::max(smem_limit(f), kSmemFree)) return keep(cudaErrorInvalidValue);
   for (unsigned i = 0; i < c->numAttrs; ++i)
     if (c->attrs[i].id == cudaLaunchAttributeCooperative || c->attrs[i].id == cudaLaunchAttributeClusterDimension)
       return keep(cudaErrorNotSupported);

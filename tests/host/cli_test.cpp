@@ -7,7 +7,7 @@ namespace dapo {
 namespace {
 
 TEST_F(CliTest, HelpHasExamples) {
-  for (const char* command : {"", "sft", "eval", "generate", "score", "tokenize", "verify", "chain"}) {
+  for (const char* command : {"", "sft", "eval", "generate", "score", "tokenize", "verify", "chain", "countdown"}) {
     const Ran r = run("dapo", std::string(command) + " --help");
     EXPECT_EQ(r.code, 0);
     EXPECT_NE(r.out.find(*command ? "Example: " : "--help"), std::string::npos) << command << r.out;
@@ -31,6 +31,10 @@ TEST_F(CliTest, WrongUsage) {
   expect_usage_error("dapo", "score --model m --dtype fp8", "--dtype fp8");
   expect_usage_error("dapo", "tokenize --model absent -", "absent", "{\"text\":\"x\"}");
   expect_usage_error("dapo", "verify --verifier nobody -", "nobody", "{}");
+  expect_usage_error("dapo", "verify --verifier gsm8k --strict-box -", "--strict-box belongs to math_dapo", "{}");
+  expect_usage_error("dapo", "verify --flexible -", "--flexible belongs to gsm8k", "{}");
+  expect_usage_error("dapo", "tokenize --model m --chat --special -", "--special", "{}");
+  expect_usage_error("dapo", "countdown c.jsonl --rows 0", "--rows 0");
   expect_usage_error("dapo", "eval", "model.path is not set");
   expect_usage_error("dapo_train", "", "no config");
   expect_usage_error("dapo_train", "absent.cfg", "absent.cfg");
@@ -115,6 +119,8 @@ TEST_F(CliTest, CommandsOnATinyModel) {
   expect_usage_error("dapo", "score --model tuned -", "needs 2 tokens", "{\"text\": \"x\"}");
   expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 600", "exceed the 512");
   expect_usage_error("dapo", "generate --model model --prompt 1", "no model.safetensors");
+  expect_usage_error("dapo", "generate --model tuned --prompt 1 --template raw --system You", "data.system_prompt");
+  expect_usage_error("dapo", "sft sft.cfg --set sft.out=sft.cfg/x", "sft.cfg/x: the model could not be written there");
 }
 
 TEST_F(CliTest, CudaIsRefusedWhereThereIsNone) {
@@ -133,8 +139,38 @@ TEST_F(CliTest, EvalTakesFlagsAndSettings) {
   EXPECT_NE(r.out.find("\"eval/problems\": 3, \"eval/n\": 2,"), std::string::npos) << r.out;
   EXPECT_NE(r.out.find("\"eval/pass@2\": "), std::string::npos) << r.out;
   int rows = 0;
-  read_rows((folder_ / "responses.jsonl").string(), [&](const JsonRow&) { ++rows; });
+  read_rows((folder_ / "responses.jsonl").string(),
+            [&](const JsonRow& row) { EXPECT_EQ(row.text("id").substr(0, 2), std::to_string(rows++ / 2) + "-"); });
   EXPECT_EQ(rows, 6);
+  if (r.out.find("\"eval/avg\": 0,") != std::string::npos) {
+    EXPECT_NE(r.out.find("not one of 6 responses is right"), std::string::npos) << r.out;
+  }
+  write("eval.cfg",
+        "[model]\npath = \"tuned\"\nthreads = 1\n[data]\nmax_response_length = 8\nprompt_template = \"raw\"\n");
+  expect_usage_error("dapo", "eval eval.cfg", "data.val_files is not set");
+  EXPECT_EQ(run("dapo", "eval eval.cfg --data data/test.jsonl -n 1 --max-problems 2 --set eval.pass_k=1").code, 0);
+  expect_usage_error("dapo", "eval eval.cfg --data data/test.jsonl -o no/such.jsonl",
+                     "no/such.jsonl: cannot be written");
+  expect_usage_error("dapo", "eval eval.cfg --data data/test.jsonl --max-new-tokens 600", "exceed the 512 positions");
+}
+
+TEST_F(CliTest, CountdownProblemsAreReadAndJudged) {
+  ASSERT_EQ(run("dapo", "countdown some/c.jsonl --rows 20 --seed 3").code, 0);
+  make_model();
+  const Ran r = run(
+      "dapo",
+      "eval --model tuned --data some/c.jsonl -n 1 --max-new-tokens 4 --template raw --threads 1 --verifier countdown "
+      "--set eval.pass_k=1");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_NE(r.out.find("\"eval/problems\": 20,"), std::string::npos) << r.out;
+  EXPECT_NE(r.out.find("\"eval/verifier_errors\": 0,"), std::string::npos) << r.out;
+  write("rows.jsonl", "{\"input\": \"30,100,93\", \"output\": \"23\"}\n");
+  EXPECT_EQ(run("dapo",
+                "eval --model tuned --data rows.jsonl -n 1 --max-new-tokens 4 --template raw --threads 1 --verifier "
+                "countdown "
+                "--set eval.pass_k=1 --set data.format=countdown")
+                .code,
+            0);
 }
 
 TEST_F(CliTest, BrokenModelFolders) {
@@ -180,6 +216,7 @@ TEST_F(CliTest, TrainWritesARunFolder) {
     EXPECT_TRUE(fs::exists(folder_ / "runs/run/model" / file)) << file;
   const std::string first = slurp(folder_ / "runs/run/model/model.safetensors");
 
+  expect_usage_error("dapo_train", "run.cfg --set data.max_response_length=600", "exceed the 512 positions of tuned");
   expect_usage_error("dapo_train", "run.cfg", "already holds a run");
   EXPECT_EQ(run("dapo_train", "runs/run/config.resolved.cfg --overwrite").code, 0);  // the written config is the config
   EXPECT_EQ(slurp(folder_ / "runs/run/model/model.safetensors"), first);

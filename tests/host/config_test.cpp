@@ -172,6 +172,11 @@ TEST_F(ConfigTest, SettingsThatCannotWork) {
   EXPECT_NE(error(kLeast, {"actor.beta2=1"}), "");
   EXPECT_NE(error(kLeast, {"reward.correct=-1"}), "");
   EXPECT_NE(error(kLeast, {"parallel.tensor=2"}), "");
+  const std::string eval = "[model]\npath = \"m\"\n[data]\nval_files = \"v\"\n";
+  EXPECT_EQ(error(eval, {"data.train_batch_size=7"}, Use::eval), "");  // concerns training alone
+  EXPECT_NE(error(eval, {"rollout.page_size=96"}, Use::eval), "");
+  EXPECT_NE(error(eval, {"parallel.data=2"}, Use::eval), "");
+  EXPECT_NE(error("[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n", {"sft.beta1=1"}, Use::sft), "");
 }
 
 TEST_F(ConfigTest, WhatEachProgramNeeds) {

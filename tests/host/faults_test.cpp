@@ -47,6 +47,16 @@ TEST_F(Faults, InterruptedTrainingSavesAndLeaves) {
   EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
 }
 
+TEST_F(Faults, NumbersThatGoBadLeaveTheLastGoodWeightsAndTheRollouts) {
+  write_train("data/train.jsonl");
+  // Rewards that no float holds: each advantage is NaN, each update refused.
+  const Ran r = run("dapo_train", "train.cfg --set reward.incorrect=-1e300 --set trainer.nonfinite_patience=1");
+  EXPECT_EQ(r.code, kExitNumerics) << r.out << r.err;
+  EXPECT_NE(r.err.find("weights of the last good update are in runs/run/models/step_1"), std::string::npos) << r.err;
+  EXPECT_EQ(slurp(folder_ / "runs/run/models/step_1/model.safetensors"), slurp(folder_ / "tuned/model.safetensors"));
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/rollouts/step_1.jsonl"));
+}
+
 TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {
   write_sft(1000000);
   EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");

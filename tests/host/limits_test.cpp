@@ -1,4 +1,8 @@
 // What a run asks of a machine, and what it says where the machine cannot give it.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "host/jsonl.h"
 #include "host/plan.h"
 #include "tests/host/toy.h"
@@ -41,6 +45,29 @@ TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
   out.line("{}");
   error_of(kExitResources, [&] { out.commit(); });
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+}
+
+TEST(LineWriter, WhatIsNoFileIsWrittenNotReplaced) {
+  const std::string fifo = temp_folder() + "/fifo", file = temp_folder() + "/file", link = temp_folder() + "/link";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const int reader = open(fifo.c_str(), O_RDONLY | O_NONBLOCK);
+  {
+    LineWriter out(fifo);
+    out.line("{}");
+    out.commit();
+  }
+  char text[8] = {};
+  EXPECT_EQ(read(reader, text, sizeof text), 3);
+  close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(fifo));
+  std::ofstream(file) << "old";
+  std::filesystem::create_symlink("file", link);
+  LineWriter out(link);
+  out.line("[]");
+  EXPECT_EQ(slurp(file), "old");
+  out.commit();
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(slurp(file), "[]\n");
 }
 
 }  // namespace

@@ -38,14 +38,18 @@ ModelLimits limits(int batch, int prefill_rows, int page_size, int64_t pages, in
 
 struct Result {
   std::vector<Group> groups;
-  Rollout::Stats stats;
+  Rollout::Stats stats, next;  ///< next: of a round after it, one short response
 };
 
 Result generate(const ModelLimits& l, std::vector<Request> requests, const Sampling& s) {
   Toy toy;
   toy.model.reserve(l);
   Rollout rollout(toy.model, {256});
-  Result r{rollout.generate(std::move(requests), s), rollout.stats()};
+  Request small = requests[0];
+  small.samples = 1, small.max_new = 2;
+  Result r;
+  r.groups = rollout.generate(std::move(requests), s);
+  r.stats = rollout.stats();
   // the log-probs are those of training, bit for bit
   std::vector<PackGroup> packed;
   for (const Group& g : r.groups) {
@@ -57,6 +61,8 @@ Result generate(const ModelLimits& l, std::vector<Request> requests, const Sampl
     toy.model.score(p.pack, s.temperature > 0 ? s.temperature : 1.0f);
     EXPECT_EQ(p.pack.log_prob, p.pack.old_log_prob);
   }
+  rollout.generate({small}, s);
+  r.next = rollout.stats();
   return r;
 }
 
@@ -96,6 +102,7 @@ TEST(Rollout, ScheduleDoesNotChangeResponses) {
   expect_same(all, generate(limits(32, 1000, 128, 100, 7), r, s));  // larger pages, several steps between looks
   const Result few = generate(limits(32, 50, 64, 7, 3), r, s);      // hardly any pages
   EXPECT_GT(few.stats.preemptions, 0);
+  EXPECT_EQ(few.next.preemptions, 0);  // of the next round, which one prompt begins
   expect_same(all, few);
 }
 
@@ -108,7 +115,7 @@ TEST(Rollout, OrderAndCompanyDoNotMatter) {
   const Result all = generate(limits(32, 1000, 64, 200, 1), r, s);
   for (size_t i = 0; i < r.size(); ++i) {
     const Result one = generate(limits(32, 1000, 64, 200, 1), {r[i]}, s);
-    expect_same({{all.groups[i]}, {}}, one);
+    expect_same({{all.groups[i]}, {}, {}}, one);
   }
   Request late = r[1];  // two samples apart from the others
   late.first_sample = 2;

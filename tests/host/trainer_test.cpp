@@ -8,7 +8,9 @@
 #include <limits>
 
 #include "host/evaluate.h"
+#include "host/progress.h"
 #include "tests/host/toy.h"
+#include "tests/testdata.h"
 
 namespace dapo {
 namespace {
@@ -139,8 +141,12 @@ TEST(Trainer, SurplusIsBankedOrDropped) {
   EXPECT_EQ(m.groups_banked, m.groups_kept - 4);
   EXPECT_EQ(m.groups_dropped, 0);
   const int64_t banked = m.groups_banked;
+  ASSERT_GE(banked, 4);
   m = bank.trainer.step();
-  EXPECT_EQ(m.groups_from_bank, std::min<int64_t>(4, banked));
+  EXPECT_EQ(m.groups_from_bank, 4);
+  EXPECT_EQ(m.groups_generated, 0);
+  EXPECT_TRUE(std::isnan(m.acc) && std::isnan(m.length_mean));  // of responses that were not drawn nothing is said
+  EXPECT_NE(step_text(m, 9).find("all groups from the bank"), std::string::npos) << step_text(m, 9);
   EXPECT_EQ(bank.trainer.trained().front().step, 1);
   EXPECT_EQ(m.mismatch, 0);  // banked groups were drawn by older weights and are not counted
   c.algorithm.surplus = "drop";
@@ -210,6 +216,14 @@ TEST(Trainer, StopsAfterRefusalsInARow) {
   EXPECT_TRUE(same_bits(guesser(), run.weights()));
 }
 
+TEST(Trainer, WeightsThatHoldNanEndTheRunAtTheFirstDraw) {
+  std::vector<float> weights = guesser();
+  weights[5] = std::numeric_limits<float>::quiet_NaN();
+  Case run(toy_config(), questions("a"), weights);
+  const std::string said = error_of(kExitNumerics, [&] { run.trainer.step(); });
+  EXPECT_NE(said.find("not finite"), std::string::npos) << said;
+}
+
 TEST(Trainer, EveryModeRuns) {
   for (const char* mode : {"seq-mean-token-mean", "seq-mean-token-sum", "token-mean-per-micro-batch"}) {
     Config c = toy_config();
@@ -241,6 +255,17 @@ TEST(Trainer, LongPromptsAreDroppedOrRefused) {
   c.data.overlong_prompts = "drop";
   c.data.max_prompt_length = 1;
   EXPECT_THROW(Case(c, dataset_of(lines), guesser()), Error);
+}
+
+TEST(Evaluate, ResponsesWithoutAnAnswerDoNotVote) {
+  const auto judge = [](const char* verifier, const std::vector<std::string>& responses) {
+    std::vector<Verdict> v;
+    for (const std::string& r : responses) v.push_back(make_verifier(verifier)->verify(r, "1/2"));
+    return majority_of(v);
+  };
+  EXPECT_EQ(judge("math_dapo", {"cut", "cut", "cut", "Answer: 1/2", "Answer: 1/2", "Answer: 3"}), 1);
+  EXPECT_EQ(judge("boxed", {"\\boxed{\\frac12}", "\\boxed{0.5}", "\\boxed{3}", "\\boxed{3}", "\\boxed{.50}"}), 1);
+  EXPECT_EQ(judge("boxed", {"\\boxed{3}", "\\boxed{3.0}", "\\boxed{1/2}"}), 0);
 }
 
 TEST(Evaluate, IsTheSameEveryTimeAndInParts) {

@@ -84,6 +84,9 @@ TEST(Boxed, TakesTheLastBalancedBox) {
   EXPECT_FALSE(v->verify("42", "42").found);
   EXPECT_FALSE(v->verify("\\boxed{}", "0").acc);
   EXPECT_EQ(v->verify("\\boxed{41}", "42").reason, "differs");
+  EXPECT_EQ(v->verify("\\boxed{0.50}", "42").pred, "1/2");
+  EXPECT_EQ(v->verify("\\boxed{(0.5, -\\frac12)}", "42").pred, "(1/2,-1/2)");
+  EXPECT_EQ(v->verify("\\boxed{" + std::string(30, '7') + "}", "42").pred, std::string(30, '7') + "e0");
 }
 
 TEST(Boxed, ComparesByValue) {
@@ -151,6 +154,10 @@ TEST(Boxed, ComparesByValue) {
                         {"\\text{A}", "A", false}}) {
     EXPECT_EQ(math_equal(p.a, p.b), p.equal) << p.a << "  " << p.b;
     EXPECT_EQ(math_equal(p.b, p.a), p.equal) << p.b << "  " << p.a;
+    // One spelling for each value, but for "50%", which equals both 1/2 and 50.
+    if (std::string_view(p.a).find('%') != std::string_view::npos) continue;
+    EXPECT_EQ(canonical_answer(p.a) == canonical_answer(p.b), p.equal)
+        << canonical_answer(p.a) << "  " << canonical_answer(p.b);
   }
 }
 

@@ -249,6 +249,14 @@ TEST(OpProperties, GreedyTakesTheHighestLogit) {
   EXPECT_EQ(counts[617], 3);
 }
 
+/// min_p = 1 keeps the likeliest alone, however 1 / temperature rounds.
+TEST(OpProperties, MinPOfOneTakesTheHighestLogit) {
+  const Values logits = random_values(300, DType::f32);
+  const auto top = static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  for (const float temperature : {0.6f, 0.65f, 0.7f, 0.75f, 0.8f, 0.85f, 0.9f, 1.1f, 1.2f, 1.3f})
+    EXPECT_EQ(draw_counts(logits, 2, {temperature, 0, 1.0f, 1.0f, 1})[top], 2) << temperature;
+}
+
 TEST(OpProperties, DrawsFollowTheFilteredDistributions) {
   REQUIRE_DATA(path, "goldens/sampling.jsonl");
   const auto all = read_distributions(path);

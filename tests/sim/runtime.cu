@@ -103,6 +103,9 @@ TEST(Runtime, AtomicsAcrossBlocks) {
   EXPECT_NE(exchanged.host()[0], 0u);
 }
 
+__global__ void decrement(int* p, int by) {
+  p[threadIdx.x] -= by;
+}
 __global__ void increment(int* p, int by) {
   p[threadIdx.x] += by;
 }
@@ -181,6 +184,11 @@ TEST(Runtime, LaunchesThatTheDeviceRefuses) {
   EXPECT_THROW(launch(increment, {dim3(1), dim3(32), 300 << 10}, p.data(), 1), Error);
   launch(increment, {dim3(1), dim3(32), 200 << 10}, p.data(), 1);
   EXPECT_EQ(p.host()[3], 1);
+  EXPECT_THROW(launch(increment, {dim3(1, 65536), dim3(32)}, p.data(), 1), Error);
+  // Without the opt-in that launch() does: 48 KB less what the kernel has of static arrays.
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(1), config.blockDim = dim3(32), config.dynamicSmemBytes = 48 << 10;
+  EXPECT_EQ(cudaLaunchKernelEx(&config, decrement, p.data(), 1), cudaErrorInvalidValue);
   cudaGetLastError();
 }
 

@@ -20,7 +20,9 @@ TEST_F(CudaErrors, EachReasonIsNamed) {
   sim::set_driver_version(0);
   expect_refused(kExitUsage, "no NVIDIA driver");
   sim::set_driver_version(11080);
-  expect_refused(kExitUsage, "the driver speaks CUDA 11.8, 12.0 is needed");
+  expect_refused(kExitUsage, "the driver speaks CUDA 11.8, 13.0 is needed");
+  sim::set_driver_version(12080);
+  expect_refused(kExitUsage, "the driver speaks CUDA 12.8, 13.0 is needed");
   sim::reset_device();
   sim::set_device_count(0);
   expect_refused(kExitUsage, "no GPU");
@@ -30,14 +32,34 @@ TEST_F(CudaErrors, EachReasonIsNamed) {
   sim::set_device_properties(old);
   expect_refused(kExitUsage, "sm_75");
   sim::reset_device();
+  sim::fail_call(1, cudaErrorSystemNotReady, "cudaGetDeviceCount");
+  expect_refused(kExitResources, "the driver cannot tell its GPUs");
+  sim::reset_device();
   sim::fail_call(1, cudaErrorDevicesUnavailable, "cudaSetDevice");
   expect_refused(kExitResources, "another process may hold it");
   EXPECT_EQ(sim::live().total(), before.total());
 }
 
-TEST_F(CudaErrors, AutoTakesTheCpuWhereThereIsNoGpu) {
+TEST_F(CudaErrors, AutoTakesTheCpuWhereNoGpuWillDoAndSaysWhy) {
+  const auto expect_cpu = [](const std::string& says) {
+    const ChosenBackend chosen = make_backend("auto", "f32");
+    EXPECT_EQ(chosen.backend->device(), Device::cpu);
+    EXPECT_NE(chosen.why.find("no GPU in use: "), std::string::npos) << chosen.why;
+    EXPECT_NE(chosen.why.find(says), std::string::npos) << chosen.why;
+    sim::reset_device();
+  };
+  sim::set_driver_version(0);
+  expect_cpu("no NVIDIA driver");
+  sim::set_driver_version(12080);
+  expect_cpu("CUDA 12.8, 13.0 is needed");
   sim::set_device_count(0);
-  EXPECT_EQ(make_backend("auto", "f32").backend->device(), Device::cpu);
+  expect_cpu("shows no GPU");
+  cudaDeviceProp old = sim::device_properties();
+  old.major = 7, old.minor = 5;
+  sim::set_device_properties(old);
+  expect_cpu("sm_75");
+  sim::fail_call(1, cudaErrorSystemNotReady, "cudaGetDeviceCount");  // a GPU is there, and wanted
+  expect_error(kExitResources, "the driver cannot tell its GPUs", [] { make_backend("auto", "f32"); });
   sim::reset_device();
   EXPECT_EQ(make_backend("auto", "f32").backend->device(), Device::cuda);
 }

@@ -1,13 +1,19 @@
 #include <fmt/format.h>
 
-#include <filesystem>
-
+#include "core/check.h"
 #include "data/synthetic.h"
 #include "host/commands.h"
 #include "model/config.h"
 #include "tokenizer/tokenizer.h"
 
 namespace dapo {
+
+int run_countdown_command(const CountdownOptions& o) {
+  if (o.rows < 1 || o.rows > 1'000'000) fail_input("--rows {}: 1 to 1000000", o.rows);
+  write_countdown(o.file, static_cast<size_t>(o.rows), o.seed);
+  fmt::print("{}: {} problems; train with reward.verifier = \"countdown\"\n", o.file, o.rows);
+  return 0;
+}
 
 int run_chain_command(const ChainOptions& o) {
   write_chain(o.folder + "/data", o.seed);
