@@ -57,6 +57,7 @@ ifeq ($(CUDA),nvcc)
   CUDNN_FE := $(patsubst %/cudnn_frontend.h,%,$(firstword $(wildcard $(addsuffix /cudnn_frontend.h,$(BUILD)/cudnn_frontend/include /usr/include /usr/local/include))))
   $(OUT)/bench/parts/cudnn_attention.o: CPPFLAGS += $(if $(and $(CUDNN_FE),$(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h)),-DDAPO_CUDNN \
     -DNV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING -DCUDNN_FRONTEND_SKIP_JSON_LIB -isystem $(CUDNN_FE))
+  $(OUT)/bench/parts/cudnn_attention.o: $(if $(CUDNN_FE),$(CUDNN_FE)/cudnn_frontend.h)
 endif
 
 # ---- how: one rule to compile, to archive, to link -------------------------------------------------------------------
@@ -200,8 +201,9 @@ fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a
 bench: $(BENCHES:%=$(OUT)/bench_%)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
 	$(OUT)/bench_ops
 dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver and no toolkit, under 40 MB
-	@$(if $(NVCC),,echo "make dist: no nvcc on PATH"; exit 1;) $(MAKE) --no-print-directory BUILD=$(BUILD)/dist VARIANT=release DIST=1 \
-	  ARCH=$(or $(DIST_ARCH),x86-64-v3) CUDA=nvcc ARROW_FLAGS= ARROW_LIBS= $(if $(CUDNN_FE),CUDNN_FE=$(CUDNN_FE)) \
+	@$(if $(NVCC),,echo "make dist: no nvcc on PATH"; exit 1;) [ -n "$(CUDNN_FE)" ] || $(MAKE) --no-print-directory bench-cudnn || true
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/dist VARIANT=release DIST=1 ARCH=$(or $(DIST_ARCH),x86-64-v3) CUDA=nvcc \
+	  ARROW_FLAGS= ARROW_LIBS= CUDNN_FE="$(or $(CUDNN_FE),$$(ls -d $(BUILD)/cudnn_frontend/include 2>/dev/null))" \
 	  $(addprefix $(BUILD)/dist/release/,dapo_train dapo test_gpu bench_ops bench_step)
 	@bench/dist.sh $(BUILD)/dist/release dist
 gpu-check: $(if $(filter sim,$(DEVICE)),$(GPU_CHECK_SIM),dist)  ## check and measure this machine's GPU; DEVICE=sim: its logic in the simulator, tiny

@@ -11,7 +11,6 @@ Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python 
 import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
-ALONE = 24  # failed tests that are run again alone: one fault of the device fails all that follow it
 
 
 class Skip(Exception):
@@ -140,8 +139,23 @@ def machine(r):
     return {**f, "failed": [] if code == 0 else [f"no backend: {reason(text)}"]}
 
 
+def outcome(text):
+    """Of GoogleTest's output up to the first failure: tests passed, skipped, and the one that failed, crashed or hangs."""
+    passed, skipped, now = [], [], None
+    for what, name in re.findall(r"^\[ +(RUN|OK|SKIPPED|FAILED) +\] ([^\s,]+)", text, re.M):
+        if what == "RUN":
+            now = name
+        elif what == "FAILED":
+            return passed, skipped, name
+        elif name == now:
+            (passed if what == "OK" else skipped).append(name)
+            now = None
+    return passed, skipped, now
+
+
 def tests(r, wanted, small=None, shards=None):
-    """GoogleTest in several processes; failed tests once more, each alone."""
+    """GoogleTest in several processes. A device's fault fails whatever its process does later, so each process ends at its first
+    failure and another goes on after it."""
     program, filter_ = r.program("test_cuda"), (small or wanted) if r.sim else wanted
     shards = 1 if r.sim else shards or max(1, min(8, r.cores // 2))
     threads = {} if r.sim else {"OMP_NUM_THREADS": str(max(1, r.cores // shards))}
@@ -154,35 +168,38 @@ def tests(r, wanted, small=None, shards=None):
         elif re.match(r"\S+\.( |$)", line):
             suite = line.split("#")[0].strip()
 
-    def shard(i):
-        return r.call([program, "--gtest_filter=" + filter_, "--gtest_color=no"], 0.75 * r.left(),
-                      env={**threads, "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(i)})
+    def shard(todo):
+        passed, skipped, failed, why = [], [], {}, ""
+        while todo and r.left() > 1:
+            code, text, _ = r.call([program, "--gtest_filter=" + ":".join(todo), "--gtest_fail_fast", "--gtest_color=no"],
+                                   0.75 * r.left(), env=threads)
+            ok, skips, bad = outcome(text)
+            passed += ok
+            skipped += skips
+            why = why or "".join(re.findall(r"skipped: (.*)", text)[:1])
+            if bad is None and code == 0:
+                break
+            if bad is None:  # it ended between tests, or before the first
+                bad = next((n for n in todo if n not in ok + skips), todo[-1])
+            failed[bad] = "time ran out" if code is None else reason(text[text.rfind("[ RUN      ] " + bad):])
+            done = {bad, *ok, *skips}
+            todo = [n for n in todo if n not in done]
+        return passed, skipped, failed, why
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(shard, range(shards)))
-        text = "\n".join(t for _, t, _ in results)
-        begun = [re.findall(r"^\[ RUN      \] (\S+)", t, re.M) for _, t, _ in results]
-        passed = set(re.findall(r"^\[       OK \] ([^\s,]+)", text, re.M))
-        skipped = set(re.findall(r"^\[  SKIPPED \] ([^\s,]+)", text, re.M)) & set(names)
-        bad = [n for n in names if n not in passed and n not in skipped]
-        again = bad if len(bad) <= ALONE else [n for b in begun for n in b if n in bad][:ALONE]
-        once_more = lambda n: r.call([program, "--gtest_filter=" + n, "--gtest_color=no"], 60, threads)
-        alone = dict(zip(again, (map if r.sim else pool.map)(once_more, again)))
-    # A device's fault fails whatever its process does later; the first of each process has only itself to blame.
-    first = {next((n for n in b if n in bad), None) for b in begun}
-    failed = [n for n in bad if n in first or n not in alone or alone[n][0] != 0]
-    f = {"tests": len(names), "passed": len(names) - len(failed) - len(skipped), "skipped": len(skipped), "failed": failed}
-    if again:
-        f["failed_alone"] = [n for n in again if alone[n][0] != 0]
-        f["passed_alone"] = [n for n in again if alone[n][0] == 0]
-        f["first_reasons"] = {n: reason(alone[n][1]) for n in f["failed_alone"][:8]}
-    if any(code is None for code, _, _ in results):
-        f["note"] = "time ran out"
+        parts = list(pool.map(shard, [names[i::shards] for i in range(shards)]))
+    passed, skipped = ([n for p in parts for n in p[k]] for k in (0, 1))
+    failed = {n: why for p in parts for n, why in p[2].items()}
+    f = {"tests": len(names), "passed": len(passed), "skipped": len(skipped),
+         "failed": [n for n in names if n in failed], "first_reasons": dict(list(failed.items())[:12])}
+    not_run = [n for n in names if n not in failed and n not in passed and n not in skipped]
+    if not_run:
+        f["not_run"] = len(not_run)
+        f["failed"] = f["failed"] or ["time ran out"]
     if len(names) == 0:
         f["failed"] = [f"no test matches {filter_}"]
     elif len(skipped) == len(names):
-        why = re.search(r"skipped: (.*)", text)
-        raise Skip(why.group(1) if why else "every test was skipped")
+        raise Skip(next((p[3] for p in parts if p[3]), "every test was skipped"))
     return f
 
 
@@ -273,7 +290,7 @@ def demo(r):
             got[name] = dapo_run(r, name, *name.split("-"), settings)
             m = got[name]["metrics"]
             f[name] = {"seconds": got[name]["seconds"], "steps": len(m), "evals": got[name]["evals"],
-                       "acc": [round(x["reward/acc"], 4) for x in m], "loss": [x["update/loss"] for x in m],
+                       "acc": [x["reward/acc"] for x in m], "loss": [x["update/loss"] for x in m],
                        "seconds_a_step": [round(x["seconds"], 4) for x in m]}
             if not got[name]["ok"] or not m:
                 failed.append(got[name]["said"])
@@ -284,7 +301,8 @@ def demo(r):
         # The same weights and draws: only rounding may turn a token here and there.
         a, b = cuda[0], cpu[0]
         f["step_1"] = {k: [a[k], b[k]] for k in ("reward/acc", "response/length_mean", "update/entropy", "update/grad_norm")}
-        if abs(a["reward/acc"] - b["reward/acc"]) > 0.03 or abs(a["update/entropy"] - b["update/entropy"]) > 0.03:
+        off = lambda k: a[k] is None or b[k] is None or abs(a[k] - b[k]) > 0.03
+        if off("reward/acc") or off("update/entropy"):
             failed.append(f"first step unlike the CPU's: {f['step_1']}")
     if not r.sim and (got["cuda-f32"]["evals"] or [0])[-1] < 95:
         failed.append(f"the demo does not reach 95 %: {got['cuda-f32']['evals']}")
@@ -294,34 +312,78 @@ def demo(r):
 def bench(r):
     """each op at the shapes of 0.5B and 7B: time, share of the measured peaks, wrong elements, cuBLASLt, cuDNN"""
     sizes = ["--shape", "toy", "--benchmark_filter=swiglu|rmsnorm"] if r.sim else []
-    f = benchmark(r, "bench_ops", *sizes, "--quick", f"--benchmark_out={r.out}/bench_ops.json")
-    try:
-        rows = json.loads((r.out / "bench_ops.json").read_text())["benchmarks"]
+    f = {"lines": [], "benchmarks": [], "failed": []}
+    rows_file = r.work / "bench_ops.json"
+    todo = None
+    while todo is None or (todo and r.left() > 5):
+        chosen = sizes if todo is None else ["--benchmark_filter=^(" + "|".join(re.escape(n) for n in todo) + ")$"]
+        rows_file.unlink(missing_ok=True)
+        part = benchmark(r, "bench_ops", *chosen, "--quick", f"--benchmark_out={rows_file}")
+        f["lines"] += part["lines"]
+        try:
+            rows = json.loads(rows_file.read_text())["benchmarks"]
+        except (OSError, ValueError, KeyError) as e:
+            f["failed"] += part["failed"] + [f"bench_ops' figures: {e}"]
+            break
+        bad = next((i for i, row in enumerate(rows) if row.get("error_occurred")), None)
         drop = ("family_index", "per_family_instance_index", "run_name", "run_type", "repetitions", "repetition_index", "threads")
-        f["benchmarks"] = [{k: v for k, v in row.items() if k not in drop} for row in rows]
-    except (OSError, ValueError, KeyError) as e:
-        f["failed"].append(f"bench_ops.json: {e}")
+        f["benchmarks"] += [{k: v for k, v in row.items() if k not in drop} for row in rows[:None if bad is None else bad + 1]]
+        if bad is None:
+            f["failed"] += part["failed"]
+            break
+        # A device's fault fails every case after it in its process.
+        f["failed"].append(f"{rows[bad]['name']}: {rows[bad].get('error_message', '?')}")
+        todo = [row["run_name"].removesuffix("/manual_time").split("/iterations:")[0] for row in rows[bad + 1:]]
     return f
 
 
 def step(r):
     """rollout and training speed of random weights in the shape of Qwen2.5-0.5B, and a whole DAPO step"""
-    sizes = ["--shape", "0.5b"]
-    if r.sim:
-        sizes = ["--shape", "toy", "--what", "decode,train", "--batches", "2", "--contexts", "16", "--lengths", "32", "--no-peers"]
-    return benchmark(r, "bench_step", *sizes, "--quick", "--json", r.out / "bench_step.json")
+    f = {"lines": [], "json": [], "failed": []}
+    for what in ("decode", "train", "step"):  # each by itself: what fails in one leaves the others
+        sizes = ["--shape", "0.5b", "--what", what]
+        if r.sim:
+            if what == "step":
+                continue
+            sizes = ["--shape", "toy", "--what", what, "--batches", "2", "--contexts", "16", "--lengths", "32", "--no-peers"]
+        part = benchmark(r, "bench_step", *sizes, "--quick")
+        for k in f:
+            f[k] += part.get(k, [])
+    return f
 
 
 def benchmark(r, program, *argv):
-    """A benchmark on the GPU: the tables that it wrote and the JSON lines that it printed."""
-    table = r.out / f"{program}.md"
+    """A benchmark on the GPU: the tables that it wrote, the JSON lines that it printed, the clocks meanwhile."""
+    table = r.work / f"{program}.md"
     table.unlink(missing_ok=True)
+    clocks = Clocks(r)
     code, text, _ = r.call([r.program(program), "--device", "cuda", "--markdown", table, *argv])
     said = text.strip().splitlines() or ["time ran out"]
-    f = {"lines": table.read_text().splitlines() if table.exists() else said[-40:],
+    f = {"lines": (table.read_text().splitlines() if table.exists() else said[-40:]) + clocks.lines(),
          "failed": [] if code == 0 else [f"{program}: exit {code}: {said[-1]}"]}
     figures = [json.loads(x) for x in said if x.startswith("{") and x.endswith("}")]
     return {**f, "json": figures} if figures else f
+
+
+class Clocks:
+    """The GPU's clocks, power and temperature while a program runs: a slow kernel is told from a slow card."""
+    QUERY = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
+
+    def __init__(self, r):
+        self.process = None
+        if not r.sim and shutil.which("nvidia-smi"):
+            self.process = subprocess.Popen(["nvidia-smi", "--query-gpu=" + ",".join(self.QUERY), "--format=csv,noheader,nounits",
+                                             "-lms", "500"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def lines(self):
+        if self.process is None:
+            return []
+        self.process.terminate()
+        rows = [[float(x) for x in line.split(",")] for line in self.process.communicate()[0].splitlines()
+                if re.fullmatch(r"[\d., ]+", line) and line.count(",") == len(self.QUERY) - 1]
+        middle = lambda v: sorted(v)[len(v) // 2]
+        return ["", "; ".join(f"{name} {min(v):g} to {max(v):g}, median {middle(v):g}"
+                              for name, v in zip(self.QUERY, zip(*rows)))] if rows else []
 
 
 SANITIZED = "*OpTest.EqualsReference/*bf16:-*151936*:*integers*"
@@ -340,12 +402,16 @@ def sanitizer(tool):
 
 
 def ncu(r):
-    """optional: Nsight Compute's figures of the slowest kernels"""
-    if r.sim or not shutil.which("ncu"):
+    """optional: Nsight Compute's figures of each kernel of decode and of training, once a launch shape"""
+    places = glob.glob("/usr/local/cuda*/bin/ncu") + sorted(glob.glob("/opt/nvidia/nsight-compute/*/ncu"), reverse=True)
+    program = shutil.which("ncu") or next(iter(places), None)
+    if r.sim or not program:
         raise Skip("ncu is not here")
-    code, text, _ = r.call(["ncu", "--clock-control", "none", "--set", "basic", "--launch-count", "40", "--csv",
+    sections = [x for s in ("SpeedOfLight", "MemoryWorkloadAnalysis", "WarpStateStats", "Occupancy", "LaunchStats") for x in ("--section", s)]
+    code, text, _ = r.call([program, "--clock-control", "none", *sections, "--graph-profiling", "node", "--nvtx", "--nvtx-include", "decode/",
+                            "--nvtx-include", "update/", "--filter-mode", "per-launch-config", "--launch-count", "1", "--csv",
                             r.program("bench_step"), "--device", "cuda", "--shape", "0.5b", "--what", "decode,train",
-                            "--quick", "--no-peers"])
+                            "--quick", "--no-peers"], env={"LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")})
     (r.out / "ncu.csv").write_text(text)
     return {"failed": [] if code == 0 else [f"ncu: exit {code}"]}
 
@@ -354,12 +420,12 @@ def ncu(r):
 STAGES = {
     "machine": (machine, 60, True),
     "trainer": (trainer, 60, True),
-    "equalities": (equalities, 60, True),
-    "golden": (golden, 90, True),
     "ops": (ops, 150, True),
-    "demo": (demo, 150, True),
     "step": (step, 100, True),
     "bench": (bench, 150, True),
+    "equalities": (equalities, 60, True),
+    "golden": (golden, 90, True),
+    "demo": (demo, 150, True),
     "memcheck": (sanitizer("memcheck"), 240, False),
     "racecheck": (sanitizer("racecheck"), 240, False),
     "ncu": (ncu, 240, False),
@@ -370,7 +436,7 @@ def run_stages(r, names, result):
     for name in names:
         stage, limit, _ = STAGES[name]
         start = time.monotonic()
-        r.stage_end = start + limit
+        r.stage_end = start + limit * (4 if r.sim else 1)
         r.log.write(f"\n==== {name}\n")
         entry = {"name": name, "what": stage.__doc__}
         try:

@@ -165,9 +165,11 @@ void Model::decode_begin(const PagedBatch& asked, int max_steps) {
 namespace {
 
 /// Calls with the same key issue the same ops on the same addresses.
-uint64_t decode_key(int64_t rows, const PagedSequences& s, const Sampling& p) {
+uint64_t decode_key(const Tensor& weights, const Tensor& cache, int64_t rows, const PagedSequences& s,
+                    const Sampling& p) {
   uint64_t key = 0;
   const auto mix = [&](uint64_t v) { key = (key ^ v) * 0x9E3779B97F4A7C15u, key ^= key >> 29; };
+  for (const Tensor* t : {&weights, &cache, &s.pages}) mix(reinterpret_cast<uintptr_t>(t->data));
   for (const uint64_t v : {static_cast<uint64_t>(rows), static_cast<uint64_t>(s.pages.dim(1)),
                            static_cast<uint64_t>(s.max_length), static_cast<uint64_t>(p.top_k), p.seed})
     mix(v);
@@ -183,7 +185,7 @@ void Model::decode_step(int i, const Sampling& sampling) {
   CHECK(i >= 0 && i < m.decode_steps, "step {} of {}", i, m.decode_steps);
   const int64_t n = m.decode_rows;
   const Tensor log_prob = m.rollout.log_prob.rows(0, n);
-  backend_.replayable(decode_key(n, m.decode_sequences, sampling), [&] {
+  backend_.replayable(decode_key(weights_, m.rollout.cache, n, m.decode_sequences, sampling), [&] {
     const AttentionInputs in{m.decode_row_positions, nullptr, &m.decode_sequences};
     // Every row is sampled from: row_begin, 0 to n, lists them.
     const HeadBuffers head = m.rollout.head.first(n);

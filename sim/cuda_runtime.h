@@ -1,5 +1,5 @@
 // Stands in for the CUDA toolkit's cuda_runtime.h: the part this project uses, with the toolkit's names and meaning.
-// Streams are in order and everything runs at once, at the call; capture only records.
+// Streams are in order; work runs at the call (DAPO_SIM_LAZY: at the wait), capture only records.
 #pragma once
 
 #include <cstddef>

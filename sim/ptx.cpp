@@ -45,8 +45,7 @@ struct Mma {
   const float* c;
 };
 
-/// Registers to matrices, product in K order in fp32, back to registers. K values a and b of a lane come from load_a
-/// and load_b: (register array, element) with rows and columns given by the layouts in `place`.
+/// Registers to matrices, product in K order in fp32, back to registers.
 struct Tiles {
   float a[16][16], b[16][8], d[16][8];
 };

@@ -94,10 +94,10 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
     c.written |= bytes;
     c.writer = mine;
     c.readers[0] = c.readers[1] = Touch{};
-  } else if (seen(c.readers[0], me)) {
-    c.readers[0] = mine;
   } else {
-    c.readers[1] = mine;
+    // Which of two readers goes: one that I know of, else one of my own warp, so that readers of two warps stay.
+    const auto spare = [me](const Touch& r) { return seen(r, me) ? 2 : r.thread / 32 == me / 32 ? 1 : 0; };
+    c.readers[spare(c.readers[0]) >= spare(c.readers[1]) ? 0 : 1] = mine;
   }
 }
 

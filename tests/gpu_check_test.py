@@ -17,14 +17,14 @@ if "--gtest_list_tests" in sys.argv:
 if chosen.startswith("CudaDevice"):
     print("cuda: fake (sm_90)")
     sys.exit()
-alone = chosen in tests
-for t in [chosen] if alone else tests:
+for t in [t for t in tests if t in chosen.split(":")]:
     print("[ RUN      ] " + t, flush=True)
     if t == bad and how == "hang": time.sleep(60)
     if t == bad and how == "crash": os.abort()
-    fails = (t == bad and how != "well") or (how == "sticky" and not alone and t == "AStage.Three")
+    fails = t == bad and how != "well"
     print("there.cpp:7: Failure\\nExpected: this\\n[  FAILED  ] " + t + " (1 ms)" if fails else "[       OK ] " + t + " (1 ms)")
-sys.exit(how != "well" and (not alone or chosen == bad))
+    if fails and "--gtest_fail_fast" in sys.argv: break
+sys.exit(how != "well" and bad in chosen.split(":"))
 """
 
 
@@ -58,19 +58,19 @@ def every_stage_runs_in_the_simulator(out):
     subprocess.run([sys.executable, ROOT / "bench/gpu_check.py", "--report", pathlib.Path(out) / "gpu-check.json", "--results", results],
                    check=True, capture_output=True)
     assert re.fullmatch(r"h100-80gb-hbm3-simulated-\d{4}-\d\d-\d\d.md", next(results.iterdir()).name)
-    assert seconds < 180, f"{seconds:.0f} s"
+    assert seconds < 300, f"{seconds:.0f} s"
 
 
-def what_fails_alone_is_told_from_what_fails_after_it(out):
-    code, stages, _, said = check(out, "ops", bin_=fakes(out, "sticky"))
-    assert code == 1 and stages["ops"]["failed"] == ["AStage.Two"], said
-    assert stages["ops"]["figures"]["passed_alone"] == ["AStage.Three"], stages
+def after_a_failure_another_process_goes_on(out):
+    code, stages, _, said = check(out, "ops", bin_=fakes(out, "fail"))
+    assert code == 1 and stages["ops"]["failed"] == ["AStage.Two"] and stages["ops"]["figures"]["passed"] == 2, said
     assert "Expected: this" in stages["ops"]["figures"]["first_reasons"]["AStage.Two"], stages
 
 
 def a_crash_is_named_and_the_rest_is_run(out):
     code, stages, _, said = check(out, "equalities", "ops", bin_=fakes(out, "crash"))
     assert code == 1 and stages["ops"]["failed"] == ["AStage.Two"] and stages["equalities"]["status"] == "failed", said
+    assert stages["ops"]["figures"]["passed"] == 2, said
 
 
 def time_is_limited(out):
@@ -86,7 +86,7 @@ def an_absent_program_skips_its_stage(out):
 
 passed = 0
 failed = []
-for test in (what_fails_alone_is_told_from_what_fails_after_it, a_crash_is_named_and_the_rest_is_run, time_is_limited,
+for test in (after_a_failure_another_process_goes_on, a_crash_is_named_and_the_rest_is_run, time_is_limited,
              an_absent_program_skips_its_stage, every_stage_runs_in_the_simulator):
     with tempfile.TemporaryDirectory() as out:
         try:

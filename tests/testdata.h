@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 #include "core/check.h"
 
@@ -33,6 +34,35 @@ std::string error_of(int code, F f) {
   ADD_FAILURE() << "no error";
   return "";
 }
+
+/// A folder of its own, removed with it.
+class ScratchFolder {
+ public:
+  explicit ScratchFolder(const std::filesystem::path& in = std::filesystem::temp_directory_path()) {
+    std::string name = (in / "dapo_test_XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) fail(kExitResources, "{}: cannot be made", name);
+    path_ = name;
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  /// The path of a file in it, which then holds `text`.
+  std::string write(const std::string& name, std::string_view text) const {
+    const std::filesystem::path path = path_ / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path, std::ios::binary) << text;
+    return path.string();
+  }
+  std::string path(const std::string& name = "") const {
+    return name.empty() ? path_.string() : (path_ / name).string();
+  }
+
+ private:
+  std::filesystem::path path_;
+};
 
 /// What a file holds; "" where it is absent.
 inline std::string slurp(const std::filesystem::path& path) {

@@ -106,7 +106,8 @@ std::vector<DecodeRow> time_decode(Backend& b, const ModelConfig& config, const 
     for (const int batch : batches) {
       DecodeRow r{batch, context};
       r.seconds = decode_seconds(random.model, batch, pages, context, steps);
-      r.limit = decode_limit(config, b.dtype(), peaks, batch, context + 0.5 * steps);
+      const double length = context + 0.5 * steps;
+      r.limit = decode_limit(config, b.dtype(), peaks, batch, length, batch * length);
       rows.push_back(r);
     }
   }
@@ -165,11 +166,11 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
   return rows;
 }
 
-double decode_limit(const ModelConfig& c, DType t, const Peaks& peaks, double batch, double context) {
+double decode_limit(const ModelConfig& c, DType t, const Peaks& peaks, double batch, double context, double cached) {
   const double size = static_cast<double>(dtype_size(t));
   // An embedding that is not the head is read by the row.
   const double weights = static_cast<double>(c.parameters()) - (c.tied ? 0 : double{1} * c.vocab * c.hidden);
-  const double kv = 2.0 * c.layers * static_cast<double>(c.attention().kv_width()) * batch * context;
+  const double kv = 2.0 * c.layers * static_cast<double>(c.attention().kv_width()) * cached;
   return std::max((weights + kv) * size / peaks.copy, c.forward_flops(batch, batch * context, batch) / peaks.of(t));
 }
 double training_limit(const ModelConfig& c, DType t, const Peaks& peaks, double tokens, double pairs, double head) {
@@ -186,7 +187,8 @@ StepLimit step_limit(const ModelConfig& c, DType t, const Peaks& peaks, int prom
   const double prefill = c.forward_flops(prompts * P, prompts * P * (P + 1) / 2, sequences) / peaks.of(t);
   const double together = std::min<double>(batch, sequences), rounds = sequences / together;
   double decode = 0;
-  for (int i = 1; i < response; ++i) decode += rounds * decode_limit(c, t, peaks, together, P + i);
+  for (int i = 1; i < response; ++i)
+    decode += rounds * decode_limit(c, t, peaks, together, P + i, together / group * P + together * i);
   const double rows = prompts * P + sequences * R,
                pairs = prompts * P * (P + 1) / 2 + sequences * R * (P + (R + 1) / 2);
   return {prefill + decode, training_limit(c, t, peaks, rows, pairs, sequences * R) + updates * update_limit(c, peaks)};

@@ -31,8 +31,10 @@ struct TrainRow {
 std::vector<TrainRow> time_training(Backend& backend, const ModelConfig& config, const Peaks& peaks,
                                     const std::vector<int>& lengths, int64_t tokens, std::string& note);
 
-/// Seconds of one decode step of `batch` sequences of `context` tokens at the least: weights and KV read once.
-double decode_limit(const ModelConfig& config, DType t, const Peaks& peaks, double batch, double context);
+/// Seconds of one decode step of `batch` sequences of `context` tokens at the least: weights and the keys and values of
+/// `cached` tokens read once (a prompt that several sequences share counts once).
+double decode_limit(const ModelConfig& config, DType t, const Peaks& peaks, double batch, double context,
+                    double cached);
 /// Forward and backward of `tokens` rows whose attention reads `pairs`.
 double training_limit(const ModelConfig& config, DType t, const Peaks& peaks, double tokens, double pairs,
                       double head_rows);

@@ -18,18 +18,10 @@ namespace fs = std::filesystem;
 
 class SafetensorsTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "dapo_st_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  std::string path(const std::string& name) const { return (fs::path(folder_) / name).string(); }
-  std::string put(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path(name), std::ios::binary) << bytes;
-    return path(name);
-  }
-  std::string folder_;
+  std::string path(const std::string& name) const { return scratch_.path(name); }
+  std::string put(const std::string& name, const std::string& bytes) const { return scratch_.write(name, bytes); }
+  const ScratchFolder scratch_;
+  const std::string folder_ = scratch_.path();
 };
 
 std::string file_bytes(const std::string& header, size_t data, uint64_t length = ~uint64_t{0}) {

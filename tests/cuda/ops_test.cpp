@@ -36,6 +36,10 @@ std::vector<OpCase> types(std::vector<OpCase> (*cases)(DType)) {
 INSTANTIATE_TEST_SUITE_P(Plain, OpTest, ::testing::ValuesIn(types(plain_cases)), case_name);
 INSTANTIATE_TEST_SUITE_P(Attention, OpTest, ::testing::ValuesIn(types(attention_cases)), case_name);
 INSTANTIATE_TEST_SUITE_P(Head, OpTest, ::testing::ValuesIn(types(head_cases)), case_name);
+INSTANTIATE_TEST_SUITE_P(Plain, OpTestGradient, ::testing::ValuesIn(with_gradients(types(plain_cases))), case_name);
+INSTANTIATE_TEST_SUITE_P(Attention, OpTestGradient, ::testing::ValuesIn(with_gradients(types(attention_cases))),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Head, OpTestGradient, ::testing::ValuesIn(with_gradients(types(head_cases))), case_name);
 
 }  // namespace
 }  // namespace dapo::ops

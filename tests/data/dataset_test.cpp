@@ -1,7 +1,5 @@
 #include "data/dataset.h"
 
-#include <unistd.h>
-
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -15,16 +13,11 @@ namespace dapo {
 namespace {
 
 /// A file that lives as long as the test.
-class TempFile {
- public:
-  explicit TempFile(const std::string& text, const std::string& ending = ".jsonl") {
-    static int count = 0;
-    path =
-        (std::filesystem::temp_directory_path() / fmt::format("dapo-data-{}-{}{}", getpid(), ++count, ending)).string();
-    std::ofstream(path, std::ios::binary) << text;
-  }
-  ~TempFile() { std::filesystem::remove(path); }
-  std::string path;
+struct TempFile {
+  explicit TempFile(const std::string& text, const std::string& ending = ".jsonl")
+      : path(folder.write("data" + ending, text)) {}
+  const ScratchFolder folder;
+  const std::string path;
 };
 
 Dataset load_text(const std::string& text, const DatasetOptions& options = {}) {

@@ -2,6 +2,7 @@
 # data/download.sh against a hub of our own on the loopback: whole, resumed, resized and missing files, shards, token.
 # Exit 77 where python3 or curl is absent.
 set -euo pipefail
+export no_proxy=127.0.0.1 NO_PROXY=127.0.0.1
 command -v python3 >/dev/null && command -v curl >/dev/null || exit 77
 script=$(realpath "$(dirname "$0")/../../data/download.sh")
 work=$(mktemp -d)

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
@@ -26,11 +24,10 @@ TEST(Parquet, WithoutArrowSaysWhatToInstall) {
 TEST(Parquet, Dapo17kEqualsItsJsonlTwin) {
   REQUIRE_DATA(parquet, "train/dapo_math_17k.parquet");
   REQUIRE_DATA(zipped, "train/dapo_math_17k.jsonl.gz");
-  const std::string twin =
-      (std::filesystem::temp_directory_path() / fmt::format("dapo-17k-{}.jsonl", getpid())).string();
+  const ScratchFolder folder;
+  const std::string twin = folder.path("dapo-17k.jsonl");
   ASSERT_EQ(std::system(fmt::format("gzip -dc '{}' > '{}'", zipped, twin).c_str()), 0);
   Dataset a = Dataset::load(parquet), b = Dataset::load(twin);
-  std::filesystem::remove(twin);
   ASSERT_EQ(a.size(), 17917u);
   ASSERT_EQ(b.size(), a.size());
   for (size_t i = 0; i < a.size(); ++i) {
@@ -86,7 +83,8 @@ TEST(Parquet, TruncatedAndFlippedFilesEndInOneLine) {
   FILE* in = std::fopen(path.c_str(), "rb");
   ASSERT_EQ(std::fread(bytes.data(), 1, bytes.size(), in), bytes.size());
   std::fclose(in);
-  const std::string copy = (std::filesystem::temp_directory_path() / fmt::format("dapo-{}.parquet", getpid())).string();
+  const ScratchFolder folder;
+  const std::string copy = folder.path("copy.parquet");
   const auto attempt = [&](const std::string& content) {
     FILE* out = std::fopen(copy.c_str(), "wb");
     std::fwrite(content.data(), 1, content.size(), out);

@@ -1,7 +1,5 @@
 #include "data/synthetic.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -12,16 +10,6 @@
 
 namespace dapo {
 namespace {
-
-class TempFolder {
- public:
-  TempFolder() {
-    static int count = 0;
-    path = (std::filesystem::temp_directory_path() / fmt::format("dapo-synthetic-{}-{}", getpid(), ++count)).string();
-  }
-  ~TempFolder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
 
 /// The result of a chain as its prompt states it, worked out apart from the generator.
 int evaluate(const std::string& prompt) {
@@ -73,13 +61,13 @@ Statistics statistics(const Dataset& set) {
 }
 
 TEST(Chain, RowsAreWhatTheTaskSays) {
-  const TempFolder folder;
+  const ScratchFolder folder;
   const ChainSizes sizes{100, 400, 600, 500};
-  write_chain(folder.path, 1, sizes);
+  write_chain(folder.path(), 1, sizes);
   std::set<std::string> prompts;
   size_t rows = 0;
   for (const char* name : {"test", "train", "skill", "crowd"}) {
-    const Dataset set = Dataset::load(fmt::format("{}/{}.jsonl", folder.path, name));
+    const Dataset set = Dataset::load(fmt::format("{}/{}.jsonl", folder.path(), name));
     rows += set.size();
     for (const Example& e : set) {
       ASSERT_EQ(e.prompt.size(), 26u);
@@ -99,20 +87,20 @@ TEST(Chain, RowsAreWhatTheTaskSays) {
 }
 
 TEST(Chain, DeterministicBySeed) {
-  const TempFolder a, b, c;
+  const ScratchFolder a, b, c;
   const ChainSizes sizes{10, 10, 10, 10};
-  write_chain(a.path, 1, sizes), write_chain(b.path, 1, sizes), write_chain(c.path, 2, sizes);
+  write_chain(a.path(), 1, sizes), write_chain(b.path(), 1, sizes), write_chain(c.path(), 2, sizes);
   for (const char* name : {"/test.jsonl", "/train.jsonl", "/skill.jsonl", "/crowd.jsonl"}) {
-    EXPECT_EQ(slurp(a.path + name), slurp(b.path + name));
-    EXPECT_NE(slurp(a.path + name), slurp(c.path + name));
+    EXPECT_EQ(slurp(a.path() + name), slurp(b.path() + name));
+    EXPECT_NE(slurp(a.path() + name), slurp(c.path() + name));
   }
 }
 
 TEST(Chain, SameStatisticsAsTheReference) {
   REQUIRE_DATA(reference_path, "chain/crowd.jsonl");
-  const TempFolder folder;
-  write_chain(folder.path, 20241);
-  const Dataset ours_set = Dataset::load(folder.path + "/crowd.jsonl"), reference_set = Dataset::load(reference_path);
+  const ScratchFolder folder;
+  write_chain(folder.path(), 20241);
+  const Dataset ours_set = Dataset::load(folder.path() + "/crowd.jsonl"), reference_set = Dataset::load(reference_path);
   ASSERT_EQ(ours_set.size(), reference_set.size());
   const Statistics ours = statistics(ours_set), reference = statistics(reference_set);
   const double n = static_cast<double>(ours_set.size());
@@ -126,7 +114,7 @@ TEST(Chain, SameStatisticsAsTheReference) {
   EXPECT_NEAR(ours.slip, reference.slip, 0.01);
   for (const char* name : {"test", "train", "skill"}) {
     REQUIRE_DATA(path, fmt::format("chain/{}.jsonl", name));
-    EXPECT_EQ(Dataset::load(fmt::format("{}/{}.jsonl", folder.path, name)).size(), Dataset::load(path).size());
+    EXPECT_EQ(Dataset::load(fmt::format("{}/{}.jsonl", folder.path(), name)).size(), Dataset::load(path).size());
   }
 }
 
@@ -135,8 +123,8 @@ TEST(Chain, FolderThatCannotBeMade) {
 }
 
 TEST(Countdown, RowsLoadAndAreDistinct) {
-  const TempFolder folder;
-  const std::string path = folder.path + "/countdown.jsonl";
+  const ScratchFolder folder;
+  const std::string path = folder.path() + "/countdown.jsonl";
   write_countdown(path, 500, 3);
   Dataset set = Dataset::load(path);
   ASSERT_EQ(set.size(), 500u);
@@ -144,8 +132,8 @@ TEST(Countdown, RowsLoadAndAreDistinct) {
   EXPECT_EQ(set[0].data_source, "countdown");
   EXPECT_TRUE(set[0].answer.starts_with("{\"target\":")) << set[0].answer;
   EXPECT_EQ(set.dedupe().problems, 500u);
-  write_countdown(folder.path + "/again.jsonl", 500, 3);
-  EXPECT_EQ(slurp(path), slurp(folder.path + "/again.jsonl"));
+  write_countdown(folder.path() + "/again.jsonl", 500, 3);
+  EXPECT_EQ(slurp(path), slurp(folder.path() + "/again.jsonl"));
 }
 
 TEST(Countdown, ParsesTheCompactLayout) {

@@ -1,5 +1,4 @@
 #include <simdjson.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -25,17 +24,9 @@ namespace fs = std::filesystem;
 
 /// A folder of this program's own, in memory where there is such a place.
 const fs::path& folder() {
-  struct Folder {
-    fs::path path = (fs::exists("/dev/shm") ? fs::path("/dev/shm") : fs::temp_directory_path()) /
-                    ("dapo_fuzz_" + std::to_string(getpid()));
-    Folder() { fs::create_directories(path); }
-    ~Folder() {
-      std::error_code ignored;
-      fs::remove_all(path, ignored);
-    }
-  };
-  static const Folder one;
-  return one.path;
+  static const ScratchFolder one(fs::exists("/dev/shm") ? fs::path("/dev/shm") : fs::temp_directory_path());
+  static const fs::path path = one.path();
+  return path;
 }
 
 std::string put(const char* name, std::string_view bytes) {

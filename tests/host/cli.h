@@ -28,10 +28,7 @@ class CliTest : public ::testing::Test {
     programs_ = given != nullptr ? fs::absolute(given) : fs::read_symlink("/proc/self/exe").parent_path();
     if (!fs::exists(programs_ / "dapo") || !fs::exists(programs_ / "dapo_train"))
       GTEST_SKIP() << "skipped: dapo and dapo_train are not in " << programs_ << " (make, or DAPO_PROGRAMS)";
-    folder_ = fs::temp_directory_path() / ("dapo_cli_" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   /// Runs a program in the test's folder; `arguments` go through the shell.
   Ran run(const std::string& program, const std::string& arguments, const std::string& input = "") {
@@ -51,10 +48,7 @@ class CliTest : public ::testing::Test {
     EXPECT_EQ(r.err.rfind(program + ": ", 0), 0u) << r.err;
     EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
   }
-  void write(const std::string& name, const std::string& text) {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << text;
-  }
+  void write(const std::string& name, const std::string& text) { scratch_.write(name, text); }
   /// Fine-tuning that begins with one folder's model and ends in another's.
   static std::string sft_config(const std::string& from, const std::string& to, int steps) {
     return "[model]\npath = \"" + from +
@@ -70,7 +64,9 @@ class CliTest : public ::testing::Test {
     ASSERT_EQ(r.code, 0) << r.err;
   }
 
-  fs::path programs_, folder_;
+  fs::path programs_;
+  const ScratchFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 }  // namespace dapo

@@ -2,7 +2,6 @@
 #include "host/config.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include <sstream>
 
 #include "core/check.h"
+#include "tests/testdata.h"
 
 namespace dapo {
 namespace {
@@ -18,17 +18,7 @@ namespace fs = std::filesystem;
 
 class ConfigTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("dapo_config_" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  std::string file(const std::string& text) {
-    const fs::path path = folder_ / "a.cfg";
-    std::ofstream(path) << text;
-    return path.string();
-  }
+  std::string file(const std::string& text) { return scratch_.write("a.cfg", text); }
   /// The message of the error that loading gives, with the file's path cut to "a.cfg"; "" where there is none.
   std::string error(const std::string& text, const std::vector<std::string>& settings = {}, Use use = Use::train) {
     const std::string path = file(text);
@@ -44,7 +34,8 @@ class ConfigTest : public ::testing::Test {
     return "";
   }
 
-  fs::path folder_;
+  const ScratchFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 const std::string kLeast = "[model]\npath = \"m\"\n[data]\ntrain_files = [\"t.jsonl\"]\n";

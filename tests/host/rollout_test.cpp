@@ -106,6 +106,29 @@ TEST(Rollout, ScheduleDoesNotChangeResponses) {
   expect_same(all, few);
 }
 
+TEST(Rollout, EveryEndIdEndsAResponse) {
+  Sampling s;
+  s.seed = 3;
+  const std::vector<Request> r = requests(4, 4, 140);
+  const Result all = generate(limits(32, 1000, 64, 200, 1), r, s);
+  const int32_t other = all.groups[0].responses[0].ids[1];  // a second end id, which occurs
+  Toy toy;
+  toy.model.reserve(limits(32, 1000, 64, 200, 1));
+  Rollout rollout(toy.model, {256, other});
+  const std::vector<Group> cut = rollout.generate(r, s);
+  int by_other = 0;
+  for (size_t g = 0; g < cut.size(); ++g)
+    for (size_t i = 0; i < cut[g].responses.size(); ++i) {
+      std::vector<int32_t> want = all.groups[g].responses[i].ids;
+      const auto at = std::find(want.begin(), want.end(), other);
+      by_other += at != want.end();
+      if (at != want.end()) want.erase(at + 1, want.end());
+      EXPECT_EQ(cut[g].responses[i].ids, want);
+      EXPECT_EQ(cut[g].responses[i].finish == Finish::stop, want.back() == 256 || want.back() == other);
+    }
+  EXPECT_GT(by_other, 0);
+}
+
 TEST(Rollout, OrderAndCompanyDoNotMatter) {
   Sampling s;
   s.seed = 4;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,19 +12,16 @@
 #include "host/limits.h"
 #include "host/sft.h"
 #include "model/model.h"
+#include "tests/testdata.h"
 #include "tokenizer/tokenizer.h"
 
 namespace dapo {
 
 /// A folder of this test program, removed at its end.
 inline const std::string& temp_folder() {
-  struct Folder {
-    std::string path = (std::filesystem::temp_directory_path() / ("dapo_test_" + std::to_string(getpid()))).string();
-    Folder() { std::filesystem::create_directories(path); }
-    ~Folder() { std::filesystem::remove_all(path); }
-  };
-  static const Folder folder;
-  return folder.path;
+  static const ScratchFolder folder;
+  static const std::string path = folder.path();
+  return path;
 }
 
 inline const Tokenizer& byte_tokenizer() {

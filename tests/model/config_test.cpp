@@ -14,13 +14,7 @@ namespace fs = std::filesystem;
 
 class Folder : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "dapo_model_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  void put(const std::string& name, const std::string& text) const { std::ofstream(folder_ + "/" + name) << text; }
+  void put(const std::string& name, const std::string& text) const { scratch_.write(name, text); }
   template <class F>
   std::string complaint(F&& f, int code = kExitUsage) const {
     try {
@@ -31,7 +25,8 @@ class Folder : public testing::Test {
     }
     return "";
   }
-  std::string folder_;
+  const ScratchFolder scratch_;
+  const std::string folder_ = scratch_.path();
 };
 
 nlohmann::json read_json(const std::string& path) {
@@ -99,15 +94,14 @@ TEST(Config, FlopsByHand) {
 
 TEST(Config, RealFoldersConfigs) {
   REQUIRE_DATA(path, "config/Qwen2.5-7B-Instruct_config.json");
-  const fs::path folder = fs::temp_directory_path() / "dapo_config_test";
-  fs::create_directories(folder);
+  const ScratchFolder scratch;
+  const fs::path folder = scratch.path();
   fs::copy_file(path, folder / "config.json", fs::copy_options::overwrite_existing);
   const ModelConfig one = load_model_config(folder.string());
   EXPECT_EQ(one.eos, std::vector<int32_t>{151645});
   fs::copy_file(test_data("config/Qwen2.5-7B-Instruct_generation_config.json"), folder / "generation_config.json",
                 fs::copy_options::overwrite_existing);
   const ModelConfig c = load_model_config(folder.string());
-  fs::remove_all(folder);
   EXPECT_EQ(c.eos, (std::vector<int32_t>{151645, 151643}));
   EXPECT_EQ(c.pad, 151643);
   EXPECT_EQ(c.parameters(), qwen25_config("qwen2.5-7b").parameters());
@@ -153,7 +147,7 @@ TEST_F(Folder, WhatIsNotSupportedIsNamed) {
 }
 
 TEST_F(Folder, SavedAndLoadedAgain) {
-  for (DType dtype : {DType::f32, DType::bf16}) {
+  for (DType dtype : rig_types()) {
     for (bool tied : {true, false}) {
       ModelConfig config = toy_config();
       config.tied = tied, config.eos = {1, 2}, config.pad = 3, config.rms_eps = 1e-5f;
@@ -167,10 +161,11 @@ TEST_F(Folder, SavedAndLoadedAgain) {
       EXPECT_EQ(back.rope_theta, config.rope_theta);
       const Rig again(folder_, dtype);
       EXPECT_EQ(to_host(*again.backend, again.model->weights()), to_host(*rig->backend, rig->model->weights()));
-      const Rig other(folder_, dtype == DType::f32 ? DType::bf16 : DType::f32);
+      const Rig other(folder_, dtype == DType::f32 ? rig_types().back() : DType::f32);
       const auto want = to_host(*rig->backend, rig->model->weights()),
                  got = to_host(*other.backend, other.model->weights());
-      for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got[i], to_float(to_bf16(want[i])));
+      const bool rounded = rig_types().size() == 2;
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got[i], rounded ? to_float(to_bf16(want[i])) : want[i]);
     }
   }
 }
@@ -199,8 +194,8 @@ TEST_F(Folder, FilesThatDoNotFitTheConfig) {
 }
 
 TEST(Load, HalfPrecisionFiles) {
-  const fs::path folder = fs::temp_directory_path() / "dapo_half_test";
-  fs::create_directories(folder);
+  const ScratchFolder scratch;
+  const fs::path folder = scratch.path();
   ModelConfig config = toy_config();
   config.layers = 1;
   const ParamTable table = parameter_table(config);
@@ -222,7 +217,6 @@ TEST(Load, HalfPrecisionFiles) {
       << std::string(reinterpret_cast<const char*>(&length), 8) << header << data;
   Rig rig(config);
   rig.model->load(folder.string());
-  fs::remove_all(folder);
   const auto w = to_host(*rig.backend, rig.model->weights());
   const float want[] = {1.0f, -2.0f, 0x1p-24f, -0x1p-24f, 65504.0f, 0x1.554p-2f};
   for (size_t i = 0; i < 600; ++i) ASSERT_EQ(w[i], want[i % 6]);
@@ -249,7 +243,7 @@ TEST(Init, IsNormalAndKeyed) {
 }
 
 TEST(Plan, IsWhatIsUsed) {
-  for (DType dtype : {DType::f32, DType::bf16})
+  for (DType dtype : rig_types())
     for (bool recompute : {false, true}) {
       Rig rig(toy_config(), dtype);
       ModelLimits limits;
@@ -261,9 +255,6 @@ TEST(Plan, IsWhatIsUsed) {
       rig.model->begin_rollout();  // each CHECKs that it lays out what was planned
       rig.model->begin_update();
       EXPECT_EQ(plan.weights / Arena::kAlign, (rig.model->weights().bytes() + Arena::kAlign - 1) / Arena::kAlign);
-      size_t sum = 0;
-      for (const Arena::Holding& h : plan.pieces) sum += h.bytes;
-      EXPECT_GT(sum, 0u);
       EXPECT_GE(plan.state, rig.model->gradients().bytes() * 3 + rig.model->remainders().bytes());
     }
   Rig rig(toy_config());

@@ -17,6 +17,15 @@ namespace dapo {
 
 /// The backend under test; defined by the program (the CPU: rig.cpp).
 std::unique_ptr<Backend> rig_backend(DType dtype);
+/// Whether there is one of this type: a CPU without bf16 products has f32 alone.
+bool rig_has(DType dtype);
+inline std::vector<DType> rig_types() {
+  std::vector<DType> types = {DType::f32};
+  if (rig_has(DType::bf16)) types.push_back(DType::bf16);
+  return types;
+}
+#define SKIP_WITHOUT(dtype) \
+  if (!rig_has(dtype)) GTEST_SKIP() << "skipped: this CPU multiplies no " << dtype_name(dtype)
 
 /// Names of their own: test_cuda links these tests with the host, which has a Group and a toy_config() too.
 inline namespace model_tests {
@@ -79,7 +88,6 @@ struct Group {
   std::vector<std::vector<int32_t>> responses;
 };
 
-/// One response token's place, for comparing packs of other layouts: (group, response, index) in the order of rows.
 struct PackOptions {
   bool share_prompt = true;  ///< one prompt segment and its responses; else each response with its own copy
 };
