@@ -132,7 +132,7 @@ def machine(r):
     if code != 0:
         return {**f, "failed": [f"dapo does not start: {text.strip().splitlines()[-1] if text.strip() else code}"]}
     code, text, _ = r.call([r.program("test_cuda"), "--gtest_filter=CudaDevice.*"], 60)
-    said = re.search(r"cuda: .*", text)
+    said = re.search(r"^cuda: .*", text, re.M)
     f["device"] = said.group(0) if said else "?"
     if code == 0:
         f.setdefault("gpu", f["device"].removeprefix("cuda: ").split(" (sm_")[0])
