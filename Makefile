@@ -200,7 +200,7 @@ fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a
 # ---- measuring -----------------------------------------------------------------------------------------------------
 bench: $(BENCHES:%=$(OUT)/bench_%)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
 	$(OUT)/bench_ops
-dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver and no toolkit, under 40 MB
+dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver and no toolkit, under 40 MB; golden models beside
 	@$(if $(NVCC),,echo "make dist: no nvcc on PATH"; exit 1;) [ -n "$(CUDNN_FE)" ] || $(MAKE) --no-print-directory bench-cudnn || true
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/dist VARIANT=release DIST=1 ARCH=$(or $(DIST_ARCH),x86-64-v3) CUDA=nvcc \
 	  ARROW_FLAGS= ARROW_LIBS= CUDNN_FE="$(or $(CUDNN_FE),$$(ls -d $(BUILD)/cudnn_frontend/include 2>/dev/null))" \

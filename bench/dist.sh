@@ -38,4 +38,4 @@ else
   echo "$to: without golden models: no $goldens (DAPO_TEST_DATA): gpu-check's golden stage will be skipped"
 fi
 nm -C "$from/bench_ops" | grep -q cudnn_frontend && echo "$to: bench_ops times cuDNN's attention beside ours" ||
-  echo "$to: bench_ops without cuDNN's attention: its headers could not be fetched (make bench-cudnn)"
+  echo "$to: bench_ops without cuDNN's attention: that takes cudnn.h and the frontend's headers (make bench-cudnn)"

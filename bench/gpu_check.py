@@ -36,6 +36,7 @@ class Run:
         self.libraries = cuda_libraries()
         self.env["LD_LIBRARY_PATH"] = ":".join(self.libraries + [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p])
         self.env["GOMP_SPINCOUNT"] = "1000"
+        self.env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
         if "DAPO_TEST_DATA" not in self.env:
             data = HERE / "data" if (HERE / "data").exists() else HERE.parent.parent / "shared/data"
             self.env["DAPO_TEST_DATA"] = str(data)
@@ -181,7 +182,9 @@ def tests(r, wanted, small=None, shards=None):
                 break
             if bad is None:  # it ended between tests, or before the first
                 bad = next((n for n in todo if n not in ok + skips), todo[-1])
-            failed[bad] = "time ran out" if code is None else reason(text[text.rfind("[ RUN      ] " + bad):])
+            failed[bad] = "time ran out" if code is None else reason(text[max(0, text.rfind("[ RUN      ] " + bad)):])
+            if "[ RUN      ]" not in text:
+                break  # nor will the others
             done = {bad, *ok, *skips}
             todo = [n for n in todo if n not in done]
         return passed, skipped, failed, why
@@ -311,12 +314,12 @@ def demo(r):
 
 def bench(r):
     """each op at the shapes of 0.5B and 7B: time, share of the measured peaks, wrong elements, cuBLASLt, cuDNN"""
-    sizes = ["--shape", "toy", "--benchmark_filter=swiglu|rmsnorm"] if r.sim else []
+    sizes = ["--shape", "toy"] if r.sim else []
     f = {"lines": [], "benchmarks": [], "failed": []}
     rows_file = r.work / "bench_ops.json"
     todo = None
     while todo is None or (todo and r.left() > 5):
-        chosen = sizes if todo is None else ["--benchmark_filter=^(" + "|".join(re.escape(n) for n in todo) + ")$"]
+        chosen = sizes + (["--benchmark_filter=swiglu|rmsnorm"] * r.sim if todo is None else ["--benchmark_filter=^(" + "|".join(re.escape(n) for n in todo) + ")$"])
         rows_file.unlink(missing_ok=True)
         part = benchmark(r, "bench_ops", *chosen, "--quick", f"--benchmark_out={rows_file}")
         f["lines"] += part["lines"]
@@ -333,7 +336,7 @@ def bench(r):
             break
         # A device's fault fails every case after it in its process.
         f["failed"].append(f"{rows[bad]['name']}: {rows[bad].get('error_message', '?')}")
-        todo = [row["run_name"].removesuffix("/manual_time").split("/iterations:")[0] for row in rows[bad + 1:]]
+        todo = [row["run_name"] for row in rows[bad + 1:]]
     return f
 
 
@@ -356,8 +359,9 @@ def benchmark(r, program, *argv):
     """A benchmark on the GPU: the tables that it wrote, the JSON lines that it printed, the clocks meanwhile."""
     table = r.work / f"{program}.md"
     table.unlink(missing_ok=True)
+    path = r.program(program)
     clocks = Clocks(r)
-    code, text, _ = r.call([r.program(program), "--device", "cuda", "--markdown", table, *argv])
+    code, text, _ = r.call([path, "--device", "cuda", "--markdown", table, *argv])
     said = text.strip().splitlines() or ["time ran out"]
     f = {"lines": (table.read_text().splitlines() if table.exists() else said[-40:]) + clocks.lines(),
          "failed": [] if code == 0 else [f"{program}: exit {code}: {said[-1]}"]}
@@ -372,7 +376,8 @@ class Clocks:
     def __init__(self, r):
         self.process = None
         if not r.sim and shutil.which("nvidia-smi"):
-            self.process = subprocess.Popen(["nvidia-smi", "--query-gpu=" + ",".join(self.QUERY), "--format=csv,noheader,nounits",
+            card = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+            self.process = subprocess.Popen(["nvidia-smi", "-i", card, "--query-gpu=" + ",".join(self.QUERY), "--format=csv,noheader,nounits",
                                              "-lms", "500"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def lines(self):

@@ -14,9 +14,8 @@
 // - Batch-invariant: whatever rollout computes for a row does not depend on the rows that go with it; attention cuts
 //   the keys of a sequence at the end of its prefix and then every kKvTile tokens, the same in training, prefill and
 //   decode, so that a sampled token's log-prob is bit for bit the one that is trained on.
-// - Ops take scratch from workspace() (mark/release); no tensor is allocated inside a step. (On the CPU oneDNN keeps
-// its own
-//   compiled products and scratch, which grow with the shapes it meets.)
+// - Ops take scratch from workspace() (mark/release); no tensor is allocated inside a step. (On the CPU oneDNN has
+//   compiled products and scratch of its own, which grow with the shapes it meets.)
 #pragma once
 
 #include <functional>

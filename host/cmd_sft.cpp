@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/check.h"
 #include "host/commands.h"
@@ -10,6 +11,7 @@
 #include "host/sft.h"
 
 namespace dapo {
+namespace fs = std::filesystem;
 
 int run_sft_command(const SftOptions& o) {
   const Config config = load_config(o.config, o.settings, Use::sft);
@@ -40,8 +42,9 @@ int run_sft_command(const SftOptions& o) {
     progress.line("interrupted: saving what there is");
   } catch (const Error& e) {
     if (e.code() != kExitNumerics) throw;
-    save_model_folder(*s.model, config.model.path, config.sft.out);
-    fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), config.sft.out);
+    const std::string beside = fs::path(config.sft.out + "/.").parent_path().lexically_normal().string() + ".failed";
+    save_model_folder(*s.model, config.model.path, beside);
+    fail(e.code(), "{}; the weights before them are in {}", e.what(), beside);
   }
   save_model_folder(*s.model, config.model.path, config.sft.out);
   progress.line(fmt::format("saved {}", config.sft.out));

@@ -50,14 +50,14 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
 /// One step. Where its updates were refused too often, the weights of the last good one and the responses that led
 /// there are saved before the error goes on.
 StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, const Dataset& data, RunFolder& run) {
-  const int64_t step = trainer.state().step + 1;
+  const int64_t step = trainer.state().step + 1, refused = trainer.state().refused;
   try {
     return trainer.step();
   } catch (const Error& e) {
-    if (e.code() != kExitNumerics || trainer.state().refused == 0) throw;
+    if (e.code() != kExitNumerics || trainer.state().refused == refused) throw;
+    const std::string saved = run.save_model(*s.model, step, false);
     if (config.trainer.log_rollouts) run.rollouts(step, trainer.trained(), *s.tokenizer, data);
-    fail(e.code(), "{}; the weights of the last good update are in {}", e.what(),
-         run.save_model(*s.model, step, false));
+    fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), saved);
   }
 }
 

@@ -111,12 +111,12 @@ LineWriter::LineWriter(const std::string& path) {
     return;
   }
   std::error_code none;
-  const fs::path target = fs::weakly_canonical(path, none);  // a link's target is written, the link stays
+  const fs::path target =
+      fs::weakly_canonical(path, none);  // where a link's target is there it is written, and the link stays
   path_ = none ? path : target.string();
+  if (fs::is_directory(path_, none)) fail_input("{}: is a folder; name a file", path);
   // A pipe, a terminal, /dev/null: what is no file cannot be renamed onto.
-  fresh_ = fs::exists(path_, none) && !fs::is_regular_file(path_, none) && !fs::is_directory(path_, none)
-               ? path_
-               : path_ + ".tmp";
+  fresh_ = fs::exists(path_, none) && !fs::is_regular_file(path_, none) ? path_ : path_ + ".tmp";
   file_ = std::fopen(fresh_.c_str(), "wb");
   if (file_ == nullptr) fail_input("{}: cannot be written: {}", path, std::strerror(errno));
 }

@@ -9,13 +9,13 @@
 
 namespace dapo {
 
+/// Error (exit 2) where prompt and response together exceed the positions that the model was made for.
+void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response);
+
 /// Training: packs of ppo_max_token_len tokens (0: a whole mini-batch, at most 2,048 on a CPU and 16,384 on a GPU, less
 /// where memory is short, never less than the longest sequence); max_num_seqs decode sequences; KV pages for all of
 /// them at full length with prompts shared, cut to kv_memory_gb or to what memory leaves. Error where kv_memory_gb is
-/// set and less than least_kv_gb. Error (exit 2) where prompt and response together exceed the positions that the model
-/// was made for.
-void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response);
-
+/// set and less than least_kv_gb.
 ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
 
 /// GB (1e9 bytes) of the KV pages of the longest prompt with the longest response.

@@ -14,7 +14,6 @@ int32_t Pages::take() {
   free_.pop_back();
   CHECK_EQ(holders(page), 0, "page {}", page);
   holders_[static_cast<size_t>(page)] = 1;
-  peak_ = std::max(peak_, total() - free());
   return page;
 }
 

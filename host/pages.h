@@ -13,8 +13,7 @@ class Pages {
   explicit Pages(int count);
   int total() const { return static_cast<int>(holders_.size()); }
   int free() const { return static_cast<int>(free_.size()); }
-  int peak() const { return peak_; }  ///< most pages ever held at once
-  int32_t take();                     ///< a free page with one holder; there must be one
+  int32_t take();  ///< a free page with one holder; there must be one
   void hold(int32_t page);
   void drop(int32_t page);  ///< free again with its last holder
   int holders(int32_t page) const { return holders_[static_cast<size_t>(page)]; }
@@ -22,7 +21,6 @@ class Pages {
  private:
   std::vector<int> holders_;
   std::vector<int32_t> free_;
-  int peak_ = 0;
 };
 
 }  // namespace dapo

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <utility>
-#include <vector>
 
 #include "data/dataset.h"
 #include "host/config.h"

@@ -97,7 +97,7 @@ void Trainer::refuse(const char* what, StepMetrics& m) {
   m.alarms.push_back(fmt::format("update refused: {}", what));
   if (state_.refused >= config_.trainer.nonfinite_patience)
     fail(kExitNumerics,
-         "step {}: {}; {} updates refused in a row (trainer.nonfinite_patience). lower actor.lr, or look at the step's "
+         "step {}: {}; {} updates refused in a row (trainer.nonfinite_patience); lower actor.lr, or look at the step's "
          "rollouts",
          m.step, what, state_.refused);
 }

@@ -88,6 +88,12 @@ bool element_equal(std::string_view a, std::string_view b) {
     if (const auto y = verify::parse_number(b)) return verify::same_number(*x, *y);
   return normalize_math(a) == normalize_math(b);
 }
+
+/// Bytes of "x =" at the beginning.
+size_t name_length(std::string_view s) {
+  const size_t at = s.find('=');
+  return at <= 2 && s.find('=', at + 1) == s.npos && s.find_first_of("0123456789") > at ? at + 1 : 0;
+}
 }  // namespace
 
 std::string normalize_math(std::string_view answer) {
@@ -102,8 +108,7 @@ std::string normalize_math(std::string_view answer) {
   replace_all(s, " .", " 0.");
   replace_all(s, "{.", "{0.");
   if (s.starts_with('.')) s.insert(s.begin(), '0');
-  if (const size_t at = s.find('='); at <= 2 && s.find('=', at + 1) == s.npos && s.find_first_of("0123456789") > at)
-    s.erase(0, at + 1);  // "x = "
+  s.erase(0, name_length(s));
   brace_sqrts(s);
   std::erase(s, ' ');
   brace_fracs(s);
@@ -133,7 +138,8 @@ std::string canonical_element(std::string_view s) {
 std::string canonical_answer(std::string_view answer) {
   answer = without_dollars(answer);
   if (answer.size() > 10'000) return std::string(answer);  // no answer of a sane model: not worth three more passes
-  if (const auto n = verify::parse_number(answer)) return verify::canonical(*n);
+  if (const auto n = verify::parse_number(verify::strip(answer.substr(name_length(answer)))))
+    return verify::canonical(*n);
   const std::string s = normalize_math(answer);
   const auto parts = elements(s);
   if (parts.size() < 2) return s;

@@ -28,6 +28,20 @@ sys.exit(how != "well" and bad in chosen.split(":"))
 """
 
 
+BENCH = """#!/usr/bin/env python3
+import json, re, sys
+given = dict(x[2:].split("=", 1) for x in sys.argv[1:] if x.startswith("--benchmark"))
+rows, dead = [], False
+for n in ("one", "two", "three", "four"):
+    n += "/toy/4x8/bf16/iterations:3/manual_time"
+    if not re.search(given.get("benchmark_filter", "swiglu|rmsnorm").replace("swiglu|rmsnorm", ""), n): continue
+    dead |= n.startswith("two")
+    rows.append({"name": n, "run_name": n, **({"error_occurred": True, "error_message": "lost"} if dead else {"real_time": 1})})
+open(given["benchmark_out"], "w").write(json.dumps({"benchmarks": rows}))
+sys.exit(70 if dead else 0)
+"""
+
+
 def check(out, *argv, bin_=None):
     start = time.monotonic()
     p = subprocess.run([sys.executable, ROOT / "bench/gpu_check.py", "--device", "sim", "--out", out, "--configs", ROOT / "configs",
@@ -78,6 +92,16 @@ def time_is_limited(out):
     assert code == 1 and seconds < 20 and "AStage.Two" in stages["trainer"]["failed"], said
 
 
+def benchmarks_go_on_behind_a_failed_case(out):
+    folder = fakes(out, "well")
+    (folder / "bench_ops").write_text(BENCH)
+    (folder / "bench_ops").chmod(0o755)
+    code, stages, _, said = check(out, "bench", bin_=folder)
+    assert code == 1 and [x.split("/")[0] for x in stages["bench"]["failed"]] == ["two"], said
+    assert [x["name"].split("/")[0] for x in stages["bench"]["figures"]["benchmarks"]] == ["one", "two", "three", "four"], stages
+    assert sum("error_message" in x for x in stages["bench"]["figures"]["benchmarks"]) == 1, stages
+
+
 def an_absent_program_skips_its_stage(out):
     code, stages, _, said = check(out, "trainer", "bench", bin_=fakes(out, "well"))
     assert code == 0 and stages["trainer"]["status"] == "passed" and stages["bench"]["status"] == "skipped", said
@@ -87,7 +111,7 @@ def an_absent_program_skips_its_stage(out):
 passed = 0
 failed = []
 for test in (after_a_failure_another_process_goes_on, a_crash_is_named_and_the_rest_is_run, time_is_limited,
-             an_absent_program_skips_its_stage, every_stage_runs_in_the_simulator):
+             benchmarks_go_on_behind_a_failed_case, an_absent_program_skips_its_stage, every_stage_runs_in_the_simulator):
     with tempfile.TemporaryDirectory() as out:
         try:
             test(out)

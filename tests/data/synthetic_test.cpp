@@ -1,7 +1,6 @@
 #include "data/synthetic.h"
 
 #include <cmath>
-#include <filesystem>
 #include <map>
 #include <set>
 

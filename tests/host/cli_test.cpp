@@ -142,9 +142,13 @@ TEST_F(CliTest, EvalTakesFlagsAndSettings) {
   read_rows((folder_ / "responses.jsonl").string(),
             [&](const JsonRow& row) { EXPECT_EQ(row.text("id").substr(0, 2), std::to_string(rows++ / 2) + "-"); });
   EXPECT_EQ(rows, 6);
-  if (r.out.find("\"eval/avg\": 0,") != std::string::npos) {
-    EXPECT_NE(r.out.find("not one of 6 responses is right"), std::string::npos) << r.out;
-  }
+  write("hard.jsonl",
+        "{\"prompt\": \"a\", \"answer\": \"no eight bytes hold this\"}\n{\"prompt\": \"b\", \"answer\": \"nor this "
+        "one\"}\n");
+  const Ran hard = run(
+      "dapo",
+      "eval --model tuned --data hard.jsonl -n 2 --max-new-tokens 8 --template raw --threads 1 --set eval.pass_k=1");
+  EXPECT_NE(hard.out.find("not one of 4 responses is right"), std::string::npos) << hard.out << hard.err;
   write("eval.cfg",
         "[model]\npath = \"tuned\"\nthreads = 1\n[data]\nmax_response_length = 8\nprompt_template = \"raw\"\n");
   expect_usage_error("dapo", "eval eval.cfg", "data.val_files is not set");

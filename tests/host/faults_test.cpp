@@ -25,12 +25,13 @@ class Faults : public CliTest {
   /// text).
   int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
     write("stdout", "");  // what a program before it said is not waited for
-    write("script", "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
-                        " >stdout 2>stderr & p=$!; (sleep 120; kill -9 $p 2>/dev/null) & watch=$!; seen=; for i in "
-                        "$(seq 300); do grep -qs '" +
-                        text + "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
-                        "; do kill -$s $p; sleep 0.01; done; wait $p; code=$?; kill $watch; [ -n \"$seen\" ] || exit "
-                        "99; exit $code\n");
+    write("script",
+          "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
+              " >stdout 2>stderr & p=$!; (sleep 120; kill -9 $p 2>/dev/null) & watch=$!; seen=; for i in "
+              "$(seq 300); do grep -qs '" +
+              text + "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
+              "; do kill -$s $p; sleep 0.01; done; wait $p; code=$?; kill -- -$watch; [ -n \"$seen\" ] || exit "
+              "99; exit $code\n");
     const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
@@ -59,6 +60,15 @@ TEST_F(Faults, NumbersThatGoBadLeaveTheLastGoodWeightsAndTheRollouts) {
   EXPECT_NE(r.err.find("weights of the last good update are in runs/run/models/step_1"), std::string::npos) << r.err;
   EXPECT_EQ(slurp(folder_ / "runs/run/models/step_1/model.safetensors"), slurp(folder_ / "tuned/model.safetensors"));
   EXPECT_TRUE(fs::exists(folder_ / "runs/run/rollouts/step_1.jsonl"));
+}
+
+TEST_F(Faults, FineTuningThatGoesBadLeavesTheOlderModel) {
+  const std::string before = slurp(folder_ / "tuned/model.safetensors");
+  const Ran r = run("dapo", "sft sft.cfg --set sft.steps=20 --set sft.lr=1e30");
+  EXPECT_EQ(r.code, kExitNumerics) << r.out << r.err;
+  EXPECT_EQ(slurp(folder_ / "tuned/model.safetensors"), before);
+  EXPECT_NE(r.err.find("are in tuned.failed"), std::string::npos) << r.err;
+  EXPECT_TRUE(fs::exists(folder_ / "tuned.failed/model.safetensors"));
 }
 
 TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {

@@ -40,8 +40,9 @@ TEST(Limits, ACpuThatLacksAnInstructionSetIsNamed) {
 
 TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
   const std::string path = temp_folder() + "/taken";
-  std::filesystem::create_directories(path + "/by");
   LineWriter out(path);
+  std::filesystem::create_directories(path + "/by");
+  error_of(kExitUsage, [&] { LineWriter again(path); });
   out.line("{}");
   error_of(kExitResources, [&] { out.commit(); });
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));

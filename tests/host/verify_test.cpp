@@ -142,6 +142,8 @@ TEST(Boxed, ComparesByValue) {
                         {"x=5", "5", true},
                         {"\\sqrt3", "\\sqrt{3}", true},
                         {"x^2", "x^{2}", false},
+                        {"x = 0.5", "0.5", true},
+                        {"x = 3/4", "3/4", true},
                         {"32, 349", "32349", false},
                         {"", "0", false},
                         {"-", "0", false},
