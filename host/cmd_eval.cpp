@@ -8,6 +8,7 @@
 #include "host/evaluate.h"
 #include "host/jsonl.h"
 #include "host/progress.h"
+#include "host/prompts.h"
 #include "host/session.h"
 #include "host/trainer.h"
 
@@ -51,12 +52,7 @@ void write_responses(LineWriter& out, const EvalResult& result, const Tokenizer&
 int run_eval_command(const EvalOptions& o) {
   const Config config = eval_config(o);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
-  DatasetOptions options;
-  options.format = config.data.format;
-  options.prompt_key = config.data.prompt_key;
-  options.answer_key = config.data.answer_key;
-  options.need_answer = true;
-  Dataset data = Dataset::load(config.data.val_files, options);
+  Dataset data = Dataset::load(config.data.val_files, question_options(config.data));
   Session s = open_session(config.model.path, std::move(chosen));
   const std::vector<int32_t> stop = stop_ids(s.model->config(), config.model.path);
   s.model->reserve(generation_limits(config, s.model->config(), *s.backend,

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "core/check.h"
 #include "host/commands.h"
@@ -11,7 +10,6 @@
 #include "host/sft.h"
 
 namespace dapo {
-namespace fs = std::filesystem;
 
 int run_sft_command(const SftOptions& o) {
   const Config config = load_config(o.config, o.settings, Use::sft);
@@ -42,7 +40,7 @@ int run_sft_command(const SftOptions& o) {
     progress.line("interrupted: saving what there is");
   } catch (const Error& e) {
     if (e.code() != kExitNumerics) throw;
-    const std::string beside = fs::path(config.sft.out + "/.").parent_path().lexically_normal().string() + ".failed";
+    const std::string beside = without_slash(config.sft.out) + ".failed";
     save_model_folder(*s.model, config.model.path, beside);
     fail(e.code(), "{}; the weights before them are in {}", e.what(), beside);
   }

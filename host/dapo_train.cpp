@@ -10,6 +10,7 @@
 #include "host/interrupt.h"
 #include "host/plan.h"
 #include "host/progress.h"
+#include "host/prompts.h"
 #include "host/report_error.h"
 #include "host/run.h"
 #include "host/session.h"
@@ -25,11 +26,7 @@ struct Options {
 };
 
 Dataset load_data(const Config& config, const std::vector<std::string>& files, bool unique) {
-  DatasetOptions options;
-  options.format = config.data.format;
-  options.prompt_key = config.data.prompt_key;
-  options.answer_key = config.data.answer_key;
-  options.need_answer = true;
+  DatasetOptions options = question_options(config.data);
   options.unique = unique;
   return Dataset::load(files, options);
 }

@@ -5,6 +5,15 @@
 
 namespace dapo {
 
+DatasetOptions question_options(const DataSection& data) {
+  DatasetOptions options;
+  options.format = data.format;
+  options.prompt_key = data.prompt_key;
+  options.answer_key = data.answer_key;
+  options.need_answer = true;
+  return options;
+}
+
 struct PromptEncoder::Impl {
   const Tokenizer& tokenizer;
   ChatTemplate chat;

@@ -12,6 +12,9 @@
 
 namespace dapo {
 
+/// How config.data says that rows with answers (training, evaluation) are to be read.
+DatasetOptions question_options(const DataSection& data);
+
 /// Renders prompts as config.data says: template, system prompt, suffix. Safe to share between threads.
 class PromptEncoder {
  public:

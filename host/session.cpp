@@ -23,16 +23,17 @@ std::string family_name(const std::string& path) {
   return "";
 }
 
-fs::path without_slash(const std::string& folder) {
-  const fs::path path = fs::path(folder).lexically_normal();
-  return path.has_filename() ? path : path.parent_path();  // "a/b/" is "a/b"
-}
 /// Where a model is written before it gets its name.
 fs::path fresh_folder(const std::string& to) {
-  return without_slash(to).string() + ".tmp";
+  return without_slash(to) + ".tmp";
 }
 
 }  // namespace
+
+std::string without_slash(const std::string& folder) {
+  const fs::path path = fs::path(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).string();
+}
 
 bool has_weights(const std::string& folder) {
   return fs::exists(fs::path(folder) / "model.safetensors") ||

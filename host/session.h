@@ -43,6 +43,8 @@ bool has_weights(const std::string& folder);
 /// Every end id that generation_config.json or config.json names; Error (exit 2) where neither names one.
 std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder);
 
+/// "a/b/" is "a/b": a name that may be added to.
+std::string without_slash(const std::string& folder);
 /// Error (exit 2) where save_model_folder(..., to) could not write: asked before the work, not after it.
 void check_model_folder(const std::string& to);
 
