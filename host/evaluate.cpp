@@ -69,8 +69,8 @@ void summarize(const Config& config, EvalResult& r) {
   }
   const Estimate e = estimate(means);
   r.avg = e.mean;
-  r.low = std::max(0.0, e.mean - e.half_width);
-  r.high = std::min(1.0, e.mean + e.half_width);
+  r.low = e.low;
+  r.high = e.high;
   r.length_mean = length / responses;
   r.truncated = cut / responses;
 }

@@ -38,26 +38,32 @@ LossAgg parse_loss_agg(const std::string& name) {
   if (name == "token-mean") return LossAgg::token_mean;
   if (name == "seq-mean-token-mean") return LossAgg::seq_mean_token_mean;
   if (name == "seq-mean-token-sum") return LossAgg::seq_mean_token_sum;
+  if (name == "seq-mean-token-sum-norm") return LossAgg::seq_mean_token_sum_norm;
   if (name == "token-mean-per-micro-batch") return LossAgg::token_mean_per_micro_batch;
   fail_input(
-      "actor.loss_agg_mode = \"{}\": it is token-mean, seq-mean-token-mean, seq-mean-token-sum or "
-      "token-mean-per-micro-batch",
+      "actor.loss_agg_mode = \"{}\": it is token-mean, seq-mean-token-mean, seq-mean-token-sum, "
+      "seq-mean-token-sum-norm or token-mean-per-micro-batch",
       name);
 }
 
-std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch) {
+std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch,
+                                 int max_length) {
   const size_t n = tokens.size();
   std::vector<double> w(n, 0.0);
-  const double all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
-  const double rows = static_cast<double>(std::count_if(tokens.begin(), tokens.end(), [](int t) { return t > 0; }));
-  std::vector<double> per_batch;
-  double batches = 0;
+  const double responses = static_cast<double>(n), all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
+  const double unmasked = static_cast<double>(std::count_if(tokens.begin(), tokens.end(), [](int t) { return t > 0; }));
+  std::vector<double> pack_tokens, pack_responses;
   if (agg == LossAgg::token_mean_per_micro_batch) {
     CHECK_EQ(micro_batch.size(), n);
-    per_batch.resize(n == 0 ? 0 : 1 + static_cast<size_t>(*std::max_element(micro_batch.begin(), micro_batch.end())));
-    for (size_t i = 0; i < n; ++i) per_batch[static_cast<size_t>(micro_batch[i])] += tokens[i];
-    batches = static_cast<double>(std::count_if(per_batch.begin(), per_batch.end(), [](double t) { return t > 0; }));
+    const int packs = n == 0 ? 0 : 1 + *std::max_element(micro_batch.begin(), micro_batch.end());
+    pack_tokens.resize(static_cast<size_t>(packs));
+    pack_responses.resize(static_cast<size_t>(packs));
+    for (size_t i = 0; i < n; ++i) {
+      pack_tokens[static_cast<size_t>(micro_batch[i])] += tokens[i];
+      pack_responses[static_cast<size_t>(micro_batch[i])] += 1;
+    }
   }
+  CHECK(agg != LossAgg::seq_mean_token_sum_norm || max_length > 0, "max_length {}", max_length);
   for (size_t i = 0; i < n; ++i) {
     if (tokens[i] == 0) continue;
     switch (agg) {
@@ -65,14 +71,19 @@ std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::
         w[i] = 1 / all;
         break;
       case LossAgg::seq_mean_token_mean:
-        w[i] = 1 / (rows * tokens[i]);
+        w[i] = 1 / (unmasked * tokens[i]);
         break;
       case LossAgg::seq_mean_token_sum:
-        w[i] = 1 / rows;
+        w[i] = 1 / unmasked;
         break;
-      case LossAgg::token_mean_per_micro_batch:
-        w[i] = 1 / (batches * per_batch[static_cast<size_t>(micro_batch[i])]);
+      case LossAgg::seq_mean_token_sum_norm:
+        w[i] = 1 / (responses * max_length);
         break;
+      case LossAgg::token_mean_per_micro_batch: {
+        const size_t pack = static_cast<size_t>(micro_batch[i]);
+        w[i] = pack_responses[pack] / (responses * pack_tokens[pack]);
+        break;
+      }
     }
   }
   return w;
@@ -95,28 +106,36 @@ double sft_learning_rate(const SftSection& s, int64_t step) {
   return s.lr * std::min({1.0, warm, s.lr_decay_fraction > 0 ? left / s.lr_decay_fraction : 1.0});
 }
 
+void add_batch(YieldEstimate& estimate, int kept, int generated, int batch) {
+  if (generated == 0) return;
+  const double keep = std::exp2(-static_cast<double>(generated) / (2.0 * batch));
+  estimate.kept = keep * estimate.kept + (1 - keep) * kept / generated;
+  estimate.weight = keep * estimate.weight + (1 - keep);
+}
+
 int generation_size(int need, int batch, double yield) {
   if (need <= 0) return 0;
   const double p = std::clamp(yield, 0.02, 1.0), n = need / p;
-  const double margin = std::sqrt(n * p * (1 - p)) / p;  // of a binomial, in prompts
-  return std::clamp(static_cast<int>(std::ceil(n + margin)), need, std::max(need, 4 * batch));
+  const double margin = 2 * std::sqrt(n * p * (1 - p)) / p;  // of a binomial, in prompts
+  const int least = std::max(need, (batch + 7) / 8);
+  return std::clamp(static_cast<int>(std::ceil(n + margin)), least, std::max(least, 4 * batch));
 }
 
-double update_yield(double yield, int kept, int generated, int batch) {
-  const double keep = std::exp2(-static_cast<double>(generated) / (2.0 * batch));
-  return generated == 0 ? yield : keep * yield + (1 - keep) * kept / generated;
+int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data) {
+  const int64_t each = data.gen_batch_size > 0 ? data.gen_batch_size : int64_t{3} * data.train_batch_size;
+  return each * algorithm.max_num_gen_batches;
+}
+
+bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
+  if (algorithm.max_age == 0) return false;
+  return algorithm.surplus == "bank" || (algorithm.surplus == "auto" && data.gen_batch_size == 0);
 }
 
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
                     std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
-                    std::span<const uint8_t> clip, std::span<const uint8_t> exact) {
+                    std::span<const uint8_t> clip) {
   for (size_t r = 0; r < log_prob.size(); ++r) {
     s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
-    if (!exact.empty() && exact[r]) {
-      const double gap = std::abs(double{log_prob[r]} - old_log_prob[r]);
-      s.worst_mismatch = std::max(s.worst_mismatch, static_cast<float>(gap));
-      s.worst_ratio_error = std::max(s.worst_ratio_error, std::abs(std::expm1(double{log_prob[r]} - old_log_prob[r])));
-    }
     if (weight[r] == 0) continue;
     s.loss += double{weight[r]} * loss[r];
     s.entropy += entropy[r];
@@ -126,6 +145,14 @@ void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<con
     s.dual += clip[r] == kClippedDual;
     ++s.tokens;
   }
+}
+
+void Agreement::compare(float rollout, float training) {
+  ++tokens;
+  const double gap = double{training} - rollout;
+  const bool finite = std::isfinite(gap);
+  mismatch = std::max(mismatch, finite ? std::abs(gap) : HUGE_VAL);
+  ratio = std::max(ratio, finite ? std::abs(std::expm1(gap)) : HUGE_VAL);
 }
 
 }  // namespace dapo

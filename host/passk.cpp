@@ -1,6 +1,7 @@
 #include "host/passk.h"
 
 #include <algorithm>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <map>
 
@@ -55,7 +56,14 @@ Estimate estimate(const std::vector<double>& problem_means) {
   for (const double x : problem_means) sum += x;
   const double mean = sum / n;
   for (const double x : problem_means) squares += (x - mean) * (x - mean);
-  return {mean, n < 2 ? 0 : 1.96 * std::sqrt(squares / (n - 1) / n)};
+  constexpr double z = 1.959964;  // 0.975 quantile of the normal distribution
+  const double beyond = z * z / (n + z * z);
+  if (sum == 0) return {mean, 0, beyond};
+  if (sum == n) return {mean, 1 - beyond, 1};
+  if (n < 2) return {mean, 0, 1};
+  const double t = boost::math::quantile(boost::math::students_t(n - 1), 0.975);
+  const double half = t * std::sqrt(squares / (n - 1) / n);
+  return {mean, std::max(0.0, mean - half), std::min(1.0, mean + half)};
 }
 
 }  // namespace dapo

@@ -22,11 +22,13 @@ struct Vote {
 };
 double majority(const std::vector<Vote>& votes);
 
-/// Mean over problems with its 95 % interval. Samples of one problem hang together, so problems are the units that are
-/// counted: half_width = 1.96 * std(problem means, n-1) / sqrt(problems); 0 for fewer than two.
+/// Mean over problems with its 95 % interval, within [0, 1]. Samples of one problem are correlated, so problems are the
+/// units: mean -+ t(0.975, n - 1) * std(problem means, n - 1) / sqrt(n), Student's t. Where every problem is at 0, or
+/// every one at 1, that would have no width: Wilson's interval for 0 or n successes of n. One problem tells nothing of
+/// others, 0 to 1.
 struct Estimate {
   double mean = 0;
-  double half_width = 0;
+  double low = 0, high = 0;
 };
 Estimate estimate(const std::vector<double>& problem_means);
 

@@ -26,13 +26,18 @@ std::string step_text(const StepMetrics& m, int64_t total) {
   std::string out = fmt::format("step {}/{}  ", m.step, total);
   if (m.groups_generated > 0)
     out += fmt::format(
-        "reward {:+.3f}  acc {:.1f} %  length {:.1f} (max {:.0f}, cut {:.1f} %)  groups kept {}, right {}, wrong {}",
+        "reward {:+.3f}  acc {:.1f} %  length {:.1f} (max {:.0f}, cut {:.1f} %)  groups kept {}, right {}, wrong {}{}",
         m.reward, 100 * m.acc, m.length_mean, m.length_max, 100 * m.truncated, m.groups_kept, m.groups_right,
-        m.groups_wrong);
+        m.groups_wrong, m.groups_unjudged > 0 ? fmt::format(", unjudged {}", m.groups_unjudged) : "");
   else
     out += "all groups from the bank";
-  out += fmt::format("  entropy {:.3f}  grad {:.3g}  mismatch {:g}  {:.2f} s =", m.entropy, m.grad_norm, m.mismatch,
-                     m.seconds);
+  if (m.age_max > 0) out += fmt::format(", age {:.2f} (max {:.0f})", m.age_mean, m.age_max);
+  out += fmt::format("  entropy {:.3f}  grad {:.3g}", m.entropy, m.grad_norm);
+  if (m.updates > 1) out += fmt::format(" (max {:.3g})", m.grad_norm_max);
+  out += m.mismatch_tokens > 0
+             ? fmt::format("  mismatch {:g} ({} tokens)", m.mismatch, count_text(static_cast<double>(m.mismatch_tokens)))
+             : "  mismatch -";
+  out += fmt::format("  {:.2f} s =", m.seconds);
   const char* before = " ";
   for (const Phase p : {Phase::rollout, Phase::reward, Phase::update}) {
     out += fmt::format("{}{} {:.2f}", before, phase_name(p), m.phases[p].seconds);

@@ -77,6 +77,8 @@ StepMetrics Trainer::step() {
   m.lr = learning_rate(config_.actor, m.step, config_.trainer.total_steps);
   m.prompts_dropped = static_cast<int64_t>(dropped_);
   stats_ = {};
+  agreement_ = {};
+  grad_norms_ = 0;
 
   // 2-8. Prompts, G responses each from the present weights, rewards, dynamic sampling until the batch is full.
   sample_groups(m);
@@ -90,12 +92,12 @@ StepMetrics Trainer::step() {
   model_.begin_update();
   if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs(m);
 
-  // 10-11. Mini-batches in the order of generation; the first one is at the very weights that drew its responses.
+  // 10-11. Mini-batches in the order of generation; until the first update the weights are those that drew the responses.
   const size_t per = static_cast<size_t>(config_.actor.ppo_mini_batch_size);
-  bool first = true;
   for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
-    for (size_t begin = 0; begin < groups_.size(); begin += per, first = false)
-      update(begin, std::min(begin + per, groups_.size()), first, m);
+    for (size_t begin = 0; begin < groups_.size(); begin += per)
+      update(begin, std::min(begin + per, groups_.size()), m);
+  if (m.updates == 0) compare_a_fresh_group(m.step);
   m.phases[Phase::update].seconds = updating.seconds();
 
   summarize(m);
@@ -110,10 +112,7 @@ void Trainer::sample_groups(StepMetrics& m) {
   const Stopwatch watch;
   const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
   groups_.clear();
-  const size_t banked = std::min(batch, state_.bank.size());
-  std::move(state_.bank.begin(), state_.bank.begin() + static_cast<int64_t>(banked), std::back_inserter(groups_));
-  state_.bank.erase(state_.bank.begin(), state_.bank.begin() + static_cast<int64_t>(banked));
-  m.groups_from_bank = static_cast<int64_t>(banked);
+  open_bank(m);
 
   Sampling sampling;
   sampling.temperature = config_.rollout.temperature;
@@ -123,20 +122,42 @@ void Trainer::sample_groups(StepMetrics& m) {
   sampling.seed = config_.trainer.seed;
   rollout_.begin(sampling);
   drawn_ = 0;
-  while (groups_.size() < batch && m.generation_batches < config_.algorithm.max_num_gen_batches) {
+  const int64_t limit = prompt_limit(config_.algorithm, config_.data);
+  while (groups_.size() < batch && drawn_ < limit) {
     const int need = static_cast<int>(batch - groups_.size());
-    const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
-                     : config_.algorithm.filter_groups ? generation_size(need, static_cast<int>(batch), state_.yield)
-                                                       : need;
-    generate(size, m);
+    const int size = config_.data.gen_batch_size > 0 ? config_.data.gen_batch_size
+                     : config_.algorithm.filter_groups
+                         ? generation_size(need, static_cast<int>(batch), state_.yield.value())
+                         : need;
+    generate(static_cast<int>(std::min<int64_t>(size, limit - drawn_)), m);
   }
   if (groups_.size() < batch)
-    m.alarms.push_back(fmt::format("{} of {} groups after {} generation batches: the step trains on those",
-                                   groups_.size(), batch, m.generation_batches));
+    m.alarms.push_back(fmt::format(
+        "{} of {} groups after {} prompts in {} generation batches (algorithm.max_num_gen_batches = {}): the step "
+        "trains on those",
+        groups_.size(), batch, drawn_, m.generation_batches, config_.algorithm.max_num_gen_batches));
   m.groups_banked = static_cast<int64_t>(state_.bank.size());
   const Rollout::Stats& s = rollout_.stats();
   m.phases[Phase::rollout] = {watch.seconds() - m.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
   m.preemptions = s.preemptions;
+}
+
+/// Groups that the last steps left over open the batch, unless they are too old.
+void Trainer::open_bank(StepMetrics& m) {
+  for (SampleGroup& g : state_.bank) {
+    if (m.step - g.step > config_.algorithm.max_age)
+      ++m.groups_expired;
+    else
+      groups_.push_back(std::move(g));
+  }
+  state_.bank.clear();
+  const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
+  if (groups_.size() > batch) {
+    state_.bank.assign(std::make_move_iterator(groups_.begin() + static_cast<int64_t>(batch)),
+                       std::make_move_iterator(groups_.end()));
+    groups_.resize(batch);
+  }
+  m.groups_from_bank = static_cast<int64_t>(groups_.size());
 }
 
 void Trainer::generate(int prompts, StepMetrics& m) {
@@ -175,10 +196,9 @@ void Trainer::generate(int prompts, StepMetrics& m) {
   for (size_t i = 0; i < drawn.size(); ++i) {  // in the order of the prompts, whichever was complete first
     const std::vector<Verdict> v = verdicts[i].get();
     for (size_t k = 0; k < v.size(); ++k) drawn[i].samples[k].verdict = v[k];
-    take(std::move(drawn[i]), m);
+    file_group(std::move(drawn[i]), m);
   }
-  state_.yield =
-      update_yield(state_.yield, static_cast<int>(m.groups_kept - kept), prompts, config_.data.train_batch_size);
+  add_batch(state_.yield, static_cast<int>(m.groups_kept - kept), prompts, config_.data.train_batch_size);
   const auto slow = static_cast<int64_t>(reward_.counters().slow);
   m.verifier_slow += slow - slow_;
   slow_ = slow;
@@ -187,8 +207,8 @@ void Trainer::generate(int prompts, StepMetrics& m) {
   m.phases[Phase::reward].tokens += int64_t{n} * prompts;
 }
 
-/// Counts a judged group, and puts it into the batch or the bank, or lets it go.
-void Trainer::take(SampleGroup group, StepMetrics& m) {
+/// Files a group whose verdicts are in: into the batch, the bank, or the bin; updates the counters.
+void Trainer::file_group(SampleGroup group, StepMetrics& m) {
   const RewardSection& reward = config_.reward;
   std::vector<uint8_t> right;
   bool judged = true;
@@ -202,24 +222,30 @@ void Trainer::take(SampleGroup group, StepMetrics& m) {
     right.push_back(s.verdict.acc);
     judged = judged && !s.verdict.error;
     m.verifier_errors += s.verdict.error;
-    m.acc += s.verdict.acc;
-    m.found += s.verdict.found;
-    m.reward += s.reward;
-    m.shaped_reward += s.shaped;
+    if (!s.verdict.error) {
+      m.acc += s.verdict.acc;
+      m.found += s.verdict.found;
+      m.reward += s.reward;
+      m.shaped_reward += s.shaped;
+    }
     m.length_mean += length;
     m.length_max = std::max(m.length_max, static_cast<double>(length));
     m.truncated += s.response.finish == Finish::length;
   }
   ++m.groups_generated;
+  if (!judged) {  // not all of its rewards are known: nothing to compare them with
+    ++m.groups_unjudged;
+    return;
+  }
   const int correct = group.correct();
   m.groups_right += correct == static_cast<int>(right.size());
   m.groups_wrong += correct == 0;
-  // A group with a response that could not be judged has no rewards to learn from.
-  if (!judged || (config_.algorithm.filter_groups && !mixed_group(right))) return;
+  if (config_.algorithm.filter_groups && !mixed_group(right)) return;
   ++m.groups_kept;
-  if (static_cast<int>(groups_.size()) < config_.data.train_batch_size)
+  const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
+  if (groups_.size() < batch)
     groups_.push_back(std::move(group));
-  else if (config_.algorithm.surplus == "bank")
+  else if (banks_surplus(config_.algorithm, config_.data) && state_.bank.size() < batch)  // what a step can use
     state_.bank.push_back(std::move(group));
   else
     ++m.groups_dropped;

@@ -48,20 +48,25 @@ struct StepMetrics {
   PhaseTimes phases;
   double lr = 0;
   // rollout: all groups generated in this step
-  double acc = 0, reward = 0, shaped_reward = 0;  ///< means over responses: share right, task reward, shaped reward
+  double acc = 0, reward = 0, shaped_reward = 0;  ///< means over judged responses: share right, task and shaped reward
   double length_mean = 0, length_max = 0, truncated = 0;
   int64_t groups_generated = 0, groups_kept = 0, groups_right = 0, groups_wrong = 0;
+  int64_t groups_unjudged = 0;  ///< with a response that the verifier could not judge; neither right nor wrong
   int64_t groups_from_bank = 0, groups_banked = 0, groups_dropped = 0, generation_batches = 0, prompts_dropped = 0;
-  double found = 0;                                ///< share of responses in which the verifier found an answer
+  int64_t groups_expired = 0;                      ///< banked groups older than algorithm.max_age, dropped
+  double found = 0;                                ///< share of judged responses with an answer
   int64_t verifier_errors = 0, verifier_slow = 0;  ///< responses not judged; judged in more than a second
   // update: the groups trained on
   int64_t groups_trained = 0, tokens_trained = 0, updates = 0, updates_refused = 0;
   double train_acc = 0, train_length = 0;
   double loss = 0, entropy = 0, ratio_kl = 0;         ///< ratio_kl: mean(old - new log-prob)
   double clip_low = 0, clip_high = 0, clip_dual = 0;  ///< shares of tokens
-  double grad_norm = 0;                               ///< of the last update applied
-  double mismatch = 0;     ///< max |rollout - training log-prob| over the first update's tokens drawn in this step: 0
-  double ratio_error = 0;  ///< max |ratio - 1| over the same tokens: 0
+  double age_mean = 0, age_max = 0;                   ///< steps since the groups trained on were drawn
+  double grad_norm = 0, grad_norm_max = 0;            ///< mean and largest over the updates applied
+  // On the weights that drew this step's responses; NaN (null in metrics.jsonl) if none was compared.
+  double mismatch = 0;          ///< max |rollout - training log-prob|, nats: 0
+  double ratio_error = 0;       ///< max |ratio - 1|: 0
+  int64_t mismatch_tokens = 0;  ///< tokens compared
   int64_t preemptions = 0;
   std::vector<std::string> alarms;
 
@@ -75,8 +80,8 @@ struct TrainerState {
   int64_t updates = 0;  ///< optimizer steps applied (bias correction)
   int64_t refused = 0;  ///< updates refused in a row
   CursorState cursor;
-  double yield = 1;  ///< expected share of groups kept
-  std::vector<SampleGroup> bank;
+  YieldEstimate yield;
+  std::vector<SampleGroup> bank;  ///< finished groups for the next step, oldest first
 };
 
 class Trainer {
@@ -107,12 +112,14 @@ class Trainer {
  private:
   void sample_groups(StepMetrics& m);
   void generate(int prompts, StepMetrics& m);
-  void take(SampleGroup group, StepMetrics& m);
+  void open_bank(StepMetrics& m);
+  void file_group(SampleGroup group, StepMetrics& m);
   void set_advantages();
   void recompute_old_log_probs(StepMetrics& m);
-  void update(size_t begin, size_t end, bool first, StepMetrics& m);
+  void update(size_t begin, size_t end, StepMetrics& m);
   std::vector<PackedGroups> pack(size_t begin, size_t end) const;
-  std::vector<uint8_t> exact_rows(const PackedGroups& packed, size_t begin, int64_t step) const;
+  void compare_log_probs(const PackedGroups& packed, size_t begin, int64_t step);
+  void compare_a_fresh_group(int64_t step);
   void refuse(const char* what, StepMetrics& m);
   void summarize(StepMetrics& m);
 
@@ -131,6 +138,9 @@ class Trainer {
   int64_t slow_ = 0;                 // verdicts of all steps that took long
   int32_t drawn_ = 0;                // prompts drawn in this step: DrawKey.prompt
   LossStats stats_;                  // of the step under way
+  Agreement agreement_;              // likewise
+  double grad_norms_ = 0;            // sum over the step's updates
+  bool said_filtered_ = false;       // alarms that are raised once a run
 };
 
 }  // namespace dapo

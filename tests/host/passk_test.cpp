@@ -55,9 +55,28 @@ TEST(Majority, TiesShareAndNothingFoundDoesNotVote) {
 TEST(Estimate, IntervalIsByProblem) {
   const Estimate e = estimate({1, 0, 1, 0});
   EXPECT_DOUBLE_EQ(e.mean, 0.5);
-  EXPECT_NEAR(e.half_width, 1.96 * std::sqrt(1.0 / 3 / 4), 1e-12);
-  EXPECT_EQ(estimate({0.25}).half_width, 0);
+  const double half = 3.182446 * std::sqrt(1.0 / 3 / 4);  // t(0.975, 3), from tables; here it reaches beyond 0 and 1
+  EXPECT_DOUBLE_EQ(e.low, std::max(0.0, 0.5 - half));
+  EXPECT_DOUBLE_EQ(e.high, std::min(1.0, 0.5 + half));
+  std::vector<double> thirty;  // as many as AIME's
+  for (int i = 0; i < 30; ++i) thirty.push_back(i < 15 ? 0.4 : 0.6);
+  const Estimate t = estimate(thirty);
+  const double half30 = 2.045230 * std::sqrt(30 * 0.01 / 29 / 30);  // t(0.975, 29): 4 % wider than the normal's 1.96
+  EXPECT_NEAR(t.low, 0.5 - half30, 1e-7);
+  EXPECT_NEAR(t.high, 0.5 + half30, 1e-7);
+  EXPECT_EQ(estimate({0.25}).low, 0);  // one problem tells nothing of others
+  EXPECT_EQ(estimate({0.25}).high, 1);
   EXPECT_EQ(estimate({}).mean, 0);
+}
+
+TEST(Interval, NoneOrAllRightIsNotCertainty) {
+  // Wilson's interval for 0 of 30: 0 to z^2 / (n + z^2) = 0.11351 (scipy.stats.binomtest(0, 30).proportion_ci)
+  const Estimate none = estimate(std::vector<double>(30, 0.0)), all = estimate(std::vector<double>(30, 1.0));
+  EXPECT_EQ(none.low, 0);
+  EXPECT_NEAR(none.high, 0.113513, 1e-6);
+  EXPECT_NEAR(all.low, 1 - 0.113513, 1e-6);
+  EXPECT_EQ(all.high, 1);
+  EXPECT_NEAR(estimate({0.0}).high, 0.793451, 1e-6);
 }
 
 /// Runs the cases of one lighteval file: `expect(params, n, right, name, expected outputs)`.
