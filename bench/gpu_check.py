@@ -207,7 +207,9 @@ def demo(r):
             if not got[name]["ok"] or not m:
                 failed.append(got[name]["said"])
             failed += [f"{name}, step {x['step']}: rollout and training differ by {x['update/mismatch']}" for x in m
-                       if x["update/mismatch"] != 0 or x["update/ratio_error"] != 0]
+                       if x["update/mismatch_tokens"] and (x["update/mismatch"] != 0 or x["update/ratio_error"] != 0)]
+            if m and not any(x["update/mismatch_tokens"] for x in m):
+                failed.append(f"{name}: no step compared rollout's log-probs with training's")
     cuda, cpu = got["cuda-f32"]["metrics"], got["cpu-f32"]["metrics"]
     if cuda and cpu:
         # The same weights and draws: only rounding may turn a token here and there.

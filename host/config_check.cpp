@@ -4,6 +4,7 @@
 #include "core/backend.h"
 #include "core/check.h"
 #include "host/config.h"
+#include "host/objective.h"
 
 namespace dapo {
 
@@ -86,6 +87,12 @@ std::string derived_numbers(const Config& c) {
            ? fmt::format(", punished beyond {}", c.data.max_response_length - c.reward.overlong_buffer_len)
            : "");
   line("response tokens a step", "{} at most", responses * c.data.max_response_length);
+  if (c.algorithm.filter_groups)
+    line("surplus groups", "{}",
+         banks_surplus(c.algorithm, c.data)
+             ? fmt::format("banked, up to {}: trained on within {} step{}, off-policy by as much (groups/age_max)",
+                           c.data.train_batch_size, c.algorithm.max_age, c.algorithm.max_age == 1 ? "" : "s")
+             : "dropped");
   line("pack", "{}",
        c.actor.ppo_max_token_len ? fmt::format("{} tokens", c.actor.ppo_max_token_len)
                                  : "as many tokens as memory allows");

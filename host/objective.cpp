@@ -107,18 +107,21 @@ double sft_learning_rate(const SftSection& s, int64_t step) {
 }
 
 void add_batch(YieldEstimate& estimate, int kept, int generated, int batch) {
-  if (generated == 0) return;
   const double keep = std::exp2(-static_cast<double>(generated) / (2.0 * batch));
-  estimate.kept = keep * estimate.kept + (1 - keep) * kept / generated;
-  estimate.weight = keep * estimate.weight + (1 - keep);
+  estimate.kept = keep * estimate.kept + kept;
+  estimate.weight = keep * estimate.weight + generated;
 }
 
-int generation_size(int need, int batch, double yield) {
+int generation_size(int need, int batch, const YieldEstimate& yield) {
   if (need <= 0) return 0;
-  const double p = std::clamp(yield, 0.02, 1.0), n = need / p;
-  const double margin = 2 * std::sqrt(n * p * (1 - p)) / p;  // of a binomial, in prompts
-  const int least = std::max(need, (batch + 7) / 8);
-  return std::clamp(static_cast<int>(std::ceil(n + margin)), least, std::max(least, 4 * batch));
+  const double least = std::max(need, (batch + 7) / 8), weight = yield.weight;
+  if (weight == 0) return static_cast<int>(least);
+  const double p = std::min(1.0, std::max(yield.kept, 0.5) / weight);  // a batch that kept nothing is not a yield of 0
+  // The smallest n with n p - 2 sqrt(n p (1 - p) (1 + n / weight)) >= need.
+  const double most = std::max(least, 4 * std::max<double>(batch, weight));
+  const double v = 4 * p * (1 - p), a = p * p - v / weight, b = need * p + v / 2;
+  const double n = a > 0 ? (b + std::sqrt(std::max(0.0, b * b - a * need * need))) / a : most;
+  return static_cast<int>(std::ceil(std::clamp(n, least, most)));
 }
 
 int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data) {

@@ -50,17 +50,17 @@ double learning_rate(const ActorSection& actor, int64_t step, int64_t total_step
 /// The same for SFT: warm-up, then linear to 0 over the last `decay_fraction` of the steps (min of the two ramps).
 double sft_learning_rate(const SftSection& sft, int64_t step);
 
-/// Expected yield (share of the groups drawn that are kept): a mean over past generation batches whose weights halve
-/// every 2 x batch groups. Both sums start at zero and their ratio is taken, so the first batch counts in full.
+/// Expected yield (share of the groups drawn that are kept) over past generation batches, whose counts halve every
+/// 2 x batch groups.
 struct YieldEstimate {
-  double kept = 0, weight = 0;
+  double kept = 0, weight = 0;  ///< groups kept, groups drawn
   double value() const { return weight > 0 ? kept / weight : 1; }  ///< 1 before the first batch
 };
 void add_batch(YieldEstimate& estimate, int kept, int generated, int batch);
-/// Prompts to draw so that `need` groups are kept at this yield, with a margin of two standard deviations of the
-/// binomial; between need and 4 * batch, and no fewer than batch / 8, since each generation batch waits for its longest
-/// response.
-int generation_size(int need, int batch, double yield);
+/// Prompts to draw so that `need` groups are kept, with a margin of two standard deviations (of the binomial, and of the
+/// estimate itself). Between need and four times what is known (the batch, or the estimate's weight), and no fewer than
+/// batch / 8, since each generation batch waits for its longest response. `need` before the first batch.
+int generation_size(int need, int batch, const YieldEstimate& yield);
 /// Prompts that one step may draw. verl counts generation batches, which hold 3 x batch prompts in the paper's recipe;
 /// ours vary in size.
 int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data);

@@ -127,7 +127,7 @@ void Trainer::sample_groups(StepMetrics& m) {
     const int need = static_cast<int>(batch - groups_.size());
     const int size = config_.data.gen_batch_size > 0 ? config_.data.gen_batch_size
                      : config_.algorithm.filter_groups
-                         ? generation_size(need, static_cast<int>(batch), state_.yield.value())
+                         ? generation_size(need, static_cast<int>(batch), state_.yield)
                          : need;
     generate(static_cast<int>(std::min<int64_t>(size, limit - drawn_)), m);
   }

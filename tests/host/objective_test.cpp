@@ -188,16 +188,17 @@ TEST(Schedule, LearningRates) {
 }
 
 TEST(Yield, OverSamplesByWhatIsKept) {
-  EXPECT_EQ(generation_size(32, 32, 1.0), 32);
-  EXPECT_EQ(generation_size(0, 32, 0.5), 0);
-  EXPECT_GE(generation_size(32, 32, 0.5), 64);
-  EXPECT_LE(generation_size(32, 32, 0.5), 80);
-  EXPECT_EQ(generation_size(32, 32, 0.0), 128);
-  EXPECT_EQ(generation_size(5, 1, 0.0), 5);
-  EXPECT_EQ(generation_size(1, 512, 1.0), 64);  // never one by one: each batch waits for its longest response
+  const YieldEstimate none, all{512, 512}, half{256, 512}, zero{0, 32}, little{4, 8};
+  EXPECT_EQ(generation_size(32, 32, none), 32);  // nothing is known: what is needed
+  EXPECT_EQ(generation_size(32, 32, all), 32);
+  EXPECT_EQ(generation_size(0, 32, half), 0);
+  // n / 2 - 2 sqrt(n / 4 (1 + n / 512)) >= 32 from 84 on
+  EXPECT_EQ(generation_size(32, 32, half), 84);
+  EXPECT_EQ(generation_size(32, 32, zero), 128);   // four times what is known
+  EXPECT_EQ(generation_size(32, 512, all), 64);    // never few: each batch waits for its longest response
+  EXPECT_EQ(generation_size(1, 512, all), 64);
+  EXPECT_GT(generation_size(8, 8, little), generation_size(8, 8, {32, 64}));  // the less is known the wider the margin
   YieldEstimate y;
-  EXPECT_EQ(y.value(), 1);
-  add_batch(y, 0, 0, 32);
   EXPECT_EQ(y.value(), 1);
   add_batch(y, 154, 512, 512);
   EXPECT_NEAR(y.value(), 154.0 / 512, 1e-12);  // the first batch counts in full

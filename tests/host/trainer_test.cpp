@@ -42,8 +42,10 @@ TEST(Trainer, FiveStepsLearnATrivialTask) {
   for (int i = 0; i < 5; ++i) {
     const StepMetrics m = run.trainer.step();
     acc.push_back(m.acc);
-    EXPECT_EQ(m.mismatch, 0) << "step " << m.step;  // rollout and training agree to the last bit
-    EXPECT_EQ(m.ratio_error, 0) << "step " << m.step;
+    if (m.groups_generated > 0) {
+      EXPECT_EQ(m.mismatch, 0) << "step " << m.step;  // rollout and training agree to the last bit
+      EXPECT_EQ(m.ratio_error, 0) << "step " << m.step;
+    }
     EXPECT_EQ(m.updates, (m.groups_trained + 1) / 2) << "step " << m.step;
     EXPECT_TRUE(m.groups_trained == 4 || acc.back() > 0.9);  // else mixed groups have become rare
     EXPECT_TRUE(std::isfinite(m.loss) && std::isfinite(m.entropy));
