@@ -33,6 +33,7 @@ struct Measured {
   double first = 0, later = 0;  ///< generation batches of the first step, of the others: means
   int first_most = 0, later_most = 0;
   int unfilled = 0;                ///< steps
+  double idle = 0;                 ///< share of the later steps that draw nothing: the bank is enough
   double prompts = 0, bank = 0;    ///< drawn in a later step, kept for the next one: means, in batches
   double age = 0;                  ///< steps since the groups trained on were drawn, mean of the later steps
   int age_most = 0, smallest = 0;  ///< smallest: prompts of a generation batch
@@ -69,6 +70,7 @@ class Loop {
       return;
     }
     m.later += batches;
+    m.idle += batches == 0;
     m.later_most = std::max(m.later_most, batches);
     m.prompts += static_cast<double>(drawn) / static_cast<double>(batch);
     m.bank += static_cast<double>(bank_.size()) / static_cast<double>(batch);
@@ -116,7 +118,7 @@ Measured simulate(const Setting& setting, int seeds, int steps) {
   }
   const double later = std::max(1, seeds * (steps - 1));
   m.first /= seeds;
-  for (double* mean : {&m.later, &m.prompts, &m.bank, &m.age}) *mean /= later;
+  for (double* mean : {&m.later, &m.idle, &m.prompts, &m.bank, &m.age}) *mean /= later;
   return m;
 }
 
@@ -130,11 +132,11 @@ void record(const char* scheme, const Setting& setting, const Measured& m) {
   if (path == nullptr) return;
   static std::ofstream out(path);
   static const bool header = static_cast<bool>(
-      out << "scheme,batch,yield,drift,first,first_most,later,later_most,unfilled,prompts,bank,age,age_most\n");
+      out << "scheme,batch,yield,drift,first,first_most,later,later_most,idle,unfilled,prompts,bank,age,age_most\n");
   ASSERT_TRUE(header && out) << path;
   out << scheme << ',' << setting.data.train_batch_size << ',' << setting.yield << ',' << setting.drift << ','
-      << m.first << ',' << m.first_most << ',' << m.later << ',' << m.later_most << ',' << m.unfilled << ','
-      << m.prompts << ',' << m.bank << ',' << m.age << ',' << m.age_most << std::endl;
+      << m.first << ',' << m.first_most << ',' << m.later << ',' << m.later_most << ',' << m.idle << ',' << m.unfilled
+      << ',' << m.prompts << ',' << m.bank << ',' << m.age << ',' << m.age_most << std::endl;
 }
 
 TEST(SamplingLoop, TheFirstStepFillsWithinThreeBatches) {

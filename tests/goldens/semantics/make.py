@@ -8,6 +8,7 @@ January 2026. Needs torch, transformers, trl, tensordict, ray, omegaconf, codeti
 with a line that says what it holds and which versions computed it.
 """
 import importlib.machinery
+import importlib.util
 import itertools
 import json
 import math
@@ -57,8 +58,8 @@ def mask_of(lengths, width):
     return (torch.arange(width)[None, :] < torch.tensor(lengths)[:, None]).to(torch.int64)
 
 
-# Lengths of the responses of a mini-batch; 0: masked out. Micro-batches: a limit in tokens (verl balances them itself), or
-# a number of responses each.
+# Lengths of the responses of a mini-batch; 0: masked out. Micro-batches: a limit in tokens (verl balances them itself),
+# or a number of responses each.
 LENGTHS = [
     ([5, 1, 10, 3], 12),
     ([5, 0, 10, 3], 12),
@@ -75,7 +76,7 @@ LENGTHS = [
 
 
 def run_update_policy(lengths, limit):
-    """verl's own update_policy on a model whose log-probs are a table: (micro-batch of each response, d loss / d log-prob).
+    """verl's own update_policy on a model whose log-probs are a table; returns each response's micro-batch and weight.
 
     Advantages are -1 and every ratio 1, so that the gradient of a token is its weight in the loss."""
     import torch
@@ -139,8 +140,8 @@ def published(out):
 
     for lengths, limit in LENGTHS:
         where, weights = run_update_policy(lengths, limit)
-        out("loss_weights", dict(source="verl 4f80e465 update_policy", mode="token-mean-per-micro-batch", tokens=lengths,
-                                 micro_batch=where, responses=len(lengths), weights=weights))
+        out("loss_weights", dict(source="verl 4f80e465 update_policy", mode="token-mean-per-micro-batch",
+                                 tokens=lengths, micro_batch=where, responses=len(lengths), weights=weights))
 
     class Tokenizer:
         eos_token = "<end>"
@@ -192,6 +193,7 @@ def token_cases(low, high, c, clamp):
 
 def january(out):
     """Parts that verl of January 2026 computes."""
+    import numpy
     import torch
     from omegaconf import OmegaConf
     from verl.trainer.ppo.core_algos import agg_loss, compute_grpo_outcome_advantage, compute_policy_loss_vanilla
@@ -239,7 +241,7 @@ def january(out):
                 rewards += [random.choice([1.0, -1.0, -1.5, 0.25]) for _ in range(size)]
                 index += [g] * size
             got, _ = compute_grpo_outcome_advantage(torch.tensor(rewards)[:, None], torch.ones(len(rewards), 1),
-                                                    __import__("numpy").array(index), norm_adv_by_std_in_grpo=by_std)
+                                                    numpy.array(index), norm_adv_by_std_in_grpo=by_std)
             out("rewards", dict(kind="advantage", source="verl b178a3c compute_grpo_outcome_advantage", by_std=by_std,
                                 group=index, rewards=rewards, advantages=f32(got)))
 
@@ -299,8 +301,8 @@ def libraries(out):
         rows = []
         for old, new, advantage in token_cases(low, high, c, clamp=False):
             log_prob = torch.tensor([[new]], requires_grad=True)
-            loss = trl_loss(log_prob, torch.tensor([[old]]), torch.tensor([advantage]), torch.ones(1, 1, dtype=torch.int64),
-                            "dr_grpo", 1, low, high, delta=c)
+            loss = trl_loss(log_prob, torch.tensor([[old]]), torch.tensor([advantage]),
+                            torch.ones(1, 1, dtype=torch.int64), "dr_grpo", 1, low, high, delta=c)
             loss.backward()
             rows.append(f32(torch.tensor([old, new, advantage, loss.item(), log_prob.grad.item()])))
         out("token_loss", dict(source=f"TRL {trl.__version__} dr_grpo with delta", clip_low=low, clip_high=high,
