@@ -198,6 +198,7 @@ def january(out):
     from omegaconf import OmegaConf
     from verl.trainer.ppo.core_algos import agg_loss, compute_grpo_outcome_advantage, compute_policy_loss_vanilla
     from verl.trainer.ppo.metric_utils import calc_maj_val
+    from verl.utils.torch_functional import entropy_from_logits, logprobs_from_logits
 
     for mode in ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum"):
         for lengths, _ in LENGTHS:
@@ -232,6 +233,24 @@ def january(out):
                         + [float(f"{metrics['actor/ppo_kl']:.9g}"), int(clipped), int(lower)])
         out("token_loss", dict(source="verl b178a3c compute_policy_loss_vanilla", clip_low=low, clip_high=high,
                                dual_clip=c, rows=rows))
+
+    torch.manual_seed(5)
+    for temperature in (1.0, 0.7):
+        rows, vocabulary = 6, 20
+        config = OmegaConf.create(dict(clip_ratio=0.2, clip_ratio_low=0.2, clip_ratio_high=0.28, clip_ratio_c=10.0,
+                                       global_batch_info={}))
+        logits = (2 * torch.randn(1, rows, vocabulary)).requires_grad_()
+        targets = torch.randint(vocabulary, (1, rows))
+        scaled = logits / temperature  # as in dp_actor's _forward_micro_batch
+        log_prob, entropy = logprobs_from_logits(scaled, targets), entropy_from_logits(scaled)
+        old = log_prob.detach() + torch.tensor([[0.0, 0.1, -0.1, 0.5, -0.5, -3.0]])
+        advantage = torch.tensor([[1.0, -0.5, 2.0, 1.0, 1.0, -1.0]])
+        loss, _ = compute_policy_loss_vanilla(old, log_prob, advantage, torch.ones(1, rows), "token-mean", config)
+        loss.backward()
+        out("head", dict(source="verl b178a3c logprobs_from_logits, entropy_from_logits, compute_policy_loss_vanilla",
+                         temperature=temperature, logits=f32(logits.detach()), targets=targets.flatten().tolist(),
+                         old_log_prob=f32(old), advantage=f32(advantage), log_prob=f32(log_prob.detach()),
+                         entropy=f32(entropy.detach()), loss=loss.item(), dlogits=f32(logits.grad)))
 
     random.seed(2)
     for by_std in (True, False):
@@ -364,6 +383,7 @@ FILES = {
                     "responses in its micro-batch and in the mini-batch. seq-mean-token-sum-norm: TRL counts them too",
     "token_loss": "rows: old log-prob, log-prob, advantage, loss, d loss / d log-prob; verl's also kl, counted in "
                   "pg_clipfrac, counted in pg_clipfrac_lower",
+    "head": "log-probs, entropies and the gradient of the logits (before the temperature) of a token-mean loss",
     "rewards": "overlong: score plus soft overlong punishment at these lengths; advantage: of responses by group",
     "majority": "value of the majority's answer",
     "schedules": "learning rate at HF's step 0, 1, ... for a peak of 1; ours is 1 ahead in the warm-up, so that the first "
