@@ -58,21 +58,20 @@ struct ActorSection {
   int lr_warmup_steps = 20;              ///< rollout steps; linear, the first step's lr is > 0
   std::string lr_schedule = "constant";  ///< constant | cosine | linear (to 0 at trainer.total_steps)
   double clip_ratio_low = 0.2, clip_ratio_high = 0.28, clip_ratio_c = 10.0;
-  std::string loss_agg_mode =
-      "token-mean";           ///< token-mean | seq-mean-token-mean | seq-mean-token-sum | seq-mean-token-sum-norm |
-                              ///< token-mean-per-micro-batch
+  std::string loss_agg_mode = "token-mean";  ///< token-mean | seq-mean-token-mean | seq-mean-token-sum |
+                                             ///< seq-mean-token-sum-norm | token-mean-per-micro-batch
   int ppo_max_token_len = 0;  ///< tokens of a pack (micro-batch); 0: by memory, at least one group's longest sequence
   std::string old_logprobs = "rollout";  ///< rollout | recompute (measures the mismatch)
 };
 
 struct AlgorithmSection {
-  bool norm_adv_by_std = true;   ///< false: Dr. GRPO's advantage (its loss: actor.loss_agg_mode seq-mean-token-sum-norm)
-  bool filter_groups = true;     ///< dynamic sampling: keep groups with 0 < #correct < G
+  bool norm_adv_by_std = true;  ///< false: Dr. GRPO's advantage (its loss: actor.loss_agg_mode seq-mean-token-sum-norm)
+  bool filter_groups = true;    ///< dynamic sampling: keep groups with 0 < #correct < G
   int max_num_gen_batches = 10;  ///< limit on the prompts of a step, in batches of data.gen_batch_size (0: of
                                  ///< 3 x data.train_batch_size, as in the paper); then the step trains on what there is
-  std::string surplus = "auto";  ///< finished groups beyond the batch: bank (they open the next step) | drop (as verl) |
-                                 ///< auto (bank where data.gen_batch_size = 0, so that they are few; else drop)
-  int max_age = 1;               ///< steps after which a banked group is dropped; 0: train on this step's groups alone
+  std::string surplus = "auto";  ///< finished groups beyond the batch: bank (they open the next step) | drop (as verl)
+                                 ///< | auto (bank where data.gen_batch_size = 0, so that they are few; else drop)
+  int max_age = 1;  ///< steps after which a banked group is dropped; 0: train on this step's groups alone
   bool overlong_filtering = false;  ///< mask the loss of truncated responses
 };
 

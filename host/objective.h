@@ -53,13 +53,13 @@ double sft_learning_rate(const SftSection& sft, int64_t step);
 /// Expected yield (share of the groups drawn that are kept) over past generation batches, whose counts halve every
 /// 2 x batch groups.
 struct YieldEstimate {
-  double kept = 0, weight = 0;  ///< groups kept, groups drawn
+  double kept = 0, weight = 0;                                     ///< groups kept, groups drawn
   double value() const { return weight > 0 ? kept / weight : 1; }  ///< 1 before the first batch
 };
 void add_batch(YieldEstimate& estimate, int kept, int generated, int batch);
-/// Prompts to draw so that `need` groups are kept, with a margin of two standard deviations (of the binomial, and of the
-/// estimate itself). Between need and four times what is known (the batch, or the estimate's weight), and no fewer than
-/// batch / 8, since each generation batch waits for its longest response. `need` before the first batch.
+/// Prompts to draw so that `need` groups are kept, with a margin of two standard deviations (of the binomial, and of
+/// the estimate itself). Between need and four times what is known (the batch, or the estimate's weight), and no fewer
+/// than batch / 8, since each generation batch waits for its longest response. `need` before the first batch.
 int generation_size(int need, int batch, const YieldEstimate& yield);
 /// Prompts that one step may draw. verl counts generation batches, which hold 3 x batch prompts in the paper's recipe;
 /// ours vary in size.

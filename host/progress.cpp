@@ -34,9 +34,9 @@ std::string step_text(const StepMetrics& m, int64_t total) {
   if (m.age_max > 0) out += fmt::format(", age {:.2f} (max {:.0f})", m.age_mean, m.age_max);
   out += fmt::format("  entropy {:.3f}  grad {:.3g}", m.entropy, m.grad_norm);
   if (m.updates > 1) out += fmt::format(" (max {:.3g})", m.grad_norm_max);
-  out += m.mismatch_tokens > 0
-             ? fmt::format("  mismatch {:g} ({} tokens)", m.mismatch, count_text(static_cast<double>(m.mismatch_tokens)))
-             : "  mismatch -";
+  out += m.mismatch_tokens > 0 ? fmt::format("  mismatch {:g} ({} tokens)", m.mismatch,
+                                             count_text(static_cast<double>(m.mismatch_tokens)))
+                               : "  mismatch -";
   out += fmt::format("  {:.2f} s =", m.seconds);
   const char* before = " ";
   for (const Phase p : {Phase::rollout, Phase::reward, Phase::update}) {

@@ -92,7 +92,8 @@ StepMetrics Trainer::step() {
   model_.begin_update();
   if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs(m);
 
-  // 10-11. Mini-batches in the order of generation; until the first update the weights are those that drew the responses.
+  // 10-11. Mini-batches in the order of generation; until the first update the weights are those that drew the
+  // responses.
   const size_t per = static_cast<size_t>(config_.actor.ppo_mini_batch_size);
   for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
     for (size_t begin = 0; begin < groups_.size(); begin += per)
@@ -125,10 +126,9 @@ void Trainer::sample_groups(StepMetrics& m) {
   const int64_t limit = prompt_limit(config_.algorithm, config_.data);
   while (groups_.size() < batch && drawn_ < limit) {
     const int need = static_cast<int>(batch - groups_.size());
-    const int size = config_.data.gen_batch_size > 0 ? config_.data.gen_batch_size
-                     : config_.algorithm.filter_groups
-                         ? generation_size(need, static_cast<int>(batch), state_.yield)
-                         : need;
+    const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
+                     : config_.algorithm.filter_groups ? generation_size(need, static_cast<int>(batch), state_.yield)
+                                                       : need;
     generate(static_cast<int>(std::min<int64_t>(size, limit - drawn_)), m);
   }
   if (groups_.size() < batch)

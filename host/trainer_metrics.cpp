@@ -54,9 +54,10 @@ void Trainer::summarize(StepMetrics& m) {
     alarm(fmt::format("all {} responses are right: nothing is left to learn, or the verifier is constant", judged));
   const RolloutSection& r = config_.rollout;
   if (!said_filtered_ && (r.top_p < 1 || r.top_k > 0 || r.min_p > 0))
-    alarm(fmt::format("responses are drawn from a filtered distribution (rollout.top_p = {}, top_k = {}, min_p = {}) "
-                      "but trained on the log-probs of the whole one: the policy gradient is biased; set 1, 0, 0",
-                      r.top_p, r.top_k, r.min_p));
+    alarm(
+        fmt::format("responses are drawn from a filtered distribution (rollout.top_p = {}, top_k = {}, min_p = {}) "
+                    "but trained on the log-probs of the whole one: the policy gradient is biased; set 1, 0, 0",
+                    r.top_p, r.top_k, r.min_p));
   said_filtered_ = true;
   if (m.updates > 0 && m.entropy < 1e-3) alarm(fmt::format("entropy has collapsed to {:.2g} nats", m.entropy));
   if (m.updates > 0 && m.entropy > 0.7 * std::log(model_.config().vocab))

@@ -60,8 +60,8 @@ std::vector<PackedGroups> Trainer::pack(size_t begin, size_t end) const {
     if (pack_of[i] >= 0) last = static_cast<size_t>(pack_of[i]);
     pack_of[i] = static_cast<int>(last);
   }
-  const std::vector<double> weights = loss_weights(parse_loss_agg(config_.actor.loss_agg_mode), tokens, pack_of,
-                                                   config_.data.max_response_length);
+  const std::vector<double> weights =
+      loss_weights(parse_loss_agg(config_.actor.loss_agg_mode), tokens, pack_of, config_.data.max_response_length);
   const double share = static_cast<double>(end - begin) / config_.actor.ppo_mini_batch_size;
   for (PackedGroups& p : packs) {
     std::vector<double> of_pack;
@@ -161,8 +161,7 @@ void Trainer::recompute_old_log_probs(StepMetrics& m) {
       SampleGroup& g = groups_[static_cast<size_t>(r.group)];
       if (g.step != m.step) continue;
       std::vector<float>& old = g.samples[static_cast<size_t>(r.response)].old_log_prob;
-      for (int k = 0; k < r.length; ++k)
-        old.push_back(packed.pack.log_prob[static_cast<size_t>(r.head_row(k))]);
+      for (int k = 0; k < r.length; ++k) old.push_back(packed.pack.log_prob[static_cast<size_t>(r.head_row(k))]);
     }
   }
 }

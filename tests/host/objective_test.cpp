@@ -194,8 +194,8 @@ TEST(Yield, OverSamplesByWhatIsKept) {
   EXPECT_EQ(generation_size(0, 32, half), 0);
   // n / 2 - 2 sqrt(n / 4 (1 + n / 512)) >= 32 from 84 on
   EXPECT_EQ(generation_size(32, 32, half), 84);
-  EXPECT_EQ(generation_size(32, 32, zero), 128);   // four times what is known
-  EXPECT_EQ(generation_size(32, 512, all), 64);    // never few: each batch waits for its longest response
+  EXPECT_EQ(generation_size(32, 32, zero), 128);  // four times what is known
+  EXPECT_EQ(generation_size(32, 512, all), 64);   // never few: each batch waits for its longest response
   EXPECT_EQ(generation_size(1, 512, all), 64);
   EXPECT_GT(generation_size(8, 8, little), generation_size(8, 8, {32, 64}));  // the less is known the wider the margin
   YieldEstimate y;

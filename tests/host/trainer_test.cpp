@@ -243,7 +243,7 @@ TEST(Trainer, SurplusIsBankedOrDropped) {
   EXPECT_EQ(bank.trainer.trained().front().step, 1);
   EXPECT_EQ(m.age_mean, 1);
   EXPECT_EQ(m.age_max, 1);
-  EXPECT_TRUE(std::isnan(m.mismatch));  // banked groups were drawn by older weights: nothing to compare
+  EXPECT_TRUE(std::isnan(m.mismatch));                 // banked groups were drawn by older weights: nothing to compare
   for (const char* surplus_mode : {"drop", "auto"}) {  // auto drops where a generation batch is as large as asked for
     c.algorithm.surplus = surplus_mode;
     Case drop(c, questions("a"), guesser());
@@ -433,8 +433,8 @@ TEST(Trainer, WeightsThatHoldNanEndTheRunAtTheFirstDraw) {
 }
 
 TEST(Trainer, EveryModeRuns) {
-  for (const char* mode : {"seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm",
-                           "token-mean-per-micro-batch"}) {
+  for (const char* mode :
+       {"seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm", "token-mean-per-micro-batch"}) {
     Config c = toy_config();
     c.actor.loss_agg_mode = mode;
     c.actor.ppo_epochs = 2;
