@@ -9,30 +9,11 @@
 
 #include "host/evaluate.h"
 #include "host/progress.h"
-#include "tests/host/toy.h"
+#include "tests/host/trainer_case.h"
 #include "tests/testdata.h"
 
 namespace dapo {
 namespace {
-
-struct Case {
-  Config config;
-  Dataset data;
-  Toy toy;
-  NoProgress progress;
-  Trainer trainer;
-  Case(const Config& c, Dataset d, const std::vector<float>& weights)
-      : config(c), data(std::move(d)), toy(weights), trainer(config, toy.model, byte_tokenizer(), data, progress) {}
-  std::vector<float> weights() { return toy.get(toy.model.weights()); }
-};
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-const std::vector<float>& guesser() {
-  return weights_that_say("abcd");
-}
 
 TEST(Trainer, FiveStepsLearnATrivialTask) {
   Config c = toy_config();
@@ -108,172 +89,6 @@ TEST(Trainer, MicroBatchesAndPagesChangeRoundingOnly) {
   EXPECT_LT(difference, 2e-3 * moved);
 }
 
-TEST(Trainer, RecomputedOldLogProbsAreTheRollouts) {
-  Config c = toy_config();
-  c.data.gen_batch_size = 7;
-  c.algorithm.surplus = "bank";
-  Case a(c, questions("a"), guesser());
-  c.actor.old_logprobs = "recompute";
-  Case b(c, questions("a"), guesser());
-  int64_t banked = 0;
-  for (int step = 1; step <= 3; ++step) {
-    const StepMetrics want = a.trainer.step(), m = b.trainer.step();
-    if (m.groups_generated > 0) {
-      EXPECT_GT(m.mismatch_tokens, 0) << step;
-      EXPECT_EQ(m.mismatch, 0) << step;
-      EXPECT_EQ(m.ratio_error, 0) << step;
-    }
-    EXPECT_EQ(m.ratio_kl, want.ratio_kl) << step;
-    // Groups from the bank keep the log-probs of the weights that drew them: measuring changes no bit of training.
-    EXPECT_TRUE(same_bits(a.weights(), b.weights())) << step;
-    banked += m.groups_from_bank;
-  }
-  EXPECT_GT(banked, 0);
-}
-
-TEST(Trainer, EveryStepThatDrawsComparesLogProbs) {
-  Config c = toy_config();
-  c.actor.ppo_mini_batch_size = 1;
-  c.data.gen_batch_size = 6;
-  c.algorithm.surplus = "bank";
-  Case run(c, questions("a"), guesser());
-  int from_bank = 0;
-  for (int step = 1; step <= 4; ++step) {
-    const StepMetrics m = run.trainer.step();
-    if (m.groups_generated == 0) {
-      EXPECT_EQ(m.mismatch_tokens, 0) << step;
-      EXPECT_TRUE(std::isnan(m.mismatch) && std::isnan(m.ratio_error)) << step;
-      EXPECT_NE(step_text(m, 9).find("mismatch -"), std::string::npos) << step_text(m, 9);
-      continue;
-    }
-    from_bank += m.groups_from_bank > 0;  // the first mini-batch is a banked group: a fresh one is scored
-    EXPECT_GT(m.mismatch_tokens, 0) << step;
-    EXPECT_EQ(m.mismatch, 0) << step;
-    EXPECT_NE(step_text(m, 9).find(fmt::format("mismatch 0 ({} tokens)", m.mismatch_tokens)), std::string::npos)
-        << step_text(m, 9);
-  }
-  EXPECT_GT(from_bank, 0);
-}
-
-TEST(Trainer, AMaskedOrRefusedMiniBatchDoesNotHideAMismatch) {
-  const auto off_by_one = [](std::vector<SampleGroup>& groups) {
-    for (SampleGroup& g : groups)
-      for (Sample& s : g.samples)
-        for (float& x : s.response.log_prob) x -= 1;
-  };
-  Config c = toy_config();
-  c.trainer.nonfinite_patience = 100;
-  Case refused(c, questions("a"), guesser());
-  refused.trainer.after_rollout = off_by_one;
-  refused.trainer.after_pack = [](Pack& p) { p.loss[0] = std::numeric_limits<float>::quiet_NaN(); };
-  StepMetrics m = refused.trainer.step();
-  EXPECT_EQ(m.updates, 0);
-  EXPECT_NEAR(m.mismatch, 1, 1e-5);
-
-  c.algorithm.overlong_filtering = true;  // all are masked: one group is scored all the same
-  Case masked(c, questions("a"), guesser());
-  masked.trainer.after_rollout = [&](std::vector<SampleGroup>& groups) {
-    off_by_one(groups);
-    for (SampleGroup& g : groups)
-      for (Sample& s : g.samples) s.response.finish = Finish::length;
-  };
-  m = masked.trainer.step();
-  EXPECT_EQ(m.updates, 0);
-  EXPECT_GT(m.mismatch_tokens, 0);
-  EXPECT_NEAR(m.mismatch, 1, 1e-5);
-
-  // The first mini-batch is masked; the second still meets the weights that drew it.
-  Case second(c, questions("a"), guesser());
-  second.trainer.after_rollout = [&](std::vector<SampleGroup>& groups) {
-    for (size_t g = 0; g < 2; ++g)
-      for (Sample& s : groups[g].samples) s.response.finish = Finish::length;
-    for (size_t g = 2; g < groups.size(); ++g)
-      for (Sample& s : groups[g].samples) s.response.finish = Finish::stop;
-  };
-  m = second.trainer.step();
-  EXPECT_EQ(m.updates, 1);
-  int64_t tokens = 0;
-  for (size_t g = 2; g < second.trainer.trained().size(); ++g)
-    for (const Sample& s : second.trainer.trained()[g].samples) tokens += static_cast<int64_t>(s.response.ids.size());
-  EXPECT_EQ(m.mismatch_tokens, tokens);
-  EXPECT_EQ(m.mismatch, 0);
-}
-
-TEST(Trainer, DynamicSamplingEndsWhereNothingIsMixed) {
-  Config c = toy_config();
-  c.algorithm.max_num_gen_batches = 3;
-  c.data.gen_batch_size = 4;
-  Case wrong(c, questions("z"), guesser());
-  const std::vector<float> before = wrong.weights();
-  StepMetrics m = wrong.trainer.step();
-  EXPECT_EQ(m.generation_batches, 3);
-  EXPECT_EQ(m.groups_wrong, 12);
-  EXPECT_EQ(m.groups_trained, 0);
-  EXPECT_EQ(m.updates, 0);
-  EXPECT_GE(m.alarms.size(), 2u);
-  EXPECT_TRUE(same_bits(before, wrong.weights()));
-  Case right(c, questions("a"), weights_that_say("a"));
-  m = right.trainer.step();
-  EXPECT_GE(m.groups_right, 10);
-  EXPECT_LE(m.generation_batches, 3);
-  c.algorithm.filter_groups = false;  // then there is a batch, whatever it is
-  c.data.gen_batch_size = 0;
-  Case all(c, questions("z"), guesser());
-  m = all.trainer.step();
-  EXPECT_EQ(m.generation_batches, 1);
-  EXPECT_EQ(m.groups_trained, 4);
-}
-
-TEST(Trainer, SurplusIsBankedOrDropped) {
-  Config c = toy_config();
-  c.data.gen_batch_size = 12;
-  c.algorithm.surplus = "bank";
-  Case bank(c, questions("a"), guesser());
-  StepMetrics m = bank.trainer.step();
-  ASSERT_GE(m.groups_kept, 8);
-  EXPECT_EQ(m.groups_banked, 4);  // no more than the next step can use
-  EXPECT_EQ(m.groups_dropped, m.groups_kept - 8);
-  EXPECT_EQ(m.age_max, 0);
-  const int64_t surplus = m.groups_kept - 4;
-  m = bank.trainer.step();
-  EXPECT_EQ(m.groups_from_bank, 4);
-  EXPECT_EQ(m.groups_generated, 0);
-  EXPECT_TRUE(std::isnan(m.acc) && std::isnan(m.length_mean));  // of responses that were not drawn nothing is said
-  EXPECT_NE(step_text(m, 9).find("all groups from the bank"), std::string::npos) << step_text(m, 9);
-  EXPECT_EQ(bank.trainer.trained().front().step, 1);
-  EXPECT_EQ(m.age_mean, 1);
-  EXPECT_EQ(m.age_max, 1);
-  EXPECT_TRUE(std::isnan(m.mismatch));                 // banked groups were drawn by older weights: nothing to compare
-  for (const char* surplus_mode : {"drop", "auto"}) {  // auto drops where a generation batch is as large as asked for
-    c.algorithm.surplus = surplus_mode;
-    Case drop(c, questions("a"), guesser());
-    m = drop.trainer.step();
-    EXPECT_EQ(m.groups_dropped, surplus);
-    EXPECT_EQ(m.groups_banked, 0);
-    EXPECT_EQ(drop.trainer.step().age_max, 0);
-  }
-}
-
-TEST(Trainer, BankedGroupsExpire) {
-  Config c = toy_config();
-  c.data.gen_batch_size = 12;
-  c.algorithm.surplus = "bank";
-  for (const int max_age : {0, 1, 3}) {
-    c.algorithm.max_age = max_age;
-    Case run(c, questions("a"), guesser());
-    run.trainer.step();
-    TrainerState s = run.trainer.state();
-    EXPECT_EQ(s.bank.size(), max_age == 0 ? 0u : 4u);
-    for (SampleGroup& g : s.bank) g.step = -1;  // as if drawn two steps before
-    run.trainer.restore(std::move(s));
-    const StepMetrics m = run.trainer.step();
-    EXPECT_EQ(m.groups_expired, max_age == 1 ? 4 : 0) << max_age;
-    EXPECT_EQ(m.groups_from_bank, max_age == 3 ? 4 : 0) << max_age;
-    EXPECT_EQ(m.age_max, max_age == 3 ? 3 : 0) << max_age;
-    EXPECT_EQ(m.groups_generated > 0, max_age != 3) << max_age;
-  }
-}
-
 TEST(Trainer, AShortMiniBatchCountsForAsMuchLess) {
   Config c = toy_config();
   c.algorithm.filter_groups = false;
@@ -294,26 +109,6 @@ TEST(Trainer, AShortMiniBatchCountsForAsMuchLess) {
   }
 }
 
-TEST(Trainer, UnjudgedGroupsAreNeitherRightNorWrong) {
-  Config c = toy_config();
-  c.data.shuffle = false;
-  c.data.gen_batch_size = 8;
-  std::string lines;
-  for (const char prompt : std::string("stuvwxyz"))  // an empty ground truth cannot be judged
-    lines += fmt::format("{{\"prompt\":\"{}?\",\"answer\":\"{}\"}}\n", prompt, prompt < 'w' ? "a" : "");
-  c.algorithm.max_num_gen_batches = 1;
-  Case once(c, dataset_of(lines), weights_that_say("a"));
-  const StepMetrics m = once.trainer.step();
-  EXPECT_EQ(m.groups_generated, 8);
-  EXPECT_EQ(m.groups_unjudged, 4);
-  EXPECT_EQ(m.verifier_errors, 32);
-  EXPECT_EQ(m.groups_wrong, 0);
-  EXPECT_EQ(m.groups_right + m.groups_kept, 4);
-  EXPECT_GT(m.acc, 0.9);  // of those that were judged
-  EXPECT_GT(m.reward, 0.8);
-  EXPECT_NE(step_text(m, 9).find("unjudged 4"), std::string::npos) << step_text(m, 9);
-}
-
 TEST(Trainer, GradientNormsAreTheMeanAndTheLargest) {
   Config c = toy_config();
   c.actor.ppo_mini_batch_size = 1;
@@ -328,40 +123,6 @@ TEST(Trainer, GradientNormsAreTheMeanAndTheLargest) {
   ASSERT_EQ(norms.size(), 4u);
   EXPECT_NEAR(m.grad_norm, (norms[0] + norms[1] + norms[2] + norms[3]) / 4, 1e-6);
   EXPECT_NEAR(m.grad_norm_max, *std::max_element(norms.begin(), norms.end()), 1e-6);
-}
-
-TEST(Trainer, FilteredDrawsRaiseAnAlarmOnce) {
-  const auto alarms = [](Config c) {
-    Case run(c, questions("a"), guesser());
-    size_t n = 0;
-    for (int step = 0; step < 2; ++step)
-      for (const std::string& a : run.trainer.step().alarms) n += a.find("filtered distribution") != a.npos;
-    return n;
-  };
-  Config c = toy_config();
-  EXPECT_EQ(alarms(c), 0u);
-  c.rollout.top_p = 0.9f;
-  EXPECT_EQ(alarms(c), 1u);
-  c.rollout.top_p = 1;
-  c.rollout.top_k = 20;
-  EXPECT_EQ(alarms(c), 1u);
-}
-
-TEST(Trainer, AtAYieldOfAThirdTheFirstStepFillsInThreeBatches) {
-  Config c = toy_config();
-  c.data.train_batch_size = 32;
-  c.actor.ppo_mini_batch_size = 32;
-  c.rollout.n = 2;  // right with .25 each: mixed with 2 x .25 x .75 = .375
-  int64_t batches = 0;
-  for (const uint64_t seed : {1, 2, 3, 4, 5}) {
-    c.trainer.seed = seed;
-    Case run(c, questions("a"), guesser());
-    const StepMetrics m = run.trainer.step();
-    EXPECT_LE(m.generation_batches, 3) << seed;
-    EXPECT_EQ(m.groups_trained, 32) << seed;
-    batches += m.generation_batches;
-  }
-  EXPECT_LE(batches, 13);
 }
 
 TEST(Trainer, BadNumbersAreRefusedAndLeaveNoTrace) {
