@@ -6,36 +6,11 @@
 #include <simdjson.h>
 
 #include "core/philox.h"
+#include "tests/ops/device.h"
 #include "tests/ops/ops_test.h"
 #include "tests/testdata.h"
 
 namespace dapo::ops {
-
-/// A device tensor that owns its memory.
-class Device1 {
- public:
-  Device1(Backend& b, DType t, std::vector<int64_t> shape, const Values& contents = {}) : memory_(b, t, shape) {
-    const auto count = static_cast<size_t>(memory_.tensor.numel());
-    memory_.fill(encode(t, contents.empty() ? Values(count, 0.0) : contents).data());
-  }
-  operator const Tensor&() const { return memory_.tensor; }
-  const Tensor& tensor() const { return memory_.tensor; }
-  std::vector<std::byte> bytes() const { return memory_.read("tensor"); }
-  Values values() const {
-    return decode(memory_.tensor.dtype, bytes().data(), static_cast<size_t>(memory_.tensor.numel()));
-  }
-
- private:
-  Guarded memory_;
-};
-
-inline Values random_values(int64_t n, DType t, double scale = 1, unsigned seed = 5) {
-  std::mt19937 random(seed);
-  std::normal_distribution<double> normal;
-  Values v(static_cast<size_t>(n));
-  for (double& x : v) x = round_to(t, normal(random) * scale);
-  return v;
-}
 
 /// Each y row of a product must have the bits that it has in the largest product.
 inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, bool bias) {
@@ -137,26 +112,6 @@ inline Values draw_counts(const Values& logits, int64_t draws, const Sampling& s
   Values counts(logits.size());
   for (const double token : tokens.values()) counts.at(static_cast<size_t>(token)) += 1;
   return counts;
-}
-
-/// Chi-square of counts against probabilities, as a standard normal deviate (Wilson-Hilferty); rare tokens pooled.
-inline double chi_square_deviate(const Values& counts, const Values& prob) {
-  double draws = 0, statistic = 0, rest_count = 0, rest_prob = 0;
-  for (const double c : counts) draws += c;
-  int cells = 0;
-  const auto cell = [&](double count, double p) {
-    statistic += (count - draws * p) * (count - draws * p) / (draws * p);
-    ++cells;
-  };
-  for (size_t i = 0; i < counts.size(); ++i)
-    if (draws * prob[i] >= 8)
-      cell(counts[i], prob[i]);
-    else
-      rest_count += counts[i], rest_prob += prob[i];
-  if (draws * rest_prob >= 8) cell(rest_count, rest_prob);
-  const double k = cells - 1;
-  if (k < 1) return 0;
-  return (std::cbrt(statistic / k) - (1 - 2 / (9 * k))) / std::sqrt(2 / (9 * k));
 }
 
 struct FilteredDistribution {
