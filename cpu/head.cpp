@@ -33,17 +33,27 @@ Product logits_product(int64_t rows, int64_t vocab, int64_t hidden) {
           .ldc = vocab};
 }
 
-/// Calls body(first row, rows, logits) for each chunk.
+/// Scratch of row_softmax() for each thread.
+SoftmaxTile* take_tiles(Arena& workspace, int64_t vocab) {
+  const int64_t bytes = softmax_tiles(vocab) * int64_t{sizeof(SoftmaxTile)};
+  return static_cast<SoftmaxTile*>(workspace.take("tiles", DType::u8, {omp_get_max_threads(), bytes}).data);
+}
+SoftmaxTile* own_tiles(SoftmaxTile* tiles, int64_t vocab) {
+  return tiles + omp_get_thread_num() * softmax_tiles(vocab);
+}
+
+/// Calls body(first row, rows, logits, tiles) for each chunk.
 template <class T, class F>
 void for_chunks(Arena& workspace, const Tensor& x, const Tensor& head, const F& body) {
   const int64_t rows = x.dim(0), hidden = x.dim(1), vocab = head.dim(0);
   const int64_t chunk = chunk_rows(rows, vocab);
   const ArenaScope scope(workspace);
   float* logits = workspace.take("logits", DType::f32, {chunk, vocab}).as<float>();
+  SoftmaxTile* tiles = take_tiles(workspace, vocab);
   for (int64_t first = 0; first < rows; first += chunk) {
     const int64_t n = std::min(chunk, rows - first);
     product(logits_product<T>(n, vocab, hidden), logits, x.as<T>() + first * hidden, head.data);
-    body(first, n, logits);
+    body(first, n, logits, tiles);
   }
 }
 
@@ -77,7 +87,8 @@ size_t head_workspace_bytes(const WorkspaceNeeds& needs, DType) {
   Arena arena("head");
   const int64_t rows = std::max(needs.max_head_rows, needs.max_batch);
   arena.take("logits", DType::f32, {chunk_rows(rows, needs.vocab), needs.vocab});
-  if (needs.max_batch > 0) arena.take("weights", DType::f32, {omp_get_max_threads(), needs.vocab});
+  take_tiles(arena, needs.vocab);
+  if (needs.max_batch > 0) arena.take("columns", DType::i32, {omp_get_max_threads(), needs.vocab});
   return arena.peak();
 }
 
@@ -91,11 +102,11 @@ void CpuBackend<T>::lm_logprob(const Tensor& log_prob, const Tensor& entropy, co
   if (entropy) expect("lm_logprob: entropy", entropy, DType::f32, {rows});
   CHECK(temperature > 0.0f, "temperature {}", temperature);
   check_targets(targets, rows, vocab);
-  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits) {
+  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits, SoftmaxTile* tiles) {
 #pragma omp parallel for if (n * vocab > 1 << 13)
     for (int64_t i = 0; i < n; ++i) {
       const int64_t r = first + i;
-      const RowSoftmax s = row_softmax(logits + i * vocab, vocab, temperature);
+      const RowSoftmax s = row_softmax(own_tiles(tiles, vocab), logits + i * vocab, vocab, temperature);
       log_prob.as<float>()[r] = row_log_prob(s, logits + i * vocab, targets.as<int32_t>()[r]);
       if (entropy) entropy.as<float>()[r] = s.entropy;
     }
@@ -120,12 +131,12 @@ void CpuBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor&
   check_targets(targets, rows, vocab);
   const int64_t ld = vocab * static_cast<int64_t>(dtype_size(DType::f32) /
                                                   dtype_size(dtype()));  // of d logits, which lie in the logits' rows
-  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, float* logits) {
+  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, float* logits, SoftmaxTile* tiles) {
 #pragma omp parallel for if (n * vocab > 1 << 13)
     for (int64_t i = 0; i < n; ++i) {
       const int64_t r = first + i, target = targets.as<int32_t>()[r];
       float* row = logits + i * vocab;
-      const RowSoftmax s = row_softmax(row, vocab, temperature);
+      const RowSoftmax s = row_softmax(own_tiles(tiles, vocab), row, vocab, temperature);
       const float lp = row_log_prob(s, row, target), a = advantage.as<float>()[r];
       const TokenLoss l = old_log_prob ? token_loss(lp, old_log_prob.as<float>()[r], a, params) : on_policy_loss(lp, a);
       log_prob.as<float>()[r] = lp;
@@ -172,15 +183,15 @@ void CpuBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, cons
   expect("lm_sample: positions", positions, DType::i32, {rows});
   CHECK(sampling.temperature >= 0.0f, "temperature {}", sampling.temperature);
   const ArenaScope scope(workspace());
-  const Tensor weights = workspace().take("weights", DType::f32, {omp_get_max_threads(), vocab});
-  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits) {
+  int32_t* columns = workspace().take("columns", DType::i32, {omp_get_max_threads(), vocab}).as<int32_t>();
+  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits, SoftmaxTile* tiles) {
 #pragma omp parallel for schedule(dynamic) if (n * vocab > 1 << 13)
     for (int64_t i = 0; i < n; ++i) {
       const int64_t r = first + i;
       const int32_t* key = keys.as<int32_t>() + r * 3;
-      const float u = draw(sampling.seed, {key[0], key[1], key[2]}, positions.as<int32_t>()[r]);
-      const Drawn drawn =
-          sample_row(logits + i * vocab, weights.as<float>() + omp_get_thread_num() * vocab, vocab, sampling, u);
+      const uint64_t fraction = draw_fraction(sampling.seed, {key[0], key[1], key[2]}, positions.as<int32_t>()[r]);
+      const Drawn drawn = sample_row(logits + i * vocab, own_tiles(tiles, vocab),
+                                     columns + omp_get_thread_num() * vocab, vocab, sampling, fraction);
       tokens.as<int32_t>()[r] = drawn.token;
       log_prob.as<float>()[r] = drawn.log_prob;
     }

@@ -5,111 +5,124 @@
 namespace dapo::cpu {
 namespace {
 
-f32x16 load_weights(const float* weights, int64_t i, int64_t end) {
-  return end - i >= kLanes ? load(weights + i) : load_part(weights + i, end - i);
-}
-
-/// How many weights are >= threshold > 0.
-int64_t count_from(const float* weights, int64_t vocab, float threshold) {
-  i32x16 count{};
-  for (int64_t i = 0; i < vocab; i += kLanes) count -= load_weights(weights, i, vocab) >= threshold;
+/// The columns of at least `floor`, of tiles that have one.
+int64_t gather(int32_t* columns, const float* logits, int64_t vocab, const SoftmaxTile* tiles, float floor) {
   int64_t n = 0;
-  for (int lane = 0; lane < kLanes; ++lane) n += count[lane];
+  for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
+    if (tiles[t].max < floor) continue;
+    const int64_t end = std::min((t + 1) * kSoftmaxTile, vocab);
+    for (int64_t i = t * kSoftmaxTile; i < end; ++i)
+      if (logits[i] >= floor) columns[n++] = static_cast<int32_t>(i);
+  }
   return n;
 }
 
-/// Sum of the weights >= threshold, in one order whatever the threshold: it never grows with the threshold.
-double mass_from(const float* weights, int64_t vocab, float threshold) {
-  double mass = 0.0;
-  for (int64_t begin = 0; begin < vocab; begin += kSoftmaxBlock) {
-    const int64_t end = std::min(begin + kSoftmaxBlock, vocab);
-    f32x16 sum{};
-    for (int64_t i = begin; i < end; i += kLanes) {
-      const f32x16 w = load_weights(weights, i, end);
-      sum += select(w >= threshold, w, f32x16{});
-    }
-    mass += static_cast<double>(sum_lanes(sum));
+/// The k-th largest logit.
+float top_k_floor(const float* logits, int64_t vocab, const SoftmaxTile* tiles, int32_t* columns, int64_t k) {
+  const int64_t count = softmax_tiles(vocab);
+  float floor = -HUGE_VALF;
+  if (k <= count) {  // the k-th largest of the tiles' maxima is no larger
+    for (int64_t t = 0; t < count; ++t) columns[t] = static_cast<int32_t>(t);
+    std::nth_element(columns, columns + k - 1, columns + count,
+                     [&](int32_t a, int32_t b) { return tiles[a].max > tiles[b].max; });
+    floor = tiles[columns[k - 1]].max;
   }
-  return mass;
+  const int64_t n = gather(columns, logits, vocab, tiles, floor);
+  std::nth_element(columns, columns + k - 1, columns + n, [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  return logits[columns[k - 1]];
 }
 
-/// The largest threshold that enough() accepts: it is true up to some value, false above.
-template <class F>
-float bisect(const F& enough) {
-  uint32_t low = 0, high = float_bits(2.0f);  // floats >= 0 are ordered as their bits are
-  while (high - low > 1) {
-    const uint32_t middle = low + (high - low) / 2;
-    (enough(bits_float(middle)) ? low : high) = middle;
+/// Moves the floor up to top-p's edge, if the columns of at least `from` reach its mass.
+bool raise_to_edge(KeptColumns& keeps, const float* logits, int64_t vocab, const RowSoftmax& s,
+                   const SoftmaxTile* tiles, int32_t* columns, float from, Mass target) {
+  const int64_t n = gather(columns, logits, vocab, tiles, from);
+  std::sort(columns, columns + n,
+            [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
+  Mass running = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float logit = logits[columns[i]];
+    running += softmax_mass(softmax_weight(softmax_power(logit, s.scale, s.exponent)));
+    if (running < target) continue;
+    keeps.floor = logit;
+    keeps.last_tie = columns[i];
+    return true;
   }
-  return bits_float(low);
+  return false;
 }
 
-void drop_below(float* weights, int64_t vocab, float threshold) {
-  for (int64_t i = 0; i < vocab; ++i) weights[i] = weights[i] < threshold ? 0.0f : weights[i];
-}
-
-void keep_top_p(float* weights, int64_t vocab, float top_p) {
-  const double target = mass_from(weights, vocab, 0.0f) * static_cast<double>(top_p);
-  const float edge = bisect([&](float t) {
-    const double mass = mass_from(weights, vocab, t);
-    return mass > 0.0 && mass >= target;
-  });
-  drop_below(weights, vocab, edge);
-  const float above = std::nextafter(edge, 2.0f);
-  if (count_from(weights, vocab, edge) - count_from(weights, vocab, above) <= 1) return;
-  double mass = mass_from(weights, vocab, above);
-  for (int64_t i = 0; i < vocab; ++i) {
-    if (weights[i] != edge) continue;
-    if (mass >= target && mass > 0.0) weights[i] = 0.0f;
-    mass += static_cast<double>(edge);
+/// Leaves in the tiles the masses of what is kept, and returns the row's total of them.
+Mass keep_masses(const float* logits, int64_t vocab, const RowSoftmax& s, SoftmaxTile* tiles,
+                 const KeptColumns& keeps) {
+  Mass total = 0;
+  for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
+    const int64_t end = std::min((t + 1) * kSoftmaxTile, vocab);
+    Mass mass = 0;
+    for (int64_t i = t * kSoftmaxTile; i < end && keeps.reach(tiles[t].max); ++i)
+      mass += column_mass(logits, i, s, tiles, keeps);
+    tiles[t].mass = mass;
+    total += mass >> softmax_shift(s.exponent, softmax_exponent(tiles[t].max, s.scale));
   }
-}
-
-void keep_min_p(float* weights, int64_t vocab, float min_p) {
-  f32x16 top{};
-  for (int64_t i = 0; i < vocab; i += kLanes) top = vmax(load_weights(weights, i, vocab), top);
-  drop_below(weights, vocab, std::min(min_p, 1.0f) * max_lanes(top));
+  return total;
 }
 
 }  // namespace
 
-void filter_row(float* weights, int64_t vocab, const Sampling& sampling) {
-  if (sampling.top_k > 0 && sampling.top_k < vocab)
-    drop_below(weights, vocab, bisect([&](float t) { return count_from(weights, vocab, t) >= sampling.top_k; }));
-  if (sampling.top_p < 1.0f) keep_top_p(weights, vocab, sampling.top_p);
-  if (sampling.min_p > 0.0f) keep_min_p(weights, vocab, sampling.min_p);
+Mass column_mass(const float* logits, int64_t column, const RowSoftmax& s, const SoftmaxTile* tiles,
+                 const KeptColumns& keeps) {
+  if (!keeps(logits[column], column)) return 0;
+  const float exponent = softmax_exponent(tiles[column / kSoftmaxTile].max, s.scale);
+  return softmax_mass(softmax_weight(softmax_power(logits[column], s.scale, exponent)));
 }
 
-int64_t draw_row(const float* weights, int64_t vocab, float u) {
-  const double target = mass_from(weights, vocab, 0.0f) * static_cast<double>(u);
-  double before = 0.0;
-  for (int64_t begin = 0; begin < vocab; begin += kSoftmaxBlock) {
-    const int64_t end = std::min(begin + kSoftmaxBlock, vocab);
-    const double after = before + static_cast<double>(mass_from(weights + begin, end - begin, 0.0f));
-    if (after > target) {
-      // The block has mass. Its weights one by one may round to less than its sum: then it is the last of them.
-      int64_t token = begin;
-      for (int64_t i = begin; i < end && !(before > target); ++i)
-        if (weights[i] > 0.0f) before += static_cast<double>(weights[token = i]);
-      return token;
+Filtered filter_row(const float* logits, int64_t vocab, const RowSoftmax& s, SoftmaxTile* tiles, int32_t* columns,
+                    const Sampling& sampling) {
+  KeptColumns keeps{-HUGE_VALF, s.top, s.inverse_temperature, -HUGE_VALF, vocab};
+  Mass total = s.total;
+  const bool top_k = sampling.top_k > 0 && sampling.top_k < vocab, top_p = sampling.top_p < 1.0f;
+  if (top_k) keeps.floor = top_k_floor(logits, vocab, tiles, columns, sampling.top_k);
+  if (top_p) {
+    if (top_k) total = keep_masses(logits, vocab, s, tiles, keeps);
+    const Mass target = top_p_target(total, sampling.top_p);
+    const float bound = top_p_bound(total, target, vocab, s.scale, s.exponent);
+    if (!(bound > keeps.floor && raise_to_edge(keeps, logits, vocab, s, tiles, columns, bound, target)))
+      raise_to_edge(keeps, logits, vocab, s, tiles, columns, keeps.floor, target);  // rounding may leave all
+  }
+  keeps.least = softmax_least(sampling.min_p);
+  if (top_k || top_p || sampling.min_p > 0.0f) total = keep_masses(logits, vocab, s, tiles, keeps);
+  return {keeps, total};
+}
+
+int64_t draw_column(const float* logits, int64_t vocab, const RowSoftmax& s, const SoftmaxTile* tiles,
+                    const KeptColumns& keeps, Mass target) {
+  for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
+    const int shift = softmax_shift(s.exponent, softmax_exponent(tiles[t].max, s.scale));
+    const Mass mass = tiles[t].mass >> shift;
+    if (mass <= target) {
+      target -= mass;
+      continue;
     }
-    before = after;
+    const int64_t end = std::min((t + 1) * kSoftmaxTile, vocab);
+    Mass running = 0;
+    for (int64_t i = t * kSoftmaxTile; i < end; ++i) {
+      running += column_mass(logits, i, s, tiles, keeps);
+      if (running >> shift > target) return i;
+    }
   }
   CHECK(false, "a row without weight");
   return 0;
 }
 
-Drawn sample_row(const float* logits, float* weights, int64_t vocab, const Sampling& sampling, float u) {
+Drawn sample_row(const float* logits, SoftmaxTile* tiles, int32_t* columns, int64_t vocab, const Sampling& sampling,
+                 uint64_t fraction) {
   const bool greedy = sampling.temperature == 0.0f;
-  const RowSoftmax s = row_softmax(logits, vocab, greedy ? 1.0f : sampling.temperature);
+  const RowSoftmax s = row_softmax(tiles, logits, vocab, greedy ? 1.0f : sampling.temperature);
   if (!(std::abs(s.log_sum) < HUGE_VALF)) return {0, __builtin_nanf("")};
   int64_t token = 0;
   if (greedy) {
-    while (logits[token] != s.max) ++token;
+    while (logits[token] != s.top) ++token;
   } else {
-    exponentiate(weights, logits, vocab, s);
-    filter_row(weights, vocab, sampling);
-    token = draw_row(weights, vocab, u);
+    const Filtered f = filter_row(logits, vocab, s, tiles, columns, sampling);
+    token = draw_column(logits, vocab, s, tiles, f.keeps, draw_target(f.total, fraction));
   }
   return {static_cast<int32_t>(token), row_log_prob(s, logits, token)};
 }

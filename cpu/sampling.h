@@ -1,4 +1,4 @@
-// Drawing a token from a row of logits.
+// Drawing a token from a row of logits (core/softmax.h), by the same integers as the CUDA kernel.
 #pragma once
 
 #include <cstdint>
@@ -8,21 +8,30 @@
 
 namespace dapo::cpu {
 
-/// Sets to zero what top-k, top-p and min-p leave out of a row of weights in [0, 1], in Hugging Face's order;
-/// thresholds by bisection over the bits of the weights, no sort. top-k keeps all that tie with the k-th. top-p keeps
-/// the smallest set of most probable tokens whose mass reaches top_p, at least one; of those that tie at its edge, the
-/// first by index.
-void filter_row(float* weights, int64_t vocab, const Sampling& sampling);
-/// The token at u in [0, 1) of the cumulative sum of the weights. Never a token of weight zero, whatever the rounding.
-/// Some weight is positive.
-int64_t draw_row(const float* weights, int64_t vocab, float u);
+/// What top-k, top-p and min-p keep of a row, in Hugging Face's order. top-k keeps all that tie with the k-th. top-p
+/// keeps the smallest set of most probable tokens whose mass reaches top_p, at least one; of those that tie at its
+/// edge, the first by index. columns: scratch [vocab]; tiles as row_softmax() left them, with masses of what is kept
+/// afterwards.
+struct Filtered {
+  KeptColumns keeps;
+  Mass total;
+};
+Filtered filter_row(const float* logits, int64_t vocab, const RowSoftmax& softmax, SoftmaxTile* tiles, int32_t* columns,
+                    const Sampling& sampling);
+/// The mass of a column within its tile's unit, if it is kept.
+Mass column_mass(const float* logits, int64_t column, const RowSoftmax& softmax, const SoftmaxTile* tiles,
+                 const KeptColumns& keeps);
+/// The column at which the running total of the kept masses exceeds `target` < total.
+int64_t draw_column(const float* logits, int64_t vocab, const RowSoftmax& softmax, const SoftmaxTile* tiles,
+                    const KeptColumns& keeps, Mass target);
 
-/// Draws a token (temperature 0: the first of the largest logits), and its log-prob under the unfiltered softmax.
-/// weights is scratch [vocab]. A row with a NaN or an infinite maximum gives token 0 and log-prob NaN.
+/// Draws a token at fraction / 2^64 of the total (temperature 0: the first of the largest logits), and its log-prob
+/// under the unfiltered softmax. A row with a NaN or an infinite maximum gives token 0 and log-prob NaN.
 struct Drawn {
   int32_t token;
   float log_prob;
 };
-Drawn sample_row(const float* logits, float* weights, int64_t vocab, const Sampling& sampling, float u);
+Drawn sample_row(const float* logits, SoftmaxTile* tiles, int32_t* columns, int64_t vocab, const Sampling& sampling,
+                 uint64_t fraction);
 
 }  // namespace dapo::cpu

@@ -2,43 +2,91 @@
 
 #include <algorithm>
 
+#include "core/check.h"
+
 namespace dapo::cpu {
+namespace {
 
-RowSoftmax row_softmax(const float* logits, int64_t vocab, float temperature) {
-  const float none = -__builtin_inff();
-  const int64_t whole = vocab / kLanes * kLanes;
-  f32x16 top[4] = {splat(none), splat(none), splat(none), splat(none)};
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= whole; i += 4 * kLanes)
-    for (int u = 0; u < 4; ++u) top[u] = vmax(load(logits + i + u * kLanes), top[u]);
-  for (; i < whole; i += kLanes) top[0] = vmax(load(logits + i), top[0]);
-  if (whole < vocab) top[0] = vmax(load_part(logits + whole, vocab - whole, none), top[0]);
-  const float max = max_lanes(vmax(vmax(top[0], top[1]), vmax(top[2], top[3])));
+using u64x8 = uint64_t __attribute__((vector_size(64)));
+using u32x8 = uint32_t __attribute__((vector_size(32)));
 
-  RowSoftmax s{1.0f / temperature, 0.0f, 0.0f, 0.0f};
-  s.max = max * s.inverse_temperature;
-  double sum = 0.0, weighted = 0.0;  // of e = exp(z - max), and of e * (z - max)
-  for (int64_t begin = 0; begin < vocab; begin += kSoftmaxBlock) {
-    const int64_t end = std::min(begin + kSoftmaxBlock, vocab);
-    f32x16 block{}, block_weighted{};
-    for (int64_t j = begin; j < end; j += kLanes) {
-      const f32x16 z = shifted(s, end - j >= kLanes ? load(logits + j) : load_part(logits + j, end - j, none));
-      const f32x16 e = vexp(z);
-      block += e;
-      block_weighted = fma(e, vmax(z, splat(-100.0f)), block_weighted);  // e is 0 there: 0 * -inf must not be NaN
-    }
-    sum += sum_lanes(block);
-    weighted += sum_lanes(block_weighted);
-  }
-  s.log_sum = static_cast<float>(std::log(sum));
-  s.entropy = static_cast<float>(std::log(sum) - weighted / sum);
-  return s;
+/// softmax_power() and softmax_weight() of sixteen columns.
+inline f32x16 power(f32x16 logit, f32x16 scale, f32x16 exponent) {
+  return vmin(vmax(fma(logit, scale, -exponent), splat(-150.0f)), splat(0.9999f));
+}
+inline f32x16 weight(f32x16 u) {
+  const f32x16 shifter = splat(12582912.0f), t = u + shifter, f = u - (t - shifter);
+  const f32x16 p = exp2_polynomial(f, [](f32x16 a, f32x16 b, float c) { return fma(a, b, splat(c)); });
+  return reinterpret_cast<f32x16>(reinterpret_cast<u32x16>(p) + ((reinterpret_cast<u32x16>(t) + 40u) << 23));
+}
+/// softmax_mass() of sixteen weights, by the bits: the significand shifted to its place. Sums lanes by pairs.
+inline u64x8 mass(f32x16 w) {
+  const u32x16 bits = reinterpret_cast<u32x16>(w);
+  const u32x16 significand = (bits & 0x7fffffu) | 0x800000u;
+  // A weight is below 2^41, of biased exponent 167 at most; 63 places to the right leave none of 41 bits.
+  const u32x16 distance = 167u - (bits >> 23), right = distance < 63u ? distance : 63u + u32x16{};
+  u32x8 part[2], places[2];
+  std::memcpy(part, &significand, sizeof part), std::memcpy(places, &right, sizeof places);
+  u64x8 sum{};
+  for (int i = 0; i < 2; ++i)
+    sum += (__builtin_convertvector(part[i], u64x8) << 17) >> __builtin_convertvector(places[i], u64x8);
+  return sum;
 }
 
-void exponentiate(float* to, const float* logits, int64_t vocab, const RowSoftmax& s) {
-  const int64_t whole = vocab / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes) store(to + i, vexp(shifted(s, load(logits + i))));
-  if (whole < vocab) store_part(to + whole, vexp(shifted(s, load_part(logits + whole, vocab - whole))), vocab - whole);
+/// `count` columns, a tile or what is left of the last.
+SoftmaxTile sum_tile(const float* logits, int64_t count, float scale) {
+  constexpr int kVectors = kSoftmaxTile / kLanes;
+  const float none = -HUGE_VALF;
+  f32x16 x[kVectors], top = splat(none);
+  i32x16 bad{};
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t left = count - v * kLanes;
+    x[v] =
+        left >= kLanes ? load(logits + v * kLanes) : load_part(logits + v * kLanes, std::max<int64_t>(left, 0), none);
+    top = vmax(x[v], top);
+    bad |= ~(x[v] < splat(HUGE_VALF));
+  }
+  const float max = max_lanes(top);
+  const f32x16 exponent = splat(softmax_exponent(max, scale)), c = splat(scale);
+  u64x8 sum{};
+  f32x16 weighted{};
+  for (const f32x16& v : x) {
+    const f32x16 u = power(v, c, exponent), w = weight(u);
+    sum += mass(w);
+    weighted = fma(w, u, weighted);
+  }
+  Mass total = 0;
+  int faults = 0;
+  for (int l = 0; l < 8; ++l) total += sum[l];
+  for (int l = 0; l < kLanes; ++l) faults |= bad[l];
+  return {total, faults != 0 ? __builtin_nanf("") : max, sum_lanes(weighted)};
+}
+
+}  // namespace
+
+RowSoftmax row_softmax(SoftmaxTile* tiles, const float* logits, int64_t vocab, float temperature) {
+  CHECK(vocab <= kSoftmaxColumns, "a vocabulary of {}", vocab);
+  const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
+  const int64_t count = softmax_tiles(vocab);
+  float top = -HUGE_VALF;
+  bool bad = false;
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t begin = t * kSoftmaxTile;
+    tiles[t] = sum_tile(logits + begin, vocab - begin, scale);
+    bad |= std::isnan(tiles[t].max);
+    if (tiles[t].max > top) top = tiles[t].max;
+  }
+  const float exponent = softmax_exponent(top, scale);
+  bad |= !(std::abs(exponent) < HUGE_VALF);
+  SoftmaxSums sums{0, 0.0};
+  for (int64_t t = 0; t < count && !bad; ++t) {
+    const SoftmaxSums s = softmax_sums(tiles[t], exponent, scale);
+    sums.total += s.total;
+    sums.weighted += s.weighted;
+  }
+  const float nan = __builtin_nanf("");
+  const SoftmaxLogs logs = bad ? SoftmaxLogs{nan, nan} : softmax_logs(sums, top, scale, exponent);
+  return {inverse, top * inverse, logs.log_sum, logs.entropy, top, scale, exponent, sums.total};
 }
 
 float row_log_prob(const RowSoftmax& s, const float* logits, int64_t token) {

@@ -1,4 +1,4 @@
-// The head: logits by chunks of rows, the policy loss and its gradients while they are there.
+// The head: logits by chunks of rows, the policy loss, and its gradients in the place of the logits.
 #include <algorithm>
 
 #include "cuda/cuda_backend.h"
@@ -12,13 +12,13 @@ namespace dapo::cuda {
 namespace {
 
 __global__ void __launch_bounds__(kSoftmaxThreads)
-    logprob_kernel(float* log_prob, float* entropy, const float* logits, const int32_t* targets,
-                   float inverse_temperature, int vocab) {
-  const float* row = logits + int64_t{blockIdx.x} * vocab;
-  const RowSoftmax s = row_softmax(row, vocab, inverse_temperature);
+    logprob_kernel(float* log_prob, float* entropy, const float* logits, const SoftmaxTile* tiles,
+                   const int32_t* targets, float inverse_temperature, float scale, int vocab, int count) {
+  const int r = static_cast<int>(blockIdx.x);
+  const RowSoftmax s = row_softmax(tiles + int64_t{r} * count, count, inverse_temperature, scale);
   if (threadIdx.x != 0) return;
-  log_prob[blockIdx.x] = row_log_prob(s, row[targets[blockIdx.x]]);
-  if (entropy != nullptr) entropy[blockIdx.x] = s.entropy;
+  log_prob[r] = row_log_prob(s, logits[int64_t{r} * vocab + targets[r]]);
+  if (entropy != nullptr) entropy[r] = s.entropy;
 }
 
 struct LossRows {
@@ -28,50 +28,95 @@ struct LossRows {
   const float *old_log_prob, *advantage, *weight;  ///< old_log_prob: null for ratio 1
 };
 
-/// d logits = weight * dloss/dlogp * (onehot(target) - p) / temperature. dlogits may lie on the logits (T = f32).
-template <class T>
-__global__ void __launch_bounds__(kSoftmaxThreads)
-    dapo_kernel(T* dlogits, const float* logits, LossRows rows, float inverse_temperature, DapoLoss params, int vocab) {
-  __shared__ float shared_scale;
+/// W elements of a row, in vectors of 16 bytes; W = 1: one.
+template <int W>
+__device__ __forceinline__ void load_part(float (&to)[W], const float* from) {
+  if constexpr (W == 1)
+    to[0] = *from;
+  else
+    load_vectors(to, from);
+}
+template <int W>
+__device__ __forceinline__ void store_part(float* to, const float (&from)[W]) {
+  if constexpr (W == 1)
+    *to = from[0];
+  else
+    store_vectors(to, from);
+}
+template <int W>
+__device__ __forceinline__ void store_part(bf16* to, const float (&from)[W]) {
+  store_floats<W>(to, from);
+}
+
+/// d logits = weight * dloss/dlogp * (onehot(target) - p) / temperature, as T at the beginning of the logits' own row:
+/// what is written lies in columns that the block has read.
+template <class T, int W>
+__global__ void __launch_bounds__(kSoftmaxThreads, 2)
+    dapo_kernel(float* logits, const SoftmaxTile* tiles, LossRows rows, float inverse_temperature, float scale,
+                DapoLoss params, int vocab, int count) {
+  __shared__ float shared_factor;
   const int r = static_cast<int>(blockIdx.x), target = rows.targets[r];
-  const float* row = logits + int64_t{r} * vocab;
-  const RowSoftmax s = row_softmax(row, vocab, inverse_temperature);
+  float* row = logits + int64_t{r} * vocab;
+  const RowSoftmax s = row_softmax(tiles + int64_t{r} * count, count, inverse_temperature, scale);
+  const float target_log_prob = row_log_prob(s, row[target]);
   if (threadIdx.x == 0) {
-    const float lp = row_log_prob(s, row[target]), a = rows.advantage[r], w = rows.weight[r];
+    const float lp = target_log_prob, a = rows.advantage[r], w = rows.weight[r];
     const TokenLoss l =
         rows.old_log_prob != nullptr ? token_loss(lp, rows.old_log_prob[r], a, params) : on_policy_loss(lp, a);
     rows.log_prob[r] = lp;
     rows.entropy[r] = s.entropy;
     rows.loss[r] = l.loss;
     rows.clip[r] = l.clip;
-    shared_scale = w == 0.0f ? 0.0f : w * l.dlogp * inverse_temperature;
+    shared_factor = w == 0.0f ? 0.0f : w * l.dlogp * inverse_temperature;
   }
   __syncthreads();
-  const float scale = shared_scale;
-  T* to = dlogits + int64_t{r} * vocab;
-  for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kSoftmaxThreads) {
-    float d = 0.0f;  // a row of weight 0 may hold anything
-    if (scale != 0.0f) {
-      const float p = expf(row_log_prob(s, row[i]));
-      d = scale * ((i == target ? 1.0f : 0.0f) - p);
+  const float factor = shared_factor;
+  T* to = reinterpret_cast<T*>(row);
+  constexpr int kStep = kSoftmaxThreads * W;
+  const int first = static_cast<int>(threadIdx.x) * W;
+  float x[W], next[W];
+  if (first < vocab) load_part<W>(x, row + first);
+  for (int begin = 0; begin < vocab; begin += kStep) {
+    const int c = begin + first;
+    if (c + kStep < vocab) load_part<W>(next, row + c + kStep);
+    __syncthreads();
+    if (c < vocab) {
+      float d[W];
+#pragma unroll
+      for (int i = 0; i < W; ++i)  // a row of weight 0 may hold anything
+        d[i] = factor == 0.0f ? 0.0f : -factor * expf(row_log_prob(s, x[i]));
+      if (factor != 0.0f && target >= c && target < c + W) {
+#pragma unroll
+        for (int i = 0; i < W; ++i)
+          if (c + i == target) d[i] = factor * (1.0f - expf(target_log_prob));
+      }
+      store_part<W>(to + c, d);
     }
-    to[i] = from_float<T>(d);
+#pragma unroll
+    for (int i = 0; i < W; ++i) x[i] = next[i];
   }
+}
+
+int64_t most_rows(int64_t vocab, int64_t bytes) {
+  constexpr int64_t kStep = 128;
+  return std::max(kStep, bytes / (vocab * int64_t{sizeof(float)}) / kStep * kStep);
 }
 
 }  // namespace
 
-int64_t head_chunk_rows(int64_t rows, int64_t vocab) {
-  constexpr int64_t kBytes = int64_t{512} << 20, kStep = 128;
-  return std::min(rows, std::max(kStep, kBytes / (vocab * int64_t{sizeof(float)}) / kStep * kStep));
+int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t bytes) {
+  constexpr int64_t kStep = 128;
+  const int64_t chunks = ceil_div(rows, most_rows(vocab, bytes));
+  return std::min(rows, ceil_div(ceil_div(rows, chunks), kStep) * kStep);
 }
 
-size_t head_workspace(const WorkspaceNeeds& needs, DType t) {
+size_t head_workspace(const WorkspaceNeeds& needs, DType) {
   Arena measure("head");
-  const int64_t rows = std::max(needs.max_head_rows, needs.max_batch);
-  measure.take("logits", DType::f32, {head_chunk_rows(rows, needs.vocab), needs.vocab});
-  if (needs.max_tokens > 0 && t != DType::f32)
-    measure.take("dlogits", t, {head_chunk_rows(needs.max_head_rows, needs.vocab), needs.vocab});
+  int64_t rows = std::min(std::max(needs.max_head_rows, needs.max_batch), most_rows(needs.vocab, kScoredLogits));
+  if (needs.max_tokens > 0)
+    rows = std::max(rows, std::min(needs.max_head_rows, most_rows(needs.vocab, kTrainedLogits)));
+  measure.take("logits", DType::f32, {rows, needs.vocab});
+  measure.take("tiles", DType::u8, {rows, softmax_tiles(needs.vocab), sizeof(SoftmaxTile)});
   return measure.peak();
 }
 
@@ -84,11 +129,14 @@ void CudaBackend<T>::lm_logprob(const Tensor& log_prob, const Tensor& entropy, c
   expect("lm_logprob targets", targets, DType::i32, {rows});
   if (entropy) expect("lm_logprob entropy", entropy, DType::f32, {rows});
   CHECK(temperature > 0.0f, "temperature {}", temperature);
-  for_head_chunks(*products_, workspace(), x, head, [&](int64_t first, int64_t n, const Tensor& logits) {
-    launch(logprob_kernel, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_}, log_prob.as<float>() + first,
-           entropy ? entropy.as<float>() + first : nullptr, logits.as<const float>(),
-           targets.as<const int32_t>() + first, 1.0f / temperature, vocab);
-  });
+  const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
+  for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,
+                  [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
+                    launch(logprob_kernel, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_},
+                           log_prob.as<float>() + first, entropy ? entropy.as<float>() + first : nullptr,
+                           logits.as<const float>(), tiles, targets.as<const int32_t>() + first, inverse, scale, vocab,
+                           narrow(softmax_tiles(vocab)));
+                  });
 }
 
 template <class T>
@@ -106,10 +154,9 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
   expect("lm_dapo clip", clip, DType::u8, {rows});
   expect("lm_dapo targets", targets, DType::i32, {rows});
   CHECK(temperature > 0.0f, "temperature {}", temperature);
-  for_head_chunks(*products_, workspace(), x, head, [&](int64_t first, int64_t n, const Tensor& logits) {
-    const ArenaScope scope(workspace());
-    const Tensor dlogits =
-        dtype() == DType::f32 ? logits : workspace().take("dlogits", dtype(), {logits.dim(0), logits.dim(1)});
+  const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
+  const int64_t stride = vocab * static_cast<int64_t>(sizeof(float) / sizeof(T));  // of d logits
+  const auto chunk = [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
     const LossRows at{log_prob.as<float>() + first,
                       entropy.as<float>() + first,
                       loss.as<float>() + first,
@@ -118,14 +165,14 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                       old_log_prob ? old_log_prob.as<const float>() + first : nullptr,
                       advantage.as<const float>() + first,
                       weight.as<const float>() + first};
-    launch(dapo_kernel<T>, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_}, dlogits.as<T>(), logits.as<const float>(),
-           at, 1.0f / temperature, params, vocab);
-    const Tensor part = x.rows(first, n);
-    products_->run({n, hidden, vocab, dtype(), dtype(), dtype(), false, false, vocab, hidden, hidden},
-                   dx.rows(first, n).data, dlogits.data, head.data);
-    products_->run({vocab, hidden, n, dtype(), dtype(), DType::f32, true, false, vocab, hidden, hidden, true},
-                   dhead.data, dlogits.data, part.data);
-  });
+    launch(vocab % 8 == 0 ? dapo_kernel<T, 8> : dapo_kernel<T, 1>, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_},
+           logits.as<float>(), tiles, at, inverse, scale, params, vocab, narrow(softmax_tiles(vocab)));
+    products_->run({n, hidden, vocab, dtype(), dtype(), dtype(), false, false, stride, hidden, hidden},
+                   dx.rows(first, n).data, logits.data, head.data);
+    products_->run({vocab, hidden, n, dtype(), dtype(), DType::f32, true, false, stride, hidden, hidden, true},
+                   dhead.data, logits.data, x.rows(first, n).data);
+  };
+  for_head_chunks(*products_, workspace(), stream_, kTrainedLogits, scale, x, head, chunk);
 }
 
 #define DAPO_INSTANTIATE(T)                                                                                           \

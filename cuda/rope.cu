@@ -1,26 +1,38 @@
-// rope: rotates the pairs (i, i + D/2) of q and k in place. A thread a pair; consecutive threads take consecutive
-// pairs.
+// rope: rotates the pairs (i, i + D/2) of q and k in place. A thread takes W pairs of one head: 16 bytes of each half.
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
+#include "cuda/vec.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-template <class T>
-__global__ void rope_kernel(T* qkv, const float* table, const int32_t* positions, int heads, int half, int width,
-                            float sign) {
-  const int64_t n = blockIdx.x;
-  const float* angles = table + int64_t{positions[n]} * 2 * half;
-  T* row = qkv + n * width;
-  for (int j = static_cast<int>(threadIdx.x); j < heads * half; j += static_cast<int>(blockDim.x)) {
-    const int i = j % half;
-    T* p = row + (j / half) * 2 * half + i;
-    const float c = angles[i], s = sign * angles[half + i];
-    const float a = to_float(p[0]), b = to_float(p[half]);
-    p[0] = from_float<T>(a * c - b * s);
-    p[half] = from_float<T>(b * c + a * s);
+constexpr int kThreads = 256;
+
+/// pieces: of W pairs a row.
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads)
+    rope_kernel(T* qkv, const float* __restrict__ table, const int32_t* __restrict__ positions, int pieces, int half,
+                int width, float sign, int64_t count) {
+  const int64_t job = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (job >= count) return;
+  const int64_t n = job / pieces;
+  const int pair = static_cast<int>(job - n * pieces) * W, head = pair / half, i = pair - head * half;
+  const float* angles = table + int64_t{positions[n]} * 2 * half + i;
+  T* p = qkv + n * width + head * 2 * half + i;
+  float a[W], b[W], c[W], s[W];
+  load_floats<W>(a, p);
+  load_floats<W>(b, p + half);
+  load_floats<W>(c, angles);
+  load_floats<W>(s, angles + half);
+#pragma unroll
+  for (int j = 0; j < W; ++j) {
+    const float x = a[j], sine = sign * s[j];
+    a[j] = x * c[j] - b[j] * sine;
+    b[j] = b[j] * c[j] + x * sine;
   }
+  store_floats<W>(p, a);
+  store_floats<W>(p + half, b);
 }
 
 }  // namespace
@@ -34,9 +46,12 @@ void CudaBackend<T>::rope(const Tensor& qkv, const Tensor& table, const Tensor& 
   expect("rope positions", positions, DType::i32, {rows});
   if (rows == 0) return;
   const int heads = dims.heads + dims.kv_heads, half = dims.head_dim / 2;
-  launch(rope_kernel<T>, {grid_of(rows), row_threads(heads * half, 2), 0, stream_}, qkv.as<T>(),
-         table.as<const float>(), positions.as<const int32_t>(), heads, half, narrow(dims.qkv_width()),
-         inverse ? -1.0f : 1.0f);
+  with_width<T>(half, [&]<int W>() {
+    const int pieces = heads * (half / W);
+    launch(rope_kernel<T, W>, {grid_of(ceil_div(rows * pieces, kThreads)), dim3(kThreads), 0, stream_}, qkv.as<T>(),
+           table.as<const float>(), positions.as<const int32_t>(), pieces, half, narrow(dims.qkv_width()),
+           inverse ? -1.0f : 1.0f, rows * pieces);
+  });
 }
 
 template void CudaBackend<float>::rope(const Tensor&, const Tensor&, const Tensor&, const AttentionDims&, bool);

@@ -1,155 +1,268 @@
-// lm_sample: a block draws the token of one row. Weights e^(z - max) are in [0, 1], so that their bits are ordered as
-// they are: thresholds of top-k and top-p are found by histograms over the bits, no sort. Masses are integers (units of
-// 2^-40): sums do not depend on their order, and the draw never leaves the filtered set.
+// lm_sample: a block draws the token of one row (core/softmax.h). The tiles' largest logits say which tiles can hold
+// what a filter keeps, so that only those are read again; thresholds are found by histograms over the bits of logits,
+// no sort. Counts and masses are integers: no result depends on the order of its sums.
 #include "cuda/cuda_backend.h"
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
-#include "cuda/shape.h"
-#include "cuda/softmax.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-using Mass = unsigned long long;
+constexpr int kBins = 2048, kThreads = kSoftmaxThreads;
+constexpr int kBinsEach = kBins / kThreads;
 
-constexpr int kBins = 1024;
-constexpr int kThreads = kSoftmaxThreads;
-
-/// What is kept of a row: weights of at least `floor` bits, and of those that equal it only up to index `last_tie`.
-struct Kept {
-  uint32_t floor;
-  int last_tie;
-};
+/// Floats as integers of the same order.
+__device__ __forceinline__ uint32_t key_of(float x) {
+  const uint32_t u = float_bits(x + 0.0f);  // -0 is 0
+  return u >> 31 != 0 ? ~u : u | 0x80000000u;
+}
+__device__ __forceinline__ float of_key(uint32_t k) {
+  return bits_float(k >> 31 != 0 ? k & 0x7fffffffu : ~k);
+}
 
 struct Row {
   const float* logits;
-  int vocab;
+  SoftmaxTile* tiles;
+  int vocab, count;
   RowSoftmax softmax;
-  __device__ float weight(int i) const { return expf(shifted(softmax, logits[i])); }
+
+  __device__ float exponent(int tile) const { return softmax_exponent(tiles[tile].max, softmax.scale); }
+  /// In units of the row: what top-p measures.
+  __device__ Mass mass(float logit) const {
+    return softmax_mass(softmax_weight(softmax_power(logit, softmax.scale, softmax.exponent)));
+  }
 };
 
-__device__ __forceinline__ Mass mass_of(float weight) {
-  return static_cast<Mass>(rintf(weight * 0x1p24f)) << 16;
-}
-__device__ __forceinline__ bool keeps(const Kept& k, uint32_t bits, int i) {
-  return bits > k.floor || (bits == k.floor && i <= k.last_tie);
+/// Calls body(tile, logits of four columns, the first of them) by whole warps for every tile whose largest logit
+/// takes(), and other(tile) by one lane for the rest. Loads of four tiles are in flight at once.
+template <class P, class F, class G>
+__device__ __forceinline__ void for_tiles(const Row& row, const P& takes, const F& body, const G& other) {
+  constexpr int kAtOnce = 4;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int begin = static_cast<int>(threadIdx.x) - lane; begin < row.count; begin += kThreads) {
+    const int own = begin + lane;
+    const bool here = own < row.count && takes(row.tiles[own].max);
+    if (!here && own < row.count) other(own);
+    for (unsigned left = __ballot_sync(kFullMask, here); left != 0;) {
+      float x[kAtOnce][4];
+      int tile[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        tile[j] = left != 0 ? begin + __ffs(static_cast<int>(left)) - 1 : -1;
+        left &= left - 1;
+        const int c = tile[j] < 0 ? row.vocab : tile[j] * kSoftmaxTile + lane * 4;
+        if (row.vocab % 4 == 0)
+          load_logits<4>(x[j], row.logits, c, row.vocab);
+        else
+          load_logits<1>(x[j], row.logits, c, row.vocab);
+      }
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+        if (tile[j] >= 0) body(tile[j], x[j], tile[j] * kSoftmaxTile + lane * 4);
+    }
+  }
 }
 
-/// Sum over the block, in every thread; integers, so in any order.
-__device__ __forceinline__ Mass block_mass(Mass x, Mass* scratch) {
-  return block_sum(x, scratch);
-}
-
-/// The largest threshold whose weights at or above it measure (count, or mass) at least `target`; `above` receives what
-/// those above it measure. Three levels of 10 bits each over the weight's 30 bits, from the top.
-template <bool kCount>
-__device__ __forceinline__ uint32_t select_threshold(const Row& row, const Kept& kept, Mass target, Mass* above,
-                                                     Mass* bins) {
-  __shared__ uint32_t shared_prefix;
-  __shared__ Mass shared_above;
-  uint32_t prefix = 0;
+/// The largest key in [low, high] with measures at or above it of at least `target` together; `above` receives what
+/// those above it measure, `at` those that equal it. visit(low, add) calls add(key, measure) for all keys >= low.
+/// False: all of them measure less. At most three turns: 11 bits of the range each.
+template <class Visit>
+__device__ __forceinline__ bool select(uint32_t low, uint32_t high, Mass target, Mass* bins, uint32_t* key, Mass* above,
+                                       Mass* at, const Visit& visit) {
+  __shared__ Mass scratch[kWarp];
+  __shared__ Mass shared_above, shared_at;
+  __shared__ int shared_bin;
   Mass higher = 0;
-  for (int shift = 20; shift >= 0; shift -= 10) {
+  for (;;) {
+    const uint32_t range = high - low;
+    const int shift = range < kBins ? 0 : 21 - __clz(static_cast<int>(range));
     for (int i = static_cast<int>(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
+    if (threadIdx.x == 0) shared_bin = -1;
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < row.vocab; i += kThreads) {
-      const float w = row.weight(i);
-      const uint32_t bits = float_bits(w);
-      if (!keeps(kept, bits, i) || (shift < 20 && bits >> (shift + 10) != prefix)) continue;
-      atomicAdd(&bins[(bits >> shift) & (kBins - 1)], kCount ? Mass{1} : mass_of(w));
+    visit(low, [&](uint32_t k, Mass measure) {
+      if (k >= low && k <= high) atomicAdd(&bins[(k - low) >> shift], measure);
+    });
+    __syncthreads();
+    // A thread has kBinsEach bins, the first thread the highest.
+    const int highest = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsEach;
+    Mass own = 0;
+    for (int i = 0; i < kBinsEach; ++i) own += bins[highest - i];
+    Mass before = higher + block_scan(own, scratch);
+    if (before < target && before + own >= target) {
+      int bin = highest;
+      while (before + bins[bin] < target) before += bins[bin--];
+      shared_bin = bin;
+      shared_above = before;
+      shared_at = bins[bin];
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      int bin = kBins - 1;
-      while (bin > 0 && higher + bins[bin] < target) higher += bins[bin--];
-      shared_prefix = prefix << 10 | static_cast<uint32_t>(bin);
-      shared_above = higher;
+    if (shared_bin < 0) {
+      __syncthreads();
+      return false;
     }
-    __syncthreads();
-    prefix = shared_prefix;
     higher = shared_above;
+    low += static_cast<uint32_t>(shared_bin) << shift;
+    if (shift == 0) break;
+    const uint32_t last = low + ((1u << shift) - 1);
+    high = last < high ? last : high;
+    __syncthreads();
   }
+  *key = low;
   *above = higher;
-  return prefix;
+  *at = shared_at;
+  __syncthreads();
+  return true;
 }
 
-/// Finds, over contiguous runs of columns a thread, the first index at which the running total of measure(i) exceeds
-/// `target`
-/// (-1: never), the same in every thread.
-template <class F>
-__device__ __forceinline__ int first_beyond(int vocab, Mass target, Mass* runs, const F& measure) {
-  __shared__ int shared_run;
-  __shared__ Mass shared_before;
-  __shared__ int shared_found;
-  const int length = (vocab + kThreads - 1) / kThreads;
-  const int begin = static_cast<int>(threadIdx.x) * length, end = begin + length < vocab ? begin + length : vocab;
+/// The k-th largest logit; all that tie with it stay.
+__device__ __forceinline__ void keep_top_k(const Row& row, int k, KeptColumns* kept, Mass* bins) {
+  const uint32_t high = key_of(row.softmax.top);
+  uint32_t low = key_of(-INFINITY);
+  Mass above, at;
+  // The k-th largest of the tiles' maxima is no larger.
+  if (k <= row.count)
+    select(low, high, static_cast<Mass>(k), bins, &low, &above, &at, [&](uint32_t from, const auto& add) {
+      for (int t = static_cast<int>(threadIdx.x); t < row.count; t += kThreads)
+        if (const uint32_t key = key_of(row.tiles[t].max); key >= from) add(key, Mass{1});
+    });
+  const auto visit = [&](uint32_t from, const auto& add) {
+    for_tiles(
+        row, [&](float max) { return max >= of_key(from); },
+        [&](int, const float(&x)[4], int c) {
+          for (int e = 0; e < 4; ++e)
+            if (c + e < row.vocab && key_of(x[e]) >= from) add(key_of(x[e]), Mass{1});
+        },
+        [](int) {});
+  };
+  if (select(low, high, static_cast<Mass>(k), bins, &low, &above, &at, visit)) kept->floor = of_key(low);
+}
+
+/// The fewest tokens, the largest first, that reach top_p of what is kept; of those that tie at the edge the first.
+__device__ __forceinline__ void keep_top_p(const Row& row, Mass total, float top_p, KeptColumns* kept, Mass* bins) {
+  const Mass target = top_p_target(total, top_p);
+  const uint32_t high = key_of(row.softmax.top), lowest = key_of(kept->floor);
+  const auto visit = [&](uint32_t from, const auto& add) {
+    for_tiles(
+        row, [&](float max) { return max >= of_key(from); },
+        [&](int, const float(&x)[4], int c) {
+          for (int e = 0; e < 4; ++e)
+            if (c + e < row.vocab && key_of(x[e]) >= from) add(key_of(x[e]), row.mass(x[e]));
+        },
+        [](int) {});
+  };
+  const float bound = top_p_bound(total, target, row.vocab, row.softmax.scale, row.softmax.exponent);
+  uint32_t edge = lowest;
+  Mass above, at;
+  const bool bounded = bound > kept->floor && bound <= row.softmax.top;
+  if (!(bounded && select(key_of(bound), high, target, bins, &edge, &above, &at, visit)) &&
+      !select(lowest, high, target, bins, &edge, &above, &at, visit))
+    return;  // rounding: all of them reach less
+  kept->floor = of_key(edge);
+  const Mass each = row.mass(kept->floor), ties = (target - above + each - 1) / each;
+  if (ties * each == at) return;  // all of them
+  // The column of the last tie that is kept: the smallest columns have the largest keys.
+  uint32_t last = 0;
+  select(~static_cast<uint32_t>(row.vocab), ~0u, ties, bins, &last, &above, &at, [&](uint32_t from, const auto& add) {
+    for_tiles(
+        row, [&](float max) { return max >= kept->floor; },
+        [&](int, const float(&x)[4], int c) {
+          for (int e = 0; e < 4; ++e)
+            if (c + e < row.vocab && x[e] == kept->floor && ~static_cast<uint32_t>(c + e) >= from)
+              add(~static_cast<uint32_t>(c + e), Mass{1});
+        },
+        [](int) {});
+  });
+  kept->last_tie = static_cast<int64_t>(~last);
+}
+
+/// Leaves in the tiles the masses of what is kept, and returns the row's total of them.
+__device__ __forceinline__ Mass keep_masses(const Row& row, const KeptColumns& kept) {
+  __shared__ Mass scratch[kWarp];
+  for_tiles(
+      row, [&](float max) { return kept.reach(max); },
+      [&](int tile, const float(&x)[4], int c) {
+        const float exponent = row.exponent(tile);
+        Mass mass = 0;
+        for (int e = 0; e < 4; ++e)
+          if (c + e < row.vocab && kept(x[e], c + e))
+            mass += softmax_mass(softmax_weight(softmax_power(x[e], row.softmax.scale, exponent)));
+        mass = warp_sum(mass);
+        if (threadIdx.x % kWarp == 0) row.tiles[tile].mass = mass;
+      },
+      [&](int tile) { row.tiles[tile].mass = 0; });
+  __syncthreads();
+  Mass total = 0;
+  for (int t = static_cast<int>(threadIdx.x); t < row.count; t += kThreads)
+    total += row.tiles[t].mass >> softmax_shift(row.softmax.exponent, row.exponent(t));
+  return block_sum(total, scratch);
+}
+
+/// The first column at which the running total of the kept masses exceeds target.
+__device__ __forceinline__ int draw_column(const Row& row, const KeptColumns& kept, Mass target) {
+  __shared__ Mass scratch[kWarp];
+  __shared__ Mass shared_rest;
+  __shared__ int shared_tile, shared_column;
+  const int each = (row.count + kThreads - 1) / kThreads, begin = static_cast<int>(threadIdx.x) * each;
+  const int end = begin + each < row.count ? begin + each : row.count;
+  const auto mass_of = [&](int t) { return row.tiles[t].mass >> softmax_shift(row.softmax.exponent, row.exponent(t)); };
   Mass own = 0;
-  for (int i = begin; i < end; ++i) own += measure(i);
-  runs[threadIdx.x] = own;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    int run = 0;
-    Mass before = 0;
-    while (run < kThreads && before + runs[run] <= target) before += runs[run++];
-    shared_run = run;
-    shared_before = before;
-    shared_found = -1;
+  for (int t = begin; t < end; ++t) own += mass_of(t);
+  Mass before = block_scan(own, scratch);
+  if (before <= target && before + own > target) {
+    int t = begin;
+    while (before + mass_of(t) <= target) before += mass_of(t++);
+    shared_tile = t;
+    shared_rest = target - before;
   }
   __syncthreads();
-  if (static_cast<int>(threadIdx.x) == shared_run) {
-    Mass total = shared_before;
-    int i = begin;
-    while (total + measure(i) <= target) total += measure(i++);
-    shared_found = i;
+  if (threadIdx.x < kWarp) {
+    const int tile = shared_tile, lane = static_cast<int>(threadIdx.x), c = tile * kSoftmaxTile + lane * 4;
+    const float exponent = row.exponent(tile);
+    const int shift = softmax_shift(row.softmax.exponent, exponent);
+    float x[4];
+    load_logits<1>(x, row.logits, c, row.vocab);
+    Mass mass[4], sum = 0;
+    for (int e = 0; e < 4; ++e) {
+      const bool here = c + e < row.vocab && kept(x[e], c + e);
+      mass[e] = here ? softmax_mass(softmax_weight(softmax_power(x[e], row.softmax.scale, exponent))) : 0;
+      sum += mass[e];
+    }
+    Mass running = warp_scan(sum);
+    const unsigned beyond = __ballot_sync(kFullMask, (running + sum) >> shift > shared_rest);
+    if (lane == __ffs(static_cast<int>(beyond)) - 1) {
+      int e = 0;
+      while (((running += mass[e]) >> shift) <= shared_rest) ++e;
+      shared_column = c + e;
+    }
   }
   __syncthreads();
-  const int found = shared_found;
-  __syncthreads();
-  return found;
+  return shared_column;
 }
 
-/// Hugging Face's order: top-k, then top-p, then min-p. Ties at the k-th all stay; at top-p's edge the first by index.
-__device__ __forceinline__ Kept filter(const Row& row, const Sampling& sampling, Mass* bins, Mass* scratch) {
-  Kept kept{0, row.vocab};
-  Mass above = 0;
-  if (sampling.top_k > 0 && sampling.top_k < row.vocab)
-    kept.floor = select_threshold<true>(row, kept, static_cast<Mass>(sampling.top_k), &above, bins);
-  if (sampling.top_p < 1.0f) {
-    Mass total = 0;
-    for (int i = static_cast<int>(threadIdx.x); i < row.vocab; i += kThreads) {
-      const float w = row.weight(i);
-      if (keeps(kept, float_bits(w), i)) total += mass_of(w);
-    }
-    total = block_mass(total, scratch);
-    Mass target = static_cast<Mass>(static_cast<double>(total) * static_cast<double>(sampling.top_p));
-    if (target == 0) target = 1;  // at least one token
-    const uint32_t edge = select_threshold<false>(row, kept, target, &above, bins);
-    const Mass each = mass_of(bits_float(edge));
-    const Mass ties = each == 0 ? 1 : (target - above + each - 1) / each;  // how many of the ties reach the target
-    kept.floor = edge;
-    const int last = first_beyond(row.vocab, ties - 1, bins,
-                                  [&](int i) { return Mass{float_bits(row.weight(i)) == edge ? 1u : 0u}; });
-    if (last >= 0) kept.last_tie = last;
-  }
-  if (sampling.min_p > 0.0f) {
-    // The largest weight is 1 but for the rounding of its logit's product with 1 / temperature.
-    const uint32_t least = float_bits(fminf(sampling.min_p, 1.0f - 0x1p-16f));
-    if (least > kept.floor) kept = {least, row.vocab};
-  }
-  return kept;
+/// The first column of the largest logit.
+__device__ __forceinline__ int top_column(const Row& row) {
+  __shared__ int shared_column;
+  if (threadIdx.x == 0) shared_column = row.vocab;
+  __syncthreads();
+  for_tiles(
+      row, [&](float max) { return max == row.softmax.top; },
+      [&](int, const float(&x)[4], int c) {
+        for (int e = 0; e < 4; ++e)
+          if (x[e] == row.softmax.top) atomicMin(&shared_column, c + e);
+      },
+      [](int) {});
+  __syncthreads();
+  return shared_column;
 }
 
 __global__ void __launch_bounds__(kThreads, 2)
-    sample_kernel(int32_t* tokens, float* log_prob, const float* logits, const int32_t* keys, const int32_t* positions,
-                  Sampling sampling, int vocab) {
+    sample_kernel(int32_t* tokens, float* log_prob, const float* logits, SoftmaxTile* tiles, const int32_t* keys,
+                  const int32_t* positions, Sampling sampling, float inverse_temperature, float scale, float least,
+                  int vocab, int count) {
   __shared__ Mass bins[kBins];
-  __shared__ Mass scratch[kWarp];
-  static_assert(kBins >= kThreads, "bins also holds a value a thread");
   const int r = static_cast<int>(blockIdx.x);
-  const bool greedy = sampling.temperature == 0.0f;
-  Row row{logits + int64_t{r} * vocab, vocab, {}};
-  row.softmax = row_softmax(row.logits, vocab, greedy ? 1.0f : 1.0f / sampling.temperature);
-  int token = 0;
+  Row row{logits + int64_t{r} * vocab, tiles + int64_t{r} * count, vocab, count, {}};
+  row.softmax = row_softmax(row.tiles, count, inverse_temperature, scale);
   if (!(fabsf(row.softmax.log_sum) < INFINITY)) {
     if (threadIdx.x == 0) {
       tokens[r] = 0;
@@ -157,21 +270,22 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     return;
   }
-  if (greedy) {
-    token = first_beyond(vocab, 0, bins, [&](int i) { return Mass{row.logits[i] == row.softmax.max ? 1u : 0u}; });
+  int token = 0;
+  if (sampling.temperature == 0.0f) {
+    token = top_column(row);
   } else {
-    const Kept kept = filter(row, sampling, bins, scratch);
-    const auto measure = [&](int i) {
-      const float w = row.weight(i);
-      return keeps(kept, float_bits(w), i) ? mass_of(w) : Mass{0};
-    };
-    Mass total = 0;
-    for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kThreads) total += measure(i);
-    total = block_mass(total, scratch);
-    const float u = draw(sampling.seed, {keys[3 * r], keys[3 * r + 1], keys[3 * r + 2]}, positions[r]);
-    const Mass k = static_cast<Mass>(u * 0x1p24f);  // u is k / 2^24 exactly: target = floor(u * total) < total
-    const Mass target = (total >> 24) * k + (((total & 0xffffffu) * k) >> 24);
-    token = first_beyond(vocab, target, bins, measure);
+    KeptColumns kept{-INFINITY, row.softmax.top, inverse_temperature, least, vocab};
+    Mass total = row.softmax.total;
+    const bool top_k = sampling.top_k > 0 && sampling.top_k < vocab, top_p = sampling.top_p < 1.0f;
+    if (top_k) keep_top_k(row, sampling.top_k, &kept, bins);
+    if (top_p) {
+      if (top_k) total = keep_masses(row, {kept.floor, kept.max, 1.0f, -INFINITY, vocab});
+      keep_top_p(row, total, sampling.top_p, &kept, bins);
+    }
+    if (top_k || top_p || sampling.min_p > 0.0f) total = keep_masses(row, kept);
+    const uint64_t fraction =
+        draw_fraction(sampling.seed, {keys[3 * r], keys[3 * r + 1], keys[3 * r + 2]}, positions[r]);
+    token = draw_column(row, kept, draw_target(total, fraction));
   }
   if (threadIdx.x == 0) {
     tokens[r] = token;
@@ -185,16 +299,21 @@ template <class T>
 void CudaBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                                const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
   const int64_t rows = x.dim(0);
+  const int vocab = narrow(head.dim(0));
   expect("lm_sample tokens", tokens, DType::i32, {rows});
   expect("lm_sample log_prob", log_prob, DType::f32, {rows});
   expect("lm_sample keys", keys, DType::i32, {rows, 3});
   expect("lm_sample positions", positions, DType::i32, {rows});
   CHECK(sampling.temperature >= 0.0f, "temperature {}", sampling.temperature);
-  for_head_chunks(*products_, workspace(), x, head, [&](int64_t first, int64_t n, const Tensor& logits) {
-    launch(sample_kernel, {grid_of(n), dim3(kThreads), 0, stream_}, tokens.as<int32_t>() + first,
-           log_prob.as<float>() + first, logits.as<const float>(), keys.as<const int32_t>() + 3 * first,
-           positions.as<const int32_t>() + first, sampling, narrow(head.dim(0)));
-  });
+  const float inverse = sampling.temperature == 0.0f ? 1.0f : 1.0f / sampling.temperature;
+  const float scale = softmax_scale(inverse);
+  for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,
+                  [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
+                    launch(sample_kernel, {grid_of(n), dim3(kThreads), 0, stream_}, tokens.as<int32_t>() + first,
+                           log_prob.as<float>() + first, logits.as<const float>(), tiles,
+                           keys.as<const int32_t>() + 3 * first, positions.as<const int32_t>() + first, sampling,
+                           inverse, scale, softmax_least(sampling.min_p), vocab, narrow(softmax_tiles(vocab)));
+                  });
 }
 
 template void CudaBackend<float>::lm_sample(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,

@@ -1,18 +1,23 @@
-// The one log-softmax of a row of logits, by one block: sampling, scoring and training give a token the same bits.
+// The one softmax of a row of logits (core/softmax.h): sampling, scoring and training give a token the same bits.
+// One pass over the logits leaves the sums of their tiles (softmax.cu); a block a row then merges those.
 #pragma once
 
+#include "core/softmax.h"
 #include "cuda/reduce.cuh"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
 
-inline constexpr int kSoftmaxThreads = 512;  // fixed: the order of the sums depends on it
+inline constexpr int kSoftmaxThreads = 512;  // of the block that merges a row: fixed, as is the entropy's order
 
 struct RowSoftmax {
   float inverse_temperature;
   float max;      ///< of logit * inverse_temperature
   float log_sum;  ///< log of the sum of exp(z - max); NaN where a logit is NaN or +inf
   float entropy;  ///< nats
+  float top;      ///< largest logit
+  float scale, exponent;
+  Mass total;
 };
 
 __device__ __forceinline__ float shifted(const RowSoftmax& s, float logit) {
@@ -22,42 +27,53 @@ __device__ __forceinline__ float row_log_prob(const RowSoftmax& s, float logit) 
   return shifted(s, logit) - s.log_sum;
 }
 
-/// One pass: each thread keeps the maximum m of what it saw, sum = sum of e^(z - m) and weighted = sum of e^(z - m) (z
-/// - m).
-__device__ inline RowSoftmax row_softmax(const float* logits, int vocab, float inverse_temperature) {
-  __shared__ float scratch[kWarp];
-  __shared__ double scratch2[kWarp];
-  const float none = -INFINITY;
-  float m = none, sum = 0.0f, weighted = 0.0f;
-  bool bad = false;
-  for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kSoftmaxThreads) {
-    const float z =
-        __fmul_rn(logits[i], inverse_temperature);  // never joined with what follows: all callers' bits agree
-    bad |= !(z < INFINITY);
-    if (z > m) {
-      const float f = m == none ? 0.0f : expf(m - z);
-      weighted = m == none ? 0.0f : f * (weighted + sum * (m - z));
-      sum *= f;
-      m = z;
-    }
-    if (z > none) {
-      const float d = z - m, e = expf(d);
-      sum += e;
-      weighted = fmaf(e, fmaxf(d, -100.0f), weighted);  // e is 0 there: 0 * -inf must not be NaN
-    }
+/// Four logits from column c of a row on; -inf past its end. W = 1: rows are not aligned to 16 bytes.
+template <int W>
+__device__ __forceinline__ void load_logits(float (&to)[4], const float* row, int c, int vocab) {
+  if (W == 4 && c < vocab) {
+    load_floats<4>(to, row + c);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) to[e] = c + e < vocab ? row[c + e] : -INFINITY;
   }
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  const float warp_top = warp_max(m);
-  if (lane == 0) scratch[warp] = warp_top;
-  __syncthreads();
-  const float top = warp_max(lane < kSoftmaxThreads / kWarp ? scratch[lane] : none);
-  const float f = m == none ? 0.0f : expf(m - top);
-  const double total = block_sum(static_cast<double>(bad ? NAN : sum * f), scratch2);
-  const double total_weighted =
-      block_sum(static_cast<double>(m == none ? 0.0f : f * (weighted + sum * (m - top))), scratch2);
-  const double log_total = log(total);
-  return {inverse_temperature, top, static_cast<float>(log_total),
-          static_cast<float>(log_total - total_weighted / total)};
+}
+
+/// tiles[row, softmax_tiles(vocab)] of logits[row, vocab].
+void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int vocab, float scale,
+                      cudaStream_t stream);
+
+/// Merges a row's tiles, by a block of kSoftmaxThreads; the same in every thread.
+__device__ inline RowSoftmax row_softmax(const SoftmaxTile* tiles, int count, float inverse_temperature, float scale) {
+  __shared__ double scratch[kWarp];
+  __shared__ Mass masses[kWarp];
+  float top = -INFINITY;
+  bool bad = false;
+  for (int t = static_cast<int>(threadIdx.x); t < count; t += kSoftmaxThreads) {
+    const float max = tiles[t].max;
+    bad |= max != max;
+    top = fmaxf(top, max);
+  }
+  top = block_max(top, reinterpret_cast<float*>(scratch));
+  const float exponent = softmax_exponent(top, scale);
+  bad |= !(fabsf(exponent) < INFINITY);
+  Mass total = 0;
+  double weighted = bad ? NAN : 0.0;
+  for (int t = static_cast<int>(threadIdx.x); t < count; t += kSoftmaxThreads) {
+    const SoftmaxSums sums = softmax_sums(tiles[t], exponent, scale);
+    total += sums.total;
+    weighted += sums.weighted;
+  }
+  total = block_sum(total, masses);
+  weighted = block_sum(weighted, scratch);
+  const SoftmaxLogs logs = softmax_logs({total, weighted}, top, scale, exponent);
+  return {inverse_temperature,
+          top * inverse_temperature,
+          weighted == weighted ? logs.log_sum : NAN,
+          logs.entropy,
+          top,
+          scale,
+          exponent,
+          total};
 }
 
 }  // namespace dapo::cuda

@@ -40,4 +40,25 @@ __device__ __forceinline__ void store_floats(T* to, const float (&from)[N]) {
   *reinterpret_cast<Vec<T, N>*>(to) = a;
 }
 
+/// The same for N floats in vectors of 16 bytes.
+template <int N>
+__device__ __forceinline__ void load_vectors(float (&to)[N], const float* from) {
+#pragma unroll
+  for (int i = 0; i < N; i += 4) {
+    const Vec<float> a = *reinterpret_cast<const Vec<float>*>(from + i);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) to[i + j] = a.v[j];
+  }
+}
+template <int N>
+__device__ __forceinline__ void store_vectors(float* to, const float (&from)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i += 4) {
+    Vec<float> a;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) a.v[j] = from[i + j];
+    *reinterpret_cast<Vec<float>*>(to + i) = a;
+  }
+}
+
 }  // namespace dapo::cuda

@@ -1,17 +1,13 @@
-// The head against a double-precision meaning of it; draws against Hugging Face's filtered distributions.
+// The head against a double-precision meaning of it.
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <simdjson.h>
 
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <random>
 #include <vector>
 
 #include "cpu/cpu_backend.h"
-#include "cpu/sampling.h"
-#include "tests/testdata.h"
 
 namespace dapo {
 namespace {
@@ -243,108 +239,6 @@ TYPED_TEST(HeadTest, ANaNRowIsTokenZero) {
     EXPECT_TRUE(std::isnan(log_prob.v[1]));
     EXPECT_LT(log_prob.v[0], 0.0f);
     EXPECT_LT(log_prob.v[2], 0.0f);
-  }
-}
-
-cpu::RowSoftmax softmax_of(const std::vector<float>& logits, float temperature) {
-  return cpu::row_softmax(logits.data(), static_cast<int64_t>(logits.size()), temperature);
-}
-std::vector<float> filtered(const std::vector<float>& logits, const Sampling& sampling) {
-  const auto vocab = static_cast<int64_t>(logits.size());
-  std::vector<float> w(logits.size());
-  cpu::exponentiate(w.data(), logits.data(), vocab, softmax_of(logits, sampling.temperature));
-  cpu::filter_row(w.data(), vocab, sampling);
-  return w;
-}
-
-TEST(Sampling, FiltersAsHuggingFaceDoes) {
-  REQUIRE_DATA(path, "goldens/sampling.jsonl");
-  simdjson::dom::parser parser;
-  int cases = 0;
-  simdjson::dom::document_stream stream;
-  ASSERT_EQ(parser.load_many(path).get(stream), simdjson::SUCCESS);
-  for (const auto document : stream) {
-    const auto number = [&](const char* name) { return static_cast<float>(double(document[name])); };
-    Sampling sampling{number("temperature"), static_cast<int>(number("top_k")), number("top_p"), number("min_p"), 0};
-    std::vector<float> logits;
-    std::vector<double> want;
-    for (const double v : document["logits"].get_array()) logits.push_back(static_cast<float>(v));
-    for (const double v : document["prob"].get_array()) want.push_back(v);
-    const std::vector<float> w = filtered(logits, sampling);
-    double sum = 0.0;
-    for (const float v : w) sum += v;
-    for (size_t i = 0; i < w.size(); ++i) {
-      if (want[i] == 0.0 || want[i] > 1e-36) {  // theirs are doubles: between these, ours may be 0 or not
-        EXPECT_EQ(w[i] > 0.0f, want[i] > 0.0) << "case " << cases << ", token " << i;
-      }
-      EXPECT_NEAR(w[i] / sum, want[i], 2e-6) << "case " << cases << ", token " << i;
-    }
-    ++cases;
-  }
-  EXPECT_EQ(cases, 288);
-}
-
-TEST(Sampling, Ties) {
-  const std::vector<float> logits{1, 3, 3, 2, 3, 2, 0, 3};
-  const auto kept = [&](const Sampling& sampling) {
-    std::string s;
-    for (const float w : filtered(logits, sampling)) s += w > 0.0f ? '1' : '0';
-    return s;
-  };
-  EXPECT_EQ(kept({1.0f, 2, 1.0f, 0.0f, 0}), "01101001");  // all that tie with the second
-  EXPECT_EQ(kept({1.0f, 5, 1.0f, 0.0f, 0}), "01111101");
-  EXPECT_EQ(kept({1.0f, 0, 0.01f, 0.0f, 0}), "01000000");  // the first by index
-  EXPECT_EQ(kept({1.0f, 0, 0.5f, 0.0f, 0}), "01101000");   // 3 of 4 x 0.2... reach a half
-  EXPECT_EQ(kept({1.0f, 0, 0.0f, 0.0f, 0}), "01000000");   // never none
-  EXPECT_EQ(kept({1.0f, 0, 1.0f, 1.0f, 0}), "01101001");
-  EXPECT_EQ(kept({1.0f, 0, 1.0f, 0.3f, 0}), "01111101");  // e^-1 = 0.37
-  EXPECT_EQ(kept({1.0f, 100, 1.0f, 0.0f, 0}), "11111111");
-}
-
-TEST(Sampling, DrawsFollowTheDistribution) {
-  std::mt19937 rng(1);
-  for (const int64_t vocab : {5, 40, 5000}) {
-    std::vector<float> logits(static_cast<size_t>(vocab)), scratch(logits.size());
-    std::normal_distribution<float> normal(0.0f, vocab > 100 ? 4.0f : 1.0f);
-    for (float& z : logits) z = normal(rng);
-    for (const Sampling& sampling : {Sampling{1.0f, 0, 1.0f, 0.0f, 0}, Sampling{0.8f, 10, 0.95f, 0.01f, 0}}) {
-      const std::vector<float> w = filtered(logits, sampling);
-      double total = 0.0;
-      for (const float v : w) total += v;
-      const int draws = vocab > 100 ? 8000 : 100000;
-      std::map<int32_t, int> seen;
-      for (int i = 0; i < draws; ++i)
-        ++seen[cpu::sample_row(logits.data(), scratch.data(), std::min<int64_t>(vocab, 5000), sampling,
-                               draw(11, {0, 0, i}, 7))
-                   .token];
-      double chi2 = 0.0, rest_want = draws, rest_seen = draws;
-      int cells = 0;
-      for (size_t t = 0; t < w.size(); ++t) {
-        const double want = draws * w[t] / total, got = seen[static_cast<int32_t>(t)];
-        EXPECT_TRUE(w[t] > 0.0f || got == 0.0) << "token " << t;
-        if (want < 20) continue;  // rare tokens share a cell
-        chi2 += (got - want) * (got - want) / want;
-        rest_want -= want, rest_seen -= got, ++cells;
-      }
-      if (rest_want > 20) chi2 += (rest_seen - rest_want) * (rest_seen - rest_want) / rest_want, ++cells;
-      // Mean cells - 1, deviation sqrt(2 (cells - 1)): five of them are past one in a million.
-      EXPECT_LT(chi2, cells - 1 + 5 * std::sqrt(2.0 * (cells - 1)) + 5) << vocab;
-    }
-  }
-}
-
-TEST(Sampling, TheSmallestAndLargestDrawHitTheSupport) {
-  std::mt19937 rng(2);
-  for (int trial = 0; trial < 300; ++trial) {
-    const int64_t vocab = 1 + static_cast<int64_t>(rng() % 9000);
-    std::vector<float> w(static_cast<size_t>(vocab), 0.0f);
-    for (int i = 0; i < 1 + trial % 7; ++i)
-      w[rng() % static_cast<uint32_t>(vocab)] = std::exp(-static_cast<float>(rng() % 80));
-    size_t first = 0;
-    while (!(w[first] > 0.0f)) ++first;
-    EXPECT_EQ(cpu::draw_row(w.data(), vocab, 0.0f), static_cast<int64_t>(first));
-    for (const float u : {0.25f, 0.5f, 0x1.fffffep-1f})
-      EXPECT_GT(w[static_cast<size_t>(cpu::draw_row(w.data(), vocab, u))], 0.0f);
   }
 }
 

@@ -5,15 +5,10 @@
 #include "tests/ops/cases.h"
 #include "tests/ops/cases_attention.h"
 #include "tests/ops/cases_head.h"
+#include "tests/ops/device.h"
 #include "tests/ops/run_case.h"
 
 namespace dapo::ops {
-
-/// The backend under test; defined by the program.
-Backend& test_backend(DType t);
-std::vector<DType> tested_types();
-/// Whether the properties take a smaller selection of the same kinds (the simulator).
-bool slow_device();
 
 /// Fails where got is NaN or off by more than tolerance * (|want| + rms(want) + terms); tells NMSE and the worst
 /// element.

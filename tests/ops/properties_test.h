@@ -6,36 +6,11 @@
 #include <simdjson.h>
 
 #include "core/philox.h"
+#include "tests/ops/device.h"
 #include "tests/ops/ops_test.h"
 #include "tests/testdata.h"
 
 namespace dapo::ops {
-
-/// A device tensor that owns its memory.
-class Device1 {
- public:
-  Device1(Backend& b, DType t, std::vector<int64_t> shape, const Values& contents = {}) : memory_(b, t, shape) {
-    const auto count = static_cast<size_t>(memory_.tensor.numel());
-    memory_.fill(encode(t, contents.empty() ? Values(count, 0.0) : contents).data());
-  }
-  operator const Tensor&() const { return memory_.tensor; }
-  const Tensor& tensor() const { return memory_.tensor; }
-  std::vector<std::byte> bytes() const { return memory_.read("tensor"); }
-  Values values() const {
-    return decode(memory_.tensor.dtype, bytes().data(), static_cast<size_t>(memory_.tensor.numel()));
-  }
-
- private:
-  Guarded memory_;
-};
-
-inline Values random_values(int64_t n, DType t, double scale = 1, unsigned seed = 5) {
-  std::mt19937 random(seed);
-  std::normal_distribution<double> normal;
-  Values v(static_cast<size_t>(n));
-  for (double& x : v) x = round_to(t, normal(random) * scale);
-  return v;
-}
 
 /// Each y row of a product must have the bits that it has in the largest product.
 inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, bool bias) {
@@ -137,26 +112,6 @@ inline Values draw_counts(const Values& logits, int64_t draws, const Sampling& s
   Values counts(logits.size());
   for (const double token : tokens.values()) counts.at(static_cast<size_t>(token)) += 1;
   return counts;
-}
-
-/// Chi-square of counts against probabilities, as a standard normal deviate (Wilson-Hilferty); rare tokens pooled.
-inline double chi_square_deviate(const Values& counts, const Values& prob) {
-  double draws = 0, statistic = 0, rest_count = 0, rest_prob = 0;
-  for (const double c : counts) draws += c;
-  int cells = 0;
-  const auto cell = [&](double count, double p) {
-    statistic += (count - draws * p) * (count - draws * p) / (draws * p);
-    ++cells;
-  };
-  for (size_t i = 0; i < counts.size(); ++i)
-    if (draws * prob[i] >= 8)
-      cell(counts[i], prob[i]);
-    else
-      rest_count += counts[i], rest_prob += prob[i];
-  if (draws * rest_prob >= 8) cell(rest_count, rest_prob);
-  const double k = cells - 1;
-  if (k < 1) return 0;
-  return (std::cbrt(statistic / k) - (1 - 2 / (9 * k))) / std::sqrt(2 / (9 * k));
 }
 
 struct FilteredDistribution {
@@ -275,6 +230,48 @@ TEST(OpProperties, DrawsFollowTheFilteredDistributions) {
     sum += z, ++lines;
   }
   EXPECT_LT(std::abs(sum) / std::sqrt(lines), 5) << "all lines together";
+}
+
+/// An update in one run, and in runs cut anywhere, whatever they are aligned to; likewise the sum of squares of a run
+/// that begins anywhere.
+TEST(OpProperties, AnUpdateDoesNotDependOnWhereItsRunsAreCut) {
+  const int64_t n = 5003;
+  const AdamW params{1e-2f, 0.9f, 0.999f, 1e-8f, 0.1f, 3, 1.0f};
+  for (const DType t : tested_types()) {
+    Backend& b = test_backend(t);
+    Values low(static_cast<size_t>(n));
+    std::mt19937 random(3);
+    for (double& x : low) x = static_cast<int16_t>(random());
+    Values square = random_values(n, DType::f32, 1, 7);
+    for (double& x : square) x = x * x;
+    const Device1 norm2(b, DType::f64, {1}, {7.0});
+    std::vector<std::vector<std::byte>> whole;
+    for (const std::vector<int64_t>& cuts :
+         std::vector<std::vector<int64_t>>{{0, n}, {0, 3, n}, {0, 8, 4096, n}, {0, 5, 17, 2050, n}, {0, n - 6, n}}) {
+      const Device1 w(b, t, {n}, random_values(n, t, 1, 5)), m(b, DType::f32, {n}, random_values(n, DType::f32, 1, 6)),
+          v(b, DType::f32, {n}, square), grad(b, DType::f32, {n}, random_values(n, DType::f32, 1, 8));
+      const Device1 remainder(b, DType::i16, {n}, low);
+      for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+        const int64_t begin = cuts[i], count = cuts[i + 1] - begin;
+        b.adamw(w.tensor().rows(begin, count), t == DType::f32 ? Tensor() : remainder.tensor().rows(begin, count),
+                m.tensor().rows(begin, count), v.tensor().rows(begin, count), grad.tensor().rows(begin, count), norm2,
+                params);
+      }
+      const std::vector<std::vector<std::byte>> got{w.bytes(), m.bytes(), v.bytes(), grad.bytes(), remainder.bytes()};
+      if (whole.empty()) whole = got;
+      EXPECT_TRUE(got == whole) << dtype_name(t) << ", first run of " << cuts[1];
+    }
+  }
+  Backend& b = test_backend(DType::f32);
+  const Values x = random_values(n, DType::f32);
+  for (const int64_t begin : {1, 2, 4, 7}) {
+    const Device1 all(b, DType::f32, {n}, x), some(b, DType::f32, {n - begin}, Values(x.begin() + begin, x.end()));
+    const Device1 shifted(b, DType::f64, {1}, {0.0}), aligned(b, DType::f64, {1}, {0.0});
+    const ScopedWorkspace workspace(b, least_needs());
+    b.sum_of_squares(shifted, all.tensor().rows(begin, n - begin));
+    b.sum_of_squares(aligned, some);
+    EXPECT_EQ(shifted.values()[0], aligned.values()[0]) << "from element " << begin;
+  }
 }
 
 }  // namespace dapo::ops
