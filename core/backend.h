@@ -218,9 +218,9 @@ class Backend {
                        const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head,
                        const Tensor& targets, const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight,
                        float temperature, const DapoLoss& params) = 0;
-  /// Draws tokens[b] from the filtered softmax(z[b]) by inverse CDF with draw(seed, keys[b], positions[b]); log_prob[b]
-  /// is the token's under the unfiltered softmax(z[b]): the very bits of lm_logprob. Overwrites tokens i32[B], log_prob
-  /// f32[B]; x T[B, C], head T[V, C], keys i32[B, 3] (DrawKey), positions i32[B] (of the token that is drawn).
+  /// Draws tokens[b] from the filtered softmax(z[b]) (core/softmax.h) by inverse CDF with draw_fraction(seed, keys[b],
+  /// positions[b]); log_prob[b] is its under the unfiltered softmax: the very bits of lm_logprob. Overwrites tokens
+  /// i32[B], log_prob f32[B]; x T[B, C], head T[V, C], keys i32[B, 3] (DrawKey), positions i32[B] (of the drawn token).
   virtual void lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                          const Tensor& keys, const Tensor& positions, const Sampling& sampling) = 0;
 

@@ -74,7 +74,7 @@ struct SoftmaxSums {
 };
 DAPO_HD SoftmaxSums softmax_sums(const SoftmaxTile& tile, float row_exponent, float scale) {
   const int shift = softmax_shift(row_exponent, softmax_exponent(tile.max, scale));
-  const double unit = 1.0 / static_cast<double>(Mass{1} << shift);
+  const double unit = __builtin_bit_cast(double, static_cast<uint64_t>(1023 - shift) << 52);  // 2^-shift
   const double weighted = static_cast<double>(tile.weighted) - shift * static_cast<double>(tile.mass);
   return {tile.mass >> shift, shift < 63 ? weighted * unit : 0.0};
 }

@@ -4,9 +4,8 @@
 #include <algorithm>
 
 #include "core/backend.h"
+#include "core/softmax.h"
 #include "cuda/products.h"
-#include "cuda/shape.h"
-#include "cuda/softmax.cuh"
 
 namespace dapo::cuda {
 
@@ -18,6 +17,10 @@ inline constexpr int64_t kTrainedLogits = int64_t{2560} << 20, kScoredLogits = i
 /// Rows whose logits are held at once: pieces of about the same size, a pure function of the shape (the bits of the
 /// head's gradient depend on it).
 int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t bytes);
+
+/// tiles[row, softmax_tiles(vocab)] of logits[row, vocab] (softmax.cu).
+void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int64_t vocab, float scale,
+                      cudaStream_t stream);
 
 /// body(first row, rows, logits f32[rows, V], tiles[rows, softmax_tiles(V)]) for each chunk of x T[R, C] against head
 /// T[V, C].
@@ -37,7 +40,7 @@ void for_head_chunks(Products& products, Arena& workspace, cudaStream_t stream, 
     const int64_t n = std::min(chunk, rows - first);
     products.run({n, vocab, hidden, x.dtype, x.dtype, DType::f32, false, true, hidden, hidden, vocab}, logits.data,
                  x.rows(first, n).data, head.data);
-    softmax_tiles_of(tiles, logits.as<const float>(), n, narrow(vocab), scale, stream);
+    softmax_tiles_of(tiles, logits.as<const float>(), n, vocab, scale, stream);
     body(first, n, logits.rows(0, n), tiles);
   }
 }

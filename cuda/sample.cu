@@ -4,6 +4,8 @@
 #include "cuda/cuda_backend.h"
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
+#include "cuda/shape.h"
+#include "cuda/softmax.cuh"
 
 namespace dapo::cuda {
 namespace {

@@ -1,4 +1,5 @@
 // Reads a chunk of logits once, and leaves what its tiles of columns sum to.
+#include "cuda/head_chunks.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
 #include "cuda/softmax.cuh"
@@ -57,7 +58,7 @@ __global__ void __launch_bounds__(kThreads, 6)
 
 }  // namespace
 
-void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int vocab, float scale,
+void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int64_t vocab, float scale,
                       cudaStream_t stream) {
   CHECK(vocab <= kSoftmaxColumns, "a vocabulary of {}", vocab);
   const int count = narrow(softmax_tiles(vocab));
@@ -66,7 +67,7 @@ void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int
   const int threads = warps < 4096 ? kWarp : kThreads;
   launch(vocab % 4 == 0 ? tiles_kernel<4> : tiles_kernel<1>,
          {grid_of(ceil_div(warps, threads / kWarp)), dim3(static_cast<unsigned>(threads)), 0, stream}, tiles, logits,
-         scale, vocab, count, narrow(rows));
+         scale, narrow(vocab), count, narrow(rows));
 }
 
 }  // namespace dapo::cuda

@@ -38,10 +38,6 @@ __device__ __forceinline__ void load_logits(float (&to)[4], const float* row, in
   }
 }
 
-/// tiles[row, softmax_tiles(vocab)] of logits[row, vocab].
-void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int vocab, float scale,
-                      cudaStream_t stream);
-
 /// Merges a row's tiles, by a block of kSoftmaxThreads; the same in every thread.
 __device__ inline RowSoftmax row_softmax(const SoftmaxTile* tiles, int count, float inverse_temperature, float scale) {
   __shared__ double scratch[kWarp];

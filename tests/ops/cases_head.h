@@ -126,8 +126,13 @@ inline std::vector<OpCase> head_cases(DType T) {
     int64_t rows, vocab, width;
     float temperature;
   };
-  for (const auto& [r, v, c, t] :
-       {Shape{1, 2, 7, 1.0f}, {5, 33, 112, 0.7f}, {70, 128, 128, 1.0f}, {37, 1000, 64, 1.3f}, {9, 5001, 896, 1.0f}}) {
+  // Odd rows; one step of the kernel that writes d logits over the logits, and several.
+  for (const auto& [r, v, c, t] : {Shape{1, 2, 7, 1.0f},
+                                   {5, 33, 112, 0.7f},
+                                   {70, 128, 128, 1.0f},
+                                   {37, 1000, 64, 1.3f},
+                                   {9, 5001, 896, 1.0f},
+                                   {3, 9016, 24, 0.9f}}) {
     all.push_back(lm_logprob_case(T, r, v, c, t, true)), all.push_back(lm_logprob_case(T, r, v, c, t, false));
     all.push_back(lm_dapo_case(T, r, v, c, t, false)), all.push_back(lm_dapo_case(T, r, v, c, t, true));
     all.push_back(lm_sample_case(T, r, v, c, {t, 0, 0.9f, 0.0f, 5}));
