@@ -10,7 +10,7 @@ for p in dapo_train dapo bench_ops bench_step; do strip -o "$to/bin/$p" "$from/$
 strip -o "$to/bin/test_cuda" "$from/test_gpu"
 cp configs/demo*.cfg "$to/configs"
 cp bench/gpu_check.py "$to/gpu-check"
-cp bench/gpu_machine.py bench/gpu_report.py "$to"
+cp bench/gpu_machine.py bench/gpu_report.py bench/gpu_ratios.py bench/gpu_peers.py "$to"
 # The folder's own libraries are found by their place (RPATH $ORIGIN/../lib), by name; here they are still the system's.
 for library in $(ldd "$to"/bin/* | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u); do
   name=$(basename "$library") folder=$to/lib

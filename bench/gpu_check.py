@@ -11,7 +11,8 @@ Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python 
 import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, sys, time
 
 sys.dont_write_bytecode = True  # the folder may be read-only, or a checkout
-from gpu_machine import HERE, Clocks, Run, Skip, unpacked
+from gpu_machine import HERE, Run, Skip, benchmark, unpacked
+from gpu_ratios import ratios
 from gpu_report import report, results_file, summary
 
 # ---- stages: each returns figures (a dict; "failed" lists what failed) or raises Skip
@@ -266,18 +267,9 @@ def step(r):
     return f
 
 
-def benchmark(r, program, *argv):
-    """A benchmark on the GPU: the tables that it wrote, the JSON lines that it printed, the clocks meanwhile."""
-    table = r.work / f"{program}.md"
-    table.unlink(missing_ok=True)
-    path = r.program(program)
-    clocks = Clocks(r)
-    code, text, _ = r.call([path, "--device", "cuda", "--markdown", table, *argv])
-    said = text.strip().splitlines() or ["time ran out"]
-    f = {"lines": (table.read_text().splitlines() if table.exists() else said[-40:]) + clocks.lines(),
-         "failed": [] if code == 0 else [f"{program}: exit {code}: {said[-1]}"]}
-    figures = [json.loads(x) for x in said if x.startswith("{") and x.endswith("}")]
-    return {**f, "json": figures} if figures else f
+def peers(r):
+    """optional: PyTorch and transformers on this GPU, where this machine has them, beside ours: training and decode of 0.5B"""
+    return ratios(r)
 
 
 SANITIZED = "*OpTest.EqualsReference/*bf16:-*151936*:*integers*"
@@ -320,6 +312,7 @@ STAGES = {
     "equalities": (equalities, 60, True),
     "golden": (golden, 90, True),
     "demo": (demo, 150, True),
+    "peers": (peers, 180, False),
     "memcheck": (sanitizer("memcheck"), 240, False),
     "racecheck": (sanitizer("racecheck"), 240, False),
     "ncu": (ncu, 240, False),

@@ -1,5 +1,5 @@
 """What gpu-check's stages share: the programs, their environment and time, the log, the GPU's clocks."""
-import glob, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
+import glob, json, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -116,3 +116,17 @@ class Clocks:
         middle = lambda v: sorted(v)[len(v) // 2]
         return ["", "; ".join(f"{name} {min(v):g} to {max(v):g}, median {middle(v):g}"
                               for name, v in zip(self.QUERY, zip(*rows)))] if rows else []
+
+
+def benchmark(r, program, *argv):
+    """A benchmark on the GPU: the tables that it wrote, the JSON lines that it printed, the clocks meanwhile."""
+    table = r.work / f"{program}.md"
+    table.unlink(missing_ok=True)
+    path = r.program(program)
+    clocks = Clocks(r)
+    code, text, _ = r.call([path, "--device", "cuda", "--markdown", table, *argv])
+    said = text.strip().splitlines() or ["time ran out"]
+    f = {"lines": (table.read_text().splitlines() if table.exists() else said[-40:]) + clocks.lines(),
+         "failed": [] if code == 0 else [f"{program}: exit {code}: {said[-1]}"]}
+    figures = [json.loads(x) for x in said if x.startswith("{") and x.endswith("}")]
+    return {**f, "json": figures} if figures else f

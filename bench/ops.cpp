@@ -1,8 +1,8 @@
 // Every op of a backend at the shapes of a toy and of Qwen2.5-0.5B, 1.5B, 7B and 32B, from the table of cases that its
 // tests use: milliseconds, GB/s and TFLOP/s, their share of what this machine reaches in a plain copy and a large
 // product (measured first), elements that are wrong against fp64 among those sampled, and the libraries' time for the
-// same work where they do it: cuBLASLt's products (with the same batch-invariant choice of algorithm as
-// DAPO_CUDA_PRODUCTS=cublaslt), cuDNN's fused attention.
+// same work where they do it: cuBLASLt's products (DAPO_CUDA_PRODUCTS=cublaslt; ours are then the own kernels), cuDNN's
+// fused attention.
 //
 //   bench_ops [--device cpu|cuda] [--shape toy,0.5b,1.5b,7b,32b] [--quick] [--no-peers] [--markdown FILE]
 //             [--benchmark_filter=REGEX] [--benchmark_out=FILE.json] [--benchmark_...]
@@ -15,6 +15,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "bench/parts/cudnn_attention.h"
 #include "bench/parts/peaks.h"
@@ -58,7 +59,7 @@ double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& op
   try {
     if (c.product && run.cublaslt) {
       r.peer_name = "cuBLASLt";
-      const LibraryProducts library(b);
+      const ProductsBy library(b, ProductsBy::library);
       return median_seconds(b, operands.sets(), body, run.least(), run.samples());
     }
     if (c.sequences && run.cudnn) {
@@ -138,6 +139,9 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
     };
     std::vector<double> samples;
     {
+      // Beside the library, a product is timed as the own kernels run it; the other ops as a model meets them.
+      std::optional<ProductsBy> own;
+      if (c.product) own.emplace(b, ProductsBy::own);
       OpClock clock(b, operands.sets(), body, run.least());
       for (auto _ : state) {
         samples.push_back(clock.sample());
@@ -210,6 +214,8 @@ int run(const Options& options, char* program) {
       run.cudnn = why.empty();
       if (!run.cudnn) run.head += "no cuDNN beside ours: " + why + "\n";
     }
+    for (const BenchShape& s : shapes) b.prepare_products(bench_weights(s), s.tokens);
+    if (const std::string products = b.products_text(); !products.empty()) run.head += products + "\n";
     for (const BenchShape& s : shapes)
       for (BenchCase& c : bench_cases(s, t)) {
         const bool of_f32 = c.op.type == DType::f32 && t == DType::bf16;

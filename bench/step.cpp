@@ -1,6 +1,6 @@
 // Whole DAPO steps by phase, and their stages by themselves: decode by batch and context, training by length; each with
-// its share of what this device could do (bench/parts/phases.h: bytes over a measured copy, FLOPs over a measured
-// product).
+// its share of what this device could do (bench/parts/phases.h: bytes over the best measured rate of memory, FLOPs over
+// the best measured product).
 //
 // With random weights of a named shape, made on the spot (no files, random tokens):
 //   bench_step --shape toy|0.5b|1.5b|3b|7b|14b|32b [--device cuda] [--quick] [--what decode,train,step] [--no-peers]
@@ -299,12 +299,14 @@ int run_shape(Options o) {
     steps = step_of_shape(o, b, shape, peaks, note);
     if (!steps.steps.empty()) report_steps(report, json, o, steps);
   }
+  if (const std::string products = b.products_text(); !products.empty()) report.line("\n{}", products);
   if (!note.empty()) report.line("\nLeft out: {}", note);
   write_file(o.markdown, report.text());
   json.update(json_of(steps));
   json["shape"] = o.shape, json["device"] = b.describe(), json["note"] = note;
   json["copy_gb_per_s"] = peaks.copy * 1e-9, json["product_tflop_per_s"] = peaks.of(b.dtype()) * 1e-12;
   json["own_product_tflop_per_s"] = peaks.own_product * 1e-12;
+  json["memory_how"] = peaks.memory_how, json["product_how"] = peaks.product_how, json["products"] = b.products_text();
   fmt::print("{}\n", json.dump());
   write_file(o.json, json.dump());
   return std::any_of(steps.steps.begin(), steps.steps.end(),

@@ -98,6 +98,12 @@ struct WorkspaceNeeds {
   int64_t max_length;     ///< longest sequence, tokens
 };
 
+/// A weight [outputs, inputs] that matmul, or the head (`logits`: into f32), multiplies rows with.
+struct WeightShape {
+  int64_t outputs, inputs;
+  bool bias, logits;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -167,6 +173,11 @@ class Backend {
                                 const Tensor& rstd) = 0;
 
   // ---- products ---------------------------------------------------------------------------------------------------
+  /// Which weights will meet at most `rows` rows: a device with several ways to multiply checks here that they give the
+  /// same bits. Scratch of its own is free again afterwards, so this comes before the arenas take the memory.
+  virtual void prepare_products(std::span<const WeightShape> /*weights*/, int64_t /*rows*/) {}
+  /// How products run, one line for people; "" where there is one way.
+  virtual std::string products_text() const { return ""; }
   /// y = x w^T + bias. Overwrites y T[M, O]; x T[M, I], w T[O, I], bias T[O] or empty. Row-invariant.
   virtual void matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) = 0;
   /// dx = dy w. Overwrites dx T[M, I]; dy T[M, O], w T[O, I].

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cuda/attention_backward.cuh"
 #include "cuda/attention_forward.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
@@ -40,7 +41,8 @@ template <int D, int WARPS, bool kSplitGrid, class Keys>
 void launch_forward(bf16* out, float* lse, const bf16* qkv, const Keys& keys, const Partials& partials,
                     const ForwardArgs& a) {
   const int tiles = narrow(ceil_div(int64_t{a.max_rows} * a.group, WARPS * 16)) * (kSplitGrid ? partials.splits : 1);
-  constexpr size_t kSmem = (size_t{WARPS} * 16 + 4 * kKvTile) * D * sizeof(bf16);
+  constexpr size_t kStages = kSplitGrid ? kDecodeStages : 2;
+  constexpr size_t kSmem = (size_t{WARPS} * 16 + kStages * 2 * kKvTile) * D * sizeof(bf16);
   launch(attention_kernel<Keys, D, WARPS, kSplitGrid>,
          {dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(a.sequences)),
           dim3(WARPS * 32), kSmem, a.stream},
@@ -80,7 +82,11 @@ PageKeys<T> page_keys(const Tensor& cache, const PagedSequences& seqs, const Att
 size_t attention_workspace(const WorkspaceNeeds& needs, DType t) {
   Arena measure("attention");
   const AttentionDims& a = needs.attention;
-  if (needs.max_tokens > 0) measure.take("delta", DType::f32, {needs.max_tokens, a.heads});
+  if (needs.max_tokens > 0) {
+    measure.take("delta", DType::f32, {needs.max_tokens, a.heads});
+    if (t == DType::bf16)
+      measure.take("parts of dk, dv", DType::f32, {kMostParts, needs.max_tokens, a.kv_heads, 2, a.head_dim});
+  }
   measure.release(0);
   if (needs.max_batch > 0 && t == DType::bf16) {
     const int64_t parts = needs.max_batch * a.heads * most_splits(narrow(needs.max_length));

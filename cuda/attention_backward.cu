@@ -2,6 +2,7 @@
 // attention_plain.cuh.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "cuda/attention_backward.cuh"
 #include "cuda/attention_plain.cuh"
@@ -27,17 +28,55 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   if (lane == 0) delta[item] = sum;
 }
 
+/// The same where D / 8 lanes hold a row: 16 bytes of each operand a thread.
 template <int D>
-void launch_backward(const BackwardArgs& args, int longest, cudaStream_t stream) {
-  const unsigned kv_heads = static_cast<unsigned>(args.keys.kv_heads), segments = static_cast<unsigned>(args.segments);
-  constexpr int kRows = kBackwardWarps * 16, kQueries = D == 128 ? 32 : 64;
+__global__ void __launch_bounds__(kPlainWarps* kWarp)
+    delta_vector_kernel(float* delta, const bf16* dout, const bf16* out, int64_t items) {
+  constexpr int kLanes = D / 8;
+  const int64_t at = int64_t{blockIdx.x} * kPlainWarps * kWarp + threadIdx.x, item = at / kLanes;
+  float x[8] = {}, y[8] = {}, sum = 0.0f;
+  if (item < items) load_floats(x, dout + at * 8), load_floats(y, out + at * 8);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) sum = fmaf(x[i], y[i], sum);
+#pragma unroll
+  for (int m = kLanes / 2; m > 0; m /= 2) sum += __shfl_xor_sync(kFullMask, sum, m);
+  if (item < items && at % kLanes == 0) delta[item] = sum;
+}
+
+/// Query tiles of `queries` packed rows that the most wanted key tile of the pack is summed over.
+int64_t most_query_tiles(const Segments& segments, int group, int queries) {
+  std::vector<int64_t> tiles(segments.host.size());
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    const Segment& s = segments.host[i];
+    const int64_t own = ceil_div(int64_t{s.length} * group, queries);
+    tiles[i] += own;
+    if (s.prefix >= 0) tiles[static_cast<size_t>(s.prefix)] += own;
+  }
+  return *std::max_element(tiles.begin(), tiles.end());
+}
+
+template <int D>
+void launch_backward(BackwardArgs args, const Segments& segments, Arena& workspace, cudaStream_t stream) {
+  const int longest = longest_segment(segments);
+  const unsigned kv_heads = static_cast<unsigned>(args.keys.kv_heads), count = static_cast<unsigned>(args.segments);
+  constexpr int kRows = kBackwardWarps * 16, kQueries = kQueryTile<D>;
   const dim3 block(kBackwardWarps * 32);
-  const unsigned row_tiles = static_cast<unsigned>(ceil_div(int64_t{longest} * args.group, kRows));
+  const unsigned row_tiles = static_cast<unsigned>(ceil_div(int64_t{longest} * args.group.d, kRows));
   launch(dq_kernel<D>,
-         {dim3(row_tiles, kv_heads, segments), block, size_t{2} * (kRows + kKvTile) * D * sizeof(bf16), stream}, args);
-  const unsigned key_tiles = static_cast<unsigned>(ceil_div(longest, kRows));
+         {dim3(row_tiles, kv_heads, count), block, size_t{2} * (kRows + 2 * kKvTile) * D * sizeof(bf16), stream}, args);
+  // Parts of at least 4,096 packed rows: one at most for each 585 tokens of Qwen2.5-0.5B.
+  const int64_t most = most_query_tiles(segments, args.group.d, kQueries);
+  args.part_steps = narrow(std::max<int64_t>(4096 / kQueries, ceil_div(most, kMostParts)));
+  const int64_t parts = ceil_div(most, args.part_steps);
+  if (parts > 1)
+    args.parts = workspace.take("parts of dk, dv", DType::f32, {parts, args.rows, args.keys.kv_heads, 2, D})
+                     .template as<float>();
+  const unsigned key_tiles = static_cast<unsigned>(ceil_div(longest, kKeyTile));
   launch(dkv_kernel<D>,
-         {dim3(key_tiles, kv_heads, segments), block, size_t{2} * (kRows + kQueries) * D * sizeof(bf16), stream}, args);
+         {dim3(static_cast<unsigned>(parts), key_tiles * kv_heads, count), block,
+          size_t{2} * (kKeyTile + 2 * kQueries) * D * sizeof(bf16), stream},
+         args);
+  if (parts > 1) launch(dkv_sum_kernel<D>, {dim3(key_tiles, kv_heads, count), block, 0, stream}, args);
 }
 
 }  // namespace
@@ -55,19 +94,34 @@ void CudaBackend<T>::attention_backward(const Tensor& dqkv, const Tensor& dout, 
   const Tensor delta = workspace().take("delta", DType::f32, {rows, dims.heads});
   const int64_t items = rows * dims.heads;
   const dim3 block(kPlainWarps * kWarp);
-  launch(delta_kernel<T>, {grid_of(ceil_div(items, kPlainWarps)), block, 0, stream_}, delta.as<float>(),
-         dout.as<const T>(), out.as<const T>(), items, dims.head_dim);
   const PackKeys<T> keys{qkv.as<const T>(), segments.device.as<const int32_t>(), dims.qkv_width(), dims.heads,
                          dims.kv_heads};
   const int longest = longest_segment(segments), group = dims.heads / dims.kv_heads;
   const int count = narrow(static_cast<int64_t>(segments.host.size()));
   const float scale = 1.0f / std::sqrt(static_cast<float>(dims.head_dim));
   if constexpr (sizeof(T) == 2) {
-    const BackwardArgs args{
-        dqkv.as<T>(), dout.as<const T>(), delta.as<const float>(), lse.as<const float>(), keys, group, count,
-        scale,        scale * kLog2e};
-    if (with_head_dim(dims.head_dim, [&]<int D>() { launch_backward<D>(args, longest, stream_); })) return;
+    const BackwardArgs args{dqkv.as<T>(),
+                            dout.as<const T>(),
+                            delta.as<const float>(),
+                            lse.as<const float>(),
+                            keys,
+                            Divisor(group),
+                            count,
+                            scale,
+                            scale * kLog2e,
+                            0,
+                            nullptr,
+                            rows};
+    CHECK_LT(rows * group * group, int64_t{1} << 32, "rows of a pack: Divisor holds");
+    const bool done = with_head_dim(dims.head_dim, [&]<int D>() {
+      launch(delta_vector_kernel<D>, {grid_of(ceil_div(items * (D / 8), kPlainWarps * kWarp)), block, 0, stream_},
+             delta.as<float>(), dout.as<const T>(), out.as<const T>(), items);
+      launch_backward<D>(args, segments, workspace(), stream_);
+    });
+    if (done) return;
   }
+  launch(delta_kernel<T>, {grid_of(ceil_div(items, kPlainWarps)), block, 0, stream_}, delta.as<float>(),
+         dout.as<const T>(), out.as<const T>(), items, dims.head_dim);
   CHECK_LE(dims.head_dim, kPlainMaxD, "head_dim");
   const auto grid = [&](int heads) {
     return dim3(static_cast<unsigned>(ceil_div(int64_t{longest} * heads, kPlainWarps)), static_cast<unsigned>(count));

@@ -15,12 +15,16 @@ struct Partials {
   int splits;  ///< most a sequence can have
 };
 
+/// Tiles of keys and values that a decode's block holds: two in flight while one is worked on, since one warp computes
+/// and loads, and the memory's latency is as long as a tile's work.
+inline constexpr int kDecodeStages = 3;
+
 /// Grid: (row tiles x splits if kSplitGrid, KV heads, sequences). Each block walks the tiles of its split, or of all.
 template <class Keys, int D, int WARPS, bool kSplitGrid>
-__global__ void __launch_bounds__(WARPS * 32)
+__global__ void __launch_bounds__(WARPS * 32, kSplitGrid || D == 128 ? 1 : 3)
     attention_kernel(bf16* out, float* lse, const bf16* qkv, Keys keys, Partials partials, int64_t width, int heads,
                      int group, float scale_log2) {
-  constexpr int kThreads = WARPS * 32, kRows = WARPS * 16, kStages = 2;
+  constexpr int kThreads = WARPS * 32, kRows = WARPS * 16, kStages = kSplitGrid ? kDecodeStages : 2;
   using Tile = RowTile<D>;
   bf16* smem_q = dynamic_smem<bf16>();
   bf16* smem_kv = smem_q + kRows * D;
@@ -65,8 +69,11 @@ __global__ void __launch_bounds__(WARPS * 32)
     const bf16* q = qkv + (work.row0 + r / group) * width + int64_t{kv_head * group + r % group} * D + chunk * 8;
     cp_async_16(smem_q + Tile::offset(row, chunk), in ? q : qkv, in ? 16 : 0);
   }
-  fetch(begin);
-  cp_async_commit();
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) {
+    if (i == 0 || begin + i < end) fetch(begin + i);
+    cp_async_commit();
+  }
 
   const int g = lane / 4;
   const int row_of[2] = {r0 + warp * 16 + g, r0 + warp * 16 + g + 8};
@@ -81,9 +88,9 @@ __global__ void __launch_bounds__(WARPS * 32)
   for (int t = begin; t < end; ++t) {
     const bool prefix = t < prefix_tiles;
     const int at = prefix ? t : t - prefix_tiles;
-    cp_async_wait<0>();
+    cp_async_wait<kStages - 2>();
     __syncthreads();  // tile t is there, and all have left tile t - 1
-    if (t + 1 < end) fetch(t + 1);
+    if (t + kStages - 1 < end) fetch(t + kStages - 1);
     cp_async_commit();
     if (kQueriesStay && t == begin)
 #pragma unroll

@@ -1,10 +1,13 @@
-// Products by cuBLASLt, an option beside gemm.cu. The library (500 MB) is loaded when it is first asked for: programs
-// start without it, and run where it is not installed.
+// Products by cuBLASLt beside gemm.cu. The library (500 MB) is loaded when it is first asked for: programs start
+// without it, and run where it is not installed.
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <bit>
 #include <map>
 #include <tuple>
+#include <vector>
 
 #include "cuda/cublaslt.h"
 #include "cuda/cuda_backend.h"
@@ -19,12 +22,18 @@ void check_lt(cublasStatus_t s, const char* what) {
 }
 #define LT_CHECK(call) check_lt((call), #call)
 
-#define LT_FUNCTIONS(X)                                                                                           \
-  X(Create)                                                                                                       \
-  X(Destroy)                                                                                                      \
-  X(Matmul)                                                                                                       \
-  X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) X(MatrixLayoutDestroy) \
-      X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic)
+#define LT_FUNCTIONS(X)                                                                             \
+  X(Create)                                                                                         \
+  X(Destroy)                                                                                        \
+  X(Matmul)                                                                                         \
+  X(GetVersion)                                                                                     \
+  X(MatrixLayoutSetAttribute)                                                                       \
+  X(MatmulAlgoConfigGetAttribute)                                                                   \
+  X(MatmulDescCreate)                                                                               \
+  X(MatmulDescDestroy)                                                                              \
+  X(MatmulDescSetAttribute)                                                                         \
+  X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) \
+      X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic)
 
 struct Api {
 #define X(name) decltype(&::cublasLt##name) name;
@@ -40,9 +49,7 @@ Api load() {
                 kOther = kOwn == 13 ? 12 : 13;  // an older driver may refuse the newer one
   for (const int version : {kOwn, kOther})
     if (library == nullptr) library = dlopen(fmt::format("libcublasLt.so.{}", version).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr)
-    fail_input("cublasLt is asked for (DAPO_CUDA_PRODUCTS) but not found: {}; add its folder to LD_LIBRARY_PATH",
-               dlerror());
+  if (library == nullptr) fail_input("cuBLASLt is not found: {}; add its folder to LD_LIBRARY_PATH", dlerror());
 #define X(name)                                                                      \
   api.name = reinterpret_cast<decltype(api.name)>(dlsym(library, "cublasLt" #name)); \
   if (api.name == nullptr) fail_input("cublasLt: the library has no cublasLt" #name);
@@ -53,121 +60,239 @@ Api load() {
 #undef X
   return api;
 }
+/// The library's enumerations and descriptors are those of 12 and 13. The check stands here and not in load(), which
+/// runs once.
 const Api& lt() {
   static const Api api = load();
+  const size_t version = api.GetVersion(), major = version / 10000;
+  if (major != 12 && major != 13)
+    fail_input("cuBLASLt has version {}.{}, 12 or 13 is needed", major, version / 100 % 100);
   return api;
 }
 
 constexpr size_t kLtWorkspace = size_t{32} << 20;
 
+/// Whether k, not m, counts tokens: a weight's gradient.
+bool counts_in_k(const Product& p) {
+  return p.a_transposed && !p.b_transposed;
+}
+
 cudaDataType_t lt_type(DType t) {
   return t == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
+/// The library's type has no name of its own, which std::vector under nvcc does not survive.
+struct Algorithm {
+  cublasLtMatmulAlgo_t algo;
+};
+
+/// In column-major terms: row-major c = op(a) op(b) is c^T = op(b)^T op(a)^T. Descriptors and algorithms of one shape
+/// and bucket of tokens, made once; run() only puts in how many tokens there are and where the bias lies.
+struct Plan {
+  cublasLtMatmulDesc_t op = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  std::vector<Algorithm> algorithms;
+  size_t taken = 0;
+  bool chosen = false;
+  int64_t m = 0, k = 0;
+  const void* bias = nullptr;
+
+  Plan() = default;
+  explicit Plan(const Product& p) : Plan() {  // delegates, so that a failure half-way leaks nothing
+    const cublasOperation_t ta = p.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            tb = p.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    LT_CHECK(lt().MatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
+    LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
+    if (p.bias != nullptr) {
+      const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+      const cudaDataType_t type = lt_type(p.b_type);
+      LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+      LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
+      set_bias(p.bias);
+    }
+    const auto size = [](int64_t x) { return static_cast<uint64_t>(x); };
+    LT_CHECK(lt().MatrixLayoutCreate(&a, lt_type(p.b_type), size(p.b_transposed ? p.k : p.n),
+                                     size(p.b_transposed ? p.n : p.k), p.ldb));
+    LT_CHECK(lt().MatrixLayoutCreate(&b, lt_type(p.a_type), size(p.a_transposed ? p.m : p.k),
+                                     size(p.a_transposed ? p.k : p.m), p.lda));
+    LT_CHECK(lt().MatrixLayoutCreate(&c, lt_type(p.c_type), size(p.n), size(p.m), p.ldc));
+    m = p.m, k = p.k;
+  }
+  ~Plan() {
+    lt().MatrixLayoutDestroy(c);
+    lt().MatrixLayoutDestroy(b);
+    lt().MatrixLayoutDestroy(a);
+    lt().MatmulDescDestroy(op);
+  }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  void set_bias(const void* to) {
+    if (to == bias) return;
+    LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &to, sizeof to));
+    bias = to;
+  }
+  void set_tokens(const Product& p) {
+    if (p.m == m && p.k == k) return;
+    const auto set = [](cublasLtMatrixLayout_t layout, int64_t rows, int64_t columns) {
+      const uint64_t down = static_cast<uint64_t>(rows), across = static_cast<uint64_t>(columns);
+      LT_CHECK(lt().MatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_ROWS, &down, sizeof down));
+      LT_CHECK(lt().MatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &across, sizeof across));
+    };
+    set(a, p.b_transposed ? p.k : p.n, p.b_transposed ? p.n : p.k);
+    set(b, p.a_transposed ? p.m : p.k, p.a_transposed ? p.k : p.m);
+    set(c, p.n, p.m);
+    m = p.m, k = p.k;
+  }
+};
+
 }  // namespace
 
-/// cuBLASLt in column-major terms: row-major c = op(a) op(b) is c^T = op(b)^T op(a)^T.
 struct CublasLt::State {
-  using Shape = std::tuple<int64_t, int64_t, DType, DType, bool, bool, int64_t, int64_t, int64_t, bool, bool>;
+  using Key = std::tuple<int64_t, int64_t, int64_t, DType, DType, bool, bool, int64_t, int64_t, int64_t, bool, bool>;
   cublasLtHandle_t handle = nullptr;
   void* workspace = nullptr;
   cudaStream_t stream;
-  std::map<Shape, cublasLtMatmulAlgo_t> algorithms;  // one a weight shape, whatever m
+  std::map<Key, std::unique_ptr<Plan>> plans;
 
   explicit State(cudaStream_t s) : stream(s) {
+    lt();  // its errors come before anything is allocated
     CUDA_CHECK(cudaMalloc(&workspace, kLtWorkspace));
     const cublasStatus_t status = lt().Create(&handle);
     if (status != CUBLAS_STATUS_SUCCESS) cudaFree(workspace);
     check_lt(status, "cublasLtCreate");
   }
   ~State() {
+    plans.clear();
     cudaFree(workspace);
     lt().Destroy(handle);
   }
 
-  struct Layouts {
-    cublasLtMatmulDesc_t op = nullptr;
-    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
-    Layouts() = default;
-    Layouts(const Product& p, int64_t m) : Layouts() {  // delegates, so that a failure half-way leaks nothing
-      const cublasOperation_t ta = p.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-                              tb = p.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-      LT_CHECK(lt().MatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-      LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
-      LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
-      if (p.bias != nullptr) {
-        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        const cudaDataType_t type = lt_type(p.b_type);
-        LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-        LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias));
-        LT_CHECK(lt().MatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
-      }
-      const auto rows = [](int64_t x) { return static_cast<uint64_t>(x); };
-      LT_CHECK(lt().MatrixLayoutCreate(&a, lt_type(p.b_type), rows(p.b_transposed ? p.k : p.n),
-                                       rows(p.b_transposed ? p.n : p.k), p.ldb));
-      LT_CHECK(lt().MatrixLayoutCreate(&b, lt_type(p.a_type), rows(p.a_transposed ? m : p.k),
-                                       rows(p.a_transposed ? p.k : m), p.lda));
-      LT_CHECK(lt().MatrixLayoutCreate(&c, lt_type(p.c_type), rows(p.n), rows(m), p.ldc));
-    }
-    ~Layouts() {
-      lt().MatrixLayoutDestroy(c);
-      lt().MatrixLayoutDestroy(b);
-      lt().MatrixLayoutDestroy(a);
-      lt().MatmulDescDestroy(op);
-    }
-    Layouts(const Layouts&) = delete;
-    Layouts& operator=(const Layouts&) = delete;
-  };
+  /// p with the bucket in place of its tokens (which no op has as the fast dimension of an operand).
+  static Product at_bucket(Product p, int64_t bucket) {
+    if (!(p.a_transposed && p.b_transposed)) (counts_in_k(p) ? p.k : p.m) = bucket;
+    return p;
+  }
+  static Key key_of(const Product& p, int64_t bucket) {
+    const bool weight_gradient = counts_in_k(p);
+    return {bucket,
+            weight_gradient ? p.m : p.k,
+            p.n,
+            p.a_type,
+            p.c_type,
+            p.a_transposed,
+            p.b_transposed,
+            p.lda,
+            p.ldb,
+            p.ldc,
+            p.accumulate,
+            p.bias != nullptr};
+  }
+  Plan* find(const Product& p, int64_t bucket) {
+    const auto found = plans.find(key_of(p, bucket));
+    return found == plans.end() ? nullptr : found->second.get();
+  }
+  Plan& plan(const Product& p, int64_t bucket) {
+    if (Plan* found = find(p, bucket)) return *found;
+    auto made = std::make_unique<Plan>(at_bucket(p, bucket));
+    ask(*made, p);
+    return *(plans[key_of(p, bucket)] = std::move(made));
+  }
 
-  /// Chosen for a middling m, without split-K: its order of k is then the same for every m.
-  const cublasLtMatmulAlgo_t& algorithm(const Product& p) {
-    const Shape shape{p.n,
-                      p.k,
-                      p.a_type,
-                      p.c_type,
-                      p.a_transposed,
-                      p.b_transposed,
-                      p.ldb,
-                      p.ldc,
-                      p.a_transposed ? p.m : 0,
-                      p.accumulate,
-                      p.bias != nullptr};
-    const auto found = algorithms.find(shape);
-    if (found != algorithms.end()) return found->second;
-    const Layouts layouts(p, p.a_transposed ? p.m : 1024);
+  /// The library's suggestions. Forward products take none that splits k (their bits must be those of one chain over
+  /// k), nor do inputs' gradients; a weight's gradient, which only has to repeat itself, may sum its splits from the
+  /// workspace in order.
+  void ask(Plan& plan, const Product& p) {
+    constexpr int kAsked = 8;
     cublasLtMatmulPreference_t preference = nullptr;
     LT_CHECK(lt().MatmulPreferenceCreate(&preference));
     const size_t bytes = kLtWorkspace;
-    const uint32_t no_split = CUBLASLT_REDUCTION_SCHEME_NONE;
-    cublasLtMatmulHeuristicResult_t result{};
+    const uint32_t schemes = counts_in_k(p) ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+    const uint32_t alignment = kAlignment;
+    cublasLtMatmulHeuristicResult_t results[kAsked] = {};
     int count = 0;
-    cublasStatus_t s =
-        lt().MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+    cublasStatus_t s = CUBLAS_STATUS_SUCCESS;
+    const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      if (s == CUBLAS_STATUS_SUCCESS)
+        s = lt().MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value);
+    };
+    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, schemes);
+    for (const auto operand : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                               CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+      set(operand, alignment);
     if (s == CUBLAS_STATUS_SUCCESS)
-      s = lt().MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &no_split,
-                                            sizeof no_split);
-    if (s == CUBLAS_STATUS_SUCCESS)
-      s = lt().MatmulAlgoGetHeuristic(handle, layouts.op, layouts.a, layouts.b, layouts.c, layouts.c, preference, 1,
-                                      &result, &count);
+      s = lt().MatmulAlgoGetHeuristic(handle, plan.op, plan.a, plan.b, plan.c, plan.c, preference, kAsked, results,
+                                      &count);
     lt().MatmulPreferenceDestroy(preference);
+    if (s == CUBLAS_STATUS_NOT_SUPPORTED) return;  // no algorithm: run() says so
     check_lt(s, "cublasLtMatmulAlgoGetHeuristic");
-    if (count == 0) fail(kExitInternal, "cublasLt: no algorithm for n {}, k {}", p.n, p.k);
-    return algorithms.emplace(shape, result.algo).first->second;
+    for (int i = 0; i < count; ++i) {
+      const cublasLtMatmulAlgo_t& algo = results[i].algo;
+      if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
+      if (!counts_in_k(p) && (attribute<int32_t>(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 1) > 1 ||
+                              attribute<uint32_t>(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 0) != 0))
+        continue;
+      plan.algorithms.push_back({algo});
+    }
+  }
+  template <class V>
+  static V attribute(const cublasLtMatmulAlgo_t& algo, cublasLtMatmulAlgoConfigAttributes_t which, V fallback) {
+    V value{};
+    size_t written = 0;
+    const cublasStatus_t s = lt().MatmulAlgoConfigGetAttribute(&algo, which, &value, sizeof value, &written);
+    return s == CUBLAS_STATUS_SUCCESS ? value : fallback;
   }
 
-  void run(const Product& p, void* to, const void* x, const void* y) {
-    const cublasLtMatmulAlgo_t& algo = algorithm(p);
-    const Layouts layouts(p, p.m);
+  bool run(Plan& plan, const Product& p, void* to, const void* x, const void* y) {
+    if (plan.algorithms.empty()) return false;
+    plan.set_tokens(p);
+    if (p.bias != nullptr) plan.set_bias(p.bias);
     const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
-    LT_CHECK(lt().Matmul(handle, layouts.op, &one, y, layouts.a, x, layouts.b, &beta, to, layouts.c, to, layouts.c,
-                         &algo, workspace, kLtWorkspace, stream));
+    const cublasStatus_t s = lt().Matmul(handle, plan.op, &one, y, plan.a, x, plan.b, &beta, to, plan.c, to, plan.c,
+                                         &plan.algorithms[plan.taken].algo, workspace, kLtWorkspace, stream);
+    // An algorithm of the bucket may not take every number of tokens in it.
+    if (s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_INVALID_VALUE) return false;
+    check_lt(s, "cublasLtMatmul");
+    return true;
   }
 };
 
 CublasLt::CublasLt(cudaStream_t stream) : state_(std::make_unique<State>(stream)) {}
 CublasLt::~CublasLt() = default;
-void CublasLt::run(const Product& p, void* c, const void* a, const void* b) {
-  state_->run(p, c, a, b);
+
+std::string CublasLt::version() {
+  const size_t v = lt().GetVersion();
+  return fmt::format("{}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+}
+
+int64_t CublasLt::bucket_of(const Product& p) {
+  const int64_t tokens = std::clamp<int64_t>(counts_in_k(p) ? p.k : p.m, 16, 16384);
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(tokens)));
+}
+int CublasLt::algorithms(const Product& p) {
+  return static_cast<int>(state_->plan(p, bucket_of(p)).algorithms.size());
+}
+void CublasLt::choose(const Product& p, int i) {
+  Plan& plan = state_->plan(p, bucket_of(p));
+  CHECK(i >= 0 && static_cast<size_t>(i) < plan.algorithms.size(), "algorithm {}", i);
+  plan.taken = static_cast<size_t>(i), plan.chosen = true;
+}
+void CublasLt::forget(const Product& p) {
+  if (Plan* plan = state_->find(p, bucket_of(p))) plan->taken = 0, plan->chosen = false;
+}
+bool CublasLt::chosen(const Product& p) const {
+  const Plan* plan = state_->find(p, bucket_of(p));
+  return plan != nullptr && plan->chosen;
+}
+bool CublasLt::run(const Product& p, void* c, const void* a, const void* b) {
+  constexpr int64_t kMiddling = 1024;
+  const bool forward = !p.a_transposed && p.b_transposed;
+  return state_->run(state_->plan(p, forward && !chosen(p) ? kMiddling : bucket_of(p)), p, c, a, b);
+}
+bool CublasLt::run_as(const Product& bucket, const Product& p, void* c, const void* a, const void* b) {
+  return state_->run(state_->plan(bucket, bucket_of(bucket)), p, c, a, b);
 }
 
 }  // namespace dapo::cuda

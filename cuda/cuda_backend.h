@@ -61,6 +61,8 @@ class CudaBackend final : public Backend {
                const Tensor& w, float eps) override;
   void rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
                         const Tensor& rstd) override;
+  void prepare_products(std::span<const WeightShape> weights, int64_t rows) override;
+  std::string products_text() const override;
   void matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) override;
   void matmul_backward_input(const Tensor& dx, const Tensor& dy, const Tensor& w) override;
   void matmul_backward_weight(const Tensor& dw, const Tensor& db, const Tensor& dy, const Tensor& x) override;

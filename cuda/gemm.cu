@@ -2,6 +2,7 @@
 // for f32 and for rows that are not aligned to 16 bytes. An element is the sum over k in steps of 16, in order, in one
 // accumulator: the bits of a row depend neither on m nor on the tile.
 #include "cuda/launch.h"
+#include "cuda/product_operands.cuh"
 #include "cuda/products.h"
 #include "cuda/ptx.cuh"
 #include "cuda/shape.h"
@@ -12,13 +13,6 @@ namespace {
 
 constexpr int kBK = 64;     // k of a stage: a row of a k-major tile is 128 bytes
 constexpr int kStages = 3;  // 2 in flight while 1 is read
-
-struct Operand {
-  const bf16* data;
-  int64_t ld;
-  int outer;  ///< m or n
-  int k;
-};
 
 /// A tile of an operand in shared memory, ROWS (m or n) by kBK (k). k-major: [ROWS][kBK], the 16-byte chunk c of row r
 /// lies at chunk c ^ (r & 7); outer-major (stored transposed): [kBK][ROWS], likewise by its k row. So the 8 rows that
@@ -61,24 +55,6 @@ struct TileOf {
       ldmatrix_x4_trans(b, tile + offset(k + (lane & 15), r / 8 + (lane >> 4)));
     else
       ldmatrix_x4(b, tile + offset(r + (lane & 7) + (lane >> 4) * 8, k / 8 + ((lane >> 3) & 1)));
-  }
-};
-
-template <class Out>
-struct Result {
-  Out* data;
-  int64_t ld;
-  int m, n;
-  const bf16* bias;
-  bool accumulate;
-  __device__ void put(int row, int column, float x) const {
-    if (row >= m || column >= n) return;
-    Out* p = data + row * ld + column;
-    if (bias != nullptr) x += to_float(bias[column]);
-    if constexpr (sizeof(Out) == 4) {
-      if (accumulate) x += *p;
-    }
-    *p = from_float<Out>(x);
   }
 };
 
@@ -230,11 +206,12 @@ void Products::run_own(const Product& p, void* c, const void* a, const void* b) 
   const bool to_f32 = p.c_type == DType::f32;
   if (fits_tensor_cores(p, a, b)) {
     const Tile tile = choose_tile(p.m, p.n, sms_);
+    const bool decode = !p.a_transposed && p.b_transposed && decode_rows(p.m, p.n) > 0;
     const bf16 *x = static_cast<const bf16*>(a), *y = static_cast<const bf16*>(b);
-    if (to_f32)
-      launch_tile(tile, p, static_cast<float*>(c), x, y, stream_);
-    else
-      launch_tile(tile, p, static_cast<bf16*>(c), x, y, stream_);
+    const auto launch_to = [&](auto* to) {
+      decode ? run_decode(p, to, x, y, stream_) : launch_tile(tile, p, to, x, y, stream_);
+    };
+    to_f32 ? launch_to(static_cast<float*>(c)) : launch_to(static_cast<bf16*>(c));
   } else if (p.a_type == DType::f32) {
     launch_plain<float, float>(p, c, a, b, stream_);
   } else if (to_f32) {

@@ -1,10 +1,7 @@
 // matmul and its two backwards over Products; the bias's gradient.
 #include <algorithm>
-#include <cstdlib>
-#include <string_view>
 
 #include "cuda/add_parts.h"
-#include "cuda/cublaslt.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/products.h"
@@ -32,27 +29,13 @@ __global__ void column_sums_kernel(float* parts, const T* dy, int rows, int colu
 
 }  // namespace
 
-Products::Products(cudaStream_t stream, const cudaDeviceProp& properties)
-    : stream_(stream), sms_(properties.multiProcessorCount) {
-  if (const char* kind = std::getenv("DAPO_CUDA_PRODUCTS")) {
-    const std::string_view k = kind;
-    if (k != "own" && k != "cublaslt") fail_input("DAPO_CUDA_PRODUCTS={}: own or cublaslt", kind);
-    use(k == "own" ? Kind::own : Kind::cublaslt);
-  }
+template <class T>
+void CudaBackend<T>::prepare_products(std::span<const WeightShape> weights, int64_t rows) {
+  products_->prepare(weights, dtype(), rows);
 }
-Products::~Products() = default;
-
-void Products::use(Kind kind) {
-  if (kind == Kind::cublaslt && lt_ == nullptr) lt_ = std::make_unique<CublasLt>(stream_);
-  kind_ = kind;
-}
-
-void Products::run(const Product& p, void* c, const void* a, const void* b) {
-  if (p.m == 0 || p.n == 0) return;
-  if (kind_ == Kind::cublaslt)
-    lt_->run(p, c, a, b);
-  else
-    run_own(p, c, a, b);
+template <class T>
+std::string CudaBackend<T>::products_text() const {
+  return products_->describe();
 }
 
 template <class T>
@@ -99,6 +82,8 @@ size_t matmul_workspace(const WorkspaceNeeds& needs) {
 }
 
 #define DAPO_INSTANTIATE(T)                                                                         \
+  template void CudaBackend<T>::prepare_products(std::span<const WeightShape>, int64_t);            \
+  template std::string CudaBackend<T>::products_text() const;                                       \
   template void CudaBackend<T>::matmul(const Tensor&, const Tensor&, const Tensor&, const Tensor&); \
   template void CudaBackend<T>::matmul_backward_input(const Tensor&, const Tensor&, const Tensor&); \
   template void CudaBackend<T>::matmul_backward_weight(const Tensor&, const Tensor&, const Tensor&, const Tensor&);

@@ -1,6 +1,10 @@
+#include <algorithm>
+
 #include "cuda/cuda_backend.h"
 #include "cuda/probe.h"
 #include "cuda/products.h"
+#include "cuda/shape.h"
+#include "cuda/vec.cuh"
 
 namespace dapo {
 namespace {
@@ -14,6 +18,29 @@ auto visit(Backend& b, F f) {
 }
 cudaStream_t stream_of(Backend& b) {
   return visit(b, [](auto& c) { return c.stream(); });
+}
+
+constexpr int kThreads = 512, kLoads = 4;
+using Chunk = cuda::Vec<uint32_t>;
+
+/// Each block walks pieces of kThreads * kLoads chunks of 16 bytes, gridDim pieces apart; n is a multiple of a piece.
+template <bool kWrite>
+__global__ void __launch_bounds__(kThreads) memory_kernel(Chunk* to, const Chunk* from, int64_t n) {
+  uint32_t sum = 0;
+  for (int64_t at = int64_t{blockIdx.x} * kThreads * kLoads + threadIdx.x; at < n;
+       at += int64_t{gridDim.x} * kThreads * kLoads) {
+    Chunk v[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) v[i] = from[at + i * kThreads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if constexpr (kWrite)
+        to[at + i * kThreads] = v[i];
+      else
+        sum += v[i].v[0] ^ v[i].v[1] ^ v[i].v[2] ^ v[i].v[3];
+    }
+  }
+  if constexpr (!kWrite) to->v[threadIdx.x % 4] = sum;  // whoever comes last: it only has to be needed
 }
 
 }  // namespace
@@ -61,9 +88,44 @@ bool cuda_simulated() {
   return true;
 #endif
 }
-void cuda_library_products(Backend& cuda, bool library) {
-  using cuda::Products;
-  visit(cuda, [library](auto& c) { c.products().use(library ? Products::Kind::cublaslt : Products::Kind::own); });
+CudaProducts cuda_products(Backend& cuda) {
+  return static_cast<CudaProducts>(visit(cuda, [](auto& c) { return c.products().kind(); }));
+}
+void set_cuda_products(Backend& cuda, CudaProducts kind) {
+  using Kind = cuda::Products::Kind;
+  static_assert(static_cast<int>(CudaProducts::own) == static_cast<int>(Kind::own) &&
+                static_cast<int>(CudaProducts::cublaslt) == static_cast<int>(Kind::cublaslt) &&
+                static_cast<int>(CudaProducts::automatic) == static_cast<int>(Kind::automatic));
+  visit(cuda, [kind](auto& c) { c.products().use(static_cast<Kind>(kind)); });
+}
+
+CudaMemoryRates cuda_memory_rates(Backend& cuda, void* to, const void* from, size_t bytes) {
+  constexpr int64_t kPiece = kThreads * kLoads;
+  const int64_t n = static_cast<int64_t>(bytes / sizeof(Chunk)) / kPiece * kPiece;
+  CHECK(n > 0, "{} bytes", bytes);
+  const int sms = visit(cuda, [](auto& c) { return c.properties().multiProcessorCount; });
+  const dim3 grid = cuda::grid_of(std::min<int64_t>(n / kPiece, int64_t{sms} * 4));
+  const auto rate = [&](auto kernel, double moved) {
+    CudaClock clock(cuda);
+    const auto issue = [&](int runs) {
+      for (int i = 0; i < runs; ++i)
+        launch(kernel, {grid, dim3(kThreads), 0, stream_of(cuda)}, static_cast<Chunk*>(to),
+               static_cast<const Chunk*>(from), n);
+    };
+    const auto seconds = [&](int runs) {
+      clock.start();
+      issue(runs);
+      clock.stop();
+      return clock.seconds();
+    };
+    issue(1);
+    double best = 0;
+    const int runs = cuda_simulated() ? 1 : std::clamp(static_cast<int>(0.02 / std::max(seconds(1), 1e-6)), 1, 1000);
+    for (int i = 0; i < (cuda_simulated() ? 1 : 3); ++i) best = std::max(best, moved * runs / seconds(runs));
+    return best;
+  };
+  const double read = static_cast<double>(n) * sizeof(Chunk);
+  return {rate(memory_kernel<true>, 2 * read), rate(memory_kernel<false>, read)};
 }
 
 }  // namespace dapo

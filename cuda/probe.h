@@ -26,7 +26,16 @@ class CudaClock {
 void* cuda_stream(Backend& cuda);     ///< its cudaStream_t
 size_t cuda_l2_bytes(Backend& cuda);  ///< of the device
 bool cuda_simulated();                ///< whether this build's CUDA is the simulator
-/// Lets products run by the library (cuda/cublaslt.h) or by our own kernels. Error (exit 2): the library is not there.
-void cuda_library_products(Backend& cuda, bool library);
+/// How products run (cuda/products.h).
+enum class CudaProducts : uint8_t { own, cublaslt, automatic };
+CudaProducts cuda_products(Backend& cuda);
+/// Error (exit 2): cublaslt, and the library cannot be used.
+void set_cuda_products(Backend& cuda, CudaProducts kind);
+/// Bytes/s read and written by kernels of 16-byte accesses with four loads in flight a thread: a copy (twice the
+/// bytes), and a sum (of what it reads). The buffers hold `bytes` each; enough runs for some 20 ms.
+struct CudaMemoryRates {
+  double copy, read;
+};
+CudaMemoryRates cuda_memory_rates(Backend& cuda, void* to, const void* from, size_t bytes);
 
 }  // namespace dapo

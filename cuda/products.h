@@ -3,9 +3,14 @@
 
 #include <cuda_runtime.h>
 
+#include <map>
 #include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <tuple>
 
-#include "core/dtype.h"
+#include "core/backend.h"
 
 namespace dapo::cuda {
 
@@ -25,30 +30,57 @@ enum class Tile : uint8_t { large, medium, small };
 /// The largest tile whose grid still gives every SM a block, and whose rows are more than half used; a pure function of
 /// the shape. The bits do not depend on it.
 Tile choose_tile(int64_t m, int64_t n, int sms);
+/// Weight rows a block of decode_gemm.cu's kernel, which runs forward products of few rows: 8 or 16; 0: gemm.cu runs
+/// it. A pure function of the shape; the bits do not depend on it.
+int decode_rows(int64_t m, int64_t n);
+template <class Out>
+void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream);
 /// Whether the tensor-core kernel takes this product: bf16 operands, rows aligned to 16 bytes; else plain FMAs do.
 bool fits_tensor_cores(const Product& p, const void* a, const void* b);
+/// Whether cuBLASLt is the faster one at this shape, where it is admitted: a pure function of the shape, from what an
+/// H100 showed.
+bool prefers_library(const Product& p);
 
 class CublasLt;
 
-/// Runs products: `own`, the default, are the kernels of gemm.cu; `cublaslt` the library's (cublaslt.h), by use() or
-/// the environment: DAPO_CUDA_PRODUCTS=own|cublaslt.
+/// Runs products by the kernels of gemm.cu (`own`), by the library (`cublaslt`, cublaslt.h), or, the default
+/// (`automatic`), by whichever prefers_library() names. Forward products then go to the library only for shapes that
+/// prepare() has compared with the own kernels bit for bit on this card. DAPO_CUDA_PRODUCTS=own|cublaslt|auto decides.
 class Products {
  public:
-  enum class Kind : uint8_t { own, cublaslt };
+  enum class Kind : uint8_t { own, cublaslt, automatic };
   Products(cudaStream_t stream, const cudaDeviceProp& properties);
   ~Products();
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
 
+  /// Error (exit 2): `cublaslt`, and the library cannot be used.
   void use(Kind kind);
+  Kind kind() const { return kind_; }
+  /// Compares the library with the own kernels for these weights, up to `rows` rows, in memory that is free again
+  /// afterwards. T: type of the backend.
+  void prepare(std::span<const WeightShape> weights, DType type, int64_t rows);
+  /// How products run, one line for people.
+  std::string describe() const;
   void run(const Product& p, void* c, const void* a, const void* b);
 
  private:
   void run_own(const Product& p, void* c, const void* a, const void* b);
+  bool open_library();
+  void admit(const WeightShape& w, int64_t rows);
+  struct Operands;
+  bool admit_bucket(const Operands& o, int64_t bucket);
+
   cudaStream_t stream_;
-  int sms_;
-  Kind kind_ = Kind::own;
+  int sms_, arch_;
+  Kind kind_ = Kind::automatic;
   std::unique_ptr<CublasLt> lt_;
+  std::string unusable_;  ///< why the library is not used
+  std::string refused_;   ///< shapes that stay with the own kernels although the library is there
+  using Weight = std::tuple<int64_t, int64_t, bool, bool>;  // outputs, inputs, bias, logits
+  std::map<Weight, int64_t> prepared_;                      // up to how many rows
+  int64_t checked_rows_ = 0;
+  std::set<std::pair<int64_t, int64_t>> missing_;  ///< n, k for which the library had no algorithm: said once
 };
 
 }  // namespace dapo::cuda

@@ -76,6 +76,8 @@ double measure_flops(Backend& backend) {
   needs.max_tokens = needs.max_rows = kRows;
   needs.max_segments = needs.max_head_rows = needs.max_batch = 1;
   needs.max_length = 1;
+  const WeightShape weight{kWidth, kWidth, false, false};
+  backend.prepare_products({&weight, 1}, kRows);
   const size_t scratch = backend.workspace_bytes(needs);
   const size_t matrix = kRows * kWidth * dtype_size(backend.dtype());
   const size_t bytes = scratch + 3 * (matrix + Arena::kAlign);

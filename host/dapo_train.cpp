@@ -91,6 +91,10 @@ int train(const Config& config, const Config& asked, Session& s, Trainer& traine
   return interrupted() ? kExitInterrupted : kExitOk;
 }
 
+std::string line_of(const std::string& text) {
+  return text.empty() ? "" : text + "\n";
+}
+
 int run(const Options& o) {
   Config config = load_config(o.config, o.settings);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
@@ -105,7 +109,8 @@ int run(const Options& o) {
     return kExitResources;
   }
   if (o.plan || o.check) {
-    fmt::print("{}\n{}{}", chosen.why, derived_numbers(config),
+    chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_rows(plan.limits));
+    fmt::print("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
                plan_text(plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
     std::fflush(stdout);
     if (o.plan) return kExitOk;
@@ -118,7 +123,10 @@ int run(const Options& o) {
   Session s = open_session(config.model.path, std::move(chosen));
   TerminalProgress progress(config.trainer.total_steps);
   Trainer trainer(config, *s.model, *s.tokenizer, data, progress);
-  if (!o.check) progress.line(s.device);
+  if (!o.check) {
+    progress.line(s.device);
+    if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
+  }
   if (const double kv = asked.rollout.kv_memory_gb; kv > 0 && config.rollout.kv_memory_gb < kv)
     progress.line(fmt::format("rollout.kv_memory_gb = {} is more than memory leaves: {:.3g} are used", kv,
                               config.rollout.kv_memory_gb));

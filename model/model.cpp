@@ -31,6 +31,10 @@ MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const 
   return plan;
 }
 
+int64_t most_rows(const ModelLimits& l) {
+  return std::max({l.pack_tokens, int64_t{l.prefill_rows}, int64_t{l.batch}});
+}
+
 Model::Impl::Block Model::Impl::allocate(size_t bytes, bool dense) {
   return {bytes ? backend.allocate(bytes, dense) : nullptr, bytes};
 }
@@ -72,6 +76,7 @@ void Model::reserve(const ModelLimits& limits) {
         static_cast<double>(needed) / 0x1p30, static_cast<double>(available) / 0x1p30, pieces);
   }
   limits_ = limits;
+  backend_.prepare_products(weight_shapes(params_), most_rows(limits));
   m.state = m.allocate(m.plan.state, true);
   m.shared = m.allocate(std::max(m.plan.rollout, m.plan.update));
   m.workspace = m.allocate(m.plan.workspace);

@@ -32,6 +32,9 @@ struct ModelLimits {
   bool recompute = false;  ///< keep only each layer's input; run its forward again in backward (same bits)
 };
 
+/// Rows of the largest product with a weight.
+int64_t most_rows(const ModelLimits& limits);
+
 /// Bytes by arena, and what each piece takes; the same code lays memory out.
 struct MemoryPlan {
   size_t weights, state, rollout, update, workspace;

@@ -62,4 +62,14 @@ ParamTable parameter_table(const ModelConfig& c) {
   return t;
 }
 
+std::vector<WeightShape> weight_shapes(const ParamTable& params) {
+  const auto shape = [&](int i, bool bias, bool logits) {
+    const Param& p = params.all[static_cast<size_t>(i)];
+    return WeightShape{p.rows, p.columns, bias, logits};
+  };
+  const LayerParams& l = params.layers.front();
+  return {shape(l.qkv, l.qkv_bias >= 0, false), shape(l.o, false, false), shape(l.gate_up, false, false),
+          shape(l.down, false, false), shape(params.head, false, true)};
+}
+
 }  // namespace dapo

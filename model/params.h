@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/tensor.h"
+#include "core/backend.h"
 #include "model/config.h"
 
 namespace dapo {
@@ -50,5 +50,7 @@ struct ParamTable {
 };
 
 ParamTable parameter_table(const ModelConfig& config);
+/// The shapes of the matrices that rows are multiplied with: one layer's, and the head.
+std::vector<WeightShape> weight_shapes(const ParamTable& params);
 
 }  // namespace dapo

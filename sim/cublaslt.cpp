@@ -1,16 +1,18 @@
 #include "cublasLt.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "cuda_bf16.h"
 #include "runtime.h"
+#include "sim.h"
 
 struct cublasLtContext {
   int unused;
 };
 struct cublasLtMatmulPreferenceDescription {
-  int unused;
+  std::uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_MASK;
 };
 struct cublasLtMatmulDescription {
   cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
@@ -46,6 +48,13 @@ void store(void* p, cudaDataType_t type, Index i, float v) {
     static_cast<unsigned short*>(p)[i] = sim::to_bf16(v);
 }
 
+constexpr int kAlgorithms = 4;
+constexpr std::size_t kVersion = 130000;
+unsigned other_bits = 0;
+std::size_t version = kVersion;
+
+// An algorithm's data: its place in the list, from 1 on, and into how many parts it cuts k.
+
 constexpr Index kRows = 32, kCols = 4;  // of a tile: vectors along the rows
 
 /// panel[i / width][k][i % width] = op(matrix)(i, k), zeros beyond: every element then runs through the same code.
@@ -62,12 +71,14 @@ std::vector<float> pack(const void* p, cudaDataType_t type, Index n, Index depth
   return out;
 }
 
-void tile(const float* a, const float* b, Index depth, float (&sum)[kCols][kRows]) {
+void tile(const float* a, const float* b, Index depth, bool backwards, float (&sum)[kCols][kRows]) {
   std::memset(sum, 0, sizeof sum);
-  for (Index k = 0; k < depth; ++k)
+  for (Index step = 0; step < depth; ++step) {
+    const Index k = backwards ? depth - 1 - step : step;
     for (Index j = 0; j < kCols; ++j)
 #pragma omp simd
       for (Index i = 0; i < kRows; ++i) sum[j][i] = __builtin_fmaf(a[k * kRows + i], b[k * kCols + j], sum[j][i]);
+  }
 }
 
 struct Matmul {
@@ -76,6 +87,7 @@ struct Matmul {
   const void *A, *B, *C;
   void* D;
   float alpha, beta;
+  bool backwards;
 
   static const void* at(const void* p, const Layout& l, Index batch) {
     return static_cast<const char*>(p) + batch * l.stride * (l.type == CUDA_R_32F ? 4 : 2);
@@ -97,7 +109,8 @@ struct Matmul {
     for (Index i = 0; i < (m + kRows - 1) / kRows; ++i)
       for (Index j = 0; j < (n + kCols - 1) / kCols; ++j) {
         float sum[kCols][kRows];
-        tile(&left[static_cast<std::size_t>(i * k * kRows)], &right[static_cast<std::size_t>(j * k * kCols)], k, sum);
+        tile(&left[static_cast<std::size_t>(i * k * kRows)], &right[static_cast<std::size_t>(j * k * kCols)], k,
+             backwards, sum);
         for (Index y = 0; y < kCols && j * kCols + y < n; ++y)
           for (Index x = 0; x < kRows && i * kRows + x < m; ++x) {
             const Index row = i * kRows + x, col = j * kCols + y;
@@ -185,7 +198,13 @@ const char* cublasLtGetStatusString(cublasStatus_t s) {
   return cublasLtGetStatusName(s);
 }
 std::size_t cublasLtGetVersion() {
-  return 130000;
+  return version;
+}
+void sim::set_library_other_bits(unsigned mask) {
+  other_bits = mask;
+}
+void sim::set_library_version(std::size_t v) {
+  version = v;
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* d, cublasComputeType_t, cudaDataType_t scale) {
@@ -278,28 +297,49 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
   delete p;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
-                                                    const void*, std::size_t) {
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                                    cublasLtMatmulPreferenceAttributes_t a, const void* v,
+                                                    std::size_t n) {
+  if (n != (a == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? 8u : 4u)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (a == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) std::memcpy(&p->reduction, v, n);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t op, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
-                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int requested,
-                                              cublasLtMatmulHeuristicResult_t results[], int* returned) {
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
+                                              int requested, cublasLtMatmulHeuristicResult_t results[], int* returned) {
   ENTER_LT("cublasLtMatmulAlgoGetHeuristic");
   *returned = 0;
   if (const cublasStatus_t s = fits(*op, *a, *b, *c, *d)) return s;
-  if (requested > 0) results[(*returned)++] = {{{1}}, 0, CUBLAS_STATUS_SUCCESS, 1.0f, {}};
+  // Where a split of k is allowed, the best algorithm makes one.
+  const bool split = (preference->reduction & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0;
+  for (int i = 0; i < std::min(requested, kAlgorithms); ++i)
+    results[(*returned)++] = {
+        {{static_cast<std::uint64_t>(i) + 1, split && i == 0 ? 2u : 1u}}, 0, CUBLAS_STATUS_SUCCESS, 1.0f, {}};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t a, void* v, std::size_t n,
+                                                    std::size_t* written) {
+  if (n != 4) return CUBLAS_STATUS_INVALID_VALUE;
+  const std::uint32_t parts = static_cast<std::uint32_t>(algo->data[1]);
+  const std::uint32_t scheme = parts > 1 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+  const std::uint32_t value = a == CUBLASLT_ALGO_CONFIG_SPLITK_NUM ? parts : scheme;
+  std::memcpy(v, &value, n);
+  if (written != nullptr) *written = n;
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, const void* alpha, const void* A,
                               cublasLtMatrixLayout_t a, const void* B, cublasLtMatrixLayout_t b, const void* beta,
                               const void* C, cublasLtMatrixLayout_t c, void* D, cublasLtMatrixLayout_t d,
-                              const cublasLtMatmulAlgo_t*, void*, std::size_t, cudaStream_t stream) {
+                              const cublasLtMatmulAlgo_t* algo, void*, std::size_t, cudaStream_t stream) {
   ENTER_LT("cublasLtMatmul");
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (algo == nullptr || algo->data[0] < 1 || algo->data[0] > kAlgorithms) return CUBLAS_STATUS_INVALID_VALUE;
   if (const cublasStatus_t s = fits(*op, *a, *b, *c, *d)) return s;
-  Matmul m{*op, *a, *b, *c, *d, A, B, C, D, 0, 0};
+  // A split of k has other bits as well.
+  const bool backwards = (other_bits >> (algo->data[0] - 1) & 1) != 0 || algo->data[1] > 1;
+  Matmul m{*op, *a, *b, *c, *d, A, B, C, D, 0, 0, backwards};
   std::memcpy(&m.alpha, alpha, sizeof m.alpha);
   std::memcpy(&m.beta, beta, sizeof m.beta);
   if (!sim::is_device(A, Matmul::extent(*a)) || !sim::is_device(B, Matmul::extent(*b)) ||

@@ -220,6 +220,8 @@ void set_driver_version(int version) {
   device().driver = version;
 }
 void reset_device() {
+  set_library_other_bits(0);
+  set_library_version(130000);
   set_device_properties(h100());
   set_device_count(1);
   set_driver_version(13000);

@@ -56,6 +56,14 @@ void fail_call(long n, int error, const char* only = nullptr);
 long calls();
 bool failed();
 
+// ---- cuBLASLt
+
+/// The library offers four algorithms a product, best first; algorithm i has other bits (the sum over k taken from its
+/// end) where bit i of `mask` is set. reset_device() takes it back.
+void set_library_other_bits(unsigned mask);
+/// What cublasLtGetVersion answers: 130000.
+void set_library_version(std::size_t version);
+
 // ---- what is alive
 
 struct Live {

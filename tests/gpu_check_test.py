@@ -108,9 +108,40 @@ def an_absent_program_skips_its_stage(out):
     assert "bench_ops is not in" in stages["bench"]["note"], said
 
 
+STEP = """#!/usr/bin/env python3
+import json, sys
+what = sys.argv[sys.argv.index("--what") + 1]
+print(json.dumps({"train": [{"length": 32, "tokens_per_s": 300.0}], "products": "products: ours"} if what == "train"
+                 else {"decode": [{"batch": 2, "tokens_per_s": 50.0}]}))
+"""
+PEER = """#!/bin/sh
+case "$*" in
+  *--compile*) echo "no compiler here"; exit 1 ;;
+  *generate*) echo '{"tokens_per_s": 5.0, "peak_gb": 0, "torch": "9"}' ;;
+  *train*) echo '{"tokens_per_s": 100.0, "peak_gb": 0, "torch": "9"}' ;;
+esac
+"""
+
+
+def ratios_to_pytorch(out):
+    folder = fakes(out, "well")
+    for name, text in {"bench_step": STEP, "python_with_torch": PEER}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    os.environ["GPU_CHECK_PYTHON"] = str(folder / "python_with_torch")
+    code, stages, _, said = check(out, "peers", bin_=folder)
+    del os.environ["GPU_CHECK_PYTHON"]
+    rows = {(x["work"], x["peer"]): x for x in stages["peers"]["figures"]["json"]}
+    assert code == 0 and len(rows) == 3, said
+    assert rows["training, 32 tokens a row", "PyTorch, eager"]["ratio"] == 3, rows
+    assert rows["training, 32 tokens a row", "PyTorch, torch.compile"]["note"] == "no compiler here", rows
+    assert rows["decode of 2 sequences at 16 tokens", "transformers generate"]["ratio"] == 10, rows
+    assert "| training, 32 tokens a row | 300 | PyTorch, eager | 100 | 3.00 |" in (pathlib.Path(out) / "report.md").read_text()
+
+
 passed = 0
 failed = []
-for test in (after_a_failure_another_process_goes_on, a_crash_is_named_and_the_rest_is_run, time_is_limited,
+for test in (ratios_to_pytorch, after_a_failure_another_process_goes_on, a_crash_is_named_and_the_rest_is_run, time_is_limited,
              benchmarks_go_on_behind_a_failed_case, an_absent_program_skips_its_stage, every_stage_runs_in_the_simulator):
     with tempfile.TemporaryDirectory() as out:
         try:

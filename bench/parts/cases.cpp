@@ -155,6 +155,14 @@ BenchShape bench_shape(const std::string& name, Device device, bool quick) {
   fail_input("--shape {}: not known; toy, 0.5b, 1.5b, 7b or 32b, several with commas", name);
 }
 
+std::vector<WeightShape> bench_weights(const BenchShape& m) {
+  return {{m.heads.qkv_width(), m.hidden, true, false},
+          {m.hidden, m.heads.q_width(), false, false},
+          {2 * m.ffn, m.hidden, false, false},
+          {m.hidden, m.ffn, false, false},
+          {m.vocab, m.hidden, false, true}};
+}
+
 BenchCase product_case(DType t, int64_t m, int64_t n, int64_t k) {
   BenchCase c{ops::matmul_case(t, m, n, k, false), matmul_want(n, k, false)};
   c.product = true;

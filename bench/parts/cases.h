@@ -50,6 +50,8 @@ struct BenchShape {
 /// toy | 0.5b | 1.5b | 7b | 32b; `quick` takes fewer sizes. Error (exit 2) names what there is.
 BenchShape bench_shape(const std::string& name, Device device, bool quick);
 
+/// The weights of its products, for Backend::prepare_products.
+std::vector<WeightShape> bench_weights(const BenchShape& shape);
 std::vector<BenchCase> bench_cases(const BenchShape& shape, DType t);
 /// A product y[m, n] = x[m, k] w[n, k]^T by itself.
 BenchCase product_case(DType t, int64_t m, int64_t n, int64_t k);

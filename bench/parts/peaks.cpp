@@ -27,7 +27,17 @@ size_t cuda_l2_bytes(Backend&) {
 bool cuda_simulated() {
   return false;
 }
-void cuda_library_products(Backend&, bool) {}
+enum class CudaProducts { own, cublaslt };
+CudaProducts cuda_products(Backend&) {
+  return CudaProducts::own;
+}
+void set_cuda_products(Backend&, CudaProducts) {}
+struct CudaMemoryRates {
+  double copy, read;
+};
+CudaMemoryRates cuda_memory_rates(Backend&, void*, const void*, size_t) {
+  return {};
+}
 #endif
 
 bool on_gpu(Backend& b) {
@@ -108,49 +118,89 @@ int operand_sets(Backend& backend, const ops::OpCase& c) {
   return static_cast<int>(std::clamp(std::min(wanted, fits), 1.0, 100.0));
 }
 
+namespace {
+
+/// Two buffers of a size that leaves memory for others; the best of a copy by the runtime and, on a GPU, by kernels.
+void measure_memory(Backend& b, Peaks& peaks, double least) {
+  const bool gpu = on_gpu(b);
+  const size_t wanted = simulated(b) ? size_t{1} << 20 : gpu ? size_t{4} << 30 : size_t{256} << 20;
+  const size_t bytes = std::min(wanted, b.memory_available() / 4 / 4096 * 4096);
+  struct Buffer {
+    Backend& b;
+    size_t bytes;
+    void* data;
+    ~Buffer() { b.release(data, bytes); }
+  };
+  const Buffer from{b, bytes, b.allocate(bytes)}, to{b, bytes, b.allocate(bytes)};
+  const auto tensor = [&](const Buffer& x) { return Tensor(x.data, DType::u8, {static_cast<int64_t>(bytes)}); };
+  const double copy = 2.0 * static_cast<double>(bytes) /
+                      median_seconds(
+                          b, 1, [&] { b.copy(tensor(to), tensor(from)); }, least, 5);
+  peaks.copy = copy;
+  peaks.memory_how = fmt::format("copy {:.0f}", copy * 1e-9);
+  if (gpu) {
+    const CudaMemoryRates kernels = cuda_memory_rates(b, to.data, from.data, bytes);
+    peaks.copy = std::max({copy, kernels.copy, kernels.read});
+    peaks.memory_how = fmt::format("memcpy {:.0f}, a kernel's copy {:.0f}, its sum {:.0f}", copy * 1e-9,
+                                   kernels.copy * 1e-9, kernels.read * 1e-9);
+  }
+  peaks.memory_how += fmt::format("; {:.2f} GB each", static_cast<double>(bytes) * 1e-9);
+}
+
+}  // namespace
+
 void measure_peaks(Backend& b, Peaks& peaks, bool peers) {
   const bool gpu = on_gpu(b), small = simulated(b);
   const double least = gpu ? 0.02 : 0.05;
-  if (peaks.copy == 0) {
-    const int64_t bytes = small ? 1 << 20 : gpu ? int64_t{1} << 30 : int64_t{256} << 20;
-    ops::OpCase c{"copy", "", b.dtype()};
-    c.out("to", DType::bf16, {bytes / 2}, 0, 0), c.in("from", DType::bf16, {bytes / 2});
-    const Operands o(b, c, 1);
-    peaks.copy = 2.0 * static_cast<double>(bytes) /
-                 median_seconds(
-                     b, 1, [&] { b.copy(o.set(0)[0], o.set(0)[1]); }, least, 5);
-  }
-  const int64_t size = small ? 64 : gpu ? 8192 : 1024;
-  const BenchCase c = product_case(b.dtype(), size, size, size);
-  const Operands o(b, c.op, 1);
-  const auto rate = [&] {
+  if (peaks.copy == 0) measure_memory(b, peaks, least);
+  struct Shape {
+    int64_t m, n, k;
+  };
+  std::vector<Shape> shapes{small ? Shape{64, 64, 64} : gpu ? Shape{8192, 8192, 8192} : Shape{1024, 1024, 1024}};
+  const auto rate = [&](const Shape& s) {
+    const BenchCase c = product_case(b.dtype(), s.m, s.n, s.k);
+    const Operands o(b, c.op, 1);
     return c.op.flops / median_seconds(
                             b, 1, [&] { c.op.run(b, o.set(0)); }, least, 5);
   };
-  peaks.own_product = rate();
+  const auto text = [](const Shape& s, double r) {
+    return fmt::format("{:.1f} GFLOP/s at {} x {} x {}", r * 1e-9, s.m, s.n, s.k);
+  };
+  {
+    const ProductsBy own(b, ProductsBy::own);
+    peaks.own_product = rate(shapes[0]);
+    peaks.product_how = text(shapes[0], peaks.own_product);
+  }
   if (gpu && peers) try {
-      const LibraryProducts library(b);
-      peaks.cublaslt_product = rate();
+      const ProductsBy library(b, ProductsBy::library);
+      if (!small) shapes.insert(shapes.end(), {{4096, 37888, 3584}, {16384, 9728, 896}, {8192, 3584, 18944}});
+      Shape best = shapes[0];
+      for (const Shape& s : shapes) {
+        const WeightShape weight{s.n, s.k, false, false};
+        b.prepare_products({&weight, 1}, s.m);  // an algorithm for this m
+        if (const double r = rate(s); r > peaks.cublaslt_product) peaks.cublaslt_product = r, best = s;
+      }
+      peaks.product_how += " by own kernels, " + text(best, peaks.cublaslt_product) +
+                           fmt::format(" by cuBLASLt (best of {} shapes)", shapes.size());
     } catch (const Error& e) {
       peaks.cublaslt_missing = e.what();
+      peaks.product_how += " by own kernels; no cuBLASLt: " + peaks.cublaslt_missing;
     }
   peaks.product[b.dtype() == DType::bf16] = std::max(peaks.own_product, peaks.cublaslt_product);
 }
 
 std::string peaks_text(Backend& b, const Peaks& p) {
-  std::string text = fmt::format("{}; copy {:.1f} GB/s", b.describe(), p.copy * 1e-9);
-  text += fmt::format("; product {:.1f} GFLOP/s", p.own_product * 1e-9);
-  if (!on_gpu(b)) return text;
-  if (p.cublaslt_product > 0)
-    return text + fmt::format(" by ours, {:.1f} by cuBLASLt (one algorithm for every m)", p.cublaslt_product * 1e-9);
-  return text + " by ours" + (p.cublaslt_missing.empty() ? "" : "; no cuBLASLt beside it: " + p.cublaslt_missing);
+  return fmt::format("{}; memory {:.1f} GB/s (best of {}); product {}", b.describe(), p.copy * 1e-9, p.memory_how,
+                     p.product_how);
 }
 
-LibraryProducts::LibraryProducts(Backend& cuda) : backend_(cuda) {
-  cuda_library_products(backend_, true);
+ProductsBy::ProductsBy(Backend& backend, Kind kind) : backend_(backend) {
+  if (!on_gpu(backend)) return;
+  before_ = static_cast<int>(cuda_products(backend));
+  set_cuda_products(backend, kind == library ? CudaProducts::cublaslt : CudaProducts::own);
 }
-LibraryProducts::~LibraryProducts() {
-  cuda_library_products(backend_, false);
+ProductsBy::~ProductsBy() {
+  if (on_gpu(backend_)) set_cuda_products(backend_, static_cast<CudaProducts>(before_));
 }
 bool simulated(Backend& b) {
   return on_gpu(b) && cuda_simulated();

@@ -35,27 +35,32 @@ double median_seconds(Backend& backend, int runs, std::function<void()> body, do
 int operand_sets(Backend& backend, const ops::OpCase& c);
 
 struct Peaks {
-  double copy = 0;             ///< bytes/s of a large copy on the device, read and written
+  double copy = 0;             ///< bytes/s of device memory: the best of the ways in memory_how
   double product[2] = {0, 0};  ///< flop/s of a large product in f32 and bf16: the best of the kinds below
   double own_product = 0, cublaslt_product = 0;  ///< bf16 (f32 where the backend is); the library's 0: not there
+  std::string memory_how, product_how;           ///< what was measured, for people
   std::string cublaslt_missing;                  ///< why
   double of(DType t) const { return product[t == DType::bf16]; }
 };
-/// The copy's rate where it is not yet known, and the product's rate in the backend's type. `peers`: by cuBLASLt too.
+/// Memory's rate where it is not yet known, and the product's rate in the backend's type. `peers`: by cuBLASLt too.
+/// What the backend's products run by is as before afterwards.
 void measure_peaks(Backend& backend, Peaks& peaks, bool peers);
 /// One line for people: the device and what it reached.
 std::string peaks_text(Backend& backend, const Peaks& peaks);
 
-/// While one lives, products on a GPU are cuBLASLt's. Error where it cannot be had.
-class LibraryProducts {
+/// While one lives, products on a GPU are all cuBLASLt's, or all of the own kernels; then as before. Error where the
+/// library cannot be used. Nothing on a CPU.
+class ProductsBy {
  public:
-  explicit LibraryProducts(Backend& cuda);
-  ~LibraryProducts();
-  LibraryProducts(const LibraryProducts&) = delete;
-  LibraryProducts& operator=(const LibraryProducts&) = delete;
+  enum Kind { own, library };
+  ProductsBy(Backend& backend, Kind kind);
+  ~ProductsBy();
+  ProductsBy(const ProductsBy&) = delete;
+  ProductsBy& operator=(const ProductsBy&) = delete;
 
  private:
   Backend& backend_;
+  int before_ = 0;
 };
 bool simulated(Backend& backend);
 

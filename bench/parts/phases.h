@@ -1,5 +1,5 @@
 // Decode by batch and context, training by length, and the least time that the work of each would take on this device:
-// the larger of its bytes over the copy's rate and its FLOPs over the product's.
+// the larger of its bytes over the memory's rate and its FLOPs over the product's.
 #pragma once
 
 #include <vector>

@@ -89,6 +89,108 @@ TEST(CudaProducts, OwnKernelsGiveWhatCublasLtGives) {
     }
 }
 
+/// y = x w^T + bias with normal numbers.
+struct Forward {
+  int64_t m, n, k;
+  bool logits;
+  Matrix<bf16> x{static_cast<size_t>(m * k)}, w{static_cast<size_t>(n * k)}, bias{static_cast<size_t>(n)};
+  Matrix<float> y{static_cast<size_t>(m * n)};  // bf16 takes half of it
+  Forward(int64_t m_, int64_t n_, int64_t k_, bool logits_) : m(m_), n(n_), k(k_), logits(logits_) {
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    for (Matrix<bf16>* t : {&x, &w, &bias}) {
+      for (bf16& v : t->host) v = to_bf16(normal(random));
+      cuda_check(cudaMemcpy(t->data, t->host.data(), t->host.size() * sizeof(bf16), cudaMemcpyHostToDevice), "copy");
+    }
+  }
+  WeightShape weight() const { return {n, k, !logits, logits}; }
+  /// The first `rows` rows of y.
+  std::vector<float> run(Products& products, int64_t rows) {
+    const DType out = logits ? DType::f32 : DType::bf16;
+    cuda_check(cudaMemset(y.data, 0, y.host.size() * sizeof(float)), "cudaMemset");
+    products.run({rows, n, k, DType::bf16, DType::bf16, out, false, true, k, k, n, false, logits ? nullptr : bias.data},
+                 y.data, x.data, w.data);
+    std::vector<float> got = y.read();
+    got.resize(static_cast<size_t>(rows * n / (logits ? 1 : 2)));
+    return got;
+  }
+};
+
+cudaDeviceProp device_properties() {
+  cudaDeviceProp properties{};
+  cuda_check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  return properties;
+}
+
+/// Whatever serves a shape, a row's bits are those of the own kernels.
+TEST(CudaProducts, TheChoiceByShapeKeepsTheBits) {
+  for (const bool logits : {false, true}) {
+    Forward f(300, 2056, 72, logits);
+    Products own(nullptr, device_properties()), automatic(nullptr, device_properties());
+    own.use(Products::Kind::own);
+    automatic.use(Products::Kind::automatic);
+    const WeightShape weight = f.weight();
+    automatic.prepare({&weight, 1}, DType::bf16, f.m);
+    SCOPED_TRACE(automatic.describe());
+    const std::vector<float> want = f.run(own, f.m);
+    for (const int64_t rows : {1, 16, 64, 65, 128, 200, 300}) {
+      const std::vector<float> got = f.run(automatic, rows);
+      EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0) << rows << " rows";
+    }
+  }
+}
+
+/// A weight's gradient by the library: the same bits each time.
+TEST(CudaProducts, AWeightsGradientRepeats) {
+  Products products(nullptr, device_properties());
+  products.use(Products::Kind::cublaslt);
+  const int64_t tokens = 2000, n = 136, k = 72;
+  Forward f(tokens, n, k, true);  // w is not used: dy lies in y's place as bf16
+  Matrix<bf16> dy(static_cast<size_t>(tokens * n));
+  std::vector<float> first;
+  for (int i = 0; i < 3; ++i) {
+    Matrix<float> dw(static_cast<size_t>(n * k));
+    cuda_check(cudaMemset(dw.data, 0, dw.host.size() * sizeof(float)), "cudaMemset");
+    products.run({n, k, tokens, DType::bf16, DType::bf16, DType::f32, true, false, n, k, k, true}, dw.data, dy.data,
+                 f.x.data);
+    const std::vector<float> got = dw.read();
+    if (i == 0) first = got;
+    EXPECT_EQ(std::memcmp(got.data(), first.data(), got.size() * sizeof(float)), 0);
+  }
+}
+
+TEST(CudaProducts, TheChoiceIsAFunctionOfTheShape) {
+  const auto forward = [](int64_t m, int64_t n) {
+    return Product{m, n, 896, DType::bf16, DType::bf16, DType::bf16, false, true, 896, 896, n};
+  };
+  EXPECT_FALSE(prefers_library(forward(1, 9728)));
+  EXPECT_FALSE(prefers_library(forward(64, 151936)));
+  EXPECT_TRUE(prefers_library(forward(65, 9728)));
+  EXPECT_TRUE(prefers_library(forward(16384, 896)));
+  EXPECT_TRUE(prefers_library({64, 896, 9728, DType::bf16, DType::bf16, DType::bf16, false, false, 9728, 896, 896}));
+}
+
+/// The kernel of few rows gives the bits of the tiles of many, whatever the padding of k and the tail of n.
+TEST(CudaProducts, DecodeHasTheBitsOfTraining) {
+  for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{{44, 72}, {136, 520}, {2056, 40}})
+    for (const bool logits : {false, true}) {
+      Forward f(65, n, k, logits);
+      Products own(nullptr, device_properties());
+      own.use(Products::Kind::own);
+      const std::vector<float> want = f.run(own, 65);
+      for (const int64_t rows : {1, 8, 9, 16, 17, 40, 64}) {
+        const std::vector<float> got = f.run(own, rows);
+        EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0)
+            << rows << " rows, " << n << " x " << k;
+      }
+    }
+  EXPECT_EQ(decode_rows(64, 896), 8);
+  EXPECT_EQ(decode_rows(16, 9728), 16);
+  EXPECT_EQ(decode_rows(17, 9728), 0);
+  EXPECT_EQ(decode_rows(1, 151936), 0);
+  EXPECT_EQ(decode_rows(65, 896), 0);
+}
+
 /// The largest that gives every SM a block; of a decode's few rows a tile holds no more than it must.
 TEST(CudaProducts, TilesByShape) {
   EXPECT_EQ(choose_tile(72, 136, 2), Tile::large);

@@ -174,6 +174,9 @@ inline std::vector<OpCase> attention_cases(DType T) {
       all.push_back(attention_backward_case(T, s, d));
       all.push_back(paged_attention_case(T, s, d, d.head_dim == 32 ? 128 : 64));
     }
+  // A prompt with so many query rows behind it (more than 4,096 with the heads packed) that cuda/ sums dk, dv in parts.
+  for (const int d : {32, 64, 128})
+    if (T == DType::bf16) all.push_back(attention_backward_case(T, groups_of(1, 70, 9, 32), {16, 1, d}));
   return all;
 }
 

@@ -1,28 +1,99 @@
-// When cuBLASLt is loaded, counted by the simulator.
+// When cuBLASLt is loaded, what it is refused for, how few calls a product makes: counted and caused by the simulator.
+#include "cuda/products.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
-#include "core/check.h"
 #include "cuda/cuda_device.h"
-#include "sim/sim.h"
+#include "cuda/launch.h"
+#include "sim/cublasLt.h"
+#include "tests/cuda/sim/driver_test.h"
 
 namespace dapo {
 namespace {
 
-TEST(CudaProducts, TheLibraryIsTakenOnlyWhereAskedFor) {
+using cuda::Product;
+using cuda::Products;
+
+class ProductsDriver : public DriverTest {
+ protected:
+  static constexpr int64_t kRows = 200, kOutputs = 2056, kInputs = 32;
+  static constexpr WeightShape kWeight{kOutputs, kInputs, true, false};
+  /// The line of automatic products after prepare().
+  static std::string line_of(Products& products) {
+    products.prepare({&kWeight, 1}, DType::bf16, kRows);
+    return products.describe();
+  }
+  static bool says(const std::string& line, const char* part) { return line.find(part) != std::string::npos; }
+};
+
+TEST_F(ProductsDriver, TheLibraryIsLoadedWhereItIsNeeded) {
   const long before = sim::live().handles;
   {
-    const auto own = make_cuda_backend(DType::bf16);
+    const auto automatic = make_cuda_backend(DType::bf16);
     EXPECT_EQ(sim::live().handles, before);
+    automatic->prepare_products({&kWeight, 1}, kRows);
+    EXPECT_GT(sim::live().handles, before);
+    EXPECT_EQ(sim::live().allocations, 1) << "the library's workspace; the check's memory is free again";
+    setenv("DAPO_CUDA_PRODUCTS", "own", 1);
+    const long with_library = sim::live().handles;
+    const auto own = make_cuda_backend(DType::bf16);
+    own->prepare_products({&kWeight, 1}, kRows);
+    EXPECT_EQ(sim::live().handles, with_library);
     setenv("DAPO_CUDA_PRODUCTS", "cublaslt", 1);
     const auto library = make_cuda_backend(DType::bf16);
-    EXPECT_EQ(sim::live().handles, before + 1);
+    EXPECT_EQ(sim::live().handles, with_library + 1);
     setenv("DAPO_CUDA_PRODUCTS", "mkl", 1);
-    EXPECT_THROW(make_cuda_backend(DType::bf16), Error);
+    expect_error(kExitUsage, "own, cublaslt or auto", [] { make_cuda_backend(DType::bf16); });
     unsetenv("DAPO_CUDA_PRODUCTS");
   }
   EXPECT_EQ(sim::live().handles, before);
+}
+
+TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsPassedOver) {
+  Products all(nullptr, sim::device_properties());
+  EXPECT_TRUE(says(line_of(all), "own kernels or cuBLASLt 13.0.0 by shape")) << all.describe();
+  sim::set_library_other_bits(0b0111);  // the fourth has the right ones
+  Products fourth(nullptr, sim::device_properties());
+  EXPECT_FALSE(says(line_of(fourth), "other bits")) << fourth.describe();
+  sim::set_library_other_bits(0b1111);
+  Products none(nullptr, sim::device_properties());
+  EXPECT_TRUE(says(line_of(none), "own kernels for 2056 x 32 (other bits at 128, 256 rows)")) << none.describe();
+}
+
+TEST_F(ProductsDriver, WithoutTheLibraryOwnKernelsServe) {
+  sim::fail_call(1, CUBLAS_STATUS_NOT_INITIALIZED, "cublasLtCreate");
+  Products broken(nullptr, sim::device_properties());
+  EXPECT_TRUE(says(line_of(broken), "own kernels; cublasLt: cublasLtCreate failed")) << broken.describe();
+  sim::set_library_version(140000);
+  Products newer(nullptr, sim::device_properties());
+  EXPECT_TRUE(says(line_of(newer), "own kernels; cuBLASLt has version 14.0, 12 or 13 is needed")) << newer.describe();
+  expect_error(kExitUsage, "version 14.0", [&] { newer.use(Products::Kind::cublaslt); });
+}
+
+TEST_F(ProductsDriver, AnotherCardIsNamed) {
+  cudaDeviceProp p = sim::device_properties();
+  p.major = 8, p.minor = 0;
+  Products ampere(nullptr, p);
+  EXPECT_TRUE(says(line_of(ampere), "tuned for sm_90, this is sm_80")) << ampere.describe();
+}
+
+/// Descriptors are made once: a repeated product is one call, with other rows or another bias a few.
+TEST_F(ProductsDriver, ARepeatedProductIsOneCall) {
+  Products products(nullptr, sim::device_properties());
+  products.prepare({&kWeight, 1}, DType::bf16, kRows);
+  void* memory = nullptr;
+  constexpr size_t kHalf = size_t{1} << 20;
+  cuda_check(cudaMalloc(&memory, 4 * kHalf), "cudaMalloc");
+  char* at = static_cast<char*>(memory);
+  const Product p{kRows, kOutputs, kInputs, DType::bf16, DType::bf16, DType::bf16,   false,
+                  true,  kInputs,  kInputs, kOutputs,    false,       at + 3 * kHalf};
+  products.run(p, at, at + kHalf, at + 2 * kHalf);
+  const long before = sim::calls();
+  products.run(p, at, at + kHalf, at + 2 * kHalf);
+  EXPECT_EQ(sim::calls() - before, 1);
+  cudaFree(memory);
 }
 
 }  // namespace

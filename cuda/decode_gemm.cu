@@ -1,0 +1,137 @@
+// Products of a decode's few rows: the weights' bytes are all the work, so that a block holds only 8 or 16 weight rows,
+// every SM has one, and as much of k as shared memory takes is in flight. Roles are exchanged: weight rows are operand
+// A of mma.sync m16n8k16, rows of x are operand B. The bits are those of gemm.cu (one chain of k16 steps an element, k
+// padded to the same multiple; an H100 gives both roles the same bits).
+#include "cuda/launch.h"
+#include "cuda/product_operands.cuh"
+#include "cuda/products.h"
+#include "cuda/ptx.cuh"
+#include "cuda/shape.h"
+
+namespace dapo::cuda {
+namespace {
+
+constexpr int kStageK = 256;  // k of a stage: a row is 512 bytes, 32 chunks
+constexpr int kChunks = kStageK / 8;
+constexpr int kThreads = 128, kWarps = kThreads / 32;
+
+/// R weight rows against TOKENS rows of x a block, in a ring of stages of [R + TOKENS][kStageK], chunk c of row r at
+/// c ^ (r & 7). Each warp has TOKENS / 32 tiles of 8 tokens, or the first warps have one.
+template <int R, int TOKENS>
+struct DecodeTile {
+  static_assert((R == 8 || R == 16) && TOKENS % 8 == 0 && (TOKENS <= kWarps * 8 || TOKENS % (kWarps * 8) == 0));
+  static constexpr int kTiles = TOKENS <= kWarps * 8 ? 1 : TOKENS / (kWarps * 8);  // of a warp
+  static constexpr int kBytes = (R + TOKENS) * kStageK * 2;
+  // About 100 KB, so that two blocks fit an SM.
+  static constexpr int kStages = TOKENS == 64 ? 3 : (100 << 10) / kBytes;
+  static constexpr size_t kSmem = size_t{kStages} * kBytes;
+
+  __device__ static int offset(int row, int chunk) { return row * kStageK + (chunk ^ (row & 7)) * 8; }
+  __device__ static void load(bf16* tile, const Operand& o, int rows, int row0, int k0) {
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kChunks; i += kThreads) {
+      const int row = i / kChunks, chunk = i % kChunks, k = k0 + chunk * 8;
+      const int left = row0 + row < o.outer ? o.k - k : 0;
+      const int bytes = left <= 0 ? 0 : left >= 8 ? 16 : left * 2;
+      cp_async_16(tile + offset(row, chunk), bytes > 0 ? o.data + (row0 + row) * o.ld + k : o.data, bytes);
+    }
+  }
+  /// Fragments A of two k16 steps from k on: of 8 rows (the other 8 are zero) or of 16.
+  __device__ static void weights(uint32_t (&a)[2][4], const bf16* tile, int k, int lane) {
+    if constexpr (R == 8) {
+      uint32_t x[4];
+      ldmatrix_x4(x, tile + offset(lane & 7, k / 8 + (lane >> 3)));
+#pragma unroll
+      for (int s = 0; s < 2; ++s) a[s][0] = x[2 * s], a[s][1] = 0, a[s][2] = x[2 * s + 1], a[s][3] = 0;
+    } else {
+#pragma unroll
+      for (int s = 0; s < 2; ++s) ldmatrix_x4(a[s], tile + offset(lane & 15, k / 8 + 2 * s + (lane >> 4)));
+    }
+  }
+  /// Fragments B of 8 tokens, two k16 steps: b[0], b[1] and b[2], b[3].
+  __device__ static void tokens(uint32_t (&b)[4], const bf16* tile, int token, int k, int lane) {
+    ldmatrix_x4(b, tile + offset(token + (lane & 7), k / 8 + (lane >> 3)));
+  }
+};
+
+template <int R, int TOKENS, class Out>
+__global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operand x, Result<Out> y) {
+  using Tile = DecodeTile<R, TOKENS>;
+  bf16* smem = dynamic_smem<bf16>();
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int row0 = static_cast<int>(blockIdx.x) * R, first = warp * Tile::kTiles * 8;
+  const int padded = (w.k + 63) / 64 * 64;  // as gemm.cu pads k
+  const int steps = (padded + kStageK - 1) / kStageK;
+  const auto fetch = [&](int step) {
+    bf16* stage = smem + step % Tile::kStages * (Tile::kBytes / 2);
+    Tile::load(stage, w, R, row0, step * kStageK);
+    Tile::load(stage + R * kStageK, x, TOKENS, 0, step * kStageK);
+  };
+  for (int s = 0; s < Tile::kStages - 1; ++s) {
+    if (s < steps) fetch(s);
+    cp_async_commit();
+  }
+  float sum[Tile::kTiles][4] = {};
+  for (int step = 0; step < steps; ++step) {
+    cp_async_wait<Tile::kStages - 2>();
+    __syncthreads();  // the stage has arrived for all, and all have left the one that is filled next
+    if (step + Tile::kStages - 1 < steps) fetch(step + Tile::kStages - 1);
+    cp_async_commit();
+    if (first >= TOKENS) continue;
+    const bf16* tile_w = smem + step % Tile::kStages * (Tile::kBytes / 2);
+    const bf16* tile_x = tile_w + R * kStageK;
+    const int end = padded - step * kStageK < kStageK ? padded - step * kStageK : kStageK;
+#pragma unroll 4
+    for (int k = 0; k < end; k += 32) {
+      uint32_t a[2][4];
+      Tile::weights(a, tile_w, k, lane);
+#pragma unroll
+      for (int t = 0; t < Tile::kTiles; ++t) {
+        uint32_t b[4];
+        Tile::tokens(b, tile_x, first + t * 8, k, lane);
+#pragma unroll
+        for (int s = 0; s < 2; ++s) {
+          const uint32_t pair[2] = {b[2 * s], b[2 * s + 1]};
+          mma_m16n8k16(sum[t], a[s], pair, sum[t]);
+        }
+      }
+    }
+  }
+  cp_async_wait<0>();
+  if (first >= TOKENS) return;
+#pragma unroll
+  for (int t = 0; t < Tile::kTiles; ++t)
+#pragma unroll
+    for (int e = 0; e < (R == 8 ? 2 : 4); ++e)
+      y.put(first + t * 8 + lane % 4 * 2 + e % 2, row0 + lane / 4 + e / 2 * 8, sum[t][e]);
+}
+
+template <int R, int TOKENS, class Out>
+void launch_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
+  const Operand weights{b, p.ldb, narrow(p.n), narrow(p.k)}, rows{a, p.lda, narrow(p.m), narrow(p.k)};
+  const Result<Out> result{c, p.ldc, narrow(p.m), narrow(p.n), static_cast<const bf16*>(p.bias), p.accumulate};
+  launch(decode_gemm_kernel<R, TOKENS, Out>,
+         {grid_of(ceil_div(p.n, R)), dim3(kThreads), DecodeTile<R, TOKENS>::kSmem, stream}, weights, rows, result);
+}
+
+}  // namespace
+
+// Blocks of 8 weight rows where n is so small that they are needed for every SM to have one. Each block reads all of x,
+// so wide weights take 16 rows a block and only few rows of x; else gemm.cu's tiles read less.
+int decode_rows(int64_t m, int64_t n) {
+  if (m <= 64 && n <= 2048) return 8;
+  return m <= 16 && n <= 40960 ? 16 : 0;
+}
+
+template <class Out>
+void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
+  if (decode_rows(p.m, p.n) == 16)
+    return p.m <= 8 ? launch_decode<16, 8>(p, c, a, b, stream) : launch_decode<16, 16>(p, c, a, b, stream);
+  if (p.m <= 8) return launch_decode<8, 8>(p, c, a, b, stream);
+  if (p.m <= 16) return launch_decode<8, 16>(p, c, a, b, stream);
+  if (p.m <= 32) return launch_decode<8, 32>(p, c, a, b, stream);
+  launch_decode<8, 64>(p, c, a, b, stream);
+}
+template void run_decode(const Product&, float*, const bf16*, const bf16*, cudaStream_t);
+template void run_decode(const Product&, bf16*, const bf16*, const bf16*, cudaStream_t);
+
+}  // namespace dapo::cuda

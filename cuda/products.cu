@@ -1,0 +1,225 @@
+// Which products run by which kernels: the choice by shape, and the comparison of bits that admits the library.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "cuda/cublaslt.h"
+#include "cuda/cuda_backend.h"
+#include "cuda/launch.h"
+#include "cuda/products.h"
+#include "cuda/shape.h"
+#include "cuda/vec.cuh"
+
+namespace dapo::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int64_t kCheckedRows = 4096;
+
+__device__ __forceinline__ uint32_t mix(uint32_t x) {
+  x ^= x >> 16, x *= 0x7feb352du, x ^= x >> 15, x *= 0x846ca68bu;
+  return x ^ x >> 16;
+}
+
+/// Normal numbers, one in 64 of them eight times as large, keyed by (seed, index).
+__global__ void normal_kernel(bf16* to, int64_t n, uint32_t seed, float scale) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  const uint32_t a = mix(static_cast<uint32_t>(i) ^ mix(seed + static_cast<uint32_t>(i >> 32))), b = mix(a ^ seed);
+  const float u = (static_cast<float>(a >> 8) + 0.5f) * 0x1p-24f, v = static_cast<float>(b >> 8) * 0x1p-24f;
+  const float x = sqrtf(-2.0f * logf(u)) * cosf(6.2831853f * v);
+  to[i] = to_bf16(x * (b % 64 == 0 ? 8.0f * scale : scale));
+}
+
+/// count += words that differ.
+__global__ void count_different_kernel(unsigned* count, const uint32_t* x, const uint32_t* y, int64_t n) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < n && x[i] != y[i]) atomicAdd(count, 1u);
+}
+
+/// Memory of the check's own, free again at its end; null where there is none.
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes) {
+    if (cudaMalloc(&data_, static_cast<size_t>(bytes)) == cudaSuccess) return;
+    cudaGetLastError();
+    data_ = nullptr;
+  }
+  ~Scratch() { cudaFree(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  explicit operator bool() const { return data_ != nullptr; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+};
+
+/// A forward product of this weight as matmul and the head issue it.
+Product forward_product(const WeightShape& w, int64_t m, const void* bias) {
+  return {m,        w.outputs, w.inputs,  DType::bf16, DType::bf16, w.logits ? DType::f32 : DType::bf16, false, true,
+          w.inputs, w.inputs,  w.outputs, false,       bias};
+}
+int64_t out_bytes(const WeightShape& w, int64_t rows) {
+  return rows * w.outputs * (w.logits ? 4 : 2);
+}
+bool is_forward(const Product& p) {
+  return !p.a_transposed && p.b_transposed;
+}
+/// Rows of whole 16 bytes, and operands aligned as the library's algorithms are asked for.
+bool fits_library(const Product& p, const void* c, const void* a, const void* b) {
+  const auto aligned = [](const void* q) { return reinterpret_cast<uintptr_t>(q) % CublasLt::kAlignment == 0; };
+  return fits_tensor_cores(p, a, b) && p.ldc % 8 == 0 && p.n % 8 == 0 && aligned(a) && aligned(b) && aligned(c);
+}
+
+}  // namespace
+
+struct Products::Operands {
+  WeightShape weight;
+  int64_t rows;
+  Scratch x, w, bias, own, library, count;
+  Operands(const WeightShape& s, int64_t r)
+      : weight(s),
+        rows(r),
+        x(r * s.inputs * 2),
+        w(s.outputs * s.inputs * 2),
+        bias(s.outputs * 2),
+        own(out_bytes(s, r)),
+        library(out_bytes(s, r)),
+        count(sizeof(unsigned)) {}
+  bool complete() const { return x && w && bias && own && library && count; }
+  Product product(int64_t m) const { return forward_product(weight, m, weight.bias ? bias.as<void>() : nullptr); }
+};
+
+// An H100's measurements (docs/kernels.md): from 128 rows on the library is 1.3 to 4.5 times as fast, forward and
+// backward; up to 64 rows, where the weights' bytes are the work, it is not, but for narrow weights, which have a
+// kernel of their own since (decode_gemm.cu).
+bool prefers_library(const Product& p) {
+  return !is_forward(p) || p.m > 64;
+}
+
+Products::Products(cudaStream_t stream, const cudaDeviceProp& properties)
+    : stream_(stream), sms_(properties.multiProcessorCount), arch_(properties.major * 10 + properties.minor) {
+  const char* asked = std::getenv("DAPO_CUDA_PRODUCTS");
+  const std::string_view kind = asked == nullptr ? "auto" : asked;
+  if (kind == "own")
+    use(Kind::own);
+  else if (kind == "cublaslt")
+    use(Kind::cublaslt);
+  else if (kind != "auto")
+    fail_input("DAPO_CUDA_PRODUCTS={}: own, cublaslt or auto", kind);
+}
+Products::~Products() = default;
+
+void Products::use(Kind kind) {
+  if (kind == Kind::cublaslt && lt_ == nullptr) lt_ = std::make_unique<CublasLt>(stream_);
+  kind_ = kind;
+}
+
+bool Products::open_library() {
+  if (lt_ != nullptr) return true;
+  if (!unusable_.empty()) return false;
+  try {
+    lt_ = std::make_unique<CublasLt>(stream_);
+  } catch (const Error& e) {
+    unusable_ = e.what();
+  }
+  return lt_ != nullptr;
+}
+
+void Products::prepare(std::span<const WeightShape> weights, DType type, int64_t rows) {
+  if (kind_ == Kind::own || type != DType::bf16 || !open_library()) return;
+  for (const WeightShape& w : weights) {
+    int64_t& done = prepared_[{w.outputs, w.inputs, w.bias, w.logits}];
+    if (done >= rows) continue;
+    done = rows;
+    admit(w, rows);
+  }
+  checked_rows_ = std::max(checked_rows_, std::min(rows, kCheckedRows));
+}
+
+/// Chooses an algorithm with the own kernels' bits for each bucket of rows that the library would serve.
+void Products::admit(const WeightShape& w, int64_t rows) {
+  if (w.inputs % 8 != 0 || w.outputs % 8 != 0) return;  // the plain kernel's
+  size_t available = 0, total = 0;
+  CUDA_CHECK(cudaMemGetInfo(&available, &total));
+  int64_t checked = std::min(rows, kCheckedRows);
+  while (checked > 64 && 2 * out_bytes(w, checked) > static_cast<int64_t>(available / 4)) checked /= 2;
+  const auto refuse = [&](const std::string& why) {
+    refused_ += fmt::format("{}{} x {} ({})", refused_.empty() ? "" : ", ", w.outputs, w.inputs, why);
+  };
+  const Operands o(w, checked);
+  if (!o.complete()) return refuse("no memory to check its bits");
+  const auto fill = [&](const Scratch& to, int64_t n, uint32_t seed, float scale) {
+    launch(normal_kernel, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream_}, to.as<bf16>(), n, seed, scale);
+  };
+  fill(o.x, checked * w.inputs, 1, 1.0f);
+  fill(o.w, w.outputs * w.inputs, 2, 0.05f);
+  fill(o.bias, w.outputs, 3, 1.0f);
+  run_own(o.product(checked), o.own.as<void>(), o.x.as<void>(), o.w.as<void>());
+  std::string differ;
+  for (int64_t bucket = 16; bucket <= 16384 && bucket / 2 < std::max<int64_t>(rows, 16); bucket *= 2)
+    if ((kind_ == Kind::cublaslt || prefers_library(o.product(bucket))) && !admit_bucket(o, bucket))
+      differ += fmt::format("{}{}", differ.empty() ? "" : ", ", bucket);
+  CUDA_CHECK(cudaStreamSynchronize(stream_));
+  if (differ.empty()) return;
+  refuse(fmt::format("other bits at {} rows", differ));
+  if (kind_ == Kind::cublaslt)  // then one algorithm has to serve every m
+    for (int64_t bucket = 16; bucket <= 16384; bucket *= 2) lt_->forget(o.product(bucket));
+}
+
+bool Products::admit_bucket(const Operands& o, int64_t bucket) {
+  const Product asked = o.product(bucket), p = o.product(std::min(bucket, o.rows));
+  const int64_t words = out_bytes(o.weight, p.m) / 4;
+  const int count = lt_->algorithms(asked);
+  for (int i = 0; i < count; ++i) {
+    lt_->choose(asked, i);
+    if (!lt_->run_as(asked, p, o.library.as<void>(), o.x.as<void>(), o.w.as<void>())) continue;
+    unsigned different = 0;
+    CUDA_CHECK(cudaMemsetAsync(o.count.as<void>(), 0, sizeof different, stream_));
+    launch(count_different_kernel, {grid_of(ceil_div(words, kThreads)), dim3(kThreads), 0, stream_},
+           o.count.as<unsigned>(), o.own.as<const uint32_t>(), o.library.as<const uint32_t>(), words);
+    CUDA_CHECK(cudaMemcpyAsync(&different, o.count.as<void>(), sizeof different, cudaMemcpyDeviceToHost, stream_));
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+    if (different == 0) return true;
+  }
+  lt_->forget(asked);
+  return false;
+}
+
+std::string Products::describe() const {
+  std::string text;
+  if (kind_ == Kind::own)
+    text = "own kernels (DAPO_CUDA_PRODUCTS=own)";
+  else if (lt_ == nullptr)
+    text = "own kernels" + (unusable_.empty() ? "" : "; " + unusable_);
+  else if (kind_ == Kind::cublaslt)
+    text = fmt::format("cuBLASLt {} (DAPO_CUDA_PRODUCTS=cublaslt)", CublasLt::version());
+  else
+    text = fmt::format("own kernels or cuBLASLt {} by shape, the same bits up to {} rows", CublasLt::version(),
+                       checked_rows_);
+  if (!refused_.empty())
+    text += (kind_ == Kind::cublaslt ? "; one algorithm for every m for " : "; own kernels for ") + refused_;
+  if (arch_ != 90) text += fmt::format("; tuned for sm_90, this is sm_{}", arch_);
+  return "products: " + text;
+}
+
+void Products::run(const Product& p, void* c, const void* a, const void* b) {
+  if (p.m == 0 || p.n == 0) return;
+  const bool library =
+      kind_ == Kind::cublaslt || (kind_ == Kind::automatic && lt_ != nullptr && checked_rows_ > 0 &&
+                                  prefers_library(p) && fits_library(p, c, a, b) && (!is_forward(p) || lt_->chosen(p)));
+  if (library) {
+    if (lt_->run(p, c, a, b)) return;
+    const std::string text = fmt::format("cuBLASLt has no algorithm for m {}, n {}, k {}", p.m, p.n, p.k);
+    CHECK(kind_ != Kind::cublaslt, "{}", text);
+    if (missing_.insert({p.n, p.k}).second) std::fprintf(stderr, "%s: own kernels\n", text.c_str());
+  }
+  run_own(p, c, a, b);
+}
+
+}  // namespace dapo::cuda
