@@ -114,7 +114,7 @@ void read_element(Tokens tokens, std::vector<Element>& out) {
     tokens = without_currency;
   }
   const size_t left = cut_unit(tokens, e.unit);
-  if (!without_currency.empty()) e.unit = {"dollar", left == tokens.size()};  // "$5 per hour" is no known unit
+  if (!without_currency.empty()) e.unit = {currency->text, left == tokens.size()};  // "$5 per hour" is no known unit
   tokens = tokens.first(left);
   if (tokens.size() > 1 && tokens.back().kind == Tok::percent) {
     e.percent = true;
@@ -231,6 +231,7 @@ Answer read_answer(std::string_view text) {
 }
 
 bool same_answer(const Answer& a, const Answer& b) {
+  if (a.elements.empty() || b.elements.empty()) return false;
   if (!a.name.empty() && !b.name.empty() && a.name != b.name) return false;
   const bool set = (a.open.empty() || a.open == "\\{") && (b.open.empty() || b.open == "\\{");
   if (!set && (a.open != b.open || a.close != b.close)) return false;

@@ -75,9 +75,9 @@ void Term::apply(Sign s) {
 void Term::multiply(Term by) {
   if (by.sign == Sign::minus) apply(Sign::minus);
   auto from = by.powers.begin();
-  if (!powers.empty() && by.numbers.empty() && powers.back().letters && from != by.powers.end() && from->letters) {
-    powers.back().base += from->base;
-    ++from;
+  if (from != by.powers.end() && from->letters && by.numbers.empty()) {  // all letters of a term are one word
+    const auto word = std::find_if(powers.begin(), powers.end(), [](const Power& p) { return p.letters; });
+    if (word != powers.end()) word->base += from++->base;
   }
   numbers.insert(numbers.end(), std::make_move_iterator(by.numbers.begin()), std::make_move_iterator(by.numbers.end()));
   powers.insert(powers.end(), std::make_move_iterator(from), std::make_move_iterator(by.powers.end()));

@@ -177,7 +177,7 @@ class Lexer {
     else if (c == '}')
       --brackets_, put(Tok::close, "\\}");
     else if (c == '$')
-      put(Tok::currency, "$");
+      put(Tok::currency, "dollar");
     else if (c == '%')
       put(Tok::percent, "%");
     else if (c == '|')
@@ -216,7 +216,9 @@ class Lexer {
     if (name == "circ") return circle();
     if (name == "degree" || name == "textdegree") return degree();
     if (name == "emptyset" || name == "varnothing") return put(Tok::open, "\\{"), put(Tok::close, "\\}");
-    if (name == "textdollar") return put(Tok::currency, "$");
+    if (name == "textdollar") return put(Tok::currency, "dollar");
+    if (name == "euro" || name == "texteuro") return put(Tok::currency, "euro");
+    if (name == "pounds" || name == "textsterling") return put(Tok::currency, "lb");
     if (any_of({"dots", "ldots", "cdots", "vdots"}, name)) return put(Tok::op, "dots");
     if (const Alias* a = find(kOperators, name)) return put(Tok::op, a->is);
     if (const Alias* a = find(kOpening, name)) return ++brackets_, put(Tok::open, a->is);

@@ -18,7 +18,7 @@ enum class Tok : uint8_t {
   close,     ///< text: ) ] > \} or }
   degree,    ///< the degree sign
   percent,   ///< the percent sign
-  currency,  ///< the dollar sign
+  currency,  ///< text: dollar, euro, or lb for the pound
 };
 
 struct Token {

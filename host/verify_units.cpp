@@ -93,6 +93,9 @@ bool unit_word(std::span<const Token> tokens, size_t i) {
 size_t unit_power(std::span<const Token> tokens, size_t end) {
   if (end >= 4 && tokens[end - 1].kind == Tok::number && tokens[end - 2].is(Tok::op, "^") && unit_word(tokens, end - 3))
     return 3;
+  if (end >= 4 && tokens[end - 1].kind == Tok::number && tokens[end - 2].is(Tok::op, "^") &&
+      tokens[end - 3].is(Tok::close, "}") && tokens[end - 3].upright)
+    return 2;  // \\text{m/s}^2
   if (end >= 6 && tokens[end - 1].is(Tok::close, "}") && tokens[end - 2].kind == Tok::number &&
       tokens[end - 3].is(Tok::open, "{") && tokens[end - 4].is(Tok::op, "^") && unit_word(tokens, end - 5))
     return 5;
@@ -121,7 +124,7 @@ Unit unit_of(std::span<const Token> tokens) {
     if (t.kind == Tok::degree) {
       out.text += "degree";
     } else if (t.kind == Tok::currency) {
-      out.text += "dollar";
+      out.text += t.text;
     } else if (t.kind == Tok::number || t.is(Tok::op, "/")) {
       out.text += t.text;
     } else if (t.kind == Tok::word) {
