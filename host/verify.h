@@ -40,8 +40,8 @@ class Verifier {
 ///  math_dapo  the paper's scorer (verl's math_dapo, equal on every vector): the last "Answer: ..." line within the
 ///             last 300 code points, normalised, compared as text
 ///  gsm8k      verl's gsm8k: what follows the last "#### " within the last 300 code points, compared as text
-///  boxed      the last \boxed{}: numbers, fractions, percentages and tuples of them compared by value, else as MATH's
-///             own checker normalises text
+///  boxed      the last \boxed{} (or "\boxed 2", or \fbox{}): numbers by value, expressions in one spelling, lists and
+///             sets of them, words; docs/verifiers.md says what counts as equal
 ///  countdown  an expression (in <answer></answer>, else \boxed{}, else after "Answer:") that uses each number once and
 ///             reaches the target, in exact fractions; ground truth {"target":23,"numbers":[30,100,93]}
 ///  exact      the whole response but for white space at its ends
@@ -52,12 +52,10 @@ std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOpt
 
 /// The reference scorer's normalisation of a final answer (math_dapo).
 std::string normalize_dapo(std::string_view answer);
-/// The MATH benchmark's normalisation of an answer (boxed).
-std::string normalize_math(std::string_view answer);
-/// Whether two answers are the same: by value where both are numbers or tuples of them, else after normalize_math.
+/// Whether two answers are the same (boxed; docs/verifiers.md says what is).
 bool math_equal(std::string_view a, std::string_view b);
-/// One spelling for answers that are equal by value ("\frac12", "0.5" -> "1/2"), so that they can be counted (maj@n);
-/// the rest as normalize_math leaves it.
+/// One spelling for answers that are the same ("\frac12", "0.5" -> "1/2"), without names and units, so that they can be
+/// counted (maj@n).
 std::string canonical_answer(std::string_view answer);
 
 }  // namespace dapo

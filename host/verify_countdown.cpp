@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/boxed.h"
 #include "core/check.h"
 #include "host/verify_impl.h"
 
@@ -156,7 +157,7 @@ std::optional<std::string_view> expression_of(std::string_view response) {
     const size_t open = response.substr(0, close).rfind("<answer>");
     if (open != response.npos) return response.substr(open + 8, close - open - 8);
   }
-  if (const auto boxed = verify::last_boxed(response)) return boxed;
+  if (const auto boxed = last_boxed(response)) return boxed;
   return verify::last_answer(response);
 }
 

@@ -125,7 +125,7 @@ class MathDapo final : public Verifier {
   void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {
     const std::string_view text = verify::tail(response, 300);
     if (options_.strict_box) {
-      const auto boxed = verify::last_boxed(verify::tail(text, 100));
+      const auto boxed = verify::last_braced_box(verify::tail(text, 100));
       out.found = boxed.has_value();
       out.pred = boxed.value_or("");
       out.acc = out.found && out.pred == ground_truth;

@@ -15,19 +15,6 @@ bool within(const Range* begin, const Range* end, int32_t c) {
   return std::any_of(begin, end, [c](Range r) { return c >= r.low && c <= r.high; });
 }
 
-/// The code point at `at` and its length; broken bytes give -1 and 1.
-int32_t decode(std::string_view text, size_t at, size_t& length) {
-  const auto lead = static_cast<unsigned char>(text[at]);
-  length = 1;
-  if (lead < 0x80) return lead;
-  utf8proc_int32_t c = -1;
-  const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at),
-                                  static_cast<utf8proc_ssize_t>(std::min<size_t>(text.size() - at, 4)), &c);
-  if (n <= 0) return -1;
-  length = static_cast<size_t>(n);
-  return c;
-}
-
 bool continuation(char c) {
   return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
 }
@@ -49,6 +36,18 @@ bool is_digit(int32_t c) {  // Python's str.isdigit: decimal digits, and those o
   return utf8proc_category(c) == UTF8PROC_CATEGORY_ND || within(std::begin(kDigits), std::end(kDigits), c);
 }
 }  // namespace
+
+int32_t decode(std::string_view text, size_t at, size_t& length) {
+  const auto lead = static_cast<unsigned char>(text[at]);
+  length = 1;
+  if (lead < 0x80) return lead;
+  utf8proc_int32_t c = -1;
+  const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at),
+                                  static_cast<utf8proc_ssize_t>(std::min<size_t>(text.size() - at, 4)), &c);
+  if (n <= 0) return -1;
+  length = static_cast<size_t>(n);
+  return c;
+}
 
 std::string_view tail(std::string_view text, size_t n) {
   size_t at = text.size();
@@ -102,7 +101,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   text = out.append(text, done);
 }
 
-std::optional<std::string_view> last_boxed(std::string_view text) {
+std::optional<std::string_view> last_braced_box(std::string_view text) {
   constexpr std::string_view kOpen = "\\boxed{";
   const size_t at = text.rfind(kOpen);
   if (at == std::string_view::npos) return std::nullopt;

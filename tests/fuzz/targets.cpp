@@ -161,6 +161,8 @@ bool judge(std::string_view input) {
     expect(!verdict.error || truth.empty() || &v == &all[4], ("a fault: " + verdict.reason).c_str());
   }
   expect(math_equal(response, truth) == math_equal(truth, response), "math_equal depends on the order");
+  if (const std::string one = canonical_answer(response); one.empty())
+    expect(!math_equal(response, response), "an answer of which nothing is left is right");
   return right;
 }
 
@@ -238,6 +240,14 @@ const std::vector<std::string> kJson = {
 std::vector<std::string> json_words(std::vector<std::string> more) {
   more.insert(more.end(), kJson.begin(), kJson.end());
   return more;
+}
+
+/// The words between blanks, and a zero byte.
+std::vector<std::string> words(std::string_view list) {
+  std::vector<std::string> out = {bytes("\0")};
+  for (size_t end; !list.empty(); list.remove_prefix(std::min(end + 1, list.size())))
+    out.emplace_back(list.substr(0, end = std::min(list.find(' '), list.size())));
+  return out;
 }
 
 }  // namespace
@@ -322,22 +332,14 @@ const std::vector<Target>& targets() {
         bytes("#### 1,234\0"
               "1234"),
         bytes("<answer>(30+93)-100</answer>\0{\"target\":23,\"numbers\":[30,100,93]}"),
-        bytes("\\boxed{(1, 50\\%)}\0(1,0.5)"), bytes("Answer: $x = \\text{a}$\0a")},
-       {"Answer:",   "\\boxed{",
-        "\\frac",    "\\sqrt",
-        "\\text{",   "{",
-        "}",         "$",
-        "\\%",       "####",
-        "<answer>",  "</answer>",
-        "(",         ")",
-        "+",         "*",
-        "/",         "-",
-        bytes("\0"), "99999999999999999999",
-        "1e9",       "{,}",
-        "\\left(",   "\\pm",
-        "\xC2\xA0",  "\xE2\x88\x92",
-        "=",         "\\overline{",
-        ",",         "."}},
+        bytes("\\boxed{(1, 50\\%)}\0(1,0.5)"), bytes("Answer: $x = \\text{a}$\0a"), bytes("$\\boxed 3 1/2$\0\\frac72"),
+        bytes("\\boxed{1\\pm\\sqrt[3]{x^{2}}}\0x_1=1"),
+        bytes("\\boxed{\\begin{pmatrix}1&2\\\\3&\\sin 2x\\end{pmatrix}}\0\\{1\\,000,5\\text{ cm}^2\\}")},
+       words("Answer: \\boxed{ \\boxed \\fbox \\frac \\sqrt \\sin \\text{ { } $ \\% #### <answer> </answer> ( ) [ ] + "
+             "* / - "
+             "99999999999999999999 1e9 {,} \\left( \\pm \xC2\xA0 \xE2\x88\x92 \xC2\xBD \xC2\xB2 = \\overline{ , . ^ _ "
+             "| ! ' x & "
+             "\\begin{matrix} \\end{matrix} \\\\ \\{ \\} \\cup \\times10^ ^\\circ \\text{and}")},
       {"chat",
        10000,
        render_chat,
