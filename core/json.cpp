@@ -1,7 +1,5 @@
 #include "core/json.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +8,7 @@
 #include <system_error>
 
 #include "core/check.h"
+#include "core/files.h"
 
 namespace dapo {
 namespace {
@@ -267,17 +266,14 @@ void JsonReader::end() {
 }
 
 std::string read_text_file(const std::string& path, size_t limit) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail_input("{}: {}", path, std::strerror(errno));
+  uint64_t size = 0;
+  const int fd = open_regular(path, size);
   struct Close {
     int fd;
     ~Close() { ::close(fd); }
   } const close{fd};
-  struct stat st {};
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) fail_input("{}: not a regular file", path);
-  if (static_cast<uint64_t>(st.st_size) > limit)
-    fail_input("{}: {} bytes, more than the {} that such a file may have", path, st.st_size, limit);
-  std::string text(static_cast<size_t>(st.st_size), '\0');
+  if (size > limit) fail_input("{}: {} bytes, more than the {} that such a file may have", path, size, limit);
+  std::string text(size, '\0');
   size_t got = 0;
   while (got < text.size()) {
     const ssize_t n = ::read(fd, text.data() + got, text.size() - got);
@@ -287,6 +283,8 @@ std::string read_text_file(const std::string& path, size_t limit) {
     got += static_cast<size_t>(n);
   }
   text.resize(got);
+  if (const auto format = foreign_format(text); !format.empty()) fail_input("{}: {}", path, format);
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   return text;
 }
 

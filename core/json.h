@@ -59,7 +59,8 @@ class JsonReader {
   bool first_ = false;
 };
 
-/// Whole text of a regular file of at most `limit` bytes. Error (exit 2) names the path.
+/// Whole text of a regular file of at most `limit` bytes, links followed, without a byte order mark. Error (exit 2)
+/// names the path and what else is there (core/files.h).
 std::string read_text_file(const std::string& path, size_t limit = size_t{64} << 20);
 
 }  // namespace dapo
