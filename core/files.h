@@ -13,7 +13,7 @@ namespace dapo {
 std::string expand_home(const std::string& path);
 
 /// What a file's first bytes show it to be, with the way out, as a clause for an error message: "a Git LFS pointer,
-/// ..."; empty for plain text and everything unknown. No text or safetensors file starts like one of these.
+/// ..."; empty for plain text and everything unknown. No text file starts like one of these.
 std::string_view foreign_format(std::string_view head);
 
 /// "a folder", "a fifo", ...: a file of this st_mode; "" for a regular file.

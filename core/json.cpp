@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -238,6 +239,9 @@ void JsonReader::null() {
 
 void JsonReader::skip() {
   std::string name;
+  space();
+  for (const std::string_view word : {"NaN", "Infinity", "-Infinity"})
+    if (text_.substr(at_).starts_with(word)) return void(at_ += word.size());
   switch (peek()) {
     case Kind::object:
       for (object(); key(name);) skip();
@@ -263,6 +267,36 @@ void JsonReader::skip() {
 void JsonReader::end() {
   space();
   if (at_ != text_.size()) fail_here("text after the value");
+}
+
+std::string with_members(const std::string& text, const std::string& where,
+                         const std::vector<std::pair<std::string, std::string>>& members) {
+  JsonReader json(text, where);
+  std::vector<bool> done(members.size(), false);
+  std::string out, key;
+  size_t copied = 0;
+  bool empty = true;
+  for (json.object(); json.key(key); empty = false) {
+    const size_t begin = text.find_first_not_of(" \t\r\n", json.position());
+    json.skip();
+    for (size_t i = 0; i < members.size(); ++i)
+      if (members[i].first == key) {
+        out.append(text, copied, begin - copied) += members[i].second;
+        copied = json.position();
+        done[i] = true;
+      }
+  }
+  const size_t closing = json.position() - 1;
+  json.end();
+  out.append(text, copied, closing - copied);
+  if (std::find(done.begin(), done.end(), false) == done.end()) return out.append(text, closing);
+  while (!out.empty() && std::string_view(" \t\r\n").find(out.back()) != std::string_view::npos) out.pop_back();
+  for (size_t i = 0; i < members.size(); ++i)
+    if (!done[i]) {
+      out += fmt::format("{}\n  \"{}\": {}", empty ? "" : ",", members[i].first, members[i].second);
+      empty = false;
+    }
+  return out + "\n}\n";
 }
 
 std::string read_text_file(const std::string& path, size_t limit) {
