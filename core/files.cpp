@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -85,6 +86,16 @@ int open_regular(const std::string& path, uint64_t& size) {
   }
   size = static_cast<uint64_t>(st.st_size);
   return fd;
+}
+
+void check_format(const std::string& path) {
+  uint64_t size = 0;
+  const int fd = open_regular(path, size);
+  char head[64];
+  const ssize_t n = ::read(fd, head, sizeof head);
+  ::close(fd);
+  const auto format = foreign_format({head, static_cast<size_t>(std::max<ssize_t>(n, 0))});
+  if (!format.empty()) fail_input("{}: {}", path, format);
 }
 
 }  // namespace dapo

@@ -16,6 +16,9 @@ std::string expand_home(const std::string& path);
 /// ..."; empty for plain text and everything unknown. No text file starts like one of these.
 std::string_view foreign_format(std::string_view head);
 
+/// Error (exit 2) where `path` is not a regular file, or one of a foreign format: for readers that say less.
+void check_format(const std::string& path);
+
 /// "a folder", "a fifo", ...: a file of this st_mode; "" for a regular file.
 std::string_view special_file(mode_t mode);
 

@@ -94,7 +94,10 @@ std::string DedupeReport::text() const {
                                      : fmt::format("{} rows are {} problems", rows, problems);
   if (conflicts.empty()) return out;
   std::string answers;
-  for (const std::string& a : conflicts[0].answers) answers += (answers.empty() ? "" : " | ") + a;
+  for (std::string a : conflicts[0].answers) {
+    std::replace(a.begin(), a.end(), kAnswerSeparator, ',');
+    answers += (answers.empty() ? "" : " | ") + a;
+  }
   return out + fmt::format("; {} problems have conflicting answers (first: row {}: {})", conflicts.size(),
                            conflicts[0].id, answers);
 }

@@ -122,6 +122,12 @@ std::string_view LineReader::value() {
     if (i > kLineLimit)
       fail_input("{}:{}: the row that begins here is longer than {} MiB", name_, number_, kLineLimit >> 20);
     if (quoted) {
+      if (c != '"' && c != '\\') {  // the rest of the string in one go
+        const char *from = buffer_.data() + begin_ + i, *end = buffer_.data() + end_, *to = from;
+        while (to < end && *to != '"' && *to != '\\') ++to;
+        i += static_cast<size_t>(to - from) - 1;
+        continue;
+      }
       if (c == '\\' && (begin_ + i + 1 < end_ || fill())) ++i;
       quoted = c != '"';
     } else if (c == '"') {

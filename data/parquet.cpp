@@ -237,7 +237,7 @@ std::vector<int> wanted_columns(const parquet::SchemaDescriptor& schema, const R
 }
 
 /// Error (exit 2) where the file is of another format.
-void check_format(arrow::io::RandomAccessFile& file, const std::string& path) {
+void check_parquet(arrow::io::RandomAccessFile& file, const std::string& path) {
   const auto head = take(file.ReadAt(0, 64), path);
   const std::string_view bytes(*head);
   if (bytes.starts_with("PAR1")) return;
@@ -249,7 +249,7 @@ void read_parquet(const std::string& path, RowParser& parser, const RowSink& sin
   try {
     uint64_t size = 0;
     const auto file = take(arrow::io::ReadableFile::Open(open_regular(path, size)), path);
-    check_format(*file, path);
+    check_parquet(*file, path);
     parquet::arrow::FileReaderBuilder builder;
     check(builder.Open(file), path);
     std::unique_ptr<parquet::arrow::FileReader> reader;

@@ -19,7 +19,7 @@ using Names = std::initializer_list<std::string_view>;
 
 const Names kPrompts = {"prompt", "messages", "conversations", "instruction", "question", "problem", "input"};
 const Names kAnswers = {"reward_model.ground_truth", "ground_truth", "answer",  "final_answer",
-                            "expected_answer",           "output",       "solution"};
+                        "expected_answer",           "output",       "solution"};
 const Names kResponses = {"response", "completion"};
 const Names kContexts = {"input", "context", "question", "problem"};  // what an instruction is about
 const Names kSystems = {"system", "system_prompt"};
@@ -29,13 +29,39 @@ std::string listed(Names names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+/// The members of a row's object: each is looked for several times.
+class Row {
+ public:
+  /// Views into the parser's memory.
+  void assign(simdjson::dom::object object) {
+    members_.clear();
+    for (const auto& [key, value] : object) members_.emplace_back(key, value);
+  }
+  /// As field(element, path).
+  std::optional<element> field(std::string_view path) const {
+    if (const element* whole = find(path)) return whole->is_null() ? std::nullopt : std::optional(*whole);
+    const size_t dot = path.find('.');
+    const element* outer = dot == path.npos ? nullptr : find(path.substr(0, dot));
+    return outer == nullptr ? std::nullopt : dapo::field(*outer, path.substr(dot + 1));
+  }
+  const auto& members() const { return members_; }
+
+ private:
+  const element* find(std::string_view key) const {
+    for (auto m = members_.rbegin(); m != members_.rend(); ++m)
+      if (m->first == key) return &m->second;
+    return nullptr;
+  }
+  std::vector<std::pair<std::string_view, element>> members_;
+};
+
 struct Found {
   element value;
   std::string_view key;
 };
-std::optional<Found> first_of(element row, const std::string& override_key, Names keys, std::string_view where) {
+std::optional<Found> first_of(const Row& row, const std::string& override_key, Names keys, std::string_view where) {
   const auto found = [&](std::string_view key) -> std::optional<Found> {
-    const auto v = field(row, key);
+    const auto v = row.field(key);
     if (!v) return std::nullopt;
     if (const auto type = v->is_object() ? field(*v, kUnreadable) : std::nullopt)
       fail_input("{}: column \"{}\" is of the type {}, which cannot be read: write it as text or as numbers", where,
@@ -49,9 +75,9 @@ std::optional<Found> first_of(element row, const std::string& override_key, Name
 }
 
 /// "; the row has answer (null), id": for errors about what is missing.
-std::string fields_text(element row) {
+std::string fields_text(const Row& row) {
   std::string out;
-  for (const auto& [key, value] : simdjson::dom::object(row)) {
+  for (const auto& [key, value] : row.members()) {
     if (out.size() > 200) {
       out += ", ...";
       break;
@@ -63,7 +89,8 @@ std::string fields_text(element row) {
   return out.empty() ? "; the row is empty" : "; the row has " + out;
 }
 
-[[noreturn]] void missing(element row, std::string_view where, const char* what, const std::string& key, Names names) {
+[[noreturn]] void missing(const Row& row, std::string_view where, const char* what, const std::string& key,
+                          Names names) {
   fail_input("{}: no {}: {} expected (data.{}_key names another field){}", where, what,
              key.empty() ? fmt::format("one of {} is", listed(names)) : fmt::format("field \"{}\" is", key), what,
              fields_text(row));
@@ -77,9 +104,7 @@ std::string text_of(const Found& f, std::string_view where) {
 }
 
 /// A message's content: text, or parts of text ([{"type": "text", "text": ...}]).
-std::string content_of(element message, element content, std::string_view where) {
-  if (field(message, "tool_calls"))
-    fail_input("{}: a message with \"tool_calls\": calls of tools are not read; leave such rows out", where);
+std::string content_of(element content, std::string_view where) {
   if (!content.is_array()) return text_of({content, "content"}, where);
   std::string out;
   for (const element part : simdjson::dom::array(content)) {
@@ -91,24 +116,38 @@ std::string content_of(element message, element content, std::string_view where)
 }
 
 /// {"role", "content"}, or ShareGPT's {"from", "value"}.
-std::vector<Message> messages_of(const Found& f, std::string_view where) {
+std::optional<Message> message_of(element e, std::string_view where) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kRoles = {{{"human", "user"},
                                                                                            {"gpt", "assistant"},
                                                                                            {"chatgpt", "assistant"},
                                                                                            {"bot", "assistant"},
                                                                                            {"model", "assistant"},
                                                                                            {"observation", "tool"}}};
+  std::optional<element> role, content;
+  simdjson::dom::object object;
+  if (e.get(object) != simdjson::SUCCESS) return std::nullopt;
+  for (const auto& [key, value] : object) {
+    if (value.is_null()) continue;
+    if (key == "tool_calls" && !(value.is_array() && simdjson::dom::array(value).size() == 0))
+      fail_input("{}: a message with \"tool_calls\": calls of tools are not read; leave such rows out", where);
+    if (key == "role" || key == "from") role = value;
+    if (key == "content" || key == "value") content = value;
+  }
+  if (!role || !content) return std::nullopt;
+  Message m{text_of({*role, "role"}, where), content_of(*content, where)};
+  for (const auto& [from, to] : kRoles)
+    if (m.role == from) m.role = to;
+  return m;
+}
+
+std::vector<Message> messages_of(const Found& f, std::string_view where) {
   std::vector<Message> out;
   for (const element e : simdjson::dom::array(f.value)) {
-    const auto role = field(e, "role") ? field(e, "role") : field(e, "from"),
-               content = field(e, "content") ? field(e, "content") : field(e, "value");
-    if (!role || (!content && !field(e, "tool_calls")))
+    auto m = message_of(e, where);
+    if (!m)
       fail_input("{}: \"{}\"[{}] lacks \"role\" or \"content\": messages are {{\"role\", \"content\"}} objects", where,
                  f.key, out.size());
-    Message m{text_of({*role, "role"}, where), content_of(e, content.value_or(element()), where)};
-    for (const auto& [from, to] : kRoles)
-      if (m.role == from) m.role = to;
-    out.push_back(std::move(m));
+    out.push_back(std::move(*m));
   }
   if (out.empty()) fail_input("{}: \"{}\" is an empty list: at least one message is expected", where, f.key);
   return out;
@@ -127,14 +166,15 @@ std::string response_of(const Found& f, std::string_view where) {
 struct RowParser::State {
   DatasetOptions options;
   JsonParser parser;
+  Row row;
   size_t rows = 0;
 
   bool asks() const { return options.need_answer && !options.need_response; }  ///< rows for training and evaluation
-  void prompt(element row, std::string_view where, Example& out) const;
-  void text_prompt(element row, const Found& found, std::string_view where, Example& out) const;
-  void earlier_turns(element row, std::string_view where, Example& out) const;
-  void answer(element row, std::string_view where, Example& out) const;
-  void response(element row, std::string_view where, Example& out) const;
+  void prompt(const Row& row, std::string_view where, Example& out) const;
+  void text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const;
+  void earlier_turns(const Row& row, std::string_view where, Example& out) const;
+  void answer(const Row& row, std::string_view where, Example& out) const;
+  void response(const Row& row, std::string_view where, Example& out) const;
 };
 
 RowParser::RowParser(const DatasetOptions& options) : state_(std::make_unique<State>()) {
@@ -153,7 +193,7 @@ bool RowParser::wants(std::string_view column) const {
   return false;
 }
 
-void RowParser::State::prompt(element row, std::string_view where, Example& out) const {
+void RowParser::State::prompt(const Row& row, std::string_view where, Example& out) const {
   auto found = first_of(row, options.prompt_key, kPrompts, where);
   if (!found) missing(row, where, "prompt", options.prompt_key, kPrompts);
   if (!found->value.is_array()) return text_prompt(row, *found, where, out);
@@ -178,7 +218,7 @@ void RowParser::State::prompt(element row, std::string_view where, Example& out)
   out.messages.pop_back();
 }
 
-void RowParser::State::text_prompt(element row, const Found& found, std::string_view where, Example& out) const {
+void RowParser::State::text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const {
   out.prompt = text_of(found, where);
   if (out.prompt.empty()) fail_input("{}: \"{}\" is empty: a prompt is expected", where, found.key);
   const std::string_view begin = std::string_view(out.prompt).substr(0, 200);
@@ -187,7 +227,7 @@ void RowParser::State::text_prompt(element row, const Found& found, std::string_
   if (!options.prompt_key.empty()) return;
   if (asks())
     for (const std::string_view key : {"choices", "options"})
-      if (const auto choices = field(row, key); choices && (choices->is_array() || choices->is_object()))
+      if (const auto choices = row.field(key); choices && (choices->is_array() || choices->is_object()))
         fail_input(
             "{}: \"{}\" holds answers to choose from, which \"{}\" does not show: write them into the prompt, or set "
             "data.prompt_key = \"{}\" to ask without them",
@@ -200,7 +240,7 @@ void RowParser::State::text_prompt(element row, const Found& found, std::string_
 }
 
 /// Puts the columns `system` and `history` (pairs of question and response) before the row's own messages.
-void RowParser::State::earlier_turns(element row, std::string_view where, Example& out) const {
+void RowParser::State::earlier_turns(const Row& row, std::string_view where, Example& out) const {
   std::vector<Message> turns;
   if (const auto system = first_of(row, "", kSystems, where); system && !text_of(*system, where).empty())
     turns.push_back({"system", text_of(*system, where)});
@@ -215,7 +255,7 @@ void RowParser::State::earlier_turns(element row, std::string_view where, Exampl
   out.messages.insert(out.messages.begin(), turns.begin(), turns.end());
 }
 
-void RowParser::State::answer(element row, std::string_view where, Example& out) const {
+void RowParser::State::answer(const Row& row, std::string_view where, Example& out) const {
   const auto found = first_of(row, options.answer_key, kAnswers, where);
   if (!found) {
     if (options.need_answer || !options.answer_key.empty()) missing(row, where, "answer", options.answer_key, kAnswers);
@@ -233,16 +273,16 @@ void RowParser::State::answer(element row, std::string_view where, Example& out)
                    found->key, why);
     }
   }
-  if (const auto solution = field(row, "solution");
+  if (const auto solution = row.field("solution");
       out.solution.empty() && solution && solution->is_string() && found->key != "solution")
     out.solution = std::string(std::string_view(*solution));
   if (options.need_answer && out.answer.empty())
     fail_input("{}: \"{}\" is empty: an answer is expected", where, found->key);
 }
 
-void RowParser::State::response(element row, std::string_view where, Example& out) const {
+void RowParser::State::response(const Row& row, std::string_view where, Example& out) const {
   auto found = first_of(row, options.response_key, kResponses, where);
-  if (!found && options.response_key.empty() && options.need_response && field(row, "instruction"))
+  if (!found && options.response_key.empty() && options.need_response && row.field("instruction"))
     found = first_of(row, "", {"output"}, where);
   if (found)
     out.response = response_of(*found, where);
@@ -252,9 +292,11 @@ void RowParser::State::response(element row, std::string_view where, Example& ou
 
 Example RowParser::parse(const char* json, size_t length, size_t capacity, std::string_view where) {
   State& s = *state_;
-  const element row = s.parser.parse(json, length, capacity, where);
-  if (!row.is_object())
-    fail_input("{}: {} instead of an object: each row is {{\"prompt\": ..., \"answer\": ...}}", where, type_of(row));
+  const element value = s.parser.parse(json, length, capacity, where);
+  if (!value.is_object())
+    fail_input("{}: {} instead of an object: each row is {{\"prompt\": ..., \"answer\": ...}}", where, type_of(value));
+  const Row& row = s.row;
+  s.row.assign(value);
 
   Example out;
   if (s.options.format == "countdown") {
@@ -276,7 +318,7 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
     s.prompt(row, where, out);
     s.answer(row, where, out);
     s.response(row, where, out);
-    if (const auto f = first_of(row, "", {"data_source"}, where)) out.data_source = text_of(*f, where);
+    if (const auto f = row.field("data_source"); f && f->is_string()) out.data_source = std::string_view(*f);
   }
 
   uint64_t h = hash64(out.prompt);

@@ -48,7 +48,7 @@ CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
   CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@n on a set of problems");
   c.add_option("config", o.config, "a .cfg file; or --model and --data");
   c.add_option("--model", o.model, "a Hugging Face folder");
-  c.add_option("--data", o.data, "JSONL or Parquet files of problems");
+  c.add_option("--data", o.data, "JSONL or Parquet files of problems, folders of them or patterns");
   const auto setting = [&](const char* flag, const char* key) {
     c.add_option_function<std::string>(
         flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);

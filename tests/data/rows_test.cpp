@@ -144,7 +144,7 @@ TEST_F(Rows, Conversations) {
   EXPECT_EQ(set[0].messages, (std::vector<Message>{{"system", "Add."}, {"user", "1+1"}}));
   EXPECT_EQ(set[0].response, "2");
   const Dataset parts = load(
-      R"({"prompt":[{"role":"user","content":[{"type":"text","text":"1"},{"type":"text","text":"+1"}]}],"completion":[{"role":"assistant","content":"2"}]})",
+      R"({"prompt":[{"role":"user","tool_calls":[],"content":[{"type":"text","text":"1"},{"type":"text","text":"+1"}]}],"completion":[{"role":"assistant","content":"2"}]})",
       tuned());
   EXPECT_EQ(parts[0].messages, (std::vector<Message>{{"user", "1+1"}}));
   EXPECT_EQ(parts[0].response, "2");
