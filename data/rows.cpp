@@ -166,7 +166,7 @@ std::string response_of(const Found& f, std::string_view where) {
 struct RowParser::State {
   DatasetOptions options;
   JsonParser parser;
-  Row row;
+  Row current;
   size_t rows = 0;
 
   bool asks() const { return options.need_answer && !options.need_response; }  ///< rows for training and evaluation
@@ -295,8 +295,8 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
   const element value = s.parser.parse(json, length, capacity, where);
   if (!value.is_object())
     fail_input("{}: {} instead of an object: each row is {{\"prompt\": ..., \"answer\": ...}}", where, type_of(value));
-  const Row& row = s.row;
-  s.row.assign(value);
+  const Row& row = s.current;
+  s.current.assign(value);
 
   Example out;
   if (s.options.format == "countdown") {
