@@ -16,7 +16,7 @@ CUDA    ?= $(if $(and $(RELEASE),$(NVCC)),nvcc,none)#   what the programs' devic
 
 PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
-  libgtest-dev libbenchmark-dev python3-pip
+  libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
 
 CXX      := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CCACHE   := $(shell command -v ccache 2>/dev/null)
@@ -32,7 +32,7 @@ CPPFLAGS += -I. -MMD -MP -DFMT_HEADER_ONLY=0 -DSPDLOG_FMT_EXTERNAL
 CXXFLAGS += -std=c++20 -O$(if $(filter asan fuzz tsan,$(VARIANT)),1,3) -g1 -march=$(ARCH) -fopenmp -fno-math-errno \
   -fno-trapping-math -ffp-contract=fast $(WARNINGS) $(SANITIZE)
 LDFLAGS  += -fopenmp $(SANITIZE) $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
-LDLIBS   += -ldnnl -lsimdjson -lpcre2-8 -lutf8proc -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS)
+LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS)
 
 # Arrow (.parquet files): installed, or the headers and libraries of the pyarrow wheel that `make deps` fetches. The wheel is
 # pinned: later ones export simdjson's symbols, which would replace ours.

@@ -1,15 +1,15 @@
 #include "core/json.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <system_error>
 
 #include "core/check.h"
+#include "core/files.h"
 
 namespace dapo {
 namespace {
@@ -239,6 +239,9 @@ void JsonReader::null() {
 
 void JsonReader::skip() {
   std::string name;
+  space();
+  for (const std::string_view word : {"NaN", "Infinity", "-Infinity"})
+    if (text_.substr(at_).starts_with(word)) return void(at_ += word.size());
   switch (peek()) {
     case Kind::object:
       for (object(); key(name);) skip();
@@ -266,18 +269,45 @@ void JsonReader::end() {
   if (at_ != text_.size()) fail_here("text after the value");
 }
 
+std::string with_members(const std::string& text, const std::string& where,
+                         const std::vector<std::pair<std::string, std::string>>& members) {
+  JsonReader json(text, where);
+  std::vector<bool> done(members.size(), false);
+  std::string out, key;
+  size_t copied = 0;
+  bool empty = true;
+  for (json.object(); json.key(key); empty = false) {
+    const size_t begin = text.find_first_not_of(" \t\r\n", json.position());
+    json.skip();
+    for (size_t i = 0; i < members.size(); ++i)
+      if (members[i].first == key) {
+        out.append(text, copied, begin - copied) += members[i].second;
+        copied = json.position();
+        done[i] = true;
+      }
+  }
+  const size_t closing = json.position() - 1;
+  json.end();
+  out.append(text, copied, closing - copied);
+  if (std::find(done.begin(), done.end(), false) == done.end()) return out.append(text, closing);
+  while (!out.empty() && std::string_view(" \t\r\n").find(out.back()) != std::string_view::npos) out.pop_back();
+  for (size_t i = 0; i < members.size(); ++i)
+    if (!done[i]) {
+      out += fmt::format("{}\n  \"{}\": {}", empty ? "" : ",", members[i].first, members[i].second);
+      empty = false;
+    }
+  return out + "\n}\n";
+}
+
 std::string read_text_file(const std::string& path, size_t limit) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail_input("{}: {}", path, std::strerror(errno));
+  uint64_t size = 0;
+  const int fd = open_regular(path, size);
   struct Close {
     int fd;
     ~Close() { ::close(fd); }
   } const close{fd};
-  struct stat st {};
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) fail_input("{}: not a regular file", path);
-  if (static_cast<uint64_t>(st.st_size) > limit)
-    fail_input("{}: {} bytes, more than the {} that such a file may have", path, st.st_size, limit);
-  std::string text(static_cast<size_t>(st.st_size), '\0');
+  if (size > limit) fail_input("{}: {} bytes, more than the {} that such a file may have", path, size, limit);
+  std::string text(size, '\0');
   size_t got = 0;
   while (got < text.size()) {
     const ssize_t n = ::read(fd, text.data() + got, text.size() - got);
@@ -287,6 +317,8 @@ std::string read_text_file(const std::string& path, size_t limit) {
     got += static_cast<size_t>(n);
   }
   text.resize(got);
+  if (const auto format = foreign_format(text); !format.empty()) fail_input("{}: {}", path, format);
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   return text;
 }
 

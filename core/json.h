@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace dapo {
 
@@ -34,8 +36,10 @@ class JsonReader {
   double number();
   bool boolean();
   void null();
-  /// Passes over one value of any kind, which must be valid.
+  /// Passes over one value of any kind, which must be valid, or one of Python's NaN, Infinity and -Infinity.
   void skip();
+  /// Bytes of the text read so far.
+  size_t position() const { return at_; }
   /// Only white space may be left.
   void end();
 
@@ -59,7 +63,13 @@ class JsonReader {
   bool first_ = false;
 };
 
-/// Whole text of a regular file of at most `limit` bytes. Error (exit 2) names the path.
+/// `text`, which is one JSON object, with these members (name, JSON value) in place of its own of that name, or at its
+/// end; every other byte stays as it is. Error (exit 2) opens with `where`.
+std::string with_members(const std::string& text, const std::string& where,
+                         const std::vector<std::pair<std::string, std::string>>& members);
+
+/// Whole text of a regular file of at most `limit` bytes, links followed, without a byte order mark. Error (exit 2)
+/// names the path and what else is there (core/files.h).
 std::string read_text_file(const std::string& path, size_t limit = size_t{64} << 20);
 
 }  // namespace dapo

@@ -1,17 +1,20 @@
 #include "core/safetensors.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "core/checked.h"
+#include "core/files.h"
 #include "core/json.h"
 
 namespace dapo {
@@ -157,6 +160,27 @@ std::map<std::string, std::string> read_index(const std::string& path) {
   return shard_of;
 }
 
+/// "a-00001-of-00003.safetensors" -> a, 1, 3
+struct ShardName {
+  std::string stem;
+  size_t number = 0, count = 0;
+};
+std::optional<ShardName> shard_name(std::string_view name) {
+  constexpr std::string_view kOf = "-of-", kEnding = ".safetensors";
+  constexpr size_t kDigits = 5, kTail = 1 + kDigits + kOf.size() + kDigits + kEnding.size();
+  if (name.size() <= kTail || !name.ends_with(kEnding)) return std::nullopt;
+  const std::string_view tail = name.substr(name.size() - kTail);
+  ShardName s{std::string(name.substr(0, name.size() - kTail))};
+  const auto number = [&](size_t at, size_t& to) {
+    const char* end = tail.data() + at + kDigits;
+    return std::from_chars(tail.data() + at, end, to).ptr == end;
+  };
+  if (tail[0] != '-' || tail.substr(1 + kDigits, kOf.size()) != kOf || !number(1, s.number) ||
+      !number(1 + kDigits + kOf.size(), s.count))
+    return std::nullopt;
+  return s;
+}
+
 bool exists(const std::string& path) {
   struct stat st {};
   return ::lstat(path.c_str(), &st) == 0;
@@ -172,21 +196,10 @@ std::string TensorInfo::describe() const {
 
 struct SafetensorsReader::File {
   std::string path;
-  int fd = -1;
   uint64_t size = 0;
+  int fd;
 
-  explicit File(std::string p) : path(std::move(p)) {
-    // O_NONBLOCK: a fifo of that name must not hang us.
-    fd = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno == ELOOP) fail_input("{}: a symbolic link; put the file itself there (cp -L)", path);
-    if (fd < 0) fail_input("{}: {}", path, std::strerror(errno));
-    struct stat st {};
-    if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-      ::close(fd);
-      fail_input("{}: not a regular file", path);
-    }
-    size = static_cast<uint64_t>(st.st_size);
-  }
+  explicit File(std::string p) : path(std::move(p)), fd(open_regular(path, size)) {}
   ~File() { ::close(fd); }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -205,7 +218,12 @@ struct SafetensorsReader::File {
 
   std::vector<TensorInfo> header() const {
     uint64_t length = 0;
-    if (size < sizeof length) fail_input("{}: {} bytes are no safetensors file", path, size);
+    if (size < sizeof length) fail_input("{}: {} bytes are no safetensors file: download it again", path, size);
+    std::string head(std::min<uint64_t>(size, 64), '\0');
+    read(0, head.data(), head.size());
+    // A header's length may have another format's first bytes, but then '{' follows it.
+    if (const auto format = foreign_format(head); !format.empty() && head.substr(sizeof length, 1) != "{")
+      fail_input("{}: {}", path, format);
     read(0, &length, sizeof length);
     if (length > kMaxHeader) fail_input("{}: a header of {} bytes, at most {} are allowed", path, length, kMaxHeader);
     if (length > size - sizeof length) fail_input("{}: truncated: a header of {} bytes does not fit", path, length);
@@ -216,6 +234,31 @@ struct SafetensorsReader::File {
     return tensors;
   }
 };
+
+std::vector<std::string> shards_in(const std::string& folder) {
+  std::map<std::string, std::map<size_t, std::string>> sets;  // "model of 3" -> number -> path
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    if (const auto s = shard_name(entry.path().filename().string()); s && s->number >= 1 && s->number <= s->count)
+      sets[fmt::format("{}-{{:05}}-of-{:05}.safetensors", s->stem, s->count)][s->number] = entry.path().string();
+  std::erase_if(sets, [](const auto& s) { return s.first.starts_with("adapter_"); });
+  if (sets.empty()) return {};
+  if (sets.size() > 1)
+    fail_input("{}: shards of several models ({}, {}) and no {} that says which belong together", folder,
+               sets.begin()->second.begin()->second, std::next(sets.begin())->second.begin()->second,
+               kSafetensorsIndex);
+  const auto& [pattern, files] = *sets.begin();
+  const size_t count = shard_name(std::filesystem::path(files.begin()->second).filename().string())->count;
+  std::vector<std::string> paths;
+  for (size_t i = 1; i <= count; ++i) {
+    const auto file = files.find(i);
+    if (file == files.end())
+      fail_input("{}: {} is missing, {} of {} shards are there: download the model again", folder,
+                 fmt::format(fmt::runtime(pattern), i), files.size(), count);
+    paths.push_back(file->second);
+  }
+  return paths;
+}
 
 SafetensorsReader::SafetensorsReader(const std::string& path) {
   namespace fs = std::filesystem;
@@ -234,13 +277,24 @@ SafetensorsReader::SafetensorsReader(const std::string& path) {
     tensors_ = open(single);
     return;
   }
-  if (!exists(index))
-    fail_input("{}: holds neither {} nor {}; name a Hugging Face model folder", path, kSafetensorsFile,
-               kSafetensorsIndex);
+  if (!exists(index)) {
+    std::set<std::string> names;
+    for (const std::string& shard : shards_in(path))
+      for (TensorInfo& t : open(shard)) {
+        if (!names.insert(t.name).second) fail_input("{}: tensor '{}' is in another shard as well", shard, t.name);
+        tensors_.push_back(std::move(t));
+      }
+    if (files_.empty())
+      fail_input("{}: holds neither {} nor {}; name a Hugging Face model folder", path, kSafetensorsFile,
+                 kSafetensorsIndex);
+    return;
+  }
   std::map<std::string, std::string> shard_of = read_index(index);
   std::map<std::string, size_t> shards;
   for (const auto& [name, shard] : shard_of) ++shards[shard];
   for (const auto& [shard, count] : shards) {
+    if (!exists((fs::path(path) / shard).string()))
+      fail_input("{}: {} is missing, which {} names: download the model again", path, shard, kSafetensorsIndex);
     size_t found = 0;
     for (TensorInfo& t : open((fs::path(path) / shard).string())) {
       const auto it = shard_of.find(t.name);

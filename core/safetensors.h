@@ -25,11 +25,16 @@ struct TensorInfo {
   std::string describe() const;  ///< "BF16 [896, 4864]"
 };
 
-/// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of one .safetensors
-/// file. Error (exit 2) names the file and the rule that it breaks (header <= 100 MB and starting with '{', offsets
-/// sorted and contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 100,000
-/// tensors, shard names plain file names, regular files, no links). Tensors of a file come in the order of their data;
-/// tensors of a shard that the index does not put there are left out.
+/// The files NAME-0000i-of-0000N.safetensors of a folder, in order; empty where there are none. Error (exit 2) where
+/// some of the N are missing.
+std::vector<std::string> shards_in(const std::string& folder);
+
+/// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of the shards that
+/// lie there without an index, or of one .safetensors file. Links are followed. Error (exit 2) names the file and what
+/// it is instead (core/files.h), or the rule that it breaks (header <= 100 MB and starting with '{', offsets sorted and
+/// contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 100,000 tensors, shard
+/// names in an index plain file names). Tensors of a file come in the order of their data; tensors of a shard that the
+/// index does not put there are left out.
 class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path);  ///< folder or file

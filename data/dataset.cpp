@@ -64,7 +64,10 @@ Dataset Dataset::load(const std::vector<std::string>& paths, const DatasetOption
     ++rows;
     if (!options.unique || groups.add(e)) set.rows_.push_back(std::move(e));
   };
-  for (const std::string& path : paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths)
+    for (std::string& file : data_files(path)) files.push_back(std::move(file));
+  for (const std::string& path : files) {
     const size_t before = rows;
     (path.ends_with(".parquet") ? read_parquet : read_jsonl)(path, parser, sink);
     if (rows == before) fail_input("{}: no rows: the file is empty or holds only blank lines", path);
@@ -91,7 +94,10 @@ std::string DedupeReport::text() const {
                                      : fmt::format("{} rows are {} problems", rows, problems);
   if (conflicts.empty()) return out;
   std::string answers;
-  for (const std::string& a : conflicts[0].answers) answers += (answers.empty() ? "" : " | ") + a;
+  for (std::string a : conflicts[0].answers) {
+    std::replace(a.begin(), a.end(), kAnswerSeparator, ',');
+    answers += (answers.empty() ? "" : " | ") + a;
+  }
   return out + fmt::format("; {} problems have conflicting answers (first: row {}: {})", conflicts.size(),
                            conflicts[0].id, answers);
 }

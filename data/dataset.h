@@ -1,13 +1,15 @@
-// Datasets: what the trainer asks, what it is judged against, and what SFT imitates. JSONL (one object a line) or
-// Parquet.
+// Datasets: what the trainer asks, what it is judged against, and what SFT imitates. JSONL (one object a line), a JSON
+// array of objects, either of them compressed by gzip, or Parquet. docs/data.md shows a row of every layout.
 //
-// Layouts understood without any option, field by field, the first that is present:
-//   prompt    prompt (text, or messages [{role, content}]), messages, question, problem, input
-//   answer    reward_model.ground_truth (verl), answer, output, solution; a number is written shortest (70.0 -> "70"),
-//             an object or list stays JSON (countdown)
-//   response  response, completion; else the last message where it is the assistant's
-// GSM8K's "... #### N" becomes N without commas, a MATH "solution" the content of its last \boxed{}; the whole text
-// stays in `solution`.
+// Layouts understood without any option, field by field, the first that is present and not null:
+//   prompt    prompt (text, or messages [{role, content}] or [{from, value}]), messages, conversations, instruction
+//             (joined with input or context), question, problem, input; system and history come before it
+//   answer    reward_model.ground_truth (verl), ground_truth, answer, final_answer, expected_answer, output, solution;
+//             a number is written shortest (70.0 -> "70"), a list of strings holds accepted answers, an object stays
+//             JSON (countdown)
+//   response  response, completion, output of an instruction; else the last message where it is the assistant's
+// An answer that a text marks is taken out of it (data/answer.h): GSM8K's "... #### N", MATH's last \boxed{}; the whole
+// text stays in `solution`.
 #pragma once
 
 #include <cstddef>
@@ -23,14 +25,19 @@ struct Message {
   bool operator==(const Message&) const = default;
 };
 
+/// Between the accepted answers of an Example, of which a response needs one.
+constexpr char kAnswerSeparator = '\x1f';
+
 struct Example {
   std::string id;                 ///< "<row>-<16 hex digits>": row in the set as loaded, hash of prompt and answer
   uint64_t problem = 0;           ///< hash of the prompt: equal for copies of one problem
-  std::vector<Message> messages;  ///< a conversation; empty where the prompt is plain text
-  std::string prompt;             ///< plain text; empty where there are messages
-  std::string answer;             ///< ground truth for the verifier; empty where the row has none
-  std::string solution;           ///< the whole text that `answer` was taken from, where it is longer
-  std::string response;           ///< SFT target; empty where the row has none
+  std::vector<Message> messages;  ///< a conversation; empty where the prompt is plain text. Where answers are asked
+                                  ///< for, a last message of the assistant is a prefill: responses go on from it
+  std::string prompt;    ///< plain text; empty where there are messages
+  std::string answer;    ///< ground truth for the verifier (or several, kAnswerSeparator between them); empty
+                         ///< where the row has none
+  std::string solution;  ///< the whole text that `answer` was taken from, where it is longer
+  std::string response;  ///< SFT target; empty where the row has none
   std::string data_source;
 
   /// The prompt's text without roles: `prompt`, or the contents of the messages joined by blank lines.
@@ -39,7 +46,7 @@ struct Example {
 
 struct DatasetOptions {
   std::string prompt_key, answer_key, response_key;  ///< override the names above; dots go into objects: "a.b"
-  bool need_answer = false;                          ///< a row without an answer is an error
+  bool need_answer = false;                          ///< a row without an answer, or with a text for one, is an error
   bool need_response = false;                        ///< a row without a response is an error
   bool unique = false;  ///< keep the first row of each problem as it is read: DAPO's own file holds each 100 times
   std::string format = "auto";  ///< "countdown": {"input":"30,100,93","output":"23"} rows
@@ -61,9 +68,10 @@ struct DedupeReport {
 
 class Dataset {
  public:
-  /// Reads files in order, one set. Error (exit 2) naming file:line and the reason for: a line that is not a JSON
-  /// object, is not UTF-8, nests deeper than 64, is longer than 16 MiB; a row without a prompt or a needed field; an
-  /// empty set. Byte order mark, CRLF and blank lines are tolerated. Memory: the rows, and one line.
+  /// Reads files in order, one set; a path may be a folder or a pattern (data_files). Error (exit 2) naming file:line
+  /// and the reason for: a line that is not a JSON object, is not UTF-8, nests deeper than 64, is longer than 16 MiB; a
+  /// row without a prompt or a needed field; an empty set. Byte order mark, CRLF, blank lines, and what Python writes
+  /// beyond JSON (NaN, integers of any length) are tolerated. Memory: the rows, and one line.
   static Dataset load(const std::vector<std::string>& paths, const DatasetOptions& options = {});
   static Dataset load(const std::string& path, const DatasetOptions& options = {}) {
     return load(std::vector<std::string>{path}, options);
@@ -89,5 +97,9 @@ class Dataset {
   std::vector<Example> rows_;
   DedupeReport left_out_;
 };
+
+/// The files that a user's path means: a file; the data files of a folder; those that a pattern (*, ?, [...]) matches,
+/// in the order of their names. Error (exit 2): nothing there, or a folder whose files are not one set.
+std::vector<std::string> data_files(const std::string& path);
 
 }  // namespace dapo

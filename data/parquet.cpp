@@ -1,6 +1,7 @@
 // Parquet through Apache Arrow. Each row is written as JSON and goes through the RowParser, so a Parquet file and its
 // JSONL twin give the same rows by construction.
 #include "core/check.h"
+#include "core/files.h"
 #include "data/rows.h"
 
 #ifndef DAPO_ARROW
@@ -20,9 +21,14 @@ void read_parquet(const std::string& path, RowParser&, const RowSink&) {
 #include <arrow/io/file.h>
 #include <parquet/arrow/reader.h>
 #include <parquet/exception.h>
+#include <parquet/file_reader.h>
+#include <parquet/metadata.h>
+#include <parquet/schema.h>
+#include <simdjson.h>
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 namespace dapo {
 
@@ -39,6 +45,49 @@ void append_text(std::string_view text, std::string& out) {
   out += '"';
 }
 
+/// What RowParser refuses once it is asked for it.
+void append_unreadable(const std::string& type, std::string& out) {
+  out += '{';
+  append_text(kUnreadable, out);
+  out += ':';
+  append_text(type, out);
+  out += '}';
+}
+
+void append_bytes(std::string_view bytes, const arrow::Array& column, std::string& out) {
+  if (simdjson::validate_utf8(bytes.data(), bytes.size()))
+    append_text(bytes, out);
+  else
+    append_unreadable(column.type()->ToString() + " (not UTF-8)", out);
+}
+
+/// "2.50" -> "2.5", "03:04:05.000" -> "03:04:05"
+std::string without_zeros(std::string text) {
+  if (text.find_first_of("eE") == text.npos && text.find('.') != text.npos) {
+    text.resize(text.find_last_not_of('0') + 1);
+    if (text.ends_with('.')) text.pop_back();
+  }
+  return text;
+}
+
+/// A number; more digits than a double holds are text.
+void append_decimal(std::string text, std::string& out) {
+  if (text == "-0") text = "0";
+  text.size() <= 16 ? void(out += text) : append_text(text, out);
+}
+
+/// A half float with the fewest digits that name it.
+std::string half_text(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  if (exponent == 31) return "null";
+  const double step = std::ldexp(1.0, std::max(exponent, 1) - 25), sign = bits & 0x8000 ? -1 : 1,
+               value = sign * step * (exponent == 0 ? fraction : fraction + 1024);
+  for (int digits = 1; digits < 6; ++digits)
+    if (const std::string text = fmt::format("{:.{}g}", value, digits); std::abs(std::stod(text) - value) < step / 2)
+      return text;
+  return fmt::format("{}", value);
+}
+
 template <class A>
 void append_number(const arrow::Array& column, int64_t row, std::string& out) {
   const auto v = static_cast<const A&>(column).Value(row);
@@ -48,24 +97,55 @@ void append_number(const arrow::Array& column, int64_t row, std::string& out) {
   out += fmt::format("{}", v);
 }
 
-/// Writes one value; types that no field of ours has (dates, decimals, maps) become null.
+void append_json(const arrow::Array& column, int64_t row, std::string& out);
+
+void append_list(const arrow::Array& values, int64_t begin, int64_t length, std::string& out) {
+  out += '[';
+  for (int64_t i = 0; i < length; ++i) {
+    if (i > 0) out += ',';
+    append_json(values, begin + i, out);
+  }
+  out += ']';
+}
+
+/// A map is an object; keys that are not text are written as JSON writes them.
+void append_map(const arrow::MapArray& map, int64_t row, std::string& out) {
+  out += '{';
+  for (int64_t i = map.value_offset(row), end = i + map.value_length(row), begin = i; i < end; ++i) {
+    if (i > begin) out += ',';
+    std::string key;
+    append_json(*map.keys(), i, key);
+    key.starts_with('"') ? void(out += key) : append_text(key, out);
+    out += ':';
+    append_json(*map.items(), i, out);
+  }
+  out += '}';
+}
+
+/// Types without a case of their own: bytes, decimals, dates and times (as text); the rest is not readable.
+void append_other(const arrow::Array& column, int64_t row, std::string& out) {
+  const auto scalar = column.GetScalar(row);
+  if (!scalar.ok()) return append_unreadable(column.type()->ToString(), out);
+  if (const auto* bytes = dynamic_cast<const arrow::BaseBinaryScalar*>(scalar->get()))
+    return append_bytes(std::string_view(*bytes->value), column, out);
+  if (arrow::is_decimal(column.type_id())) return append_decimal(without_zeros((*scalar)->ToString()), out);
+  if (arrow::is_temporal(column.type_id())) return append_text(without_zeros((*scalar)->ToString()), out);
+  append_unreadable(column.type()->ToString(), out);
+}
+
+/// Writes one value.
 void append_json(const arrow::Array& column, int64_t row, std::string& out) {
   if (column.IsNull(row)) return void(out += "null");
   const auto list = [&](const auto& lists) {
-    out += '[';
-    for (int64_t i = lists.value_offset(row), end = i + lists.value_length(row); i < end; ++i) {
-      append_json(*lists.values(), i, out);
-      out += i + 1 < end ? "," : "";
-    }
-    out += ']';
+    append_list(*lists.values(), lists.value_offset(row), lists.value_length(row), out);
   };
   switch (column.type_id()) {
     case arrow::Type::STRING:
     case arrow::Type::BINARY:
-      return append_text(static_cast<const arrow::BinaryArray&>(column).GetView(row), out);
+      return append_bytes(static_cast<const arrow::BinaryArray&>(column).GetView(row), column, out);
     case arrow::Type::LARGE_STRING:
     case arrow::Type::LARGE_BINARY:
-      return append_text(static_cast<const arrow::LargeBinaryArray&>(column).GetView(row), out);
+      return append_bytes(static_cast<const arrow::LargeBinaryArray&>(column).GetView(row), column, out);
     case arrow::Type::BOOL:
       return void(out += static_cast<const arrow::BooleanArray&>(column).Value(row) ? "true" : "false");
     case arrow::Type::INT8:
@@ -84,6 +164,8 @@ void append_json(const arrow::Array& column, int64_t row, std::string& out) {
       return append_number<arrow::UInt32Array>(column, row, out);
     case arrow::Type::UINT64:
       return append_number<arrow::UInt64Array>(column, row, out);
+    case arrow::Type::HALF_FLOAT:
+      return void(out += half_text(static_cast<const arrow::HalfFloatArray&>(column).Value(row)));
     case arrow::Type::FLOAT:
       return append_number<arrow::FloatArray>(column, row, out);
     case arrow::Type::DOUBLE:
@@ -92,10 +174,16 @@ void append_json(const arrow::Array& column, int64_t row, std::string& out) {
       const auto& d = static_cast<const arrow::DictionaryArray&>(column);
       return append_json(*d.dictionary(), d.GetValueIndex(row), out);
     }
+    case arrow::Type::EXTENSION:
+      return append_json(*static_cast<const arrow::ExtensionArray&>(column).storage(), row, out);
     case arrow::Type::LIST:
       return list(static_cast<const arrow::ListArray&>(column));
     case arrow::Type::LARGE_LIST:
       return list(static_cast<const arrow::LargeListArray&>(column));
+    case arrow::Type::FIXED_SIZE_LIST:
+      return list(static_cast<const arrow::FixedSizeListArray&>(column));
+    case arrow::Type::MAP:
+      return append_map(static_cast<const arrow::MapArray&>(column), row, out);
     case arrow::Type::STRUCT: {
       const auto& s = static_cast<const arrow::StructArray&>(column);
       out += '{';
@@ -108,7 +196,7 @@ void append_json(const arrow::Array& column, int64_t row, std::string& out) {
       return void(out += '}');
     }
     default:
-      out += "null";
+      append_other(column, row, out);
   }
 }
 
@@ -127,15 +215,51 @@ T take(arrow::Result<T> result, const std::string& path) {
 }
 }  // namespace
 
+namespace {
+/// The leaf columns under the fields that rows are made of: pictures and the like beside them cost nothing.
+std::vector<int> wanted_columns(const parquet::SchemaDescriptor& schema, const RowParser& parser, std::string& others) {
+  std::vector<int> wanted;
+  std::set<std::string> left;
+  for (int i = 0; i < schema.num_columns(); ++i) {
+    const std::string field = schema.GetColumnRoot(i)->name();
+    if (parser.wants(field))
+      wanted.push_back(i);
+    else
+      left.insert(field);
+  }
+  for (const std::string& field : left) {
+    if (others.size() > 500) break;
+    others += ',';
+    append_text(field, others);
+    others += ":false";
+  }
+  return wanted;
+}
+
+/// Error (exit 2) where the file is of another format.
+void check_parquet(arrow::io::RandomAccessFile& file, const std::string& path) {
+  const auto head = take(file.ReadAt(0, 64), path);
+  const std::string_view bytes(*head);
+  if (bytes.starts_with("PAR1")) return;
+  if (const auto format = foreign_format(bytes); !format.empty()) fail_input("{}: {}", path, format);
+}
+}  // namespace
+
 void read_parquet(const std::string& path, RowParser& parser, const RowSink& sink) {
   try {
-    const auto file = take(arrow::io::ReadableFile::Open(path), path);
+    uint64_t size = 0;
+    const auto file = take(arrow::io::ReadableFile::Open(open_regular(path, size)), path);
+    check_parquet(*file, path);
     parquet::arrow::FileReaderBuilder builder;
     check(builder.Open(file), path);
     std::unique_ptr<parquet::arrow::FileReader> reader;
     check(builder.Build(&reader), path);
     reader->set_batch_size(1024);
-    const std::shared_ptr<arrow::RecordBatchReader> batches = take(reader->GetRecordBatchReader(), path);
+    std::string others;  // members for the columns that are not read: errors list them
+    const std::vector<int> columns = wanted_columns(*reader->parquet_reader()->metadata()->schema(), parser, others);
+    std::vector<int> groups(static_cast<size_t>(reader->num_row_groups()));
+    for (size_t i = 0; i < groups.size(); ++i) groups[i] = static_cast<int>(i);
+    const std::shared_ptr<arrow::RecordBatchReader> batches = take(reader->GetRecordBatchReader(groups, columns), path);
 
     std::string json;
     size_t number = 0;
@@ -145,6 +269,11 @@ void read_parquet(const std::string& path, RowParser& parser, const RowSink& sin
       for (int64_t i = 0; i < batch->num_rows(); ++i) {
         json.clear();
         append_json(*table, i, json);
+        if (!others.empty()) {
+          json.pop_back();
+          json += std::string_view(others).substr(json == "{");
+          json += '}';
+        }
         sink(parser.parse(json.data(), json.size(), json.capacity(), fmt::format("{}: row {}", path, ++number)));
       }
     }

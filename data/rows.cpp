@@ -1,14 +1,13 @@
 #include "data/rows.h"
 
-#include <simdjson.h>
-
+#include <algorithm>
 #include <array>
-#include <cmath>
 #include <initializer_list>
 #include <optional>
 
 #include "core/check.h"
-#include "data/lines.h"
+#include "data/answer.h"
+#include "data/json_row.h"
 #include "data/random.h"
 #include "data/synthetic.h"
 
@@ -16,73 +15,85 @@ namespace dapo {
 
 namespace {
 using simdjson::dom::element;
-using simdjson::dom::element_type;
+using Names = std::initializer_list<std::string_view>;
 
-std::string_view reason_of(simdjson::error_code code) {
-  switch (code) {
-    case simdjson::DEPTH_ERROR:
-      return "nested deeper than 64 levels";
-    case simdjson::UTF8_ERROR:
-      return "not valid UTF-8";
-    case simdjson::UNCLOSED_STRING:
-      return "a string is not closed: the line is cut off, or holds a bare line break";
-    case simdjson::UNESCAPED_CHARS:
-      return "a control character inside a string: write it as \\u00XX";
-    case simdjson::EMPTY:
-      return "nothing there";
-    case simdjson::MEMALLOC:
-      return "out of memory";
-    case simdjson::CAPACITY:
-      return "too long";
-    default:
-      return simdjson::error_message(code);
-  }
+const Names kPrompts = {"prompt", "messages", "conversations", "instruction", "question", "problem", "input"};
+const Names kAnswers = {"reward_model.ground_truth", "ground_truth", "answer",  "final_answer",
+                        "expected_answer",           "output",       "solution"};
+const Names kResponses = {"response", "completion"};
+const Names kContexts = {"input", "context", "question", "problem"};  // what an instruction is about
+const Names kSystems = {"system", "system_prompt"};
+const Names kOthers = {"history", "choices", "options", "data_source", "nums", "target"};
+
+std::string listed(Names names) {
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
-std::string_view type_of(const element& e) {
-  switch (e.type()) {
-    case element_type::ARRAY:
-      return "a list";
-    case element_type::OBJECT:
-      return "an object";
-    case element_type::STRING:
-      return "a string";
-    case element_type::BOOL:
-      return "a bool";
-    case element_type::NULL_VALUE:
-      return "null";
-    default:
-      return "a number";
+/// The members of a row's object: each is looked for several times.
+class Row {
+ public:
+  /// Views into the parser's memory.
+  void assign(simdjson::dom::object object) {
+    members_.clear();
+    for (const auto& [key, value] : object) members_.emplace_back(key, value);
   }
-}
-
-/// The field at a dotted path, or nothing where it is absent or null.
-std::optional<element> field(element from, std::string_view path) {
-  while (true) {
+  /// As field(element, path).
+  std::optional<element> field(std::string_view path) const {
+    if (const element* whole = find(path)) return whole->is_null() ? std::nullopt : std::optional(*whole);
     const size_t dot = path.find('.');
-    simdjson::dom::object object;
-    if (from.get(object) != simdjson::SUCCESS || object.at_key(path.substr(0, dot)).get(from) != simdjson::SUCCESS)
-      return std::nullopt;
-    if (dot == std::string_view::npos) break;
-    path.remove_prefix(dot + 1);
+    const element* outer = dot == path.npos ? nullptr : find(path.substr(0, dot));
+    return outer == nullptr ? std::nullopt : dapo::field(*outer, path.substr(dot + 1));
   }
-  if (from.is_null()) return std::nullopt;
-  return from;
-}
+  const auto& members() const { return members_; }
+
+ private:
+  const element* find(std::string_view key) const {
+    for (auto m = members_.rbegin(); m != members_.rend(); ++m)
+      if (m->first == key) return &m->second;
+    return nullptr;
+  }
+  std::vector<std::pair<std::string_view, element>> members_;
+};
 
 struct Found {
   element value;
   std::string_view key;
 };
-std::optional<Found> first_of(element row, const std::string& override_key,
-                              std::initializer_list<std::string_view> keys) {
-  if (!override_key.empty()) {
-    if (const auto v = field(row, override_key)) return Found{*v, override_key};
-    return std::nullopt;
-  }
+std::optional<Found> first_of(const Row& row, const std::string& override_key, Names keys, std::string_view where) {
+  const auto found = [&](std::string_view key) -> std::optional<Found> {
+    const auto v = row.field(key);
+    if (!v) return std::nullopt;
+    if (const auto type = v->is_object() ? field(*v, kUnreadable) : std::nullopt)
+      fail_input("{}: column \"{}\" is of the type {}, which cannot be read: write it as text or as numbers", where,
+                 key, std::string_view(*type));
+    return Found{*v, key};
+  };
+  if (!override_key.empty()) return found(override_key);
   for (const std::string_view key : keys)
-    if (const auto v = field(row, key)) return Found{*v, key};
+    if (auto f = found(key)) return f;
   return std::nullopt;
+}
+
+/// "; the row has answer (null), id": for errors about what is missing.
+std::string fields_text(const Row& row) {
+  std::string out;
+  for (const auto& [key, value] : row.members()) {
+    if (out.size() > 200) {
+      out += ", ...";
+      break;
+    }
+    out += fmt::format("{}{}{}", out.empty() ? "" : ", ", key, value.is_null() ? " (null or NaN)" : "");
+  }
+  std::replace_if(
+      out.begin(), out.end(), [](unsigned char c) { return c < ' '; }, '?');
+  return out.empty() ? "; the row is empty" : "; the row has " + out;
+}
+
+[[noreturn]] void missing(const Row& row, std::string_view where, const char* what, const std::string& key,
+                          Names names) {
+  fail_input("{}: no {}: {} expected (data.{}_key names another field){}", where, what,
+             key.empty() ? fmt::format("one of {} is", listed(names)) : fmt::format("field \"{}\" is", key), what,
+             fields_text(row));
 }
 
 std::string text_of(const Found& f, std::string_view where) {
@@ -92,77 +103,78 @@ std::string text_of(const Found& f, std::string_view where) {
   return std::string(s);
 }
 
-/// An answer as the verifiers take it: strings as they are, numbers shortest, objects and lists as JSON.
-std::string answer_of(const Found& f, std::string_view where) {
-  switch (f.value.type()) {
-    case element_type::STRING:
-      return text_of(f, where);
-    case element_type::INT64:
-      return fmt::format("{}", int64_t{f.value});
-    case element_type::UINT64:
-      return fmt::format("{}", uint64_t{f.value});
-    case element_type::DOUBLE: {
-      const double v = f.value;
-      if (std::abs(v) < 1e15 && v == std::floor(v)) return fmt::format("{}", static_cast<int64_t>(v));
-      return fmt::format("{}", v);
-    }
-    case element_type::OBJECT:
-    case element_type::ARRAY:
-      return simdjson::minify(f.value);
-    default:
-      fail_input("{}: \"{}\" is {}: an answer is a string or a number", where, f.key, type_of(f.value));
+/// A message's content: text, or parts of text ([{"type": "text", "text": ...}]).
+std::string content_of(element content, std::string_view where) {
+  if (!content.is_array()) return text_of({content, "content"}, where);
+  std::string out;
+  for (const element part : simdjson::dom::array(content)) {
+    const auto text = field(part, "text");
+    if (!text) fail_input("{}: a message's \"content\" has a part without \"text\": only text is read", where);
+    out += text_of({*text, "text"}, where);
   }
+  return out;
+}
+
+/// {"role", "content"}, or ShareGPT's {"from", "value"}.
+std::optional<Message> message_of(element e, std::string_view where) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kRoles = {{{"human", "user"},
+                                                                                           {"gpt", "assistant"},
+                                                                                           {"chatgpt", "assistant"},
+                                                                                           {"bot", "assistant"},
+                                                                                           {"model", "assistant"},
+                                                                                           {"observation", "tool"}}};
+  std::optional<element> role, content;
+  simdjson::dom::object object;
+  if (e.get(object) != simdjson::SUCCESS) return std::nullopt;
+  for (const auto& [key, value] : object) {
+    if (value.is_null()) continue;
+    if (key == "tool_calls" && !(value.is_array() && simdjson::dom::array(value).size() == 0))
+      fail_input("{}: a message with \"tool_calls\": calls of tools are not read; leave such rows out", where);
+    if (key == "role" || key == "from") role = value;
+    if (key == "content" || key == "value") content = value;
+  }
+  if (!role || !content) return std::nullopt;
+  Message m{text_of({*role, "role"}, where), content_of(*content, where)};
+  for (const auto& [from, to] : kRoles)
+    if (m.role == from) m.role = to;
+  return m;
 }
 
 std::vector<Message> messages_of(const Found& f, std::string_view where) {
   std::vector<Message> out;
   for (const element e : simdjson::dom::array(f.value)) {
-    const auto role = field(e, "role"), content = field(e, "content");
-    if (!role || !content)
+    auto m = message_of(e, where);
+    if (!m)
       fail_input("{}: \"{}\"[{}] lacks \"role\" or \"content\": messages are {{\"role\", \"content\"}} objects", where,
                  f.key, out.size());
-    out.push_back({text_of({*role, "role"}, where), text_of({*content, "content"}, where)});
+    out.push_back(std::move(*m));
   }
   if (out.empty()) fail_input("{}: \"{}\" is an empty list: at least one message is expected", where, f.key);
   return out;
 }
 
-/// GSM8K: what follows the last "####", without commas and dollars. Nothing where there is no such mark.
-std::optional<std::string> after_hashes(std::string_view text) {
-  const size_t at = text.rfind("####");
-  if (at == std::string_view::npos) return std::nullopt;
-  text.remove_prefix(at + 4);
-  std::string out;
-  for (const char c : text.substr(0, text.find('\n')))
-    if (c != ',' && c != '$') out += c;
-  const size_t from = out.find_first_not_of(" \t\r"), to = out.find_last_not_of(" \t\r");
-  if (from == std::string::npos) return std::nullopt;
-  return out.substr(from, to - from + 1);
-}
-
-/// MATH: the content of the last \boxed{...}. Nothing where there is none, or its brace stays open.
-std::optional<std::string> last_box(std::string_view text) {
-  const size_t at = text.rfind("\\boxed{");
-  if (at == std::string_view::npos) return std::nullopt;
-  text.remove_prefix(at + 7);
-  size_t open = 1;
-  for (size_t i = 0; i < text.size(); ++i) {
-    open += text[i] == '{';
-    open -= text[i] == '}';
-    if (open == 0) return std::string(text.substr(0, i));
-  }
-  return std::nullopt;
+/// A response: text, or TRL's list of one message.
+std::string response_of(const Found& f, std::string_view where) {
+  if (!f.value.is_array()) return text_of(f, where);
+  auto messages = messages_of(f, where);
+  if (messages.size() != 1)
+    fail_input("{}: \"{}\" has {} messages: the assistant's one is expected", where, f.key, messages.size());
+  return std::move(messages[0].content);
 }
 }  // namespace
 
 struct RowParser::State {
   DatasetOptions options;
-  simdjson::dom::parser parser{kLineLimit + simdjson::SIMDJSON_PADDING};
-  size_t prepared = 0;  // bytes
+  JsonParser parser;
+  Row current;
   size_t rows = 0;
 
-  void prompt(element row, std::string_view where, Example& out) const;
-  void answer(element row, std::string_view where, Example& out) const;
+  bool asks() const { return options.need_answer && !options.need_response; }  ///< rows for training and evaluation
+  void prompt(const Row& row, std::string_view where, Example& out) const;
+  void text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const;
+  void earlier_turns(const Row& row, std::string_view where, Example& out) const;
+  void answer(const Row& row, std::string_view where, Example& out) const;
+  void response(const Row& row, std::string_view where, Example& out) const;
 };
 
 RowParser::RowParser(const DatasetOptions& options) : state_(std::make_unique<State>()) {
@@ -172,77 +184,141 @@ RowParser::RowParser(const DatasetOptions& options) : state_(std::make_unique<St
 }
 RowParser::~RowParser() = default;
 
-void RowParser::State::prompt(element row, std::string_view where, Example& out) const {
-  const auto found = first_of(row, options.prompt_key, {"prompt", "messages", "question", "problem", "input"});
-  if (!found)
-    fail_input("{}: no prompt: {} expected (data.prompt_key names another field)", where,
-               options.prompt_key.empty() ? "one of prompt, messages, question, problem, input is"
-                                          : fmt::format("field \"{}\" is", options.prompt_key));
-  if (found->value.is_array()) {
-    out.messages = messages_of(*found, where);
-    if (out.messages.size() > 1 && out.messages.back().role == "assistant") {
-      out.response = std::move(out.messages.back().content);
-      out.messages.pop_back();
-    }
-  } else {
-    out.prompt = text_of(*found, where);
-    if (out.prompt.empty()) fail_input("{}: \"{}\" is empty: a prompt is expected", where, found->key);
-  }
+bool RowParser::wants(std::string_view column) const {
+  const auto starts = [&](std::string_view key) { return key == column || key.substr(0, key.find('.')) == column; };
+  const DatasetOptions& o = state_->options;
+  if (starts(o.prompt_key) || starts(o.answer_key) || starts(o.response_key)) return true;
+  for (const Names names : {kPrompts, kAnswers, kResponses, kContexts, kSystems, kOthers})
+    if (std::any_of(names.begin(), names.end(), starts)) return true;
+  return false;
 }
 
-void RowParser::State::answer(element row, std::string_view where, Example& out) const {
-  const auto found = first_of(row, options.answer_key, {"reward_model.ground_truth", "answer", "output", "solution"});
+void RowParser::State::prompt(const Row& row, std::string_view where, Example& out) const {
+  auto found = first_of(row, options.prompt_key, kPrompts, where);
+  if (!found) missing(row, where, "prompt", options.prompt_key, kPrompts);
+  if (!found->value.is_array()) return text_prompt(row, *found, where, out);
+  out.messages = messages_of(*found, where);
+  if (options.prompt_key.empty() && out.messages[0].role != "system") earlier_turns(row, where, out);
+  if (out.messages.size() < 2 || out.messages.back().role != "assistant") return;
+  // Where answers are asked for, a prompt's last assistant message is a prefill; a whole conversation's is a response.
+  const bool prefill = !options.prompt_key.empty() || found->key == "prompt";
+  if (asks() && prefill) return;
+  if (asks()) {
+    out.messages.clear();
+    found = first_of(row, "", {"question", "problem"}, where);
+    if (!found)
+      fail_input(
+          "{}: the conversation in \"messages\" or \"conversations\" ends with the assistant's turn, which is no "
+          "prompt: "
+          "leave that turn out, or, to let every response begin with it, set data.prompt_key",
+          where);
+    return text_prompt(row, *found, where, out);
+  }
+  out.response = std::move(out.messages.back().content);
+  out.messages.pop_back();
+}
+
+void RowParser::State::text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const {
+  out.prompt = text_of(found, where);
+  if (out.prompt.empty()) fail_input("{}: \"{}\" is empty: a prompt is expected", where, found.key);
+  const std::string_view begin = std::string_view(out.prompt).substr(0, 200);
+  if (begin.starts_with("[{") && (begin.find("\"role\"") != begin.npos || begin.find("'role'") != begin.npos))
+    fail_input("{}: \"{}\" is a string that holds a list of messages: store the list itself", where, found.key);
+  if (!options.prompt_key.empty()) return;
+  if (asks())
+    for (const std::string_view key : {"choices", "options"})
+      if (const auto choices = row.field(key); choices && (choices->is_array() || choices->is_object()))
+        fail_input(
+            "{}: \"{}\" holds answers to choose from, which \"{}\" does not show: write them into the prompt, or set "
+            "data.prompt_key = \"{}\" to ask without them",
+            where, key, found.key, found.key);
+  if (found.key == "instruction")
+    if (const auto about = first_of(row, "", kContexts, where); about && !text_of(*about, where).empty())
+      out.prompt += "\n\n" + text_of(*about, where);
+  earlier_turns(row, where, out);
+  if (!out.messages.empty()) out.messages.push_back({"user", std::exchange(out.prompt, "")});
+}
+
+/// Puts the columns `system` and `history` (pairs of question and response) before the row's own messages.
+void RowParser::State::earlier_turns(const Row& row, std::string_view where, Example& out) const {
+  std::vector<Message> turns;
+  if (const auto system = first_of(row, "", kSystems, where); system && !text_of(*system, where).empty())
+    turns.push_back({"system", text_of(*system, where)});
+  if (const auto history = first_of(row, "", {"history"}, where); history && history->value.is_array())
+    for (const element pair : simdjson::dom::array(history->value)) {
+      simdjson::dom::array two;
+      if (pair.get(two) != simdjson::SUCCESS || two.size() != 2)
+        fail_input("{}: \"history\" is a list of [question, response] pairs", where);
+      turns.push_back({"user", text_of({two.at(0), "history"}, where)});
+      turns.push_back({"assistant", text_of({two.at(1), "history"}, where)});
+    }
+  out.messages.insert(out.messages.begin(), turns.begin(), turns.end());
+}
+
+void RowParser::State::answer(const Row& row, std::string_view where, Example& out) const {
+  const auto found = first_of(row, options.answer_key, kAnswers, where);
   if (!found) {
-    if (options.need_answer || !options.answer_key.empty())
-      fail_input("{}: no answer: {} expected (data.answer_key names another field)", where,
-                 options.answer_key.empty() ? "one of reward_model.ground_truth, answer, output, solution is"
-                                            : fmt::format("field \"{}\" is", options.answer_key));
+    if (options.need_answer || !options.answer_key.empty()) missing(row, where, "answer", options.answer_key, kAnswers);
     return;
   }
-  out.answer = answer_of(*found, where);
-  auto shorter = after_hashes(out.answer);
-  if (!shorter && found->key == "solution") shorter = last_box(out.answer);
-  if (shorter) {
-    out.solution = std::move(out.answer);
-    out.answer = std::move(*shorter);
-  } else if (const auto solution = field(row, "solution"); solution && solution->is_string()) {
-    out.solution = std::string(std::string_view(*solution));
+  out.answer = answer_text(found->value, where, found->key);
+  if (found->value.is_string()) {
+    if (auto marked = marked_answer(out.answer)) {
+      out.solution = std::exchange(out.answer, std::move(*marked));
+    } else if (options.need_answer && !found->key.ends_with("ground_truth")) {
+      const bool solution = found->key.ends_with("solution");
+      const std::string why = options.answer_key.empty() || solution ? why_no_answer(out.answer, solution) : "";
+      if (!why.empty())
+        fail_input("{}: \"{}\" {}: no answer can be taken from it; data.answer_key names the answers' column", where,
+                   found->key, why);
+    }
   }
+  if (const auto solution = row.field("solution");
+      out.solution.empty() && solution && solution->is_string() && found->key != "solution")
+    out.solution = std::string(std::string_view(*solution));
   if (options.need_answer && out.answer.empty())
     fail_input("{}: \"{}\" is empty: an answer is expected", where, found->key);
 }
 
+void RowParser::State::response(const Row& row, std::string_view where, Example& out) const {
+  auto found = first_of(row, options.response_key, kResponses, where);
+  if (!found && options.response_key.empty() && options.need_response && row.field("instruction"))
+    found = first_of(row, "", {"output"}, where);
+  if (found)
+    out.response = response_of(*found, where);
+  else if (!options.response_key.empty() || (options.need_response && out.response.empty()))
+    missing(row, where, "response", options.response_key, kResponses);
+}
+
 Example RowParser::parse(const char* json, size_t length, size_t capacity, std::string_view where) {
   State& s = *state_;
-  if (length > kLineLimit) fail_input("{}: row is longer than {} MiB", where, kLineLimit >> 20);
-  if (s.prepared < length) {  // room for the depth cap is set together with the capacity, so both are set here
-    s.prepared = std::max<size_t>(std::max(length, 2 * s.prepared), size_t{1} << 16);
-    if (const auto error = s.parser.allocate(s.prepared, kDepthLimit))
-      fail(kExitResources, "{}: {}", where, reason_of(error));
-  }
-  element row;
-  if (const auto error = s.parser.parse(json, length, capacity - length < simdjson::SIMDJSON_PADDING).get(row))
-    fail_input("{}: not valid JSON: {}", where, reason_of(error));
-  if (!row.is_object())
-    fail_input("{}: {} instead of an object: each row is {{\"prompt\": ..., \"answer\": ...}}", where, type_of(row));
+  const element value = s.parser.parse(json, length, capacity, where);
+  if (!value.is_object())
+    fail_input("{}: {} instead of an object: each row is {{\"prompt\": ..., \"answer\": ...}}", where, type_of(value));
+  const Row& row = s.current;
+  s.current.assign(value);
 
   Example out;
   if (s.options.format == "countdown") {
-    const auto numbers = field(row, "input"), target = field(row, "output");
-    if (!numbers || !target) fail_input("{}: a countdown row is {{\"input\":\"30,100,93\",\"output\":\"23\"}}", where);
-    const auto task = parse_countdown(answer_of({*numbers, "input"}, where), answer_of({*target, "output"}, where));
-    if (!task) fail_input("{}: \"input\" is not a list of whole numbers, or \"output\" not a whole number", where);
+    const auto numbers = first_of(row, "", {"input", "nums"}, where),
+               target = first_of(row, "", {"output", "target"}, where);
+    if (!numbers || !target)
+      fail_input(
+          "{}: a countdown row is {{\"input\":\"30,100,93\",\"output\":\"23\"}} or "
+          "{{\"nums\":[30,100,93],\"target\":23}}",
+          where);
+    const auto task = parse_countdown(
+        numbers->value.is_array() ? simdjson::minify(numbers->value) : answer_text(numbers->value, where, numbers->key),
+        answer_text(target->value, where, target->key));
+    if (!task)
+      fail_input("{}: \"{}\" is not a list of whole numbers, or \"{}\" not a whole number", where, numbers->key,
+                 target->key);
     out = countdown_example(*task);
   } else {
     s.prompt(row, where, out);
     s.answer(row, where, out);
-    if (const auto f = first_of(row, s.options.response_key, {"response", "completion"}))
-      out.response = text_of(*f, where);
-    else if (!s.options.response_key.empty() || (s.options.need_response && out.response.empty()))
-      fail_input("{}: no response: {} expected (data.response_key names another field)", where,
-                 s.options.response_key.empty() ? "response or completion is"
-                                                : fmt::format("field \"{}\" is", s.options.response_key));
-    if (const auto f = field(row, "data_source")) out.data_source = text_of({*f, "data_source"}, where);
+    s.response(row, where, out);
+    if (const auto f = row.field("data_source"); f && f->is_string()) out.data_source = std::string_view(*f);
   }
 
   uint64_t h = hash64(out.prompt);

@@ -14,8 +14,7 @@ int run_verify_command(const VerifyOptions& o) {
   const auto verifier = make_verifier(o.verifier, options);
   LineWriter out(o.out);
   read_rows(o.file, [&](const JsonRow& row) {
-    // countdown's ground truth is an object
-    const auto truth = row.is_text("ground_truth") ? row.text("ground_truth") : row.json("ground_truth");
+    const auto truth = row.answer("ground_truth");
     const auto v = verifier->verify(row.text("solution"), truth);
     out.line(JsonLine().add("score", v.score).add("acc", v.acc).add("pred", v.pred).add("reason", v.reason).str());
   });

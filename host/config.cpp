@@ -1,11 +1,13 @@
 #include "host/config.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <fstream>
 #include <variant>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "host/config_table.h"
 
 namespace dapo {
@@ -153,6 +155,8 @@ std::string read_text(const std::string& path) {
   if (in.bad() || (in.gcount() == 0 && !in.eof())) fail_input("{}: cannot be read; is it a file?", path);
   text.resize(static_cast<size_t>(in.gcount()));
   if (text.size() > kLargest) fail_input("{}: is larger than 1 MiB; is it a .cfg file?", path);
+  if (const auto format = foreign_format(text); !format.empty()) fail_input("{}: {}", path, format);
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // a byte order mark, as editors on Windows write it
   return text;
 }
 
@@ -195,9 +199,31 @@ toml::parse_result parse(const std::string& text, const std::string& where) {
   }
 }
 
+/// Where a line of TOML is name = value and the value is text without its quotes: "path = \"../model\""; else "".
+std::string with_quotes(std::string_view text, size_t number) {
+  for (; number > 1; --number) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  const auto trimmed = [](std::string_view s) {
+    const size_t from = std::min(s.find_first_not_of(" \t\r"), s.size());
+    return s.substr(from, s.find_last_not_of(" \t\r") + 1 - from);
+  };
+  const std::string_view line = text.substr(0, std::min(text.find('\n'), text.find('#')));
+  const size_t equals = std::min(line.find('='), line.size());
+  const std::string_view name = trimmed(line.substr(0, equals)),
+                         value = trimmed(line.substr(std::min(equals + 1, line.size())));
+  const bool word = !value.empty() && (std::isalpha(static_cast<unsigned char>(value[0])) != 0 || value[0] == '.');
+  if (value.find_first_of("\"'[]{}\\") != value.npos || (!word && value.find_first_of("/~") == value.npos)) return "";
+  for (const char* other : {"True", "False", "None", "TRUE", "FALSE", "yes", "no", "on", "off"})
+    if (value == other) return "";
+  return fmt::format("{} = \"{}\"", name, value);
+}
+
 void read_file(const std::string& path, const std::vector<Setting>& table) {
-  const toml::parse_result parsed = parse(read_text(path), path);
+  const std::string text = read_text(path);
+  const toml::parse_result parsed = parse(text, path);
   if (!parsed) {
+    const size_t line = parsed.error().source().begin.line;
+    if (const std::string quoted = with_quotes(text, line); !quoted.empty())
+      fail_input("{}:{}: text needs quotes: {}", path, line, quoted);
     std::string what(parsed.error().description());
     std::replace(what.begin(), what.end(), '\n', ' ');
     fail_input("{}:{}: {}", path, parsed.error().source().begin.line, what);
@@ -245,6 +271,9 @@ void read_setting(const std::string& setting, const std::vector<Setting>& table)
 void apply_settings(Config& config, const std::vector<std::string>& settings) {
   const std::vector<Setting> table = settings_of(config);
   for (const std::string& s : settings) read_setting(s, table);
+  for (std::string* path : {&config.model.path, &config.sft.out, &config.trainer.run_dir}) *path = expand_home(*path);
+  for (auto* files : {&config.data.train_files, &config.data.val_files, &config.sft.files})
+    for (std::string& path : *files) path = expand_home(path);
 }
 
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use) {

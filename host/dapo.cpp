@@ -1,6 +1,7 @@
 // dapo: sub-commands round a model. Here is the command line; what each does lies in cmd_<name>.cpp.
 #include <CLI/CLI.hpp>
 
+#include "core/files.h"
 #include "host/commands.h"
 #include "host/report_error.h"
 
@@ -47,7 +48,7 @@ CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
   CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@n on a set of problems");
   c.add_option("config", o.config, "a .cfg file; or --model and --data");
   c.add_option("--model", o.model, "a Hugging Face folder");
-  c.add_option("--data", o.data, "JSONL or Parquet files of problems");
+  c.add_option("--data", o.data, "JSONL or Parquet files of problems, folders of them or patterns");
   const auto setting = [&](const char* flag, const char* key) {
     c.add_option_function<std::string>(
         flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);
@@ -169,6 +170,10 @@ int run(int argc, char** argv) {
       {&add_chain(app, chain), [&] { return run_chain_command(chain); }},
       {&add_countdown(app, countdown), [&] { return run_countdown_command(countdown); }},
   };
+  for (CLI::App* command : app.get_subcommands({}))  // the shell leaves "~" alone in --model=~/x and in quotes
+    for (CLI::Option* option : command->get_options())
+      for (const char* path : {"--model", "--data", "--prompts", "--out", "config", "file", "folder"})
+        if (option->check_name(path)) option->transform(expand_home, "");
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "host/evaluate.h"
 #include "host/interrupt.h"
 #include "host/plan.h"
@@ -170,6 +171,7 @@ int main(int argc, char** argv) {
       return 0;
     }
     if (o.config.empty()) dapo::fail_input("no config; give one, such as ./dapo_train configs/demo.cfg");
+    o.config = dapo::expand_home(o.config);
     if (!device.empty()) o.settings.push_back("model.device=" + device);
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);

@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "data/json_row.h"
 #include "data/lines.h"
-#include "data/rows.h"
 
 namespace dapo {
 namespace dom = simdjson::dom;
@@ -74,6 +74,10 @@ std::string JsonRow::json(const char* field) const {
   return simdjson::minify(impl_.at(field));
 }
 
+std::string JsonRow::answer(const char* field) const {
+  return answer_text(impl_.at(field), impl_.where, field);
+}
+
 void JsonRow::each(const char* field, const std::function<void(const JsonRow&)>& f) const {
   dom::array list;
   if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no list", impl_.where, field);
@@ -91,14 +95,11 @@ void JsonRow::fail_here(const std::string& what) const {
 
 void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f) {
   LineReader lines(path);
-  dom::parser parser;
-  if (parser.allocate(0, kDepthLimit) != simdjson::SUCCESS) fail(kExitResources, "no memory to read {}", path);
+  JsonParser parser;
   size_t rows = 0;
   for (std::string_view line; lines.next(line); ++rows) {
     JsonRow::Impl row{fmt::format("{}:{}", lines.name(), lines.number()), {}};
-    dom::element value;
-    if (const auto error = parser.parse(line.data(), line.size(), false).get(value); error != simdjson::SUCCESS)
-      fail_input("{}: is no JSON: {}", row.where, simdjson::error_message(error));
+    const dom::element value = parser.parse(line.data(), line.size(), line.size() + kLinePadding, row.where);
     if (value.get(row.object) != simdjson::SUCCESS) fail_input("{}: is no JSON object", row.where);
     f(JsonRow(row));
   }

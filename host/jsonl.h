@@ -23,6 +23,8 @@ class JsonRow {
   std::vector<int32_t> ids(const char* field) const;
   /// The value as JSON text.
   std::string json(const char* field) const;
+  /// A ground truth, read as in the rows of a dataset (data/json_row.h).
+  std::string answer(const char* field) const;
   /// Calls f on each object of an array.
   void each(const char* field, const std::function<void(const JsonRow&)>& f) const;
   [[noreturn]] void fail_here(const std::string& what) const;
@@ -31,8 +33,9 @@ class JsonRow {
   Impl& impl_;
 };
 
-/// Calls f on each object of a JSONL file ("-": standard input) in order; blank lines are passed over. Error (exit 2)
-/// names the line: no object, not UTF-8, deeper than 64, longer than 16 MiB; or that there is no row at all.
+/// Calls f on each object of a JSONL file or JSON array (data/lines.h; "-": standard input) in order; blank lines are
+/// skipped. Error (exit 2) names the line: no object, not UTF-8, deeper than 64, longer than 16 MiB; or that there is
+/// no row at all.
 void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f);
 
 /// Writes lines to standard output ("-" or ""), or to a file that appears whole when commit() is called.

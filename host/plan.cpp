@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "data/dataset.h"
 #include "host/progress.h"
 #include "host/session.h"
 #include "host/trainer.h"
@@ -84,8 +85,9 @@ std::vector<std::string> missing_inputs(const Config& config) {
   if (!fs::exists(config.model.path, ignored))
     out.push_back(fmt::format("{} ({})", config.model.path, how_to_get(config.model.path)));
   for (const auto* files : {&config.data.train_files, &config.data.val_files})
-    for (const std::string& f : *files)
-      if (!fs::exists(f, ignored)) out.push_back(fmt::format("{} (known sets: data/download.sh --list)", f));
+    for (const std::string& path : *files)
+      for (const std::string& f : data_files(path))
+        if (!fs::exists(f, ignored)) out.push_back(fmt::format("{} (known sets: data/download.sh --list)", f));
   return out;
 }
 

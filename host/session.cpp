@@ -35,19 +35,14 @@ std::string without_slash(const std::string& folder) {
   return (path.has_filename() ? path : path.parent_path()).string();
 }
 
-bool has_weights(const std::string& folder) {
-  return fs::exists(fs::path(folder) / "model.safetensors") ||
-         fs::exists(fs::path(folder) / "model.safetensors.index.json");
-}
-
 ModelConfig find_model(const std::string& path, bool& present) {
   std::error_code ignored;
   present = fs::exists(fs::path(path) / "config.json", ignored);
   if (present) return load_model_config(path);
   const std::string name = family_name(path);
   if (!name.empty() && !fs::exists(path, ignored)) return qwen25_config(name);
-  if (fs::exists(path, ignored))
-    fail_input("{}: no config.json in it; a Hugging Face model folder has one beside its weights", path);
+  if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
+    fail_input("{}: {}", path, why_no_model(path));
   fail_input("{}: no such folder; data/download.sh fetches models, or name a folder with config.json and weights",
              path);
 }
@@ -84,10 +79,12 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
     fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; take a smaller model", folder,
          gib(bytes), dtype_name(s.backend->dtype()), gib(there));
   s.model = std::make_unique<Model>(*s.backend, *s.comm, config);
-  if (loads)
-    s.model->load(folder);
-  else
+  if (!loads)
     s.model->init(seed, init_std);
+  else if (const std::string note = s.model->load(folder); !note.empty())
+    fmt::print(stderr, "{}: {}\n", folder, note);
+  if (loads && fs::exists(fs::path(folder) / "adapter_config.json"))
+    fmt::print(stderr, "{}: adapter_config.json, a LoRA adapter beside the weights, is not applied\n", folder);
   return s;
 }
 
@@ -113,8 +110,9 @@ void save_model_folder(Model& model, const std::string& from, const std::string&
     fs::create_directories(fresh);
     model.save(fresh.string());
     for (const char* name : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
-                             "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
-      if (fs::exists(fs::path(from) / name)) fs::copy_file(fs::path(from) / name, fresh / name);
+                             "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+                             "chat_template.json", "additional_chat_templates"})
+      if (fs::exists(fs::path(from) / name)) fs::copy(fs::path(from) / name, fresh / name);
     fs::remove_all(old);
     if (fs::exists(whole)) fs::rename(whole, old);
     fs::rename(fresh, whole);

@@ -8,6 +8,7 @@
 #include "core/backend.h"
 #include "core/comm.h"
 #include "host/backends.h"
+#include "model/folder.h"
 #include "model/model.h"
 #include "tokenizer/tokenizer.h"
 
@@ -24,7 +25,7 @@ struct Session {
 
 enum class Weights : uint8_t {
   load,  ///< the folder's
-  maybe  ///< Normal(0, std) where the folder has none
+  maybe  ///< Normal(0, std) where the folder has none of any kind
 };
 
 /// Loads the folder's tokenizer and model onto the device. Error (exit 2): what is missing or does not fit together
@@ -37,9 +38,6 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
 /// ("Qwen/Qwen2.5-32B", with or without "-Instruct"), the family's, and `present` is false. Error (exit 2) says how to
 /// get the model.
 ModelConfig find_model(const std::string& path, bool& present);
-/// Whether the folder has safetensors weights.
-bool has_weights(const std::string& folder);
-
 /// Every end id that generation_config.json or config.json names; Error (exit 2) where neither names one.
 std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder);
 

@@ -1,6 +1,9 @@
 #include "host/verify.h"
 
+#include <algorithm>
+
 #include "core/check.h"
+#include "data/dataset.h"
 #include "host/verify_impl.h"
 
 namespace dapo {
@@ -9,7 +12,12 @@ Verdict Verifier::verify(std::string_view response, std::string_view ground_trut
   Verdict out;
   try {
     if (ground_truth.empty()) fail_input("the ground truth is empty");
-    judge(response, ground_truth, out);
+    for (std::string_view rest = ground_truth; !out.acc && !rest.empty();) {  // of accepted answers one must match
+      const size_t cut = std::min(rest.find(kAnswerSeparator), rest.size());
+      out = {};
+      judge(response, rest.substr(0, cut), out);
+      rest.remove_prefix(std::min(cut + 1, rest.size()));
+    }
   } catch (const std::exception& e) {
     out = {};
     out.error = true;

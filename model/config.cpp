@@ -1,6 +1,7 @@
 #include "model/config.h"
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -60,6 +61,22 @@ void refuse_true(JsonReader& json, const std::string& path, const std::string& k
   if (json.boolean()) fail_input("{}: {} is not supported, expected false", path, key);
 }
 
+/// quantization_config: what quantised the weights.
+void refuse_quantised(JsonReader& json, const std::string& path) {
+  if (json.peek() == JsonReader::Kind::null) return json.null();
+  std::string name, method = "unknown method";
+  for (json.object(); json.key(name);)
+    if (name == "quant_method" && json.peek() == JsonReader::Kind::string)
+      method = json.string();
+    else
+      json.skip();
+  fail_input(
+      "{}: a quantised checkpoint (quantization_config: {}); weights are trained as F32 or BF16: take the model that "
+      "it "
+      "was made from",
+      path, method);
+}
+
 struct Raw {
   int hidden = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0;
   std::string type, activation = "silu";
@@ -69,8 +86,7 @@ struct Raw {
   std::vector<int32_t> eos, pad;
 };
 
-Raw read_config(const std::string& path) {
-  const std::string text = read_text_file(path);
+Raw read_config(const std::string& text, const std::string& path) {
   JsonReader json(text, path);
   Raw r;
   const std::pair<const char*, int Raw::*> sizes[] = {{"hidden_size", &Raw::hidden},
@@ -103,6 +119,8 @@ Raw read_config(const std::string& path) {
       read_rope(json, path, key, r.theta);
     } else if (key == "use_sliding_window" || key == "attention_bias" || key == "mlp_bias") {
       refuse_true(json, path, key);
+    } else if (key == "quantization_config") {
+      refuse_quantised(json, path);
     } else if (key == "eos_token_id") {
       r.eos = read_ids(json, path, key);
     } else if (key == "pad_token_id") {
@@ -158,9 +176,10 @@ ModelConfig load_model_config(const std::string& folder) {
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored)) fail_input("{}: no such model folder; name a Hugging Face folder", folder);
   const std::string path = (fs::path(folder) / "config.json").string();
-  const Raw r = read_config(path);
-  check(r, path);
   ModelConfig c;
+  c.config_json = read_text_file(path);
+  const Raw r = read_config(c.config_json, path);
+  check(r, path);
   c.model_type = r.type;
   c.hidden = r.hidden, c.ffn = r.ffn, c.layers = r.layers, c.heads = r.heads, c.vocab = r.vocab;
   c.kv_heads = r.kv_heads ? r.kv_heads : r.heads;
@@ -174,8 +193,8 @@ ModelConfig load_model_config(const std::string& folder) {
   if (!r.pad.empty()) c.pad = r.pad[0];
   const std::string generation = (fs::path(folder) / "generation_config.json").string();
   if (fs::exists(generation, ignored)) {
-    const std::string text = read_text_file(generation);
-    JsonReader json(text, generation);
+    c.generation_json = read_text_file(generation);
+    JsonReader json(c.generation_json, generation);
     std::string key;
     for (json.object(); json.key(key);) {
       if (key == "eos_token_id") {
@@ -193,19 +212,14 @@ ModelConfig load_model_config(const std::string& folder) {
   return c;
 }
 
-void save_model_config(const ModelConfig& c, DType dtype, const std::string& folder) {
-  const auto write = [&](const char* name, const nlohmann::ordered_json& json) {
-    const std::string path = (fs::path(folder) / name).string();
-    std::ofstream out(path, std::ios::binary);
-    out << json.dump(2) << '\n';
-    out.close();
-    if (!out) fail(kExitResources, "{}: cannot be written; is the disk full?", path);
-  };
+namespace {
+/// config.json of a model that no folder describes.
+std::string fresh_config(const ModelConfig& c, const std::string& architectures, const std::string& dtype) {
   // The shortest decimal of the float: 1e-6, not 9.99999997e-07.
   const double eps = std::stod(fmt::format("{}", c.rms_eps));
   const auto id = [](int32_t v) { return v < 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(v); };
   nlohmann::ordered_json json = {
-      {"architectures", {c.model_type == "llama" ? "LlamaForCausalLM" : "Qwen2ForCausalLM"}},
+      {"architectures", nlohmann::json::parse(architectures)},
       {"model_type", c.model_type},
       {"hidden_size", c.hidden},
       {"intermediate_size", c.ffn},
@@ -218,17 +232,53 @@ void save_model_config(const ModelConfig& c, DType dtype, const std::string& fol
       {"rope_theta", c.rope_theta},
       {"rms_norm_eps", eps},
       {"hidden_act", "silu"},
-      {"torch_dtype", dtype == DType::bf16 ? "bfloat16" : "float32"},
+      {"torch_dtype", nlohmann::json::parse(dtype)},
       {"bos_token_id", nullptr},
       {"eos_token_id", id(c.eos.empty() ? -1 : c.eos[0])},
       {"pad_token_id", id(c.pad)},
   };
   if (c.head_dim * c.heads != c.hidden) json["head_dim"] = c.head_dim;
   if (c.model_type == "llama") json["attention_bias"] = json["mlp_bias"] = false;
-  write("config.json", json);
+  return json.dump(2) + "\n";
+}
+
+/// The folder's own config.json; a head of another kind (a classifier's) was left aside when the weights were read.
+std::string kept_config(const std::string& text, const std::string& architectures, const std::string& dtype) {
+  JsonReader json(text, "config.json");
+  std::string key;
+  bool same = false, newer = false, older = false;
+  for (json.object(); json.key(key);) {
+    const size_t begin = json.position();
+    json.skip();
+    std::string value = text.substr(begin, json.position() - begin);
+    std::erase_if(value, [](char ch) { return std::isspace(static_cast<unsigned char>(ch)); });
+    same |= key == "architectures" && value == architectures;
+    newer |= key == "dtype";  // transformers 5's name
+    older |= key == "torch_dtype";
+  }
+  std::vector<std::pair<std::string, std::string>> members;
+  if (!same) members.emplace_back("architectures", architectures);
+  if (newer) members.emplace_back("dtype", dtype);
+  if (older || !newer) members.emplace_back("torch_dtype", dtype);
+  return with_members(text, "config.json", members);
+}
+}  // namespace
+
+void save_model_config(const ModelConfig& c, DType dtype, const std::string& folder) {
+  const auto write = [&](const char* name, const std::string& text) {
+    const std::string path = (fs::path(folder) / name).string();
+    std::ofstream out(path, std::ios::binary);
+    out << text;
+    out.close();
+    if (!out) fail(kExitResources, "{}: cannot be written; is the disk full?", path);
+  };
+  const std::string type = dtype == DType::bf16 ? "\"bfloat16\"" : "\"float32\"",
+                    architectures = c.model_type == "llama" ? "[\"LlamaForCausalLM\"]" : "[\"Qwen2ForCausalLM\"]";
+  write("config.json",
+        c.config_json.empty() ? fresh_config(c, architectures, type) : kept_config(c.config_json, architectures, type));
   nlohmann::ordered_json generation = {{"eos_token_id", c.eos}};
   if (c.pad >= 0) generation["pad_token_id"] = c.pad;
-  write("generation_config.json", generation);
+  write("generation_config.json", c.generation_json.empty() ? generation.dump(2) + "\n" : c.generation_json);
 }
 
 ModelConfig qwen25_config(const std::string& name) {

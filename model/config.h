@@ -19,6 +19,7 @@ struct ModelConfig {
   int max_position = 32768;
   std::vector<int32_t> eos;  ///< every end id of generation_config.json, else of config.json
   int32_t pad = -1;
+  std::string config_json, generation_json;  ///< the texts that it was read from; empty where there were none
 
   AttentionDims attention() const { return {heads, kv_heads, head_dim}; }
   int64_t parameters() const;
@@ -28,9 +29,12 @@ struct ModelConfig {
 };
 
 /// Reads config.json and generation_config.json. Error (exit 2) names the key and what is supported: unknown model
-/// types, rope scaling, sliding windows in use, activations other than silu, heads that do not divide.
+/// types, quantised weights, rope scaling, sliding windows in use, activations other than silu, heads that do not
+/// divide.
 ModelConfig load_model_config(const std::string& folder);
-/// Writes config.json and generation_config.json so that transformers loads the folder; dtype f32 or bf16.
+/// Writes config.json and generation_config.json so that transformers loads the folder; dtype f32 or bf16. Where the
+/// config was read from a folder, they are that folder's texts but for the dtype and the architecture's name: training
+/// changes no other key.
 void save_model_config(const ModelConfig& config, DType dtype, const std::string& folder);
 /// The shapes of the family: "qwen2.5-0.5b" ... "qwen2.5-72b".
 ModelConfig qwen25_config(const std::string& name);

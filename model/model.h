@@ -80,8 +80,9 @@ class Model {
   Backend& backend() { return backend_; }
 
   /// Reads safetensors (sharded or not) straight into the weights, converting to T; every tensor by name and shape,
-  /// tied heads may be absent. Error (exit 2) names the file, tensor, expected and actual shape.
-  void load(const std::string& folder);
+  /// tied heads may be absent. Error (exit 2) names the file, tensor, expected and actual shape. Returns a line on what
+  /// was not as transformers saves it: tensors left aside, a prefix of their names; "" where there was nothing.
+  std::string load(const std::string& folder);
   /// Normal(0, std) matrices, zero biases, unit norms, keyed by (seed, parameter).
   void init(uint64_t seed, float std);
   /// Writes model.safetensors (shards of at most 5 GB + index), config.json, generation_config.json; weights in T.

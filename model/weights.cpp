@@ -5,11 +5,11 @@
 #include <cmath>
 #include <condition_variable>
 #include <exception>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <numbers>
 #include <thread>
-#include <unordered_map>
 
 #include "core/safetensors.h"
 #include "model/impl.h"
@@ -77,6 +77,8 @@ void convert_run(void* to, DType t, const char* from, int64_t count, Decode deco
 void convert(void* to, DType t, const char* from, const std::string& dtype, int64_t count) {
   if (dtype == "F32")
     convert_run<float>(to, t, from, count, [](float v) { return v; });
+  else if (dtype == "F64")
+    convert_run<double>(to, t, from, count, [](double v) { return static_cast<float>(v); });
   else if (dtype == "BF16")
     convert_run<uint16_t>(to, t, from, count, [](uint16_t v) { return to_float(bf16{v}); });
   else
@@ -87,11 +89,66 @@ std::vector<int64_t> part_shape(const Param& p, const ParamPart& part) {
   return p.matrix ? std::vector<int64_t>{part.rows, p.columns} : std::vector<int64_t>{part.rows};
 }
 
-/// Every part of every parameter by name and shape, and nothing else but what transformers leaves aside as well.
-std::vector<Slice> plan_load(const SafetensorsReader& file, const ParamTable& params, const std::string& folder) {
-  std::unordered_map<std::string, const TensorInfo*> by_name;
-  for (const TensorInfo& t : file.tensors()) by_name.emplace(t.name, &t);
+/// Bytes of an element; 0 for what is not loaded.
+uint64_t element_size(const std::string& dtype) {
+  return dtype == "F64" ? 8 : dtype == "F32" ? 4 : dtype == "F16" || dtype == "BF16" ? 2 : 0;
+}
+
+/// What stands before the table's names in a file: "" where they are the same. Wrappers put a word before all names
+/// ("_orig_mod.model.layers..."), a model without its head has none ("layers...").
+struct Naming {
+  std::string prefix;
+  bool headless = false;
+
+  explicit Naming(const SafetensorsReader& file) {
+    constexpr std::string_view kModel = "model.", kFirst = "embed_tokens.weight";
+    std::vector<std::string> before;
+    for (const TensorInfo& t : file.tensors())
+      if (t.name.ends_with(kFirst)) before.push_back(t.name.substr(0, t.name.size() - kFirst.size()));
+    if (before.size() != 1 || before[0] == kModel) return;
+    prefix = before[0];
+    headless = !prefix.ends_with(".model.");
+    if (!headless) prefix.resize(prefix.size() - kModel.size());
+  }
+  std::string table_name(const std::string& name) const {
+    if (!name.starts_with(prefix)) return name;
+    const std::string rest = name.substr(prefix.size());
+    const bool inside = rest.starts_with("layers.") || rest.starts_with("embed_tokens.") || rest.starts_with("norm.");
+    return headless ? inside ? "model." + rest : name : rest;
+  }
+};
+
+using TensorMap = std::map<std::string, const TensorInfo*>;  // by the table's names
+
+/// Error (exit 2) where tensors show that the weights are quantised, or a LoRA adapter's that were not merged.
+void refuse_packed(const TensorMap& tensors) {
+  for (const auto& [name, t] : tensors) {
+    for (const char* part : {".qweight", ".qzeros", ".g_idx", ".weight_scale", ".weight_packed", ".SCB", ".absmax",
+                             ".quant_state", ".quant_map"})
+      if (name.find(part) != name.npos)
+        fail_input("{}: tensor '{}', {}, is of a quantised checkpoint: take the model that it was made from", t->file,
+                   t->name, t->describe());
+    for (const char* part : {".lora_A", ".lora_B", ".base_layer."})
+      if (name.find(part) != name.npos)
+        fail_input("{}: tensor '{}', {}, is of a LoRA adapter that was not merged (peft: merge_and_unload)", t->file,
+                   t->name, t->describe());
+  }
+}
+
+struct LoadPlan {
   std::vector<Slice> slices;
+  std::string note;
+};
+
+/// Where every part of every parameter comes from, by name and shape. Tensors beside the model (a value head) are left
+/// aside and named in the note; within its layers they mean another architecture.
+LoadPlan plan_load(const SafetensorsReader& file, const ParamTable& params, const std::string& folder) {
+  const Naming naming(file);
+  TensorMap by_name;
+  for (const TensorInfo& t : file.tensors())
+    if (!by_name.emplace(naming.table_name(t.name), &t).second) by_name.emplace(t.name, &t);
+  refuse_packed(by_name);
+  LoadPlan plan;
   for (const Param& p : params.all)
     for (const ParamPart& part : p.parts) {
       const auto it = by_name.find(part.name);
@@ -102,19 +159,27 @@ std::vector<Slice> plan_load(const SafetensorsReader& file, const ParamTable& pa
       want.dtype = t.dtype, want.shape = part_shape(p, part);
       if (t.shape != want.shape)
         fail_input("{}: tensor '{}' is {}, config.json asks for {}", t.file, t.name, t.describe(), want.describe());
-      if (t.dtype != "F32" && t.dtype != "BF16" && t.dtype != "F16")
-        fail_input("{}: tensor '{}' is {}, expected F32, BF16 or F16", t.file, t.name, t.describe());
+      if (element_size(t.dtype) == 0)
+        fail_input("{}: tensor '{}' is {}, expected F32, BF16, F16 or F64; is the checkpoint quantised?", t.file,
+                   t.name, t.describe());
       const int64_t count = part.rows * p.columns, begin = p.offset + part.row_begin * p.columns;
       for (int64_t at = 0; at < count; at += kSlice)
-        slices.push_back({&t, at, begin + at, std::min(kSlice, count - at)});
+        plan.slices.push_back({&t, at, begin + at, std::min(kSlice, count - at)});
       by_name.erase(it);
     }
-  if (params.head == params.embedding) by_name.erase("lm_head.weight");
-  for (const auto& [name, t] : by_name)
-    if (!name.ends_with("rotary_emb.inv_freq"))
-      fail_input("{}: unknown tensor '{}', {}: another architecture than config.json says", t->file, name,
+  std::erase_if(by_name, [](const auto& t) { return t.first.ends_with("rotary_emb.inv_freq"); });  // computed
+  size_t aside = 0;
+  for (const auto& [name, t] : by_name) {
+    if (name.starts_with("model.layers."))
+      fail_input("{}: unknown tensor '{}', {}: another architecture than config.json says", t->file, t->name,
                  t->describe());
-  return slices;
+    if (++aside <= 4) plan.note += (aside > 1 ? ", " : "") + t->name;
+  }
+  if (aside > 4) plan.note += fmt::format(" and {} more", aside - 4);
+  if (aside > 0) plan.note = "left aside, not part of the model: " + plan.note;
+  if (!naming.prefix.empty())
+    plan.note += fmt::format("{}tensor names read without \"{}\"", aside > 0 ? "; " : "", naming.prefix);
+  return plan;
 }
 
 /// The way of weights to a device whose memory the host cannot write to: through a few pinned buffers, so that some
@@ -204,15 +269,16 @@ std::unique_ptr<Staging> staging_for(Backend& backend, const Tensor& weights) {
 
 }  // namespace
 
-void Model::load(const std::string& folder) {
+std::string Model::load(const std::string& folder) {
   const SafetensorsReader file(folder);
-  const std::vector<Slice> slices = plan_load(file, params_, folder);
+  const LoadPlan plan = plan_load(file, params_, folder);
+  const std::vector<Slice>& slices = plan.slices;
   const DType dtype = backend_.dtype();
   const std::string same = dtype == DType::f32 ? "F32" : "BF16";
   const std::unique_ptr<Staging> staging = staging_for(backend_, weights_);
   parallel_jobs(slices.size(), [&](size_t i) {
     const Slice& s = slices[i];
-    const uint64_t size = s.from->dtype == "F32" ? 4 : 2, offset = static_cast<uint64_t>(s.from_element) * size;
+    const uint64_t size = element_size(s.from->dtype), offset = static_cast<uint64_t>(s.from_element) * size;
     const size_t bytes = static_cast<size_t>(s.count) * size;
     const Tensor to = weights_.rows(s.to_element, s.count);
     const auto read = [&](void* p) {
@@ -227,6 +293,7 @@ void Model::load(const std::string& folder) {
       read(backend_.host_view(to));
   });
   backend_.synchronize();
+  return plan.note;
 }
 
 void Model::init(uint64_t seed, float std) {

@@ -3,9 +3,9 @@
 #include <simdjson.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "core/check.h"
+#include "core/json.h"
 
 namespace dapo {
 
@@ -28,15 +28,7 @@ bool with_object(const std::string& path, F use) {
 }  // namespace
 
 std::string read_small_file(const std::string& path, size_t limit) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) fail_input("{}: no such file", path);
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) fail_input("{}: cannot be read: {}", path, error.message());
-  if (size > limit) fail_input("{}: {} bytes, more than the {} that such a file may have", path, size, limit);
-  std::string text(size, '\0');
-  std::ifstream in(path, std::ios::binary);
-  if (!in.read(text.data(), static_cast<std::streamsize>(size))) fail_input("{}: cannot be read", path);
-  return text;
+  return read_text_file(path, limit);
 }
 
 std::optional<bool> json_flag(const std::string& path, const char* key) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "tokenizer/json_file.h"
 
 namespace dapo {
@@ -17,6 +18,7 @@ constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581 stands for a 
 class SentencePieceTokenizer : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(const std::string& path) {
+    check_format(path);
     const auto status = processor_.Load(path);
     if (!status.ok()) fail_input("{}: not a SentencePiece model: {}", path, status.ToString());
     const std::vector<std::string> probe = processor_.EncodeAsPieces("a");

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/files.h"
+#include "core/json.h"
 #include "tests/testdata.h"
 
 namespace dapo {
@@ -132,7 +134,7 @@ TEST_F(SafetensorsTest, LengthsThatLie) {
   EXPECT_NE(verdict("").find("no safetensors file"), std::string::npos);
   EXPECT_NE(verdict("1234567").find("no safetensors file"), std::string::npos);
   EXPECT_NE(verdict(file_bytes("{}", 0, 100'000'001)).find("at most"), std::string::npos);
-  EXPECT_NE(verdict(file_bytes("{}", 0, ~uint64_t{0} - 1)).find("at most"), std::string::npos);
+  EXPECT_NE(verdict(file_bytes("{}", 0, ~uint64_t{0} - 2)).find("at most"), std::string::npos);
   EXPECT_NE(verdict(file_bytes("{}", 0, 3)).find("truncated"), std::string::npos);
 }
 
@@ -200,21 +202,108 @@ TEST_F(SafetensorsTest, IndexThatLies) {
   EXPECT_NE(verdict("{\"a\":\"/etc/passwd\"}").find("plain file name"), std::string::npos);
   EXPECT_NE(verdict("{\"a\":\"..\"}").find("plain file name"), std::string::npos);
   EXPECT_NE(verdict("{\"a\":\"s\\u0000\"}").find("plain file name"), std::string::npos);
-  EXPECT_NE(verdict("{\"a\":\"t.safetensors\"}").find("No such file"), std::string::npos);
+  EXPECT_NE(verdict("{\"a\":\"t.safetensors\"}").find("t.safetensors is missing"), std::string::npos);
   EXPECT_NE(verdict("{}").find("weight_map"), std::string::npos);
   EXPECT_NE(verdict("{\"a\":1}").find("expected a string"), std::string::npos);
 }
 
-TEST_F(SafetensorsTest, OnlyRegularFiles) {
-  const std::string good = put("good", file_bytes("{}", 0));
-  fs::create_symlink(good, path("link.safetensors"));
-  EXPECT_NE(message_of([&] { SafetensorsReader r(path("link.safetensors")); }, kExitUsage).find("symbolic link"),
-            std::string::npos);
+TEST_F(SafetensorsTest, LinksAreFollowedAndOtherThingsNamed) {
+  put("blobs/abc", file_bytes("{" + entry("a", "U8", "1", "0,1") + "}", 1));
+  fs::create_directories(path("snapshot"));
+  const std::string link = path("snapshot/model.safetensors");
+  fs::create_symlink("../blobs/abc", link);  // as the hub's cache has it
+  EXPECT_EQ(SafetensorsReader(path("snapshot")).tensors().size(), 1u);
+  const auto expect_refused = [&](const std::string& what, const std::string& part) {
+    const std::string message = message_of([&] { SafetensorsReader r(what); }, kExitUsage);
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  };
+  fs::remove(path("blobs/abc"));
+  expect_refused(path("snapshot"), "model.safetensors: a link to ../blobs/abc, where nothing is");
+  fs::remove(link);
+  fs::create_symlink("model.safetensors", link);
+  expect_refused(path("snapshot"), "leads back to itself");
+  fs::remove(link);
+  fs::create_directories(link);
+  expect_refused(path("snapshot"), "model.safetensors: a folder, not a file");
   ASSERT_EQ(::mkfifo(path("model.safetensors").c_str(), 0600), 0);
-  EXPECT_NE(message_of([&] { SafetensorsReader r(folder_); }, kExitUsage).find("not a regular file"),
-            std::string::npos);
-  EXPECT_NE(message_of([&] { SafetensorsReader r(path("absent")); }, kExitUsage).find("No such file"),
-            std::string::npos);
+  expect_refused(folder_, "model.safetensors: a fifo, not a file");
+  expect_refused(path("absent"), "No such file");
+}
+
+TEST_F(SafetensorsTest, OtherFormatsAreNamed) {
+  for (const auto& [bytes, part] : std::initializer_list<std::pair<std::string, const char*>>{
+           {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 988097824\n", "a Git LFS pointer"},
+           {"<!DOCTYPE html><html>...", "an HTML page"},
+           {std::string("PK\x03\x04") + "archive/data.pkl", "a zip archive"},
+           {"GGUF....", "a GGUF file"}}) {
+    const std::string file = put("x.safetensors", bytes);
+    EXPECT_NE(message_of([&] { SafetensorsReader r(file); }, kExitUsage).find(part), std::string::npos) << part;
+    const std::string index = put("model.safetensors.index.json", bytes);
+    EXPECT_NE(message_of([&] { SafetensorsReader r(folder_); }, kExitUsage).find(part), std::string::npos) << part;
+  }
+}
+
+/// A header of 65279 bytes begins with UTF-16's byte order mark.
+TEST_F(SafetensorsTest, AHeadersLengthIsNoOtherFormat) {
+  for (const size_t length : {0xFEFFu, 0xFFFEu, 0x8B1Fu, 0x685A42u}) {
+    std::string header = "{" + entry("a", "U8", "1", "0,1") + "}";
+    header.resize(length, ' ');
+    EXPECT_EQ(SafetensorsReader(put("x.safetensors", file_bytes(header, 1))).tensors().size(), 1u);
+  }
+}
+
+TEST_F(SafetensorsTest, ShardsWithoutAnIndex) {
+  const auto shard = [&](const std::string& name, const std::string& tensor) {
+    put(name, file_bytes("{" + entry(tensor, "U8", "1", "0,1") + "}", 1));
+  };
+  const auto verdict = [&] { return message_of([&] { SafetensorsReader r(folder_); }, kExitUsage); };
+  shard("model-00002-of-00002.safetensors", "b");
+  EXPECT_NE(verdict().find("model-00001-of-00002.safetensors is missing, 1 of 2"), std::string::npos) << verdict();
+  shard("model-00001-of-00002.safetensors", "a");
+  const SafetensorsReader both(folder_);
+  EXPECT_NE(both.find("a"), nullptr);
+  EXPECT_NE(both.find("b"), nullptr);
+  shard("model-00001-of-00002.safetensors", "b");
+  EXPECT_NE(verdict().find("tensor 'b' is in another shard as well"), std::string::npos) << verdict();
+  shard("old-00001-of-00001.safetensors", "c");
+  EXPECT_NE(verdict().find("shards of several models"), std::string::npos) << verdict();
+  for (const char* name :
+       {"model-0001-of-00002.safetensors", "model-00003-of-00002.safetensors", "x-of-00002.safetensors"})
+    put("none/" + std::string(name), "");
+  EXPECT_TRUE(shards_in(path("none")).empty());
+}
+
+TEST(Json, MembersAreReplacedAndTheRestKept) {
+  const std::string text = "{\n \"a\" : 1.50, \"b\":[NaN, {\"a\": 2}],\n \"c\": \"x\"\n}\n";
+  EXPECT_EQ(with_members(text, "t", {{"a", "7"}, {"c", "\"y\""}}),
+            "{\n \"a\" : 7, \"b\":[NaN, {\"a\": 2}],\n \"c\": \"y\"\n}\n");
+  EXPECT_EQ(with_members(text, "t", {{"d", "null"}}),
+            "{\n \"a\" : 1.50, \"b\":[NaN, {\"a\": 2}],\n \"c\": \"x\",\n  \"d\": null\n}\n");
+  EXPECT_EQ(with_members("{}", "t", {{"d", "1"}, {"e", "2"}}), "{\n  \"d\": 1,\n  \"e\": 2\n}\n");
+  EXPECT_EQ(with_members(text, "t", {}), text);
+  EXPECT_THROW(with_members("{\"a\":}", "t", {}), Error);
+}
+
+TEST(Files, HomeIsExpanded) {
+  setenv("HOME", "/home/of/me", 1);
+  EXPECT_EQ(expand_home("~"), "/home/of/me");
+  EXPECT_EQ(expand_home("~/models/x"), "/home/of/me/models/x");
+  EXPECT_EQ(expand_home("a/~"), "a/~");
+  EXPECT_EQ(expand_home("~root/x"), "/root/x");
+  EXPECT_EQ(expand_home("~no such user/x"), "~no such user/x");
+  unsetenv("HOME");
+  EXPECT_NE(expand_home("~/x"), "~/x");
+}
+
+TEST_F(SafetensorsTest, TextFilesWithAByteOrderMark) {
+  EXPECT_EQ(read_text_file(put("t.json", "\xEF\xBB\xBF{}")), "{}");
+  const auto error = [&](const std::string& text) {
+    const std::string file = put("t.json", text);
+    return message_of([&] { read_text_file(file); }, kExitUsage);
+  };
+  EXPECT_NE(error("version https://git-lfs.github.com/spec/v1\n").find("a Git LFS pointer"), std::string::npos);
+  EXPECT_NE(error(std::string("\xFF\xFE{\0", 4)).find("UTF-16"), std::string::npos);
+  EXPECT_NE(message_of([&] { read_text_file(folder_); }, kExitUsage).find("a folder, not a file"), std::string::npos);
 }
 
 TEST_F(SafetensorsTest, AWriteThatFailsLeavesNothing) {

@@ -120,22 +120,26 @@ TEST(Dataset, ErrorsNameTheLine) {
   expect_error(good + "{\"prompt\":\"\xC3\x28\"}", "F:2: not valid JSON: not valid UTF-8");
   expect_error(good + "{\"prompt\":\"\xED\xA0\x80\"}", "F:2: not valid JSON: not valid UTF-8");
   expect_error("{\"prompt\":\"\x01\"}", "F:1: not valid JSON: a control character");
-  expect_error("{\"prompt\":\"\\ud800\"}", "F:1: not valid JSON: ");
-  expect_error("[1,2]", "F:1: a list instead of an object");
+  expect_error("{'prompt': 'a'}", "F:1: not valid JSON: single quotes, as Python's str() writes them");
+  expect_error("prompt,answer\n1+1,2\n", "F:1: not valid JSON: it does not begin with {: is the file CSV");
+  expect_error("[1,2]", "F:1: a number instead of an object");
+  expect_error("[[1],[2]]", "F:1: a list instead of an object");
   expect_error("\"x\"", "F:1: a string instead of an object");
-  expect_error("{\"answer\":\"1\"}", "F:1: no prompt: one of prompt, messages, question");
+  expect_error("{\"answer\":\"1\"}", "F:1: no prompt: one of prompt, messages, conversations");
   expect_error("{\"prompt\":\"\"}", "F:1: \"prompt\" is empty");
   expect_error("{\"prompt\":3}", "F:1: \"prompt\" is a number: a string is expected");
   expect_error("{\"prompt\":[]}", "F:1: \"prompt\" is an empty list");
   expect_error("{\"prompt\":[{\"role\":\"user\"}]}", "F:1: \"prompt\"[0] lacks");
   expect_error("{\"prompt\":[{\"role\":\"user\",\"content\":7}]}", "F:1: \"content\" is a number");
   expect_error("{\"prompt\":\"a\",\"answer\":true}", "F:1: \"answer\" is a bool");
-  expect_error("{\"prompt\":\"a\",\"answer\":1e999}", "F:1: not valid JSON: ");
   expect_error("{\"prompt\":\"a\",\"response\":1}", "F:1: \"response\" is a number");
   DatasetOptions need;
   need.need_answer = true;
   expect_error(good, "F:1: no answer: ", need);
   expect_error("{\"prompt\":\"a\",\"answer\":\"\"}", "F:1: \"answer\" is empty", need);
+  for (const char* none : {"NaN", "-Infinity", "1e999", "null"})
+    EXPECT_NE(error_of(fmt::format("{{\"prompt\":\"a\",\"answer\":{}}}", none), need).find("answer (null or NaN)"),
+              std::string::npos);
   need = {};
   need.need_response = true;
   expect_error(good, "F:1: no response: ", need);
@@ -171,7 +175,7 @@ TEST(Dataset, LongLines) {
   EXPECT_EQ(set[1].prompt, "b");
   const std::clock_t start = std::clock();  // processor time: other programs run beside the tests
   expect_error("{\"prompt\":\"b\"}\n" + std::string(40 << 20, '['), "F:2: line is longer than 16 MiB");
-  expect_error(std::string(16 << 20, '['), "F:1: not valid JSON: ");
+  expect_error(std::string(16 << 20, '['), "F:1: the object that begins here has no end");
   expect_error(std::string(1 << 20, '\0'), "F:1: not valid JSON: ");
   std::string commas = "{\"prompt\":\"a\",\"x\":[0";
   for (int i = 0; i < 5'000'000; ++i) commas += ",0";

@@ -43,6 +43,54 @@ TEST(Parquet, Dapo17kEqualsItsJsonlTwin) {
   EXPECT_EQ(report.copies, 0u);
 }
 
+/// tests/data/make_types.py made the file.
+TEST(Parquet, EveryType) {
+  const std::string path = "tests/data/types.parquet";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "skipped: not run from the project's root";
+  const auto answers = [&](const char* column) {
+    DatasetOptions o;
+    o.answer_key = column;
+    o.need_answer = true;
+    const Dataset set = Dataset::load(path, o);
+    EXPECT_EQ(set.size(), 2u);
+    return set[0].answer + " | " + set[1].answer;
+  };
+  const std::string sep(1, kAnswerSeparator);
+  for (const auto& [column, expected] : std::initializer_list<std::pair<const char*, std::string> >{
+           {"dec", "2.5 | -3"},
+           {"dec256", "123456789012345678901234567890.1 | 1000"},
+           {"pair", "1" + sep + "one | 2" + sep + "two"},
+           {"half", "0.1 | 42"},
+           {"view", "a | b"},
+           {"large", "a | b"},
+           {"map", R"({"k":1} | {"k":2,"y":3})"},
+           {"map.k", "1 | 2"},
+           {"map_int", R"({"1":"k"} | {"2":"l"})"},
+           {"date", "2024-01-02 | 2024-01-02"},
+           {"stamp", "2024-01-02 03:04:05 | 2024-01-02 03:04:05.5"},
+           {"fixed", "abcd | efgh"},
+           {"dict", "u | v"},
+           {"nested", R"({"l":[{"a":1.5}]} | {"l":null})"},
+           {"wide", "a | b" + sep + "c"},
+           {"double", "42 | 10000000000000000"}})
+    EXPECT_EQ(answers(column), expected) << column;
+  const auto refused = [&](const char* column, const std::string& part) {
+    const std::string message = error_of(kExitUsage, [&] { answers(column); });
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  };
+  refused("span", "row 1: column \"span\" is of the type duration[us], which cannot be read");
+  refused("bytes", "row 2: column \"bytes\" is of the type binary (not UTF-8)");
+  refused("null",
+          "row 1: no answer: field \"null\" is expected (data.answer_key names another field); the row has "
+          "prompt, null (null or NaN), bytes,");
+  refused("nan", "row 2: no answer");
+  refused("absent", "row 1: no answer: field \"absent\"");
+  DatasetOptions o;
+  o.prompt_key = "dec";
+  EXPECT_NE(error_of(kExitUsage, [&] { Dataset::load(path, o); }).find("\"dec\" is a number"), std::string::npos);
+  EXPECT_EQ(Dataset::load(path).size(), 2u);
+}
+
 TEST(Parquet, Aime2024IsThirtyProblemsThirtyTwoTimes) {
   REQUIRE_DATA(path, "eval/aime-2024.parquet");
   DatasetOptions need;

@@ -5,29 +5,13 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/model/folder_case.h"
 #include "tests/model/rig.h"
 
 namespace dapo {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Folder : public testing::Test {
- protected:
-  void put(const std::string& name, const std::string& text) const { scratch_.write(name, text); }
-  template <class F>
-  std::string complaint(F&& f, int code = kExitUsage) const {
-    try {
-      f();
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), code) << e.what();
-      return e.what();
-    }
-    return "";
-  }
-  const ScratchFolder scratch_;
-  const std::string folder_ = scratch_.path();
-};
 
 nlohmann::json read_json(const std::string& path) {
   std::ifstream in(path);
@@ -133,6 +117,8 @@ TEST_F(Folder, WhatIsNotSupportedIsNamed) {
       {R"("model_type":"llama","hidden_size":65)", "not a multiple of num_attention_heads"},
       {R"("model_type":"llama","num_hidden_layers":-1)", "num_hidden_layers is -1"},
       {R"("model_type":"llama","num_hidden_layers":99999999999)", "num_hidden_layers is 99999999999"},
+      {R"("model_type":"llama","quantization_config":{"bits":4,"quant_method":"gptq"})", "quantised checkpoint"},
+      {R"("model_type":"llama","quantization_config":{})", "quantised checkpoint"},
       {R"("model_type":"llama","eos_token_id":32)", "outside the vocabulary"},
       {R"("model_type":"llama","rope_theta":0)", "rope_theta"},
       {R"("model_type":"llama","rms_norm_eps":"x")", "expected a number"},
@@ -144,6 +130,38 @@ TEST_F(Folder, WhatIsNotSupportedIsNamed) {
   put("config.json", "{");
   EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("config.json: JSON"), std::string::npos);
   EXPECT_NE(complaint([&] { load_model_config(folder_ + "/absent"); }).find("no such model folder"), std::string::npos);
+}
+
+/// What training does not change is saved as it was read, byte for byte.
+TEST_F(Folder, OtherKeysAreKept) {
+  const std::string config =
+      "{\n \"architectures\": [\n  \"Qwen2ForCausalLM\"\n ],\n \"hidden_size\": 64, \"intermediate_size\": 96, "
+      "\"num_hidden_layers\": 1,\n \"num_attention_heads\": 4, \"vocab_size\": 32, \"model_type\": \"qwen2\",\n "
+      "\"torch_dtype\": \"float16\", \"bos_token_id\": 5, \"eos_token_id\": 6, \"sliding_window\": 512,\n "
+      "\"initializer_range\": 0.020, \"quantization_config\": null, \"auto_map\": {\"x\": [NaN]}\n}\n";
+  const std::string generation =
+      "{\"do_sample\": true, \"temperature\": 0.70, \"top_k\": 20, \"eos_token_id\": [6, 7]}";
+  const auto saved = [&](const std::string& text, DType dtype) {
+    put("config.json", text);
+    put("out/x", "");
+    save_model_config(load_model_config(folder_), dtype, folder_ + "/out");
+    return slurp(folder_ + "/out/config.json");
+  };
+  const auto with = [&](std::string from, const std::string& to, std::string text) {
+    return text.replace(text.find(from), from.size(), to);
+  };
+  put("generation_config.json", generation);
+  EXPECT_EQ(saved(config, DType::bf16), with("float16", "bfloat16", config));
+  EXPECT_EQ(slurp(folder_ + "/out/generation_config.json"), generation);
+  EXPECT_EQ(load_model_config(folder_ + "/out").eos, load_model_config(folder_).eos);
+  const std::string newer = with("torch_dtype", "dtype", config);
+  EXPECT_EQ(saved("\xEF\xBB\xBF" + newer, DType::f32), with("float16", "float32", newer));
+  // a classifier's head is left aside, and the name goes with it
+  EXPECT_EQ(saved(with("CausalLM", "SequenceClassification", config), DType::bf16),
+            with("[\n  \"Qwen2ForCausalLM\"\n ]", "[\"Qwen2ForCausalLM\"]", with("float16", "bfloat16", config)));
+  fs::remove(folder_ + "/generation_config.json");
+  saved(config, DType::bf16);
+  EXPECT_EQ(read_json(folder_ + "/out/generation_config.json")["eos_token_id"], nlohmann::json({6}));
 }
 
 TEST_F(Folder, SavedAndLoadedAgain) {
@@ -191,35 +209,6 @@ TEST_F(Folder, FilesThatDoNotFitTheConfig) {
   EXPECT_NE(verdict(c).find("'lm_head.weight' is missing"), std::string::npos) << verdict(c);
   fs::resize_file(folder_ + "/model.safetensors", fs::file_size(folder_ + "/model.safetensors") - 1);
   EXPECT_NE(verdict(toy_config()).find("truncated"), std::string::npos);
-}
-
-TEST(Load, HalfPrecisionFiles) {
-  const ScratchFolder scratch;
-  const fs::path folder = scratch.path();
-  ModelConfig config = toy_config();
-  config.layers = 1;
-  const ParamTable table = parameter_table(config);
-  std::string header = "{", data;
-  for (const Param& p : table.all)
-    for (const ParamPart& part : p.parts) {
-      const size_t bytes = static_cast<size_t>(part.rows * p.columns) * 2;
-      header += fmt::format("{}\"{}\":{{\"dtype\":\"F16\",\"shape\":[{}{}],\"data_offsets\":[{},{}]}}",
-                            data.empty() ? "" : ",", part.name, part.rows,
-                            p.matrix ? fmt::format(",{}", p.columns) : "", data.size(), data.size() + bytes);
-      for (size_t i = 0; i < bytes / 2; ++i) {
-        static constexpr uint16_t kHalf[] = {0x3c00, 0xc000, 0x0001, 0x8001, 0x7bff, 0x3555};
-        data.append(reinterpret_cast<const char*>(&kHalf[i % 6]), 2);
-      }
-    }
-  header += "}";
-  const uint64_t length = header.size();
-  std::ofstream(folder / "model.safetensors", std::ios::binary)
-      << std::string(reinterpret_cast<const char*>(&length), 8) << header << data;
-  Rig rig(config);
-  rig.model->load(folder.string());
-  const auto w = to_host(*rig.backend, rig.model->weights());
-  const float want[] = {1.0f, -2.0f, 0x1p-24f, -0x1p-24f, 65504.0f, 0x1.554p-2f};
-  for (size_t i = 0; i < 600; ++i) ASSERT_EQ(w[i], want[i % 6]);
 }
 
 TEST(Init, IsNormalAndKeyed) {

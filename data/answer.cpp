@@ -1,0 +1,85 @@
+#include "data/answer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/boxed.h"
+
+namespace dapo {
+namespace {
+
+constexpr size_t kLongestAnswer = 500;  // bytes; MATH's longest has 159
+
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const size_t from = std::min(text.find_first_not_of(kSpace), text.size());
+  return text.substr(from, text.find_last_not_of(kSpace) + 1 - from);
+}
+
+/// "-1234.5", "3/4", "50%"
+bool is_number(std::string_view text) {
+  if (text.starts_with('-') || text.starts_with('+')) text.remove_prefix(1);
+  if (text.ends_with('%')) text.remove_suffix(1);
+  const size_t slash = text.find('/');
+  if (slash != text.npos) return is_number(text.substr(0, slash)) && is_number(text.substr(slash + 1));
+  return text.find_first_not_of("0123456789.") == text.npos && text.find_first_of("0123456789") != text.npos &&
+         std::count(text.begin(), text.end(), '.') <= 1;
+}
+
+std::optional<std::string> gsm8k_answer(std::string_view text) {
+  const size_t at = text.rfind("####");
+  if (at == text.npos || (at > 0 && text[at - 1] == '#')) return std::nullopt;
+  std::string number(trimmed(text.substr(at + 4)));
+  std::erase_if(number, [](char c) { return c == ',' || c == '$'; });
+  if (const auto bare = trimmed(number); is_number(bare)) return std::string(bare);
+  return std::nullopt;
+}
+
+/// Where the last line that begins with "####" ends; npos: there is none.
+size_t last_heading_end(std::string_view text) {
+  size_t at = text.rfind("\n####");
+  if (at == text.npos && !text.starts_with("####")) return text.npos;
+  return std::min(text.find('\n', at == text.npos ? 0 : at + 1), text.size());
+}
+
+}  // namespace
+
+std::optional<std::string> marked_answer(std::string_view text) {
+  if (auto number = gsm8k_answer(text)) return number;
+  if (const auto box = last_boxed(text)) return std::string(*box);
+  if (const size_t end = last_heading_end(text); end != text.npos)
+    if (const auto below = trimmed(text.substr(end)); is_answer(below)) return std::string(below);
+  return std::nullopt;
+}
+
+bool is_answer(std::string_view text) {
+  text = trimmed(text);
+  if (text.empty() || text.size() > kLongestAnswer || text.starts_with('#')) return false;
+  if (text.find_first_of(" \t\r\n") == text.npos) return true;
+  // With spaces it is a formula: no line break, no "=" as in a calculation, and no words but LaTeX commands.
+  if (text.find_first_of("\r\n=") != text.npos) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const size_t from = i;
+    while (i < text.size() && is_letter(text[i])) ++i;
+    if (i - from > 1 && (from == 0 || text[from - 1] != '\\')) return false;
+  }
+  return true;
+}
+
+std::string why_no_answer(std::string_view text, bool worked_solution) {
+  if (is_answer(text)) return "";
+  const auto lines = std::count(text.begin(), text.end(), '\n');
+  const char* unmarked = "with no \"#### number\" at its end and no \\boxed{}";
+  if (worked_solution || last_heading_end(text) != text.npos) return fmt::format("is a text {}", unmarked);
+  if (lines > 0 && trimmed(text).find('\n') != text.npos)
+    return fmt::format("is a text of {} lines {}", lines + 1, unmarked);
+  if (text.size() > kLongestAnswer) return fmt::format("is a text of {} bytes {}", text.size(), unmarked);
+  return "";
+}
+
+}  // namespace dapo
