@@ -34,18 +34,24 @@ CXXFLAGS += -std=c++20 -O$(if $(filter asan fuzz tsan,$(VARIANT)),1,3) -g1 -marc
 LDFLAGS  += -fopenmp $(SANITIZE) $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
 LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS)
 
-# Arrow (.parquet files): installed, or the headers and libraries of the pyarrow wheel that `make deps` fetches. The wheel is
-# pinned: later ones export simdjson's symbols, which would replace ours.
+# Arrow (.parquet files): installed, or the headers and libraries of the pyarrow wheel, fetched before the first file that needs
+# them is compiled; so the flags are looked up when they are used. The wheel is pinned: later ones export simdjson's symbols,
+# which would replace ours.
 ARROW := $(BUILD)/arrow/pyarrow
 ifeq ($(shell pkg-config --exists arrow parquet 2>/dev/null && echo yes),yes)
   ARROW_FLAGS := -DDAPO_ARROW $(shell pkg-config --cflags arrow parquet)
   ARROW_LIBS  := $(shell pkg-config --libs parquet arrow)
-else ifneq ($(wildcard $(ARROW)/include/arrow/api.h),)
-  ARROW_FLAGS := -DDAPO_ARROW -isystem $(ARROW)/include
-  ARROW_LIBS  := $(wildcard $(ARROW)/libparquet.so.* $(ARROW)/libarrow.so.*) -Wl,-rpath,$(abspath $(ARROW))
+else
+  ARROW_FLAGS = $(shell [ ! -f $(ARROW)/include/arrow/api.h ] || echo -DDAPO_ARROW -isystem $(ARROW)/include)
+  ARROW_LIBS  = $(shell ls $(ARROW)/libparquet.so.* $(ARROW)/libarrow.so.* 2>/dev/null && echo -Wl,-rpath,$(abspath $(ARROW)))
 endif
 $(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o: CPPFLAGS += $(ARROW_FLAGS)
-$(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o: $(wildcard $(ARROW)/include/arrow/api.h)
+$(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o: $(wildcard $(ARROW)/include/arrow/api.h) | $(BUILD)/arrow.ok
+# The commit, in a file that changes when it does, so that --version is right and nothing else is rebuilt.
+COMMIT := $(shell git describe --always --dirty --abbrev=12 --match=- 2>/dev/null)
+$(shell mkdir -p $(OUT) && { [ "$$(cat $(OUT)/commit 2>/dev/null)" = "$(COMMIT)" ] || echo "$(COMMIT)" >$(OUT)/commit; })
+$(OUT)/host/version.o: CPPFLAGS += -DDAPO_COMMIT='"$(COMMIT)"'
+$(OUT)/host/version.o: $(OUT)/commit
 ifeq ($(CUDA),nvcc)
   CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
   CUDA_DEPS := $(OUT)/libcuda.a
@@ -100,9 +106,10 @@ BENCHES := $(patsubst bench/%.cpp,%,$(wildcard bench/*.cpp))
 BENCH_PARTS := $(wildcard bench/parts/*.cpp)
 $(foreach b,$(BENCHES),$(eval $(call program,$(OUT)/bench_$(b),$(OUT)/bench/$(b).o $(call objects,$(BENCH_PARTS)) $(HOST),-lbenchmark $(CUDA_LIBS))))
 # The fuzzer: the readers of files alone, without model and backends.
-FUZZED := $(wildcard tests/fuzz/*.cpp host/config*.cpp host/verify*.cpp) host/jsonl.cpp model/config.cpp model/params.cpp
+FUZZED := $(wildcard tests/fuzz/*.cpp host/config*.cpp host/verify*.cpp) host/jsonl.cpp host/streams.cpp model/config.cpp model/params.cpp
 $(eval $(call program,$(OUT)/test_fuzz,$(call objects,$(FUZZED)) $(call archive,tokenizer data core),$(GTEST)))
-all: dapo_train dapo  ## build ./dapo_train and ./dapo
+all: dapo_train dapo  ## build ./dapo_train and ./dapo; what is missing is installed first, as `make deps` does
+	@$(if $(ARROW_LIBS),,echo "left out: .parquet files cannot be read, as pyarrow could not be fetched ($(BUILD)/pyarrow.log); make deps tries again")
 dapo_train dapo: %: $(OUT)/%
 	@ln -sf $< $@
 
@@ -155,12 +162,17 @@ $(BUILD)/deps.ok: Makefile
 	   $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >$(BUILD)/deps.log 2>&1 \
 	   || { tail -20 $(BUILD)/deps.log; echo "make: apt-get could not install: $$missing"; exit 1; }; fi
 	@touch $@
-# $(call wheel,NAME,FILE NAME,VERSION,FOLDER): fetched from PyPI and unpacked
-wheel = mkdir -p $(4) && python3 -m pip download -q --no-deps --only-binary=:all: -d $(4) $(1)==$(3) >$(BUILD)/$(1).log 2>&1 && \
+# $(call wheel,NAME,FILE NAME,VERSION,FOLDER): fetched from PyPI and unpacked; for one Python, whichever is here, as only its
+# headers and libraries are used
+wheel = mkdir -p $(4) && python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 -d $(4) $(1)==$(3) >$(BUILD)/$(1).log 2>&1 && \
   python3 -m zipfile -e $(4)/$(2)-$(3)-*.whl $(4)
 arrow: $(BUILD)/deps.ok
-	@[ -n "$(ARROW_LIBS)" ] || { $(call wheel,pyarrow,pyarrow,21.0.0,$(BUILD)/arrow); } || \
+	@[ -n "$(ARROW_LIBS)" ] || { echo "  DEPS pyarrow 21.0.0"; $(call wheel,pyarrow,pyarrow,21.0.0,$(BUILD)/arrow); } || \
 	   echo "  DEPS Arrow left out: pip could not fetch pyarrow 21.0.0 ($(BUILD)/pyarrow.log); .parquet files cannot be read"
+# Tried once; `make deps` tries again. A build that names ARROW_LIBS itself (make dist: none) needs no wheel.
+$(BUILD)/arrow.ok: | $(BUILD)/deps.ok
+	@$(if $(filter command,$(firstword $(origin ARROW_LIBS))),,$(MAKE) --no-print-directory arrow)
+	@touch $@
 bench-cudnn: $(BUILD)/deps.ok  ## fetch the headers of cuDNN's frontend, so that bench_ops times cuDNN's attention beside ours
 	@$(call wheel,nvidia-cudnn-frontend,nvidia_cudnn_frontend,1.32.0,$(BUILD)/cudnn_frontend) || { cat $(BUILD)/nvidia-cudnn-frontend.log; exit 1; }
 deps: $(BUILD)/deps.ok arrow  ## install what is missing: apt packages, and Arrow's wheel into build/

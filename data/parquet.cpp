@@ -9,8 +9,8 @@
 namespace dapo {
 void read_parquet(const std::string& path, RowParser&, const RowSink&) {
   fail_input(
-      "{}: this build reads no Parquet: install Apache Arrow (apt-get install libparquet-dev, or `make deps`) and make "
-      "again, or convert the file to .jsonl",
+      "{}: this build reads no Parquet, as Apache Arrow could not be fetched when it was made: `make deps && make` tries "
+      "again; or convert the file to .jsonl",
       path);
 }
 }  // namespace dapo

@@ -41,7 +41,10 @@ ChosenBackend make_backend(const std::string& device, const std::string& dtype, 
     fail_input("--device {}: not known; one of auto, cpu, cuda", device);
   if (dtype != "auto" && dtype != "bf16" && dtype != "f32")
     fail_input("--dtype {}: not known; one of auto, bf16, f32", dtype);
-  if (threads < 0 || threads > 4096) fail_input("model.threads = {}: at least 0 (all cores), at most 4096", threads);
+  const int most = std::max(256, 4 * omp_get_num_procs());
+  if (threads < 0 || threads > most)
+    fail_input("model.threads (--threads) = {}: at least 0 (all cores), at most {} on this machine with {} cores",
+               threads, most, omp_get_num_procs());
   const std::string why_not = device == "auto" ? no_gpu() : "";
   const bool gpu = device == "cuda" || (device == "auto" && why_not.empty());
   if (gpu && !kBuilt)
@@ -60,6 +63,10 @@ ChosenBackend make_backend(const std::string& device, const std::string& dtype, 
   if (dtype == "auto") chosen.why += native ? "" : "; f32, as this CPU does not multiply bf16 natively";
   if (dtype == "bf16" && !native) chosen.why += "; bf16 is emulated here and slow, --dtype f32 is faster";
   return chosen;
+}
+
+bool built_with_cuda() {
+  return kBuilt;
 }
 
 std::unique_ptr<Comm> make_single_comm(Backend& backend) {

@@ -19,6 +19,9 @@ struct ChosenBackend {
 /// or machine does not have, a CPU without the instructions that the program was compiled for.
 ChosenBackend make_backend(const std::string& device, const std::string& dtype, int threads = 0);
 
+/// Whether this program holds the CUDA backend.
+bool built_with_cuda();
+
 /// A group of one rank on this backend.
 std::unique_ptr<Comm> make_single_comm(Backend& backend);
 

@@ -6,11 +6,13 @@
 #include "core/check.h"
 #include "host/commands.h"
 #include "host/evaluate.h"
+#include "host/interrupt.h"
 #include "host/jsonl.h"
+#include "host/limits.h"
 #include "host/progress.h"
 #include "host/prompts.h"
 #include "host/session.h"
-#include "host/trainer.h"
+#include "host/unmet.h"
 
 namespace dapo {
 namespace {
@@ -37,12 +39,16 @@ void write_responses(LineWriter& out, const EvalResult& result, const Tokenizer&
       out.line(JsonLine()
                    .add("id", p.id)
                    .add("sample", static_cast<int64_t>(i))
+                   .add("prompt", tokenizer.decode(p.prompt, false))
                    .add("response", tokenizer.decode(p.responses[i].ids))
+                   .add("ground_truth", p.ground_truth)
                    .add("acc", p.verdicts[i].acc)
                    .add("pred", p.verdicts[i].pred)
                    .add("reason", p.verdicts[i].reason)
                    .add("tokens", static_cast<int64_t>(p.responses[i].ids.size()))
                    .add("finish_reason", finish_name(p.responses[i].finish))
+                   .add("prompt_ids", p.prompt)
+                   .add("ids", p.responses[i].ids)
                    .str());
   out.commit();
 }
@@ -59,10 +65,15 @@ int run_eval_command(const EvalOptions& o) {
                                      config.data.max_prompt_length + config.data.max_response_length,
                                      config.rollout.max_num_seqs));
   TerminalProgress progress(0);
+  catch_interrupts();
   progress.line(s.device);
+  if (const std::string text = unmet_pass_k(config.eval); !text.empty()) progress.note(text.c_str());
   Rollout rollout(*s.model, stop);
   std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
   if (!o.out.empty()) out.emplace(o.out);
+  progress.on_report = [](Phase) {
+    if (interrupted()) throw Interrupted("interrupted: the evaluation is not complete, nothing of it is reported");
+  };
   const EvalResult result = evaluate(config, rollout, *s.tokenizer, std::move(data), progress);
   progress.line(eval_text(result, -1));
   JsonLine line;

@@ -2,14 +2,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/check.h"
 #include "host/commands.h"
+#include "host/interrupt.h"
 #include "host/jsonl.h"
+#include "host/limits.h"
 #include "host/prompts.h"
 #include "host/rollout.h"
 #include "host/session.h"
-#include "host/trainer.h"
+#include "host/streams.h"
 
 namespace dapo {
 namespace {
@@ -21,45 +24,45 @@ struct Prompt {
 
 void check_options(const GenerateOptions& o) {
   const auto require = [](bool holds, const char* flag, double value, const char* what) {
-    if (!holds) fail_input("{} {}: {}", flag, value, what);
+    if (!holds) fail_input("{} {:.6g}: {}", flag, value, what);
   };
   if (o.has_prompt != o.prompts.empty()) fail_input("give one of --prompt TEXT and --prompts FILE");
   require(o.n >= 1 && o.n <= 65536, "-n", o.n, "1 to 65536 responses");
   require(o.max_new_tokens >= 1 && o.max_new_tokens <= 1 << 24, "--max-new-tokens", o.max_new_tokens, "at least 1");
   require(o.batch >= 1 && o.batch <= 65536, "--batch", o.batch, "1 to 65536 sequences");
-  require(o.temperature >= 0, "--temperature", o.temperature, "at least 0 (0: the most probable token)");
+  require(o.temperature == 0 || o.temperature >= kLeastTemperature, "--temperature", o.temperature,
+          "at least 0.0001, or 0: the most probable token");
   require(o.top_p > 0 && o.top_p <= 1, "--top-p", o.top_p, "above 0, at most 1");
   require(o.min_p >= 0 && o.min_p <= 1, "--min-p", o.min_p, "0 to 1");
   require(o.top_k >= 0, "--top-k", o.top_k, "at least 0 (0: off)");
 }
 
 /// {"ids"}, {"prompt"} as text or messages, or {"messages"}; an "id" is handed through.
-Prompt read_prompt(const JsonRow& row, const PromptEncoder& encoder, size_t number) {
+Prompt read_prompt(const JsonRow& row, const PromptEncoder* encoder, size_t number) {
   Prompt p{row.text_or("id", std::to_string(number)), {}};
   if (row.has("ids")) {
     p.ids = row.ids("ids");
+  } else if (encoder == nullptr) {
+    row.fail_here("a prompt in words needs a tokenizer, and the model's folder has none: give \"ids\"");
   } else if (const char* field = row.has("messages") ? "messages" : "prompt"; row.is_text(field)) {
-    p.ids = encoder.encode(row.text(field));
+    p.ids = encoder->encode(row.text(field));
   } else {
     Example e;
     row.each(field, [&](const JsonRow& m) { e.messages.push_back({m.text("role"), m.text("content")}); });
-    p.ids = encoder.encode(e);
+    p.ids = encoder->encode(e);
   }
   if (p.ids.empty()) row.fail_here("the prompt has no tokens");
   return p;
 }
 
-void write_group(LineWriter& out, const Prompt& prompt, const Group& group, const Tokenizer& tokenizer) {
+void write_group(LineWriter& out, const Prompt& prompt, const Group& group, const Tokenizer* tokenizer) {
   for (size_t i = 0; i < group.responses.size(); ++i) {
     const Response& r = group.responses[i];
-    out.line(JsonLine()
-                 .add("id", prompt.id)
-                 .add("sample", static_cast<int64_t>(i))
-                 .add("text", tokenizer.decode(r.ids))
-                 .add("ids", r.ids)
-                 .add("log_probs", r.log_prob)
-                 .add("finish_reason", finish_name(r.finish))
-                 .str());
+    JsonLine line;
+    line.add("id", prompt.id).add("sample", static_cast<int64_t>(i));
+    if (tokenizer != nullptr) line.add("text", tokenizer->decode(r.ids));
+    line.add("prompt_ids", prompt.ids).add("ids", r.ids).add("log_probs", r.log_prob);
+    out.line(line.add("finish_reason", finish_name(r.finish)).str());
   }
   out.flush();
 }
@@ -68,20 +71,27 @@ void write_group(LineWriter& out, const Prompt& prompt, const Group& group, cons
 
 int run_generate_command(const GenerateOptions& o) {
   check_options(o);
-  Session s = open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads));
+  Session s =
+      open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Weights::load, 1, 0, Tokens::maybe);
   const ModelConfig& model = s.model->config();
   Config config;
   config.data.prompt_template = o.prompt_template;
   config.data.system_prompt = o.system;
   config.data.prompt_suffix = o.suffix;
   config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt begin together
-  const PromptEncoder encoder(config.data, o.model, *s.tokenizer);
+  std::optional<PromptEncoder> encoder;
+  if (s.tokenizer)
+    encoder.emplace(config.data, o.model, *s.tokenizer);
+  else if (o.has_prompt)
+    fail_input("--prompt: {} has no tokenizer; give --prompts with \"ids\"", o.model);
 
   std::vector<Prompt> prompts;
   if (o.has_prompt)
-    prompts.push_back({"0", encoder.encode(o.prompt)});
+    prompts.push_back({"0", encoder->encode(o.prompt)});
   else
-    read_rows(o.prompts, [&](const JsonRow& row) { prompts.push_back(read_prompt(row, encoder, prompts.size())); });
+    read_rows(o.prompts, [&](const JsonRow& row) {
+      prompts.push_back(read_prompt(row, encoder ? &*encoder : nullptr, prompts.size()));
+    });
   size_t longest = 0;
   for (const Prompt& p : prompts) {
     longest = std::max(longest, p.ids.size());
@@ -110,23 +120,30 @@ int run_generate_command(const GenerateOptions& o) {
   }
 
   const bool stream = o.has_prompt && o.n == 1 && o.out.empty() && isatty(STDOUT_FILENO) != 0;
-  StreamDecoder text(*s.tokenizer);
-  if (stream)
-    rollout.on_token = [&](int64_t, int, int32_t token) {
-      fmt::print("{}", text.push(token));
-      std::fflush(stdout);
-    };
+  std::optional<StreamDecoder> text;
+  if (stream) {
+    text.emplace(*s.tokenizer);
+    rollout.on_token = [&](int64_t, int, int32_t token) { print_out(text->push(token)); };
+  }
   LineWriter out(o.out);
   std::vector<Group> groups(prompts.size());  // written in the order of the prompts
   size_t written = 0;
-  while (rollout.busy()) {
+  catch_interrupts();
+  while (rollout.busy() && !interrupted()) {
     for (Group& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
     for (; !stream && written < groups.size() && !groups[written].responses.empty(); ++written) {
-      write_group(out, prompts[written], groups[written], *s.tokenizer);
+      write_group(out, prompts[written], groups[written], s.tokenizer.get());
       groups[written] = {};
     }
   }
-  if (stream) fmt::print("{}\n", text.finish());
+  if (stream) print_out(std::string(text->finish()) + "\n");
+  if (rollout.busy()) {  // interrupted: what is complete is kept, in the order of the prompts
+    size_t complete = written;
+    for (size_t i = written; !stream && i < groups.size(); ++i)
+      if (!groups[i].responses.empty()) write_group(out, prompts[i], groups[i], s.tokenizer.get()), ++complete;
+    throw Interrupted(fmt::format("interrupted: {} of {} prompts are complete, in {}", complete, prompts.size(),
+                                  out.commit_partial()));
+  }
   out.commit();
   return kExitOk;
 }

@@ -4,15 +4,36 @@
 
 #include "core/check.h"
 #include "host/commands.h"
+#include "host/folders.h"
 #include "host/interrupt.h"
+#include "host/jsonl.h"
 #include "host/progress.h"
+#include "host/provenance.h"
+#include "host/save.h"
 #include "host/session.h"
 #include "host/sft.h"
 
 namespace dapo {
+namespace {
+
+std::string metrics_line(const SftMetrics& m) {
+  return JsonLine()
+             .add("step", m.step)
+             .add("loss", m.loss)
+             .add("grad_norm", m.grad_norm)
+             .add("lr", m.lr)
+             .add("tokens", m.tokens)
+             .add("seconds", m.seconds)
+             .str() +
+         "\n";
+}
+
+}  // namespace
 
 int run_sft_command(const SftOptions& o) {
   const Config config = load_config(o.config, o.settings, Use::sft);
+  const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
+  check_replaceable(config.sft.out, overwrite);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   DatasetOptions options;
   options.prompt_key = config.data.prompt_key;
@@ -21,31 +42,57 @@ int run_sft_command(const SftOptions& o) {
   const Dataset data = Dataset::load(config.sft.files, options);
   Session s = open_session(config.model.path, std::move(chosen), Weights::maybe, config.trainer.seed,
                            static_cast<float>(config.sft.init_std));
-  TerminalProgress progress(config.sft.steps);
+  TerminalProgress progress(config.sft.steps, !o.check);
   progress.line(fmt::format("{}\n{}: {:.2f} M parameters{}; {} rows", s.device, config.model.path,
                             static_cast<double>(s.model->config().parameters()) / 1e6,
                             has_weights(config.model.path) ? "" : ", started at random", data.size()));
-  check_model_folder(config.sft.out);
-  catch_interrupts();
-  const int64_t every = std::max(1, config.sft.steps / 10);
-  struct Stop {};
-  try {
-    run_sft(config, *s.model, *s.tokenizer, data, progress, [&](const SftMetrics& m) {
-      progress.step(m.step + 1);
-      if (m.step % every == 0 || m.step == 1 || m.step == config.sft.steps)
-        progress.line(sft_text(m, config.sft.steps));
-      if (interrupted()) throw Stop();
+  if (config.sft.lr_warmup_steps > config.sft.steps)
+    progress.note(fmt::format("sft.lr_warmup_steps = {} is more than sft.steps = {}: sft.lr = {:g} is never reached",
+                              config.sft.lr_warmup_steps, config.sft.steps, config.sft.lr)
+                      .c_str());
+  if (o.check) {
+    progress.line(check_sft(config, *s.model, *s.tokenizer, data, progress));
+    progress.line("everything loads; nothing was trained (--check)");
+    return kExitOk;
+  }
+  FreshFolder fresh(config.sft.out, overwrite);
+  const std::string about = provenance("dapo sft", s.device, config.model.path, config.sft.files);
+  progress.log_to(fresh.path() + "/log.txt");
+  progress.log(provenance_text(about));
+  AppendFile metrics(fresh.path() + "/metrics.jsonl");
+  const auto save = [&](const std::string& to) {
+    return save_patiently(fresh.path(), *s.model, progress, [&] {
+      write_model_folder(*s.model, config.model.path, fresh.path());
+      metrics.complete();
+      return fresh.publish(about, to);
     });
-  } catch (const Stop&) {
-    progress.line("interrupted: saving what there is");
+  };
+
+  catch_interrupts();
+  progress.on_report = [](Phase) {
+    if (interrupted()) throw Interrupted("");
+  };
+  const int64_t every = std::max(1, config.sft.steps / 10);
+  int64_t done = 0;
+  try {
+    progress.step(1);
+    run_sft(config, *s.model, *s.tokenizer, data, progress, [&](const SftMetrics& m) {
+      done = m.step;
+      progress.step(m.step + 1);
+      metrics.append(metrics_line(m));
+      if (m.step % every == 0 || m.step == 1 || m.step == config.sft.steps)
+        progress.line(sft_text(m, config.sft.steps) + "  " + (m.step < config.sft.steps ? progress.left_text() : ""));
+    });
+  } catch (const Interrupted&) {
+    if (done == 0) throw Interrupted("interrupted in the first step: nothing was trained, nothing is saved");
+    progress.line(fmt::format("interrupted after step {}", done));
   } catch (const Error& e) {
     if (e.code() != kExitNumerics) throw;
-    const std::string beside = without_slash(config.sft.out) + ".failed";
-    save_model_folder(*s.model, config.model.path, beside);
-    fail(e.code(), "{}; the weights before them are in {}", e.what(), beside);
+    progress.log(e.what());
+    fail(e.code(), "{}; the weights before them are in {}", e.what(), save(without_slash(config.sft.out) + ".failed"));
   }
-  save_model_folder(*s.model, config.model.path, config.sft.out);
-  progress.line(fmt::format("saved {}", config.sft.out));
+  progress.line(fmt::format("saved {}", save("")));
+  if (!metrics.complete()) fail(kExitResources, "{}: is not complete", metrics.path());
   return interrupted() ? kExitInterrupted : kExitOk;
 }
 

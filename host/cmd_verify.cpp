@@ -14,8 +14,10 @@ int run_verify_command(const VerifyOptions& o) {
   const auto verifier = make_verifier(o.verifier, options);
   LineWriter out(o.out);
   read_rows(o.file, [&](const JsonRow& row) {
+    // rows of rollouts/ and of `dapo eval -o` name the text "response"
+    const char* solution = row.has("solution") || !row.has("response") ? "solution" : "response";
     const auto truth = row.answer("ground_truth");
-    const auto v = verifier->verify(row.text("solution"), truth);
+    const auto v = verifier->verify(row.text(solution), truth);
     out.line(JsonLine().add("score", v.score).add("acc", v.acc).add("pred", v.pred).add("reason", v.reason).str());
   });
   out.commit();

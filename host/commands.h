@@ -18,9 +18,10 @@ struct DeviceOptions {
 struct SftOptions {
   std::string config;
   std::vector<std::string> settings;
+  bool check = false, overwrite = false;
 };
-/// Fine-tunes on (prompt, response) rows and saves the model to sft.out; weights start at random where the model's
-/// folder has none.
+/// Fine-tunes on (prompt, response) rows and saves model, metrics.jsonl and log.txt to sft.out; weights start at random
+/// where the model's folder has none. check: loads everything, shows the first row, trains nothing.
 int run_sft_command(const SftOptions& o);
 
 struct EvalOptions {
@@ -42,7 +43,8 @@ struct GenerateOptions {
   std::string prompt_template = "auto", system, suffix;
   DeviceOptions on;
 };
-/// JSONL of {"id", "sample", "text", "ids", "log_probs", "finish_reason"}; one prompt's text streams to a terminal.
+/// JSONL of {"id", "sample", "text", "prompt_ids", "ids", "log_probs", "finish_reason"}, without "text" where the model
+/// has no tokenizer; one prompt's text streams to a terminal. After a signal the complete prompts' rows are kept.
 int run_generate_command(const GenerateOptions& o);
 
 struct ScoreOptions {
@@ -51,7 +53,8 @@ struct ScoreOptions {
   int pack_tokens = 2048;
   DeviceOptions on;
 };
-/// {"ids", "prompt_len"} or {"text"} in; log-prob and entropy (nats) of every token after the prompt out.
+/// {"prompt_ids", "ids"} (rows of generate, rollouts, eval -o), {"ids", "prompt_len"}, {"prompt", "response"} or
+/// {"text"} in; log-prob and entropy (nats) of every token after the prompt out.
 int run_score_command(const ScoreOptions& o);
 
 struct TokenizeOptions {
@@ -65,11 +68,12 @@ struct VerifyOptions {
   std::string verifier = "math_dapo", file = "-", out;
   bool strict_box = false, flexible = false;
 };
-/// {"solution", "ground_truth"} in; {"score", "acc", "pred", "reason"} out.
+/// {"solution" or "response", "ground_truth"} in; {"score", "acc", "pred", "reason"} out.
 int run_verify_command(const VerifyOptions& o);
 
 struct ChainOptions {
   std::string folder;
+  bool overwrite = false;
   uint64_t seed = 1;
 };
 /// The demo's beginnings: data/{train,test,skill,crowd}.jsonl and model/ (config and byte tokenizer, no weights).
@@ -77,6 +81,7 @@ int run_chain_command(const ChainOptions& o);
 
 struct CountdownOptions {
   std::string file;
+  bool overwrite = false;
   int64_t rows = 10000;
   uint64_t seed = 1;
 };

@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "core/files.h"
+#include "host/config_names.h"
 #include "host/config_table.h"
 
 namespace dapo {
@@ -27,34 +28,6 @@ struct BrokenToml {};
 
 namespace dapo {
 namespace {
-
-/// Letters to insert, delete or replace (Levenshtein 1965).
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
-
-/// The known key nearest to `key`: the same field of another section counts as close.
-const Setting& nearest(std::string_view key, const std::vector<Setting>& table) {
-  size_t best = std::string::npos;
-  const Setting* found = nullptr;
-  for (const Setting& s : table) {
-    size_t d = edit_distance(key, s.key);
-    if (key.substr(key.find('.') + 1) == s.field()) d = std::min<size_t>(d, 1);
-    if (d < best) best = d, found = &s;
-  }
-  return *found;
-}
 
 /// "text", "whole number", ... of a TOML value, for messages.
 std::string_view kind_of(const toml::node& v) {
@@ -135,7 +108,7 @@ struct Reader {
 };
 
 [[noreturn]] void unknown_key(const std::string& where, std::string_view key, const std::vector<Setting>& table) {
-  fail_input("{}: unknown setting {}; did you mean {}?", where, key, nearest(key, table).key);
+  fail_input("{}: unknown setting {}; {}", where, key, name_hint(key, table));
 }
 
 void assign(const std::string& where, std::string_view key, const toml::node& value,
@@ -199,43 +172,31 @@ toml::parse_result parse(const std::string& text, const std::string& where) {
   }
 }
 
-/// Where a line of TOML is name = value and the value is text without its quotes: "path = \"../model\""; else "".
-std::string with_quotes(std::string_view text, size_t number) {
-  for (; number > 1; --number) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
-  const auto trimmed = [](std::string_view s) {
-    const size_t from = std::min(s.find_first_not_of(" \t\r"), s.size());
-    return s.substr(from, s.find_last_not_of(" \t\r") + 1 - from);
-  };
-  const std::string_view line = text.substr(0, std::min(text.find('\n'), text.find('#')));
-  const size_t equals = std::min(line.find('='), line.size());
-  const std::string_view name = trimmed(line.substr(0, equals)),
-                         value = trimmed(line.substr(std::min(equals + 1, line.size())));
-  const bool word = !value.empty() && (std::isalpha(static_cast<unsigned char>(value[0])) != 0 || value[0] == '.');
-  if (value.find_first_of("\"'[]{}\\") != value.npos || (!word && value.find_first_of("/~") == value.npos)) return "";
-  for (const char* other : {"True", "False", "None", "TRUE", "FALSE", "yes", "no", "on", "off"})
-    if (value == other) return "";
-  return fmt::format("{} = \"{}\"", name, value);
+/// Line `number`, from 1.
+std::string_view line_of(std::string_view text, size_t number) {
+  for (; number > 1; --number)
+    text.remove_prefix(std::min(text.size(), text.find('\n')) + (text.find('\n') < text.size()));
+  return text.substr(0, text.find('\n'));
 }
 
 void read_file(const std::string& path, const std::vector<Setting>& table) {
   const std::string text = read_text(path);
   const toml::parse_result parsed = parse(text, path);
   if (!parsed) {
-    const size_t line = parsed.error().source().begin.line;
-    if (const std::string quoted = with_quotes(text, line); !quoted.empty())
-      fail_input("{}:{}: text needs quotes: {}", path, line, quoted);
     std::string what(parsed.error().description());
     std::replace(what.begin(), what.end(), '\n', ' ');
-    fail_input("{}:{}: {}", path, parsed.error().source().begin.line, what);
+    const auto line = parsed.error().source().begin.line;
+    const std::string hint = value_hint(line_of(text, line));
+    if (hint.starts_with("; text needs quotes")) what.clear();  // the parser's own words would mislead
+    fail_input("{}:{}: {}", path, line, what.empty() ? hint.substr(2) : what + hint);
   }
   for (const auto& [section, fields] : parsed.table()) {
     const std::string where = fmt::format("{}:{}", path, section.source().begin.line);
     const std::string_view name = section.str();
     const bool known = std::any_of(table.begin(), table.end(), [&](const Setting& s) { return s.section() == name; });
     if (!fields.is_table()) {
-      const Setting& near = nearest(section.str(), table);
-      fail_input("{}: {} stands outside of any section; did you mean {} under [{}]?", where, section.str(),
-                 near.field(), near.section());
+      fail_input("{}: {} stands outside of any section, such as [actor]; {}", where, section.str(),
+                 name_hint(section.str(), table));
     }
     for (const auto& [field, value] : *fields.as_table())
       assign(fmt::format("{}:{}", path, field.source().begin.line), fmt::format("{}.{}", section.str(), field.str()),
@@ -262,7 +223,8 @@ void read_setting(const std::string& setting, const std::vector<Setting>& table)
   if (textual && !written) return assign(where, key, toml::value<std::string>(text), table);
   const toml::parse_result parsed = parse("value = " + text, where);
   if (!parsed || parsed.table().size() != 1)
-    fail_input("{}: expects a number, true/false, \"text\" or a [list] after =", where);
+    fail_input("{}: expects a number, true/false, \"text\" or a [list] after ={}", where,
+               textual || text.empty() || text.find('\n') != std::string::npos ? "" : value_hint(setting));
   assign(where, key, *parsed.table().get("value"), table);
 }
 

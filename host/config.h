@@ -8,6 +8,9 @@
 
 namespace dapo {
 
+/// Below it, logits divided by the temperature leave the range in which their differences mean anything.
+inline constexpr float kLeastTemperature = 1e-4f;
+
 struct ModelSection {
   std::string path;             ///< Hugging Face folder with config.json, weights, tokenizer
   std::string device = "auto";  ///< auto | cpu | cuda
@@ -115,6 +118,8 @@ struct TrainerSection {
   int save_every = 0;          ///< steps between saved models; 0: only the last
   bool log_rollouts = true;    ///< rollouts/step_N.jsonl
   int nonfinite_patience = 3;  ///< refused updates in a row before exit code 4
+  int stuck_patience =
+      10;  ///< steps in a row without a group of right and wrong responses before exit code 4; 0: never
 };
 
 struct ParallelSection {

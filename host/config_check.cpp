@@ -41,6 +41,9 @@ void check_config(const Config& c, Use use, const std::string& where) {
                                   {"sft.beta1", c.sft.beta1},
                                   {"sft.beta2", c.sft.beta2}})
     require(beta < 1, "{} = {} must be below 1", key, beta);
+  require(c.eval.temperature == 0 || c.eval.temperature >= kLeastTemperature,
+          "eval.temperature = {:g} is too small: at least {:g}, or 0: the most probable token", c.eval.temperature,
+          kLeastTemperature);
   require(c.parallel.tensor == 1 && c.parallel.data == 1,
           "parallel.tensor = {}, parallel.data = {}: this version runs on one rank; set both to 1", c.parallel.tensor,
           c.parallel.data);

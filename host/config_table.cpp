@@ -98,7 +98,7 @@ std::vector<Setting> settings_of(Config& c) {
       {AT(data, train_batch_size), within(1, 1 << 24)},
       {AT(data, gen_batch_size), within(0, 1 << 24)},
       {AT(rollout, n), within(1, 65536)},
-      {AT(rollout, temperature), above(0)},
+      {AT(rollout, temperature), at_least(1e-4)},
       {AT(rollout, top_k), at_least(0)},
       {AT(rollout, top_p), fraction_above_0()},
       {AT(rollout, min_p), within(0, 1)},
@@ -166,6 +166,7 @@ std::vector<Setting> settings_of(Config& c) {
       {AT(trainer, save_every), at_least(0)},
       {AT(trainer, log_rollouts), any()},
       {AT(trainer, nonfinite_patience), at_least(1)},
+      {AT(trainer, stuck_patience), at_least(0)},
       {AT(parallel, tensor), at_least(1)},
       {AT(parallel, data), at_least(1)},
   };

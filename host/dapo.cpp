@@ -40,6 +40,8 @@ CLI::App& add_sft(CLI::App& app, SftOptions& o) {
   CLI::App& c = *app.add_subcommand("sft", "fine-tune on prompts with responses");
   c.add_option("config", o.config, "a .cfg file with [model], [data] and [sft]")->required();
   add_settings(c, o.settings);
+  c.add_flag("--check", o.check, "load everything, show the first row as the model sees it, train nothing");
+  c.add_flag("--overwrite", o.overwrite, "replace a model that an earlier run of this program left in sft.out");
   c.footer("Example: dapo sft configs/demo_skill.cfg --set sft.steps=100");
   return c;
 }
@@ -92,7 +94,10 @@ CLI::App& add_generate(CLI::App& app, GenerateOptions& o) {
 CLI::App& add_score(CLI::App& app, ScoreOptions& o) {
   CLI::App& c = *app.add_subcommand("score", "log-prob and entropy of every token");
   c.add_option("--model", o.model, "a Hugging Face folder")->required();
-  c.add_option("file", o.file, "JSONL of {\"ids\", \"prompt_len\"} or {\"text\"}; - for standard input")
+  c.add_option(
+       "file", o.file,
+       "JSONL of {\"prompt_ids\", \"ids\"} (as generate, eval -o and rollouts/ write it), {\"ids\", \"prompt_len\"}, "
+       "{\"prompt\", \"response\"} or {\"text\"}; - for standard input")
       ->capture_default_str();
   c.add_option("--temperature", o.temperature, "logits are divided by it")->capture_default_str();
   c.add_option("--pack-tokens", o.pack_tokens, "tokens of one pass")->capture_default_str();
@@ -119,7 +124,7 @@ CLI::App& add_tokenize(CLI::App& app, TokenizeOptions& o) {
 CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
   CLI::App& c = *app.add_subcommand("verify", "judge responses against ground truth");
   c.add_option("--verifier", o.verifier, "math_dapo | gsm8k | boxed | countdown | exact")->capture_default_str();
-  c.add_option("file", o.file, "JSONL of {\"solution\", \"ground_truth\"}; - for standard input")
+  c.add_option("file", o.file, "JSONL of {\"solution\" or \"response\", \"ground_truth\"}; - for standard input")
       ->capture_default_str();
   c.add_flag("--strict-box", o.strict_box, "math_dapo: the last \\boxed{} as it stands");
   c.add_flag("--flexible", o.flexible, "gsm8k: the last number");
@@ -132,6 +137,7 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
 CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
   CLI::App& c = *app.add_subcommand("chain", "write the demo's data and an untrained model");
   c.add_option("folder", o.folder, "where to")->required();
+  c.add_flag("--overwrite", o.overwrite, "replace files that are there");
   c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
   c.footer("Example: dapo chain runs/demo");
   return c;
@@ -141,6 +147,7 @@ CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
   CLI::App& c =
       *app.add_subcommand("countdown", "write problems of the countdown task: reach a target with given numbers");
   c.add_option("file", o.file, "a .jsonl file")->required();
+  c.add_flag("--overwrite", o.overwrite, "replace the file where it exists");
   c.add_option("--rows", o.rows, "how many")->capture_default_str();
   c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
   c.footer("Example: dapo countdown datasets/countdown.jsonl --rows 2000 --seed 7");
@@ -151,7 +158,9 @@ int run(int argc, char** argv) {
   CLI::App app("Tools round a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
   app.require_subcommand(0, 1);  // none is told below: this check comes before that of unknown words
   app.footer(
-      "dapo COMMAND --help shows each with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of resources.");
+      "dapo COMMAND --help shows each with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of resources "
+      "(or "
+      "output that was not taken), 4 numbers went bad, 130 interrupted.");
   SftOptions sft;
   EvalOptions eval;
   GenerateOptions generate;

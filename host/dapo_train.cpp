@@ -12,10 +12,14 @@
 #include "host/plan.h"
 #include "host/progress.h"
 #include "host/prompts.h"
+#include "host/provenance.h"
 #include "host/report_error.h"
 #include "host/run.h"
+#include "host/save.h"
 #include "host/session.h"
+#include "host/stuck.h"
 #include "host/trainer.h"
+#include "host/unmet.h"
 
 namespace dapo {
 namespace {
@@ -45,6 +49,17 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
   return text;
 }
 
+/// The first prompt that is trained on, as the model sees it.
+std::string check_text(const Config& config, const Tokenizer& tokenizer, const Dataset& data) {
+  const PromptEncoder encoder(config.data, config.model.path, tokenizer);
+  for (const Example& e : data) {
+    const std::vector<int32_t> ids = encoder.encode(e);
+    if (ids.empty() || static_cast<int>(ids.size()) > config.data.max_prompt_length) continue;
+    return fmt::format("{}\n  ground truth: {}", shown_tokens("first prompt", tokenizer, ids), e.answer);
+  }
+  return "";
+}
+
 /// One step. Where its updates were refused too often, the weights of the last good one and the responses that led
 /// there are saved before the error goes on.
 StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, const Dataset& data, RunFolder& run) {
@@ -54,16 +69,14 @@ StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, con
   } catch (const Error& e) {
     if (e.code() != kExitNumerics || trainer.state().refused == refused) throw;
     const std::string saved = run.save_model(*s.model, step, false);
-    if (config.trainer.log_rollouts) run.rollouts(step, trainer.trained(), *s.tokenizer, data);
+    if (config.trainer.log_rollouts) run.rollouts(step, trainer, *s.tokenizer, data);
     fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), saved);
   }
 }
 
-/// Algorithm 1's outer loop: evaluate, step, write down, save.
-int train(const Config& config, const Config& asked, Session& s, Trainer& trainer, const Dataset& data,
-          const std::optional<Dataset>& val, bool overwrite, TerminalProgress& progress) {
-  RunFolder run(asked, overwrite);
-  catch_interrupts();
+/// Algorithm 1's outer loop: evaluate, step, write down, save. Returns "" or why the run stops before its end.
+std::string train_loop(const Config& config, Session& s, Trainer& trainer, const Dataset& data,
+                       const std::optional<Dataset>& val, RunFolder& run, TerminalProgress& progress) {
   const auto eval = [&](int64_t step) {
     EvalResult result = evaluate(config, trainer.rollout(), *s.tokenizer, *val, progress);
     progress.line(eval_text(result, step));
@@ -73,22 +86,90 @@ int train(const Config& config, const Config& asked, Session& s, Trainer& traine
     const EvalResult result = eval(0);
     run.metrics(0, nullptr, &result);
   }
+  StuckWatch stuck(config);
+  bool owed = false;  // a model that the disk had no room for
   while (!trainer.done() && !interrupted()) {
     progress.step(trainer.state().step + 1);
     const StepMetrics m = step_or_save(config, s, trainer, data, run);
-    progress.line(step_text(m, config.trainer.total_steps));
+    const std::string left = trainer.done() ? "" : progress.left_text();
+    progress.line(step_text(m, config.trainer.total_steps) + (left.empty() ? "" : "  " + left));
     for (const std::string& alarm : m.alarms) progress.note(alarm.c_str());
-    if (config.trainer.log_rollouts) run.rollouts(m.step, trainer.trained(), *s.tokenizer, data);
+    if (config.trainer.log_rollouts) run.rollouts(m.step, trainer, *s.tokenizer, data);
     std::optional<EvalResult> result;
-    if (val && config.eval.every > 0 && (m.step % config.eval.every == 0 || trainer.done()) && !interrupted())
-      result = eval(m.step);
+    try {
+      if (val && config.eval.every > 0 && (m.step % config.eval.every == 0 || trainer.done()) && !interrupted())
+        result = eval(m.step);
+    } catch (const Interrupted&) {  // the step is complete, its evaluation is not
+    }
     run.metrics(m.step, &m, result ? &*result : nullptr);
-    if (config.trainer.save_every > 0 && m.step % config.trainer.save_every == 0)
-      run.save_model(*s.model, m.step, false);
+    if (owed || (config.trainer.save_every > 0 && m.step % config.trainer.save_every == 0)) try {
+        run.save_model(*s.model, m.step, false);
+        owed = false;
+      } catch (const Error& e) {
+        if (e.code() != kExitResources) throw;
+        owed = true;
+        progress.note(fmt::format("{}; tried again after the next step", e.what()).c_str());
+      }
+    if (const std::string why = stuck.after(m); !why.empty()) return why;
   }
-  const std::string saved = run.save_model(*s.model, trainer.state().step, true);
-  progress.line(fmt::format("{} after step {}: model in {}, numbers in {}/metrics.jsonl",
-                            interrupted() ? "interrupted" : "done", trainer.state().step, saved, run.path()));
+  return "";
+}
+
+/// What a signal leaves unfinished is dropped: an evaluation, a rollout, an update. Once a step has changed the
+/// weights, its other updates have ten seconds.
+void leave_when_interrupted(TerminalProgress& progress, const Trainer& trainer) {
+  constexpr double kGrace = 10;
+  progress.on_report = [&trainer, step = int64_t{-1}, updates = int64_t{0}](Phase phase) mutable {
+    if (step != trainer.state().step) step = trainer.state().step, updates = trainer.state().updates;
+    if (!interrupted()) return;
+    const bool changed = phase == Phase::update && trainer.state().updates != updates;
+    if (!changed || seconds_since_interrupt() > kGrace) throw Interrupted(changed ? "in the midst of its updates" : "");
+  };
+}
+
+int train(const Config& config, const Config& asked, Session& s, Trainer& trainer, const Dataset& data,
+          const std::optional<Dataset>& val, Overwrite overwrite, TerminalProgress& progress) {
+  catch_interrupts();
+  std::vector<std::string> files = config.data.train_files;
+  files.insert(files.end(), config.data.val_files.begin(), config.data.val_files.end());
+  const std::string about = provenance("dapo_train", s.device, config.model.path, files);
+  RunFolder run(asked, overwrite, about, progress);
+  progress.log_to(run.path() + "/log.txt");
+  progress.log(provenance_text(about));
+  leave_when_interrupted(progress, trainer);
+  std::string stuck, midst;
+  try {
+    stuck = train_loop(config, s, trainer, data, val, run, progress);
+  } catch (const Interrupted& e) {
+    midst = e.what();
+  } catch (const Error& e) {
+    progress.log(e.what());
+    throw;
+  }
+  progress.on_report = nullptr;
+  const int64_t step = trainer.state().step;
+  if (interrupted() && step == 0 && midst.empty()) {
+    progress.line("interrupted before the first step was complete: nothing was trained, no model is saved");
+    return kExitInterrupted;
+  }
+  std::string saved;
+  try {
+    saved = save_patiently(run.path(), *s.model, progress, [&] { return run.save_model(*s.model, step, true); });
+  } catch (const Error& e) {
+    progress.log(e.what());
+    throw;
+  }
+  progress.line(fmt::format("{} after step {}{}: model in {}, numbers in {}/metrics.jsonl",
+                            interrupted()   ? "interrupted"
+                            : stuck.empty() ? "done"
+                                            : "stopped",
+                            step, midst.empty() ? "" : fmt::format(" (step {} was {})", step + 1, midst), saved,
+                            run.path()));
+  if (!stuck.empty()) {
+    progress.log(stuck);
+    fail(kExitNumerics, "{}", stuck);
+  }
+  run.finish();
   return interrupted() ? kExitInterrupted : kExitOk;
 }
 
@@ -98,23 +179,28 @@ std::string line_of(const std::string& text) {
 
 int run(const Options& o) {
   Config config = load_config(o.config, o.settings);
+  const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   bool present = false;
   const ModelConfig shape = find_model(config.model.path, present);
   check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+  if (!o.plan && !o.check) RunFolder::check(config, overwrite);
   const Config asked = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
-    fmt::print("{}", too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
-    for (const std::string& missing : missing_inputs(config)) fmt::print("not here: {}\n", missing);
+    print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
+    for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
     return kExitResources;
   }
+  std::vector<std::string> unmet = unmet_settings(asked, config, *chosen.backend);
   if (o.plan || o.check) {
     chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_rows(plan.limits));
-    fmt::print("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
-               plan_text(plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
-    std::fflush(stdout);
-    if (o.plan) return kExitOk;
+    print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
+                          plan_text(plan, config, shape, *chosen.backend, measure_flops(*chosen.backend))));
+    if (o.plan) {
+      for (const std::string& text : unmet) print_out(fmt::format("  note: {}\n", text));
+      return kExitOk;
+    }
   }
   if (const auto missing = missing_inputs(config); !missing.empty())
     fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
@@ -122,23 +208,23 @@ int run(const Options& o) {
   std::optional<Dataset> val;
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
   Session s = open_session(config.model.path, std::move(chosen));
-  TerminalProgress progress(config.trainer.total_steps);
+  TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.model, *s.tokenizer, data, progress);
   if (!o.check) {
     progress.line(s.device);
     if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
   }
-  if (const double kv = asked.rollout.kv_memory_gb; kv > 0 && config.rollout.kv_memory_gb < kv)
-    progress.line(fmt::format("rollout.kv_memory_gb = {} is more than memory leaves: {:.3g} are used", kv,
-                              config.rollout.kv_memory_gb));
   progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
                             val ? fmt::format(", {} test rows", val->size()) : "",
                             count_text(static_cast<double>(s.model->config().parameters()))));
+  for (const std::string& text : unmet_rows(config, data)) unmet.push_back(text);
+  for (const std::string& text : unmet) progress.note(text.c_str());
   if (o.check) {
+    progress.line(check_text(config, *s.tokenizer, data));
     progress.line("everything loads; nothing was trained (--check)");
     return kExitOk;
   }
-  return train(config, asked, s, trainer, data, val, o.overwrite, progress);
+  return train(config, asked, s, trainer, data, val, overwrite, progress);
 }
 
 }  // namespace
@@ -156,18 +242,19 @@ int main(int argc, char** argv) {
       ->take_all();
   app.add_flag("--check", o.check, "load everything, print derived numbers and the plan, train nothing");
   app.add_flag("--plan", o.plan, "print memory and the floor of a step, load nothing");
-  app.add_flag("--overwrite", o.overwrite, "let the run folder's earlier metrics and rollouts go");
+  app.add_flag("--overwrite", o.overwrite,
+               "let metrics, rollouts, log and models of an earlier run in the run folder go");
   app.add_flag("--settings", settings, "print every setting with its default and leave");
   app.add_option("--device", device, "auto | cpu | cuda: model.device");
   app.add_option("--dtype", dtype, "auto | bf16 | f32: model.dtype");
   app.add_option("--seed", seed, "trainer.seed");
   app.footer(
       "Example: ./dapo_train configs/gsm8k.cfg --set actor.lr=2e-6 --set trainer.total_steps=3\n"
-      "Exit codes: 0 done, 2 bad usage, config or input, 3 out of resources, 4 numbers went bad, 130 interrupted "
-      "(saved).");
+      "Exit codes: 0 done, 2 bad usage, config or input, 3 out of resources, 4 numbers went bad or nothing to "
+      "learn from (saved), 130 interrupted (saved).");
   return dapo::run_program("dapo_train", app, argc, argv, [&] {
     if (settings) {
-      fmt::print("{}", dapo::settings_help());
+      dapo::print_out(dapo::settings_help());
       return 0;
     }
     if (o.config.empty()) dapo::fail_input("no config; give one, such as ./dapo_train configs/demo.cfg");

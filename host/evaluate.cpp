@@ -40,7 +40,7 @@ std::vector<Request> make_requests(const Config& config, const Dataset& data, co
       r.first_sample = first;
       requests.push_back(std::move(r));
     }
-    result.all.push_back({static_cast<int32_t>(row), data[row].id, {}, {}});
+    result.all.push_back({static_cast<int32_t>(row), data[row].id, {}, {}, ids, data[row].answer});
   }
   if (result.all.empty()) fail_input("nothing to evaluate: {} rows, {} dropped", data.size(), result.prompts_dropped);
   return requests;

@@ -22,6 +22,8 @@ struct EvalProblem {
   std::string id;   ///< Example::id: the row as loaded
   std::vector<Response> responses;
   std::vector<Verdict> verdicts;
+  std::vector<int32_t> prompt;  ///< as the model sees it
+  std::string ground_truth;
 };
 
 struct EvalResult {

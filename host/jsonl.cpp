@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <simdjson.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
@@ -13,6 +14,7 @@
 #include "core/check.h"
 #include "data/json_row.h"
 #include "data/lines.h"
+#include "host/streams.h"
 
 namespace dapo {
 namespace dom = simdjson::dom;
@@ -117,39 +119,53 @@ LineWriter::LineWriter(const std::string& path) {
   path_ = none ? path : target.string();
   if (fs::is_directory(path_, none)) fail_input("{}: is a folder; name a file", path);
   // A pipe, a terminal, /dev/null: what is no file cannot be renamed onto.
-  fresh_ = fs::exists(path_, none) && !fs::is_regular_file(path_, none) ? path_ : path_ + ".tmp";
-  file_ = std::fopen(fresh_.c_str(), "wb");
-  if (file_ == nullptr) fail_input("{}: cannot be written: {}", path, std::strerror(errno));
-}
-
-LineWriter::~LineWriter() {
-  if (file_ == stdout)
-    std::fflush(stdout);
-  else if (file_ != nullptr) {
-    std::fclose(file_);
-    if (fresh_ != path_) std::remove(fresh_.c_str());
+  const bool renamed = !fs::exists(path_, none) || fs::is_regular_file(path_, none);
+  for (int i = 0; file_ == nullptr; ++i) {  // never over a file that happens to have the temporary name
+    fresh_ = renamed ? fmt::format("{}.{}{}.tmp", path_, getpid(), i > 0 ? fmt::format("-{}", i) : "") : path_;
+    file_ = std::fopen(fresh_.c_str(), renamed ? "wbxe" : "wbe");
+    if (file_ == nullptr && (errno != EEXIST || !renamed))
+      fail_input("{}: cannot be written: {}", path, std::strerror(errno));
   }
 }
 
+LineWriter::~LineWriter() {
+  if (file_ == stdout || file_ == nullptr) return;
+  std::fclose(file_);
+  if (fresh_ != path_) std::remove(fresh_.c_str());
+}
+
+void LineWriter::refused(int error) const {
+  if (path_.empty()) check_standard_output();
+  fail(kExitResources, "{}: cannot be written: {}", path_.empty() ? "<stdout>" : path_, std::strerror(error));
+}
+
 void LineWriter::line(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fputc('\n', file_) == EOF)
-    fail(kExitResources, "{}: cannot be written: {}", path_.empty() ? "<stdout>" : path_, std::strerror(errno));
+  if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fputc('\n', file_) == EOF) refused(errno);
 }
 
 void LineWriter::flush() {
-  if (std::fflush(file_) != 0)
-    fail(kExitResources, "{}: cannot be written: {}", path_.empty() ? "<stdout>" : path_, std::strerror(errno));
+  if (std::fflush(file_) != 0) refused(errno);
 }
 
 void LineWriter::commit() {
+  commit_as(path_);
+}
+
+std::string LineWriter::commit_partial() {
+  const std::string to = fresh_ == path_ ? path_ : path_ + ".partial";
+  commit_as(to);
+  return path_.empty() ? "<stdout>" : to;
+}
+
+void LineWriter::commit_as(const std::string& path) {
   flush();
   if (file_ == stdout) return;
   const int closed = std::fclose(file_);
   file_ = nullptr;
-  if (closed == 0 && (fresh_ == path_ || std::rename(fresh_.c_str(), path_.c_str()) == 0)) return;
+  if (closed == 0 && (fresh_ == path_ || std::rename(fresh_.c_str(), path.c_str()) == 0)) return;
   const int error = errno;
   if (fresh_ != path_) std::remove(fresh_.c_str());
-  fail(kExitResources, "{}: cannot be written: {}", path_, std::strerror(error));
+  refused(error);
 }
 
 std::string& JsonLine::begin(std::string_view key) {

@@ -49,8 +49,13 @@ class LineWriter {
   void flush();
   /// Error (exit 3) where the disk refuses.
   void commit();
+  /// Ends a file that is not complete: "FILE.partial" then holds the lines. Returns that name; "<stdout>" there.
+  std::string commit_partial();
 
  private:
+  [[noreturn]] void refused(int error) const;
+  void commit_as(const std::string& path);
+
   std::string path_, fresh_;
   std::FILE* file_ = nullptr;
 };

@@ -52,4 +52,13 @@ std::vector<int32_t> PromptEncoder::encode(std::string_view text) const {
   return encode(example);
 }
 
+std::string shown_tokens(const std::string& name, const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  std::string out = fmt::format("{}, {} tokens:\n  | ", name, ids.size());
+  for (const char c : tokenizer.decode(ids, false)) {
+    out += c;
+    if (c == '\n') out += "  | ";
+  }
+  return out + fmt::format("\n  ids: [{}]", fmt::join(ids, ", "));
+}
+
 }  // namespace dapo

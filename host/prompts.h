@@ -31,4 +31,8 @@ class PromptEncoder {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Tokens for a person: "NAME, 47 tokens:", the text (special tokens included) in lines that begin with "  | ", the
+/// ids.
+std::string shown_tokens(const std::string& name, const Tokenizer& tokenizer, const std::vector<int32_t>& ids);
+
 }  // namespace dapo

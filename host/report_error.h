@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <new>
@@ -11,6 +10,8 @@
 
 #include "core/check.h"
 #include "host/backends.h"
+#include "host/streams.h"
+#include "host/version.h"
 
 namespace dapo {
 
@@ -22,15 +23,22 @@ inline int report_error(const char* program, int code, std::string what) {
   return code;
 }
 
-/// Parses the command line, runs body() and returns the exit code.
+/// Parses the command line, runs body() and returns the exit code: not 0 where standard output did not take what was
+/// written to it.
 inline int run_program(const char* program, CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  settle_standard_files();
   settle_threads(argv);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of write(), as a full disk is
+  app.set_version_flag("--version", std::string(program) + " " + version_text());
   try {
-    app.parse(argc, argv);
-    return body();
-  } catch (const CLI::Success& e) {
-    return app.exit(e);
+    int code = 0;
+    try {
+      app.parse(argc, argv);
+      code = body();
+    } catch (const CLI::Success& e) {
+      code = app.exit(e);
+    }
+    if (code == 0) check_standard_output();
+    return code;
   } catch (const CLI::ParseError& e) {
     return report_error(program, kExitUsage, std::string(e.what()) + "; --help lists what there is");
   } catch (const Error& e) {

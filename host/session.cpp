@@ -1,6 +1,7 @@
 #include "host/session.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "core/check.h"
@@ -13,6 +14,9 @@ double gib(size_t bytes) {
   return static_cast<double>(bytes) / 0x1p30;
 }
 
+/// Any of them says that a folder has a tokenizer.
+constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer.model", "vocab.json"};
+
 /// "Qwen/Qwen2.5-32B-Instruct" -> "qwen2.5-32b"; "" where it is no name of the family.
 std::string family_name(const std::string& path) {
   std::string name = fs::path(path).filename().string();
@@ -23,17 +27,7 @@ std::string family_name(const std::string& path) {
   return "";
 }
 
-/// Where a model is written before it gets its name.
-fs::path fresh_folder(const std::string& to) {
-  return without_slash(to) + ".tmp";
-}
-
 }  // namespace
-
-std::string without_slash(const std::string& folder) {
-  const fs::path path = fs::path(folder).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).string();
-}
 
 ModelConfig find_model(const std::string& path, bool& present) {
   std::error_code ignored;
@@ -53,7 +47,8 @@ std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& fold
   return config.eos;
 }
 
-Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights, uint64_t seed, float init_std) {
+Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights, uint64_t seed, float init_std,
+                     Tokens tokens) {
   Session s;
   bool present = false;
   const ModelConfig config = find_model(folder, present);
@@ -66,8 +61,10 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
   const bool loads = has_weights(folder);
   if (!loads && weights == Weights::load)
     fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", folder);
-  s.tokenizer = Tokenizer::load(folder);
-  if (s.tokenizer->vocab_size() > config.vocab)
+  const bool tokenizer = std::any_of(kTokenizerFiles.begin(), kTokenizerFiles.end(),
+                                     [&](const char* name) { return fs::exists(fs::path(folder) / name); });
+  if (tokenizer || tokens == Tokens::need) s.tokenizer = Tokenizer::load(folder);
+  if (s.tokenizer && s.tokenizer->vocab_size() > config.vocab)
     fail_input("{}: the tokenizer has {} tokens, the model's vocab_size is {}; the two do not belong together", folder,
                s.tokenizer->vocab_size(), config.vocab);
   for (const int32_t id : config.eos)
@@ -88,35 +85,13 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
   return s;
 }
 
-void check_model_folder(const std::string& to) {
-  const std::string fresh = fresh_folder(to).string();
-  std::error_code error;
-  fs::create_directories(fresh, error);
-  if (error) fail_input("{}: the model could not be written there: {}", to, error.message());
-  fs::remove(fresh, error);
-}
-
-void save_model_folder(Model& model, const std::string& from, const std::string& to) {
-  const fs::path whole = without_slash(to), fresh = fresh_folder(to), old = whole.string() + ".old";
-  struct Remove {
-    const fs::path& folder;
-    ~Remove() {
-      std::error_code ignored;
-      fs::remove_all(folder, ignored);
-    }
-  } const leftovers{fresh};
+void write_model_folder(Model& model, const std::string& from, const std::string& to) {
   try {
-    fs::remove_all(fresh);
-    fs::create_directories(fresh);
-    model.save(fresh.string());
+    model.save(to);
     for (const char* name : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
                              "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
                              "chat_template.json", "additional_chat_templates"})
-      if (fs::exists(fs::path(from) / name)) fs::copy(fs::path(from) / name, fresh / name);
-    fs::remove_all(old);
-    if (fs::exists(whole)) fs::rename(whole, old);
-    fs::rename(fresh, whole);
-    fs::remove_all(old);
+      if (fs::exists(fs::path(from) / name)) fs::copy(fs::path(from) / name, fs::path(to) / name);
   } catch (const fs::filesystem_error& e) {
     fail(kExitResources, "{}: the model cannot be written: {}", to, e.code().message());
   }

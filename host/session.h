@@ -28,11 +28,16 @@ enum class Weights : uint8_t {
   maybe  ///< Normal(0, std) where the folder has none of any kind
 };
 
+enum class Tokens : uint8_t {
+  need,
+  maybe  ///< Session::tokenizer is null where the folder has none: commands that take ids
+};
+
 /// Loads the folder's tokenizer and model onto the device. Error (exit 2): what is missing or does not fit together
 /// (the tokenizer has more tokens than the model, ends outside of its vocabulary); exit 3 where the weights do not fit
 /// into memory.
 Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights = Weights::load,
-                     uint64_t seed = 1, float init_std = 0);
+                     uint64_t seed = 1, float init_std = 0, Tokens tokens = Tokens::need);
 
 /// Shapes of the model that `path` names: those of the folder's config.json; else, for a known name
 /// ("Qwen/Qwen2.5-32B", with or without "-Instruct"), the family's, and `present` is false. Error (exit 2) says how to
@@ -41,13 +46,7 @@ ModelConfig find_model(const std::string& path, bool& present);
 /// Every end id that generation_config.json or config.json names; Error (exit 2) where neither names one.
 std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder);
 
-/// "a/b/" is "a/b": a name that may be added to.
-std::string without_slash(const std::string& folder);
-/// Error (exit 2) where save_model_folder(..., to) could not write: asked before the work, not after it.
-void check_model_folder(const std::string& to);
-
-/// Writes weights, configs and the tokenizer's files of `from` into `to`, whole or not at all: under a temporary name,
-/// then renamed (an older folder of that name is replaced).
-void save_model_folder(Model& model, const std::string& from, const std::string& to);
+/// Writes weights, configs and the tokenizer's files of `from` into `to`, an empty folder (FreshFolder).
+void write_model_folder(Model& model, const std::string& from, const std::string& to);
 
 }  // namespace dapo

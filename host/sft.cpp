@@ -70,6 +70,15 @@ std::vector<size_t> draw_rows(uint64_t seed, int64_t step, size_t n, size_t coun
 
 }  // namespace
 
+std::string check_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+                      Progress& progress) {
+  const std::vector<Row> rows = encode_rows(config, model, tokenizer, data, progress);
+  model.reserve(sft_limits(config, model.config(), model.backend()));
+  return fmt::format("{} rows, {} steps of {}\n{}\n{}", rows.size(), config.sft.steps, config.sft.batch_size,
+                     shown_tokens("first prompt", tokenizer, rows[0].prompt),
+                     shown_tokens("its response", tokenizer, rows[0].response));
+}
+
 SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
                    Progress& progress, const std::function<void(const SftMetrics&)>& on_step) {
   const std::vector<Row> rows = encode_rows(config, model, tokenizer, data, progress);
@@ -97,6 +106,7 @@ SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenize
       model.train(p, 1.0f, DapoLoss{});
       for (float loss : p.loss) m.loss += loss / targets;
       m.tokens += static_cast<int64_t>(p.ids.size());
+      progress.report(Phase::update, m.step, c.steps, total_tokens + m.tokens);
     }
     m.lr = sft_learning_rate(c, m.step);
     Model::UpdateResult r{0, false};
@@ -116,7 +126,6 @@ SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenize
            refused);
     m.seconds = watch.seconds();
     total_tokens += m.tokens;
-    progress.report(Phase::update, m.step, c.steps, total_tokens);
     if (on_step) on_step(m);
   }
   m.step = c.steps;

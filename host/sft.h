@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "data/dataset.h"
 #include "host/config.h"
@@ -24,5 +25,9 @@ struct SftMetrics {
 /// model's memory. The model is not saved. Returns the last step's metrics; on_step hears every one.
 SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
                    Progress& progress, const std::function<void(const SftMetrics&)>& on_step = {});
+
+/// Everything that run_sft() does before its first step; the first row as the model sees it, for `--check`.
+std::string check_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+                      Progress& progress);
 
 }  // namespace dapo

@@ -113,6 +113,7 @@ void Trainer::sample_groups(StepMetrics& m) {
   const Stopwatch watch;
   const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
   groups_.clear();
+  left_out_.clear();
   open_bank(m);
 
   Sampling sampling;
@@ -145,10 +146,12 @@ void Trainer::sample_groups(StepMetrics& m) {
 /// Groups that the last steps left over open the batch, unless they are too old.
 void Trainer::open_bank(StepMetrics& m) {
   for (SampleGroup& g : state_.bank) {
-    if (m.step - g.step > config_.algorithm.max_age)
+    if (m.step - g.step > config_.algorithm.max_age) {
       ++m.groups_expired;
-    else
+      left_out_.push_back(std::move(g));
+    } else {
       groups_.push_back(std::move(g));
+    }
   }
   state_.bank.clear();
   const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
@@ -235,20 +238,26 @@ void Trainer::file_group(SampleGroup group, StepMetrics& m) {
   ++m.groups_generated;
   if (!judged) {  // not all of its rewards are known: nothing to compare them with
     ++m.groups_unjudged;
+    left_out_.push_back(std::move(group));
     return;
   }
   const int correct = group.correct();
   m.groups_right += correct == static_cast<int>(right.size());
   m.groups_wrong += correct == 0;
-  if (config_.algorithm.filter_groups && !mixed_group(right)) return;
+  if (config_.algorithm.filter_groups && !mixed_group(right)) {
+    left_out_.push_back(std::move(group));
+    return;
+  }
   ++m.groups_kept;
   const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
   if (groups_.size() < batch)
     groups_.push_back(std::move(group));
   else if (banks_surplus(config_.algorithm, config_.data) && state_.bank.size() < batch)  // what a step can use
     state_.bank.push_back(std::move(group));
-  else
+  else {
     ++m.groups_dropped;
+    left_out_.push_back(std::move(group));
+  }
 }
 
 void Trainer::set_advantages() {

@@ -98,6 +98,8 @@ class Trainer {
 
   /// The groups that the last step trained on, for logs.
   const std::vector<SampleGroup>& trained() const { return groups_; }
+  /// The groups that the last step drew and nothing is trained on: all right, all wrong, not judged, or surplus.
+  const std::vector<SampleGroup>& left_out() const { return left_out_; }
   Rollout& rollout() { return rollout_; }
   const TrainerState& state() const { return state_; }
   void restore(TrainerState state);
@@ -134,7 +136,7 @@ class Trainer {
   Rollout rollout_;
   Reward reward_;
   TrainerState state_;
-  std::vector<SampleGroup> groups_;  // of the step under way
+  std::vector<SampleGroup> groups_, left_out_;  // of the step under way
   int64_t slow_ = 0;                 // verdicts of all steps that took long
   int32_t drawn_ = 0;                // prompts drawn in this step: DrawKey.prompt
   LossStats stats_;                  // of the step under way

@@ -120,7 +120,60 @@ TEST_F(CliTest, CommandsOnATinyModel) {
   expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 600", "exceed the 512");
   expect_usage_error("dapo", "generate --model model --prompt 1", "no model.safetensors");
   expect_usage_error("dapo", "generate --model tuned --prompt 1 --template raw --system You", "data.system_prompt");
+  expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --temperature 1e-30",
+                     "--temperature 1e-30");
+  expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --threads 100000",
+                     "--threads) = 100000");
   expect_usage_error("dapo", "sft sft.cfg --set sft.out=sft.cfg/x", "sft.cfg/x: the model could not be written there");
+}
+
+/// A response's log-probs as generate drew it and as score sees it: the same bits, wherever the prompt ends.
+TEST_F(CliTest, ScoreTakesRowsOfGenerateAndGivesTheirLogProbs) {
+  make_model();
+  std::string prompts;
+  for (const int length : {1, 5, 60, 63, 64, 65, 120, 128}) {
+    prompts += "{\"ids\": [50";
+    for (int i = 1; i < length; ++i) prompts += ", " + std::to_string(40 + i * 7 % 20);
+    prompts += "]}\n";
+  }
+  write("prompts.jsonl", prompts);
+  setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", 1);  // oneDNN's AMX kernels sum in another order than a decode step
+  for (const char* dtype : {"bf16", "f32"}) {
+    const std::string on = std::string(" --model tuned --threads 1 --dtype ") + dtype;
+    fs::rename(folder_ / "tuned/tokenizer.json", folder_ / "aside");  // ids need none
+    Ran r = run("dapo", "generate --prompts prompts.jsonl -n 2 --max-new-tokens 70 -o drawn.jsonl" + on);
+    ASSERT_EQ(r.code, 0) << r.err;
+    r = run("dapo", "score drawn.jsonl -o scored.jsonl" + on);
+    ASSERT_EQ(r.code, 0) << r.err;
+    expect_usage_error("dapo", "score -" + on, "needs a tokenizer", "{\"text\": \"abc\"}");
+    fs::rename(folder_ / "aside", folder_ / "tuned/tokenizer.json");
+    std::vector<std::string> drawn, scored;
+    read_rows((folder_ / "drawn.jsonl").string(), [&](const JsonRow& row) { drawn.push_back(row.json("log_probs")); });
+    read_rows((folder_ / "scored.jsonl").string(),
+              [&](const JsonRow& row) { scored.push_back(row.json("log_probs")); });
+    ASSERT_EQ(drawn.size(), 16u);
+    ASSERT_EQ(scored.size(), 16u);
+    for (size_t i = 0; i < drawn.size(); ++i) EXPECT_TRUE(scored[i] == drawn[i]) << dtype << " row " << i;
+  }
+}
+
+TEST_F(CliTest, CheckShowsWhatTheModelSees) {
+  make_model();
+  const Ran r = run("dapo", "sft sft.cfg --overwrite --check");
+  EXPECT_EQ(r.code, 0) << r.err;
+  for (const char* part :
+       {"first prompt, 26 tokens:", "its response, ", "Answer: ", "<|endoftext|>", "ids: [", "nothing was trained"})
+    EXPECT_NE(r.out.find(part), std::string::npos) << part << r.out;
+  for (const char* file : {"metrics.jsonl", "log.txt", "dapo.json"})
+    EXPECT_TRUE(fs::exists(folder_ / "tuned" / file)) << file;
+  std::vector<int64_t> steps;
+  read_rows((folder_ / "tuned/metrics.jsonl").string(), [&](const JsonRow& row) {
+    steps.push_back(row.integer("step"));
+    EXPECT_TRUE(row.has("loss") && row.has("lr") && row.has("grad_norm"));
+  });
+  EXPECT_EQ(steps, (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(run("dapo", "--version").out.substr(0, 8), "dapo 0.1");
+  EXPECT_EQ(run("dapo_train", "--version").out.substr(0, 14), "dapo_train 0.1");
 }
 
 TEST_F(CliTest, CudaIsRefusedWhereThereIsNone) {
@@ -139,8 +192,10 @@ TEST_F(CliTest, EvalTakesFlagsAndSettings) {
   EXPECT_NE(r.out.find("\"eval/problems\": 3, \"eval/n\": 2,"), std::string::npos) << r.out;
   EXPECT_NE(r.out.find("\"eval/pass@2\": "), std::string::npos) << r.out;
   int rows = 0;
-  read_rows((folder_ / "responses.jsonl").string(),
-            [&](const JsonRow& row) { EXPECT_EQ(row.text("id").substr(0, 2), std::to_string(rows++ / 2) + "-"); });
+  read_rows((folder_ / "responses.jsonl").string(), [&](const JsonRow& row) {
+    EXPECT_EQ(row.text("id").substr(0, 2), std::to_string(rows++ / 2) + "-");
+    for (const char* field : {"prompt", "ground_truth", "prompt_ids"}) EXPECT_TRUE(row.has(field));
+  });
   EXPECT_EQ(rows, 6);
   write("hard.jsonl",
         "{\"prompt\": \"a\", \"answer\": \"no eight bytes hold this\"}\n{\"prompt\": \"b\", \"answer\": \"nor this "
@@ -185,7 +240,7 @@ TEST_F(CliTest, BrokenModelFolders) {
   fs::resize_file(folder_ / "tuned/model.safetensors", 1000);
   expect_usage_error("dapo", "score --model tuned -", "model.safetensors", "{\"text\": \"abc\"}");
   fs::remove(folder_ / "tuned/tokenizer.json");
-  expect_usage_error("dapo", "score --model tuned -", "tokenizer", "{\"text\": \"abc\"}");
+  expect_usage_error("dapo", "tokenize --model tuned -", "tokenizer", "{\"text\": \"abc\"}");
 }
 
 TEST_F(CliTest, TrainWritesARunFolder) {
@@ -214,11 +269,34 @@ TEST_F(CliTest, TrainWritesARunFolder) {
   read_rows((folder_ / "runs/run/rollouts/step_2.jsonl").string(), [&](const JsonRow& row) {
     ++rows;
     for (const char* field : {"prompt", "response", "score", "reason", "advantage"}) EXPECT_TRUE(row.has(field));
+    EXPECT_EQ(row.json("kept"), "true");
   });
   EXPECT_EQ(rows, 16);
   for (const char* file : {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"})
     EXPECT_TRUE(fs::exists(folder_ / "runs/run/model" / file)) << file;
   const std::string first = slurp(folder_ / "runs/run/model/model.safetensors");
+
+  r = run("dapo_train", "run.cfg --check");
+  EXPECT_NE(r.out.find("first prompt, 26 tokens:"), std::string::npos) << r.out;
+  EXPECT_NE(r.out.find("pass@8, pass@32 left out"), std::string::npos) << r.out;
+  EXPECT_NE(r.out.find("the run writes"), std::string::npos) << r.out;
+
+  // no group is kept: every response is there all the same, and the other commands take the rows as they are
+  r = run("dapo_train",
+          "run.cfg --set algorithm.filter_groups=true --set algorithm.max_num_gen_batches=1 --set trainer.run_dir=none "
+          "--set eval.before_train=false --set eval.every=0");
+  ASSERT_EQ(r.code, 0) << r.err;
+  rows = 0;
+  read_rows((folder_ / "none/rollouts/step_1.jsonl").string(), [&](const JsonRow& row) {
+    ++rows;
+    EXPECT_EQ(row.json("kept"), "false");
+    EXPECT_FALSE(row.has("advantage"));
+  });
+  EXPECT_GE(rows, 16);
+  r = run("dapo", "verify none/rollouts/step_1.jsonl");
+  EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), rows) << r.err;
+  r = run("dapo", "score --model none/model --threads 1 none/rollouts/step_1.jsonl");
+  EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), rows) << r.err;
 
   expect_usage_error("dapo_train", "run.cfg --set data.max_response_length=600", "exceed the 512 positions of tuned");
   expect_usage_error("dapo_train", "run.cfg", "already holds a run");

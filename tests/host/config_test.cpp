@@ -114,9 +114,54 @@ TEST_F(ConfigTest, UnknownKeysNameTheNearest) {
   EXPECT_EQ(error(kLeast, {"algorithm.clip_ratio_high=0.3"}),
             "--set algorithm.clip_ratio_high=0.3: unknown setting algorithm.clip_ratio_high; did you mean "
             "actor.clip_ratio_high?");
-  EXPECT_EQ(error("lr = 1\n" + kLeast), "a.cfg:1: lr stands outside of any section; did you mean lr under [actor]?");
+  EXPECT_EQ(error("lr = 1\n" + kLeast),
+            "a.cfg:1: lr stands outside of any section, such as [actor]; did you mean actor.lr?");
   EXPECT_EQ(error(kLeast + "[aktor]\nlr = 1\n"), "a.cfg:6: unknown setting aktor.lr; did you mean actor.lr?");
   EXPECT_EQ(error(kLeast + "[aktor]\n"), "a.cfg:5: unknown section [aktor]");
+}
+
+TEST_F(ConfigTest, NamesOfOtherProgramsLeadToOurs) {
+  const auto hint = [&](const std::string& key) {
+    const std::string what = error(kLeast, {key + "=1"});
+    return what.substr(std::min(what.size(), what.find("; ") + 2));
+  };
+  for (const auto& [name, key] : {std::pair{"actor.learning_rate", "actor.lr"},
+                                  {"actor.optim.lr", "actor.lr"},
+                                  {"trainer.learning_rate", "actor.lr"},
+                                  {"rollout.max_tokens", "data.max_response_length"},
+                                  {"rollout.num_generations", "rollout.n"},
+                                  {"data.batch_size", "data.train_batch_size (prompts a step)"},
+                                  {"actor.epsilon_high", "actor.clip_ratio_high"},
+                                  {"actor.epsilon", "actor.clip_ratio_low and actor.clip_ratio_high"},
+                                  {"trainer.output_dir", "trainer.run_dir"},
+                                  {"trainer.total_epochs", "trainer.total_steps (rollout steps)"},
+                                  {"reward.overlong_buffer.len", "reward.overlong_buffer_len"},
+                                  {"model.pth", "model.path"},
+                                  {"data.top_p", "rollout.top_p"}})
+    EXPECT_EQ(hint(name), std::string("did you mean ") + key + "?") << name;
+  for (const char* name : {"actor.use_kl_loss", "actor.kl_loss_coef", "algorithm.kl_coef", "algorithm.beta"})
+    EXPECT_NE(hint(name).find("no KL term"), std::string::npos) << hint(name);
+  EXPECT_NE(hint("actor.entropy_coeff").find("no entropy bonus"), std::string::npos);
+  EXPECT_NE(hint("algorithm.adv_estimator").find("no critic"), std::string::npos);
+  EXPECT_EQ(hint("actor.zebra_crossing"), "./dapo_train --settings lists them all");
+}
+
+TEST_F(ConfigTest, ValuesThatAreNotToml) {
+  const auto hint = [&](const std::string& line) {
+    const std::string what = error("[x]\n" + line + "\n");
+    EXPECT_EQ(what.substr(0, 8), "a.cfg:2:") << what;
+    return what.substr(std::min(what.size(), what.rfind("; ") + 2));
+  };
+  EXPECT_EQ(hint("path = models/qwen"), "text needs quotes: path = \"models/qwen\"");
+  EXPECT_EQ(hint("path = ~/qwen  # mine"), "text needs quotes: path = \"~/qwen\"");
+  EXPECT_EQ(hint("verifier = math_dapo"), "text needs quotes: verifier = \"math_dapo\"");
+  EXPECT_EQ(hint("shuffle = True"), "write shuffle = true");
+  EXPECT_EQ(hint("shuffle = yes"), "write shuffle = true or shuffle = false");
+  EXPECT_EQ(hint("lr = .5"), "write lr = 0.5");
+  EXPECT_EQ(hint("lr = 5."), "5. is not how TOML writes a number (1.0, 1e-6, 1_000)");
+  EXPECT_EQ(hint("lr ="), "lr has no value");
+  EXPECT_EQ(hint("seed = None"), "leave seed out for its default");
+  EXPECT_EQ(hint("lr: 1e-6"), "write lr = 1e-6");
 }
 
 TEST_F(ConfigTest, WrongKindsAndValues) {
@@ -135,7 +180,9 @@ TEST_F(ConfigTest, WrongKindsAndValues) {
   EXPECT_EQ(error(kLeast, {"model.device=cpu|cuda"}),
             "--set model.device=cpu|cuda: model.device = \"cpu|cuda\" is not known: one of auto|cpu|cuda");
   EXPECT_EQ(error(kLeast, {"data.shuffle=yes"}),
-            "--set data.shuffle=yes: expects a number, true/false, \"text\" or a [list] after =");
+            "--set data.shuffle=yes: expects a number, true/false, \"text\" or a [list] after =; write data.shuffle = "
+            "true or "
+            "data.shuffle = false");
   EXPECT_EQ(error(kLeast, {"actor.lr="}),
             "--set actor.lr=: expects a number, true/false, \"text\" or a [list] after =");
   EXPECT_EQ(error(kLeast, {"actor.lr"}), "--set actor.lr: expects section.field=value, such as --set actor.lr=1e-6");
@@ -162,6 +209,10 @@ TEST_F(ConfigTest, SettingsThatCannotWork) {
   EXPECT_EQ(error(kLeast, {"data.gen_batch_size=52"}), "");
   EXPECT_NE(error(kLeast, {"actor.beta2=1"}), "");
   EXPECT_NE(error(kLeast, {"reward.correct=-1"}), "");
+  EXPECT_EQ(error(kLeast, {"rollout.temperature=1e-30"}),
+            "--set rollout.temperature=1e-30: rollout.temperature = 1e-30 is too small: at least 0.0001");
+  EXPECT_NE(error(kLeast, {"eval.temperature=1e-30"}).find("0: the most probable token"), std::string::npos);
+  EXPECT_EQ(error(kLeast, {"eval.temperature=0"}), "");
   EXPECT_NE(error(kLeast, {"parallel.tensor=2"}), "");
   const std::string eval = "[model]\npath = \"m\"\n[data]\nval_files = \"v\"\n";
   EXPECT_EQ(error(eval, {"data.train_batch_size=7"}, Use::eval), "");  // concerns training alone

@@ -1,0 +1,23 @@
+// What a result came from: program, commit, machine, time, and the files that were read, each with size and hash.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace dapo {
+
+/// Size and hash of a file: "5,120 bytes, fnv 0123456789abcdef". Files above 64 MiB are hashed in 64 blocks of 1 MiB,
+/// evenly spread; the hash is then "fnv64x1M ...".
+struct FilePrint {
+  std::string path, hash;
+  uint64_t bytes = 0;
+};
+FilePrint print_of(const std::string& path);
+
+/// A JSON object for dapo.json: program, version, commit, host, process, time, device, model and data files.
+std::string provenance(const std::string& program, const std::string& device, const std::string& model_folder,
+                       const std::vector<std::string>& data_files);
+/// The same for a log: one line a file.
+std::string provenance_text(const std::string& json);
+
+}  // namespace dapo
