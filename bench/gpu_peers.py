@@ -60,7 +60,8 @@ def build(torch, s, device):
             return (loss * advantage.repeat_interleave(n)).mean()
 
     torch.manual_seed(1)
-    net = Net().to(device, torch.bfloat16)
+    with torch.device(device):  # random weights are made there
+        net = Net().to(torch.bfloat16)
     for p in net.parameters():
         if p.dim() == 2:
             nn.init.normal_(p, std=0.02)
@@ -105,7 +106,8 @@ def generate(torch, a):
     config = transformers.Qwen2Config(hidden_size=s["hidden"], intermediate_size=s["ffn"], num_hidden_layers=s["layers"],
                                       num_attention_heads=s["heads"], num_key_value_heads=s["kv"], vocab_size=s["vocab"],
                                       tie_word_embeddings=True, bos_token_id=None, eos_token_id=None, pad_token_id=0)
-    net = transformers.AutoModelForCausalLM.from_config(config).to(a.device, torch.bfloat16).eval()
+    with torch.device(a.device):
+        net = transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).eval()
     ids = torch.randint(1, s["vocab"], (a.batch, a.context), device=a.device)
 
     def run(new):

@@ -25,7 +25,7 @@ def ratios(r):
     table, said = [], {}
     for work, peer, argv, own in rows:
         small = ["--shape", "toy", "--device", "cpu"] if r.sim else []
-        code, text, _ = r.call([python, HERE / "gpu_peers.py", *argv, *small], 75)
+        code, text, _ = r.call([python, HERE / "gpu_peers.py", *argv, *small], 100 if "--compile" in argv else 40)
         last = (text.strip().splitlines() or [""])[-1]
         its = json.loads(last)["tokens_per_s"] if code == 0 and last.startswith("{") else None
         why = "time ran out" if code is None else (last[-90:] if its is None else "")

@@ -22,18 +22,19 @@ void check_lt(cublasStatus_t s, const char* what) {
 }
 #define LT_CHECK(call) check_lt((call), #call)
 
-#define LT_FUNCTIONS(X)                                                                             \
-  X(Create)                                                                                         \
-  X(Destroy)                                                                                        \
-  X(Matmul)                                                                                         \
-  X(GetVersion)                                                                                     \
-  X(MatrixLayoutSetAttribute)                                                                       \
-  X(MatmulAlgoConfigGetAttribute)                                                                   \
-  X(MatmulDescCreate)                                                                               \
-  X(MatmulDescDestroy)                                                                              \
-  X(MatmulDescSetAttribute)                                                                         \
-  X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) \
-      X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic)
+#define LT_FUNCTIONS(X)           \
+  X(Create)                       \
+  X(Destroy)                      \
+  X(Matmul)                       \
+  X(GetVersion)                   \
+  X(MatrixLayoutSetAttribute)     \
+  X(MatmulAlgoConfigGetAttribute) \
+  X(MatmulDescCreate)             \
+  X(MatmulDescDestroy)            \
+  X(MatmulDescSetAttribute)       \
+  X(MatrixLayoutCreate)           \
+  X(MatrixLayoutDestroy)          \
+  X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic)
 
 struct Api {
 #define X(name) decltype(&::cublasLt##name) name;
@@ -200,15 +201,15 @@ struct CublasLt::State {
     return *(plans[key_of(p, bucket)] = std::move(made));
   }
 
-  /// The library's suggestions. Forward products take none that splits k (their bits must be those of one chain over
-  /// k), nor do inputs' gradients; a weight's gradient, which only has to repeat itself, may sum its splits from the
-  /// workspace in order.
+  /// The library's suggestions. Forward products take none that splits k: their bits must be those of one chain over k.
+  /// Gradients, which only have to repeat themselves, may sum splits from the workspace in order: the head's dX has
+  /// k = V and few tiles.
   void ask(Plan& plan, const Product& p) {
     constexpr int kAsked = 8;
     cublasLtMatmulPreference_t preference = nullptr;
     LT_CHECK(lt().MatmulPreferenceCreate(&preference));
     const size_t bytes = kLtWorkspace;
-    const uint32_t schemes = counts_in_k(p) ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+    const uint32_t schemes = is_forward(p) ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint32_t alignment = kAlignment;
     cublasLtMatmulHeuristicResult_t results[kAsked] = {};
     int count = 0;
@@ -231,8 +232,8 @@ struct CublasLt::State {
     for (int i = 0; i < count; ++i) {
       const cublasLtMatmulAlgo_t& algo = results[i].algo;
       if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
-      if (!counts_in_k(p) && (attribute<int32_t>(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 1) > 1 ||
-                              attribute<uint32_t>(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 0) != 0))
+      if (is_forward(p) && (attribute<int32_t>(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 1) > 1 ||
+                            attribute<uint32_t>(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 0) != 0))
         continue;
       plan.algorithms.push_back({algo});
     }
@@ -268,7 +269,7 @@ std::string CublasLt::version() {
 }
 
 int64_t CublasLt::bucket_of(const Product& p) {
-  const int64_t tokens = std::clamp<int64_t>(counts_in_k(p) ? p.k : p.m, 16, 16384);
+  const int64_t tokens = std::clamp<int64_t>(counts_in_k(p) ? p.k : p.m, kLeastBucket, 16384);
   return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(tokens)));
 }
 int CublasLt::algorithms(const Product& p) {
@@ -288,8 +289,7 @@ bool CublasLt::chosen(const Product& p) const {
 }
 bool CublasLt::run(const Product& p, void* c, const void* a, const void* b) {
   constexpr int64_t kMiddling = 1024;
-  const bool forward = !p.a_transposed && p.b_transposed;
-  return state_->run(state_->plan(p, forward && !chosen(p) ? kMiddling : bucket_of(p)), p, c, a, b);
+  return state_->run(state_->plan(p, is_forward(p) && !chosen(p) ? kMiddling : bucket_of(p)), p, c, a, b);
 }
 bool CublasLt::run_as(const Product& bucket, const Product& p, void* c, const void* a, const void* b) {
   return state_->run(state_->plan(bucket, bucket_of(bucket)), p, c, a, b);

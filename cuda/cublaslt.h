@@ -6,8 +6,14 @@
 
 namespace dapo::cuda {
 
+/// y = x w^T: a product whose bits rollout and training must share.
+inline bool is_forward(const Product& p) {
+  return !p.a_transposed && p.b_transposed;
+}
+
 class CublasLt {
  public:
+  static constexpr int64_t kLeastBucket = 8;   ///< of tokens
   static constexpr uint32_t kAlignment = 128;  ///< bytes, that operands and results must have
   /// Loads the library at its first use. Error exit 2 where it is not found or of another major version.
   explicit CublasLt(cudaStream_t stream);
@@ -16,7 +22,7 @@ class CublasLt {
   CublasLt& operator=(const CublasLt&) = delete;
   static std::string version();  ///< "13.1.0", of the library that is loaded
 
-  /// The dimension that counts tokens (m, or k of a weight's gradient), rounded up to the power of two in [16, 16384]
+  /// The dimension that counts tokens (m, or k of a weight's gradient), rounded up to the power of two in [8, 16384]
   /// whose algorithm serves it.
   static int64_t bucket_of(const Product& p);
   /// Algorithms that the library suggests for p's bucket, best first.

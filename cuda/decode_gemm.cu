@@ -16,14 +16,13 @@ constexpr int kChunks = kStageK / 8;
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 
 /// R weight rows against TOKENS rows of x a block, in a ring of stages of [R + TOKENS][kStageK], chunk c of row r at
-/// c ^ (r & 7). Each warp has TOKENS / 32 tiles of 8 tokens, or the first warps have one.
+/// c ^ (r & 7). The first TOKENS / 8 warps compute a tile of 8 tokens each.
 template <int R, int TOKENS>
 struct DecodeTile {
-  static_assert((R == 8 || R == 16) && TOKENS % 8 == 0 && (TOKENS <= kWarps * 8 || TOKENS % (kWarps * 8) == 0));
-  static constexpr int kTiles = TOKENS <= kWarps * 8 ? 1 : TOKENS / (kWarps * 8);  // of a warp
+  static_assert((R == 8 || R == 16) && TOKENS % 8 == 0 && TOKENS <= kWarps * 8);
   static constexpr int kBytes = (R + TOKENS) * kStageK * 2;
   // About 100 KB, so that two blocks fit an SM.
-  static constexpr int kStages = TOKENS == 64 ? 3 : (100 << 10) / kBytes;
+  static constexpr int kStages = (100 << 10) / kBytes;
   static constexpr size_t kSmem = size_t{kStages} * kBytes;
 
   __device__ static int offset(int row, int chunk) { return row * kStageK + (chunk ^ (row & 7)) * 8; }
@@ -58,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operan
   using Tile = DecodeTile<R, TOKENS>;
   bf16* smem = dynamic_smem<bf16>();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row0 = static_cast<int>(blockIdx.x) * R, first = warp * Tile::kTiles * 8;
+  const int row0 = static_cast<int>(blockIdx.x) * R, first = warp * 8;
   const int padded = (w.k + 63) / 64 * 64;  // as gemm.cu pads k
   const int steps = (padded + kStageK - 1) / kStageK;
   const auto fetch = [&](int step) {
@@ -70,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operan
     if (s < steps) fetch(s);
     cp_async_commit();
   }
-  float sum[Tile::kTiles][4] = {};
+  float sum[4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
     __syncthreads();  // the stage has arrived for all, and all have left the one that is filled next
@@ -84,25 +83,19 @@ __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operan
     for (int k = 0; k < end; k += 32) {
       uint32_t a[2][4];
       Tile::weights(a, tile_w, k, lane);
+      uint32_t b[4];
+      Tile::tokens(b, tile_x, first, k, lane);
 #pragma unroll
-      for (int t = 0; t < Tile::kTiles; ++t) {
-        uint32_t b[4];
-        Tile::tokens(b, tile_x, first + t * 8, k, lane);
-#pragma unroll
-        for (int s = 0; s < 2; ++s) {
-          const uint32_t pair[2] = {b[2 * s], b[2 * s + 1]};
-          mma_m16n8k16(sum[t], a[s], pair, sum[t]);
-        }
+      for (int s = 0; s < 2; ++s) {
+        const uint32_t pair[2] = {b[2 * s], b[2 * s + 1]};
+        mma_m16n8k16(sum, a[s], pair, sum);
       }
     }
   }
   cp_async_wait<0>();
   if (first >= TOKENS) return;
 #pragma unroll
-  for (int t = 0; t < Tile::kTiles; ++t)
-#pragma unroll
-    for (int e = 0; e < (R == 8 ? 2 : 4); ++e)
-      y.put(first + t * 8 + lane % 4 * 2 + e % 2, row0 + lane / 4 + e / 2 * 8, sum[t][e]);
+  for (int e = 0; e < (R == 8 ? 2 : 4); ++e) y.put(first + lane % 4 * 2 + e % 2, row0 + lane / 4 + e / 2 * 8, sum[e]);
 }
 
 template <int R, int TOKENS, class Out>
@@ -115,21 +108,17 @@ void launch_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaS
 
 }  // namespace
 
-// Blocks of 8 weight rows where n is so small that they are needed for every SM to have one. Each block reads all of x,
-// so wide weights take 16 rows a block and only few rows of x; else gemm.cu's tiles read less.
+// Narrow weights alone: with 608 blocks of 16 weight rows an H200 took 18 us for 9728 x 896 at one row, gemm.cu's 152
+// blocks of 64 take 13. From 17 rows on each block's reading of all of x costs more than the blocks give.
 int decode_rows(int64_t m, int64_t n) {
-  if (m <= 64 && n <= 2048) return 8;
-  return m <= 16 && n <= 40960 ? 16 : 0;
+  return m <= 16 && n <= 4608 ? (n <= 2048 ? 8 : 16) : 0;
 }
 
 template <class Out>
 void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
   if (decode_rows(p.m, p.n) == 16)
     return p.m <= 8 ? launch_decode<16, 8>(p, c, a, b, stream) : launch_decode<16, 16>(p, c, a, b, stream);
-  if (p.m <= 8) return launch_decode<8, 8>(p, c, a, b, stream);
-  if (p.m <= 16) return launch_decode<8, 16>(p, c, a, b, stream);
-  if (p.m <= 32) return launch_decode<8, 32>(p, c, a, b, stream);
-  launch_decode<8, 64>(p, c, a, b, stream);
+  p.m <= 8 ? launch_decode<8, 8>(p, c, a, b, stream) : launch_decode<8, 16>(p, c, a, b, stream);
 }
 template void run_decode(const Product&, float*, const bf16*, const bf16*, cudaStream_t);
 template void run_decode(const Product&, bf16*, const bf16*, const bf16*, cudaStream_t);

@@ -1,5 +1,6 @@
 // Which products run by which kernels: the choice by shape, and the comparison of bits that admits the library.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -67,9 +68,6 @@ Product forward_product(const WeightShape& w, int64_t m, const void* bias) {
 int64_t out_bytes(const WeightShape& w, int64_t rows) {
   return rows * w.outputs * (w.logits ? 4 : 2);
 }
-bool is_forward(const Product& p) {
-  return !p.a_transposed && p.b_transposed;
-}
 /// Rows of whole 16 bytes, and operands aligned as the library's algorithms are asked for.
 bool fits_library(const Product& p, const void* c, const void* a, const void* b) {
   const auto aligned = [](const void* q) { return reinterpret_cast<uintptr_t>(q) % CublasLt::kAlignment == 0; };
@@ -94,13 +92,6 @@ struct Products::Operands {
   bool complete() const { return x && w && bias && own && library && count; }
   Product product(int64_t m) const { return forward_product(weight, m, weight.bias ? bias.as<void>() : nullptr); }
 };
-
-// An H100's measurements (docs/kernels.md): from 128 rows on the library is 1.3 to 4.5 times as fast, forward and
-// backward; up to 64 rows, where the weights' bytes are the work, it is not, but for narrow weights, which have a
-// kernel of their own since (decode_gemm.cu).
-bool prefers_library(const Product& p) {
-  return !is_forward(p) || p.m > 64;
-}
 
 Products::Products(cudaStream_t stream, const cudaDeviceProp& properties)
     : stream_(stream), sms_(properties.multiProcessorCount), arch_(properties.major * 10 + properties.minor) {
@@ -162,33 +153,76 @@ void Products::admit(const WeightShape& w, int64_t rows) {
   fill(o.bias, w.outputs, 3, 1.0f);
   run_own(o.product(checked), o.own.as<void>(), o.x.as<void>(), o.w.as<void>());
   std::string differ;
-  for (int64_t bucket = 16; bucket <= 16384 && bucket / 2 < std::max<int64_t>(rows, 16); bucket *= 2)
-    if ((kind_ == Kind::cublaslt || prefers_library(o.product(bucket))) && !admit_bucket(o, bucket))
-      differ += fmt::format("{}{}", differ.empty() ? "" : ", ", bucket);
+  for (int64_t bucket = CublasLt::kLeastBucket; bucket <= 16384; bucket *= 2) {
+    if (!admit_bucket(o, bucket)) differ += fmt::format("{}{}", differ.empty() ? "" : ", ", bucket);
+    if (bucket >= rows) break;
+  }
   CUDA_CHECK(cudaStreamSynchronize(stream_));
   if (differ.empty()) return;
   refuse(fmt::format("other bits at {} rows", differ));
   if (kind_ == Kind::cublaslt)  // then one algorithm has to serve every m
-    for (int64_t bucket = 16; bucket <= 16384; bucket *= 2) lt_->forget(o.product(bucket));
+    for (int64_t bucket = CublasLt::kLeastBucket; bucket <= 16384; bucket *= 2) lt_->forget(o.product(bucket));
 }
 
+/// The first algorithm with the own kernels' bits; of few rows, where the library's first is not always a good one, the
+/// fastest of them, or none where the own kernels are faster: what runs is a matter of time alone. False: all differ.
 bool Products::admit_bucket(const Operands& o, int64_t bucket) {
+  constexpr int64_t kTimedRows = 256, kTimedBytes = 1 << 20;  // smaller weights are bound by launches either way
+  const bool timed = bucket <= kTimedRows && o.weight.outputs * o.weight.inputs * 2 >= kTimedBytes;
   const Product asked = o.product(bucket), p = o.product(std::min(bucket, o.rows));
-  const int64_t words = out_bytes(o.weight, p.m) / 4;
-  const int count = lt_->algorithms(asked);
-  for (int i = 0; i < count; ++i) {
+  const auto run_library = [&] { return lt_->run_as(asked, p, o.library.as<void>(), o.x.as<void>(), o.w.as<void>()); };
+  double best = INFINITY;
+  int taken = -1;
+  for (int i = 0, count = lt_->algorithms(asked); i < count && (timed || taken < 0); ++i) {
     lt_->choose(asked, i);
-    if (!lt_->run_as(asked, p, o.library.as<void>(), o.x.as<void>(), o.w.as<void>())) continue;
-    unsigned different = 0;
-    CUDA_CHECK(cudaMemsetAsync(o.count.as<void>(), 0, sizeof different, stream_));
-    launch(count_different_kernel, {grid_of(ceil_div(words, kThreads)), dim3(kThreads), 0, stream_},
-           o.count.as<unsigned>(), o.own.as<const uint32_t>(), o.library.as<const uint32_t>(), words);
-    CUDA_CHECK(cudaMemcpyAsync(&different, o.count.as<void>(), sizeof different, cudaMemcpyDeviceToHost, stream_));
-    CUDA_CHECK(cudaStreamSynchronize(stream_));
-    if (different == 0) return true;
+    if (!run_library() || !same_bits(o, p.m)) continue;
+    const double seconds = timed ? seconds_of(run_library) : 0;
+    if (seconds < best) best = seconds, taken = i;
   }
-  lt_->forget(asked);
-  return false;
+  const bool own = timed && taken >= 0 && kind_ == Kind::automatic &&
+                   seconds_of([&] { run_own(p, o.library.as<void>(), o.x.as<void>(), o.w.as<void>()); }) <= best;
+  if (taken < 0 || own)
+    lt_->forget(asked);
+  else
+    lt_->choose(asked, taken);
+  return taken >= 0;
+}
+
+/// Whether the first `rows` rows of both results are equal.
+bool Products::same_bits(const Operands& o, int64_t rows) {
+  const int64_t words = out_bytes(o.weight, rows) / 4;
+  unsigned different = 0;
+  CUDA_CHECK(cudaMemsetAsync(o.count.as<void>(), 0, sizeof different, stream_));
+  launch(count_different_kernel, {grid_of(ceil_div(words, kThreads)), dim3(kThreads), 0, stream_},
+         o.count.as<unsigned>(), o.own.as<const uint32_t>(), o.library.as<const uint32_t>(), words);
+  CUDA_CHECK(cudaMemcpyAsync(&different, o.count.as<void>(), sizeof different, cudaMemcpyDeviceToHost, stream_));
+  CUDA_CHECK(cudaStreamSynchronize(stream_));
+  return different == 0;
+}
+
+/// The fastest of three runs. What comes before each fills the L2 cache with other data, and keeps the device busy
+/// until the run is issued.
+template <class F>
+double Products::seconds_of(const F& run) {
+  struct Event {
+    cudaEvent_t event = nullptr;
+    Event() { CUDA_CHECK(cudaEventCreate(&event)); }
+    ~Event() { cudaEventDestroy(event); }
+  } const start, stop;
+  const int64_t bytes = std::max<int64_t>(2 * l2_bytes_, 1 << 20);
+  const Scratch other(bytes);
+  double best = INFINITY;
+  for (int i = 0; i < 3; ++i) {
+    if (other) CUDA_CHECK(cudaMemsetAsync(other.as<void>(), i, static_cast<size_t>(bytes), stream_));
+    CUDA_CHECK(cudaEventRecord(start.event, stream_));
+    run();
+    CUDA_CHECK(cudaEventRecord(stop.event, stream_));
+    CUDA_CHECK(cudaEventSynchronize(stop.event));
+    float ms = 0;
+    CUDA_CHECK(cudaEventElapsedTime(&ms, start.event, stop.event));
+    best = std::min(best, 1e-3 * static_cast<double>(ms));
+  }
+  return best;
 }
 
 std::string Products::describe() const {
@@ -200,8 +234,8 @@ std::string Products::describe() const {
   else if (kind_ == Kind::cublaslt)
     text = fmt::format("cuBLASLt {} (DAPO_CUDA_PRODUCTS=cublaslt)", CublasLt::version());
   else
-    text = fmt::format("own kernels or cuBLASLt {} by shape, the same bits up to {} rows", CublasLt::version(),
-                       checked_rows_);
+    text = fmt::format("own kernels or cuBLASLt {}, whichever is faster; the same bits up to {} rows",
+                       CublasLt::version(), checked_rows_);
   if (!refused_.empty())
     text += (kind_ == Kind::cublaslt ? "; one algorithm for every m for " : "; own kernels for ") + refused_;
   if (arch_ != 90) text += fmt::format("; tuned for sm_90, this is sm_{}", arch_);
@@ -210,9 +244,8 @@ std::string Products::describe() const {
 
 void Products::run(const Product& p, void* c, const void* a, const void* b) {
   if (p.m == 0 || p.n == 0) return;
-  const bool library =
-      kind_ == Kind::cublaslt || (kind_ == Kind::automatic && lt_ != nullptr && checked_rows_ > 0 &&
-                                  prefers_library(p) && fits_library(p, c, a, b) && (!is_forward(p) || lt_->chosen(p)));
+  const bool library = kind_ == Kind::cublaslt || (kind_ == Kind::automatic && lt_ != nullptr && checked_rows_ > 0 &&
+                                                   fits_library(p, c, a, b) && (!is_forward(p) || lt_->chosen(p)));
   if (library) {
     if (lt_->run(p, c, a, b)) return;
     const std::string text = fmt::format("cuBLASLt has no algorithm for m {}, n {}, k {}", p.m, p.n, p.k);

@@ -37,15 +37,12 @@ template <class Out>
 void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream);
 /// Whether the tensor-core kernel takes this product: bf16 operands, rows aligned to 16 bytes; else plain FMAs do.
 bool fits_tensor_cores(const Product& p, const void* a, const void* b);
-/// Whether cuBLASLt is the faster one at this shape, where it is admitted: a pure function of the shape, from what an
-/// H100 showed.
-bool prefers_library(const Product& p);
-
 class CublasLt;
 
-/// Runs products by the kernels of gemm.cu (`own`), by the library (`cublaslt`, cublaslt.h), or, the default
-/// (`automatic`), by whichever prefers_library() names. Forward products then go to the library only for shapes that
-/// prepare() has compared with the own kernels bit for bit on this card. DAPO_CUDA_PRODUCTS=own|cublaslt|auto decides.
+/// Runs products by the own kernels (`own`), by the library (`cublaslt`, cublaslt.h), or, the default (`automatic`), by
+/// whichever is faster: the library from 256 rows on and for gradients (an H100 showed it 1.3 to 4.5 times as fast),
+/// what prepare() timed below. Forward products go to the library only by algorithms that prepare() found to have the
+/// own kernels' bits on this card. DAPO_CUDA_PRODUCTS=own|cublaslt|auto decides.
 class Products {
  public:
   enum class Kind : uint8_t { own, cublaslt, automatic };
@@ -70,9 +67,13 @@ class Products {
   void admit(const WeightShape& w, int64_t rows);
   struct Operands;
   bool admit_bucket(const Operands& o, int64_t bucket);
+  bool same_bits(const Operands& o, int64_t rows);
+  template <class F>
+  double seconds_of(const F& run);
 
   cudaStream_t stream_;
   int sms_, arch_;
+  int64_t l2_bytes_;
   Kind kind_ = Kind::automatic;
   std::unique_ptr<CublasLt> lt_;
   std::string unusable_;  ///< why the library is not used
