@@ -177,7 +177,7 @@ const Kind kKinds[] = {
      {"", " ", "\\text{}", "\\ ", "()", "{}", "\\,", "-", ".", "\\frac", "\\text{ }", "$$", "\\left.\\right."}}};
 
 INSTANTIATE_TEST_SUITE_P(Boxed, BoxedKinds, testing::ValuesIn(kKinds),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 TEST(Boxed, NoTwoAnswersOfWhichNothingIsLeftAreEqual) {
   const char* nothing[] = {"",   " ",   "\\text{}",   "\\text{ }",       "\\ ", "()", "{}",
