@@ -1,10 +1,12 @@
 #include "model/folder.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <vector>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "core/safetensors.h"
 
 namespace dapo {
@@ -101,6 +103,8 @@ std::string why_no_model(const std::string& path) {
                        fs::absolute(path).parent_path().string());
   }
   const std::string none = "no config.json in it";
+  if (const fs::path config = fs::path(path) / "config.json"; there(config))
+    return fmt::format("config.json is {}", open_error(config.string(), ENOENT));
   if (there(fs::path(path) / "adapter_config.json")) return fmt::format(fmt::runtime(kMerge), path);
   if (const auto inner = below(path, "config.json"); !inner.empty())
     return fmt::format("{}, but in {}: name that folder", none, first_names(inner));
