@@ -119,9 +119,8 @@ TEST(VerifyVectors, EquivalentPairs) {
   EXPECT_EQ(hendrycks.both, 786u);
   EXPECT_EQ(hendrycks.theirs, 0u);
   EXPECT_EQ(hendrycks.ours, 60u);
-  EXPECT_EQ(
-      ours_alone.size(),
-      58u);  // other spellings: sqrt(51) = \\sqrt{51}, 3,7,5 = 3, 5, 7, C = \\text{(C)}, ...; each one checked by eye
+  // Other spellings: sqrt(51) = \sqrt{51}; 3, 7, 5 = 3, 5, 7; C = \text{(C)}; ... Each was looked at.
+  EXPECT_EQ(ours_alone.size(), 58u);
   EXPECT_EQ(qwen.both + qwen.neither, 109u);
   EXPECT_EQ(qwen.theirs, 0u);
   EXPECT_EQ(qwen.ours, 1u);  // 10000 = 10{,}000
