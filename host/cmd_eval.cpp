@@ -60,7 +60,8 @@ int run_eval_command(const EvalOptions& o) {
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   Dataset data = Dataset::load(config.data.val_files, question_options(config.data));
   Session s = open_session(config.model.path, std::move(chosen));
-  const std::vector<int32_t> stop = stop_ids(s.model->config(), config.model.path);
+  const PromptEncoder encoder(config.data, config.model.path, *s.tokenizer);
+  const std::vector<int32_t> stop = encoder.stop_ids(s.model->config(), encoder.encode(data[0]));
   s.model->reserve(generation_limits(config, s.model->config(), *s.backend,
                                      config.data.max_prompt_length + config.data.max_response_length,
                                      config.rollout.max_num_seqs));
@@ -68,6 +69,7 @@ int run_eval_command(const EvalOptions& o) {
   catch_interrupts();
   progress.line(s.device);
   if (const std::string text = unmet_pass_k(config.eval); !text.empty()) progress.note(text.c_str());
+  progress.line(stop_text(stop, *s.tokenizer));
   Rollout rollout(*s.model, stop);
   std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
   if (!o.out.empty()) out.emplace(o.out);

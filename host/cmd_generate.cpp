@@ -76,6 +76,7 @@ int run_generate_command(const GenerateOptions& o) {
   const ModelConfig& model = s.model->config();
   Config config;
   config.data.prompt_template = o.prompt_template;
+  config.data.prompt_format = o.format;
   config.data.system_prompt = o.system;
   config.data.prompt_suffix = o.suffix;
   config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt begin together
@@ -107,7 +108,10 @@ int run_generate_command(const GenerateOptions& o) {
       static_cast<int>(std::min<int64_t>(config.rollout.max_num_seqs, static_cast<int64_t>(prompts.size()) * o.n));
   s.model->reserve(
       generation_limits(config, model, *s.backend, static_cast<int>(longest) + o.max_new_tokens, sequences));
-  Rollout rollout(*s.model, stop_ids(model, o.model));
+  if (prompts.empty()) fail_input("{}: no prompts", o.prompts);
+  const std::vector<int32_t> stop = encoder ? encoder->stop_ids(model, prompts[0].ids) : model.eos;
+  if (encoder) fmt::print(stderr, "{}\n", stop_text(stop, *s.tokenizer));
+  Rollout rollout(*s.model, stop);
   rollout.begin({o.temperature, o.top_k, o.top_p, o.min_p, o.on.seed});
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request r;

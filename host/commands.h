@@ -40,7 +40,7 @@ struct GenerateOptions {
   int n = 1, max_new_tokens = 256, batch = 64;
   float temperature = 1, top_p = 1, min_p = 0;
   int top_k = 0;
-  std::string prompt_template = "auto", system, suffix;
+  std::string prompt_template = "auto", format, system, suffix;
   DeviceOptions on;
 };
 /// JSONL of {"id", "sample", "text", "prompt_ids", "ids", "log_probs", "finish_reason"}, without "text" where the model

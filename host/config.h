@@ -26,6 +26,7 @@ struct DataSection {
   std::string prompt_key, answer_key, response_key;  ///< override what the reader would find
   std::string prompt_template =
       "auto";                    ///< auto (chatml where the model has a chat template, else raw) | raw | chatml | dapo
+  std::string prompt_format;     ///< "Q: {question}\nA:": the prompt as plain text, for models without a chat template
   std::string system_prompt;     ///< chatml: replaces the template's default system message
   std::string prompt_suffix;     ///< appended to the user's text
   int max_prompt_length = 2048;  ///< tokens

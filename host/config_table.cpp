@@ -88,6 +88,7 @@ std::vector<Setting> settings_of(Config& c) {
       {AT(data, answer_key), any()},
       {AT(data, response_key), any()},
       {AT(data, prompt_template), one_of("auto|raw|chatml|dapo")},
+      {AT(data, prompt_format), any()},
       {AT(data, system_prompt), any()},
       {AT(data, prompt_suffix), any()},
       {AT(data, max_prompt_length), within(1, 1 << 24)},

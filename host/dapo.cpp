@@ -83,6 +83,7 @@ CLI::App& add_generate(CLI::App& app, GenerateOptions& o) {
   c.add_option("--min-p", o.min_p, "0: off")->capture_default_str();
   c.add_option("--batch", o.batch, "sequences at once")->capture_default_str();
   c.add_option("--template", o.prompt_template, "auto | raw | chatml | dapo")->capture_default_str();
+  c.add_option("--format", o.format, "the prompt as plain text with a place for {question}, for base models");
   c.add_option("--system", o.system, "system message in place of the template's");
   c.add_option("--suffix", o.suffix, "appended to each prompt");
   add_out(c, o.out);
@@ -114,7 +115,10 @@ CLI::App& add_tokenize(CLI::App& app, TokenizeOptions& o) {
       ->capture_default_str();
   CLI::Option* decode = c.add_flag("--decode", o.decode, "{\"ids\"} to {\"text\"}");
   CLI::Option* chat =
-      c.add_flag("--chat", o.chat, "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}")->excludes(decode);
+      c.add_flag("--chat", o.chat,
+                 "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}; a last message of the assistant is "
+                 "continued (\"add_generation_prompt\", \"continue_final_message\" say otherwise)")
+          ->excludes(decode);
   c.add_flag("--special", o.special, "add special tokens; with --decode, show them")->excludes(chat);
   add_out(c, o.out);
   c.footer("Example: echo '{\"text\": \"2 + 2 =\"}' | dapo tokenize --model qwen2.5-0.5b -");

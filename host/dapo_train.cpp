@@ -214,6 +214,7 @@ int run(const Options& o) {
     progress.line(s.device);
     if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
   }
+  progress.line(stop_text(trainer.rollout().stop(), *s.tokenizer));
   progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
                             val ? fmt::format(", {} test rows", val->size()) : "",
                             count_text(static_cast<double>(s.model->config().parameters()))));

@@ -59,6 +59,12 @@ int64_t JsonRow::integer(const char* field) const {
   return n;
 }
 
+bool JsonRow::flag(const char* field) const {
+  bool value = false;
+  if (impl_.at(field).get(value) != simdjson::SUCCESS) fail_input("{}: \"{}\" is not true or false", impl_.where, field);
+  return value;
+}
+
 std::vector<int32_t> JsonRow::ids(const char* field) const {
   dom::array list;
   if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no list of ids", impl_.where, field);

@@ -20,6 +20,7 @@ class JsonRow {
   std::string text(const char* field) const;  ///< a string; numbers as they are written
   std::string text_or(const char* field, const std::string& absent) const;
   int64_t integer(const char* field) const;
+  bool flag(const char* field) const;
   std::vector<int32_t> ids(const char* field) const;
   /// The value as JSON text.
   std::string json(const char* field) const;

@@ -59,6 +59,7 @@ class Rollout {
   bool busy() const;
   const ModelConfig& model() const { return model_.config(); }
   int batch() const { return scheduler_.limits().batch; }  ///< sequences decoded at once, and samples of a request
+  const std::vector<int32_t>& stop() const { return stop_; }
   /// One prefill or up to collect_every decode steps; the groups that it completed, oldest first.
   std::vector<Group> advance();
 

@@ -41,12 +41,6 @@ ModelConfig find_model(const std::string& path, bool& present) {
              path);
 }
 
-std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder) {
-  if (config.eos.empty())
-    fail_input("{}: the model names no end id: put \"eos_token_id\" into its generation_config.json", folder);
-  return config.eos;
-}
-
 Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights, uint64_t seed, float init_std,
                      Tokens tokens) {
   Session s;

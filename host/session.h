@@ -43,9 +43,6 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
 /// ("Qwen/Qwen2.5-32B", with or without "-Instruct"), the family's, and `present` is false. Error (exit 2) says how to
 /// get the model.
 ModelConfig find_model(const std::string& path, bool& present);
-/// Every end id that generation_config.json or config.json names; Error (exit 2) where neither names one.
-std::vector<int32_t> stop_ids(const ModelConfig& config, const std::string& folder);
-
 /// Writes weights, configs and the tokenizer's files of `from` into `to`, an empty folder (FreshFolder).
 void write_model_folder(Model& model, const std::string& from, const std::string& to);
 

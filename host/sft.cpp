@@ -20,8 +20,8 @@ struct Row {
 /// Prompt and response of every row that fits; the response ends with the model's first end id or is cut.
 std::vector<Row> encode_rows(const Config& config, const Model& model, const Tokenizer& tokenizer, const Dataset& data,
                              Progress& progress) {
-  const int32_t end = stop_ids(model.config(), config.model.path).front();
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
+  const int32_t end = encoder.stop_ids(model.config()).front();
   const size_t most = static_cast<size_t>(config.data.max_response_length);
   std::vector<Row> rows;
   size_t dropped = 0, cut = 0;

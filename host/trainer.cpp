@@ -16,8 +16,12 @@ Model& reserved(Model& model, const ModelLimits& limits) {
   return model;
 }
 
-std::vector<int32_t> end_ids(const Config& config, const Model& model) {
-  return config.rollout.ignore_eos ? std::vector<int32_t>() : stop_ids(model.config(), config.model.path);
+/// None where every response shall run to its limit. `train`: its first prompt shows how prompts are written.
+std::vector<int32_t> end_ids(const Config& config, const Model& model, const Tokenizer& tokenizer,
+                             const Dataset& train) {
+  if (config.rollout.ignore_eos) return {};
+  const PromptEncoder encoder(config.data, config.model.path, tokenizer);
+  return encoder.stop_ids(model.config(), train.size() > 0 ? encoder.encode(train[0]) : std::vector<int32_t>());
 }
 
 }  // namespace
@@ -33,7 +37,8 @@ Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer,
       train_(train),
       progress_(progress),
       cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),
-      rollout_(reserved(model, training_limits(config, model.config(), model.backend())), end_ids(config, model)),
+      rollout_(reserved(model, training_limits(config, model.config(), model.backend())),
+               end_ids(config, model, tokenizer, train)),
       reward_(config.reward, tokenizer) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   for (size_t i = 0; i < train.size(); ++i) {

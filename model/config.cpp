@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "core/checked.h"
 #include "core/json.h"
@@ -198,7 +199,10 @@ ModelConfig load_model_config(const std::string& folder) {
     std::string key;
     for (json.object(); json.key(key);) {
       if (key == "eos_token_id") {
-        if (auto ids = read_ids(json, generation, key); !ids.empty()) c.eos = std::move(ids);
+        const std::vector<int32_t> own = std::exchange(c.eos, {});
+        for (const auto& ids : {read_ids(json, generation, key), own})
+          for (const int32_t id : ids)
+            if (std::find(c.eos.begin(), c.eos.end(), id) == c.eos.end()) c.eos.push_back(id);
       } else if (key == "pad_token_id" && c.pad < 0) {
         if (auto ids = read_ids(json, generation, key); !ids.empty()) c.pad = ids[0];
       } else {

@@ -17,7 +17,7 @@ struct ModelConfig {
   float rms_eps = 1e-6f;
   double rope_theta = 1e6;
   int max_position = 32768;
-  std::vector<int32_t> eos;  ///< every end id of generation_config.json, else of config.json
+  std::vector<int32_t> eos;  ///< every end id: generation_config.json's, then those that config.json adds
   int32_t pad = -1;
   std::string config_json, generation_json;  ///< the texts that it was read from; empty where there were none
 

@@ -10,6 +10,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/pretokenize.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_config.h"
 
 namespace dapo {
 
@@ -26,6 +27,12 @@ struct ByteLevelModel {
 
 /// Reads a tokenizer.json (at most 32 MiB). Anything unknown, absent, doubled or out of range is an Error naming it.
 std::unique_ptr<ByteLevelModel> read_tokenizer_json(const std::string& path);
+
+/// The same from vocab.json and merges.txt, with the pre-tokenizer of config.tokenizer_class.
+std::unique_ptr<ByteLevelModel> read_vocab_and_merges(const std::string& folder, const TokenizerConfig& config);
+/// Adds the tokens that tokenizer_config.json and the files beside it name, as transformers does: those that the
+/// tokenizer has already take the flags given there. `where` begins errors.
+void add_config_tokens(ByteLevelModel& model, const TokenizerConfig& config, const std::string& where);
 
 class ByteLevelTokenizer : public Tokenizer {
  public:

@@ -1,42 +1,57 @@
-// Chat templates without a template engine: the few that this family of models ships are known by their text, and
-// rendered character for character as Hugging Face renders them. Others are refused.
+// Chat templates of model folders, rendered as transformers renders them (jinja.h), and the ways in which a prompt
+// becomes text.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/jinja.h"
+
 namespace dapo {
 
-/// One turn. `tool_calls` is JSON text, "" for none: an array of {"name", "arguments"} or {"function": {...}} objects.
+/// One turn. `tool_calls` is JSON text, "" for none.
 struct ChatMessage {
   std::string role;  ///< system | user | assistant | tool
   std::string content;
   std::string tool_calls = {};
 };
 
+/// How a rendered conversation ends.
+enum class ChatEnd {
+  prompt,     ///< the assistant's turn is begun (add_generation_prompt)
+  closed,     ///< after the last message
+  continued,  ///< inside the last message, which the model goes on with (continue_final_message)
+};
+
 /// How a model's folder wants conversations written.
-struct ChatTemplate {
-  enum Kind {
-    kNone,    ///< the model has no chat template
-    kQwen25,  ///< ChatML with tools, as in Qwen2.5's base and instruct models
-    kChatML,  ///< plain ChatML, as in SmolLM2-Instruct
-  };
-  Kind kind = kNone;
-  /// What stands in for an absent system message ("You are Qwen, ..."); with kChatML "" means none.
-  std::string default_system;
+class ChatTemplate {
+ public:
+  ChatTemplate() = default;  ///< the model has no chat template
 
-  /// The template of a Hugging Face folder: chat_template.jinja, else "chat_template" of tokenizer_config.json, else
-  /// kNone. A template that is none of ours is an Error which names those that are.
+  /// The templates of a Hugging Face folder: chat_template.jinja and additional_chat_templates/, else "chat_template"
+  /// of tokenizer_config.json (text or a list), else chat_template.json, else none. Error where one is there and cannot
+  /// be used, or where there are several and none is called "default".
   static ChatTemplate load(const std::string& folder);
-  /// Recognises the text of a template; `where` is for the message.
-  static ChatTemplate recognise(std::string_view jinja, const std::string& where);
+  /// A template's text; `where` begins errors. `special`: variables such as bos_token.
+  static ChatTemplate parse(std::string_view jinja, const std::string& where, jinja::Dict special = {});
 
-  /// The conversation as text, ready to encode. `tools` is a JSON array as text, "" for none (kQwen25 only). With
-  /// `add_generation_prompt` the assistant's turn is begun. kNone, no messages and unknown roles are Errors.
+  explicit operator bool() const { return default_ != nullptr; }
+
+  /// The conversation as text, ready to encode. `tools` is a JSON array as text, "" for none. Error (exit 2): no
+  /// template, no messages, whatever the template refuses, a last message that cannot be continued.
   std::string render(std::span<const ChatMessage> messages, std::string_view tools = "",
-                     bool add_generation_prompt = true) const;
+                     ChatEnd end = ChatEnd::prompt) const;
+  /// The same of messages as JSON, with all that they hold.
+  std::string render_json(std::string_view messages, std::string_view tools = "", ChatEnd end = ChatEnd::prompt) const;
+
+ private:
+  std::string render_values(std::vector<jinja::Value> messages, std::string_view tools, ChatEnd end) const;
+
+  std::shared_ptr<const jinja::Template> default_, with_tools_;  ///< with_tools_: "tool_use", where there is one
+  jinja::Dict special_;
 };
 
 /// How a dataset's prompt becomes the text that is encoded.
@@ -48,13 +63,21 @@ enum class PromptStyle {
 };
 PromptStyle parse_prompt_style(std::string_view name);  ///< "raw", "chatml", "dapo"; Error for others
 
+/// A last message of the assistant is the beginning of the answer: the text ends inside it.
 std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages);
 
 /// "Solve the following math problem step by step. ...", as BytedTsinghua-SIA/DAPO words it.
 std::string dapo_prompt(std::string_view problem);
 
-/// JSON text as Python's json.dumps(json.loads(text), ensure_ascii=False) writes it, which is what templates show of
-/// tools: ", " and ": " between, key order kept. `what` names the text where it is no JSON (an Error).
-std::string python_json(std::string_view text, std::string_view what);
+/// A text with a place for the question: "Q: {question}\nA:". {{ and }} stand for braces.
+class PromptFormat {
+ public:
+  /// Error (exit 2), begun by `where`: an unknown placeholder, a brace that is not closed, no {question}.
+  PromptFormat(std::string_view format, const std::string& where);
+  std::string fill(std::string_view question) const;
+
+ private:
+  std::vector<std::string> between_;  // texts around the questions
+};
 
 }  // namespace dapo

@@ -2,14 +2,21 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_config.h"
+#include "tokenizer/tokenizer_json.h"
 
 namespace dapo {
 
-/// Reads a .model file; tokenizer_config.json beside it, if any, says whether texts begin with the begin-of-text token
-/// (add_bos_token; absent: yes where the model has one) and end with the end-of-text one (add_eos_token; absent: no).
-std::unique_ptr<const Tokenizer> load_sentencepiece(const std::string& path);
+/// Reads a .model file. Alone it is what the library makes of it. With a tokenizer_config.json beside it, or `json` (of
+/// the tokenizer.json beside it, which then counts), texts are encoded as transformers does: added tokens are found in
+/// them, and a space is put before the text, or before every text between added tokens (`legacy`), unless it begins
+/// with one. add_special puts the begin-of-text token before a text (add_bos_token; absent: where the model has one)
+/// and the end-of-text token behind it (add_eos_token; absent: no).
+std::unique_ptr<const Tokenizer> load_sentencepiece(const std::string& path, const TokenizerConfig& config,
+                                                    const std::optional<SentencePieceJson>& json);
 
 }  // namespace dapo

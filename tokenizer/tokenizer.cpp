@@ -14,16 +14,31 @@ std::unique_ptr<const Tokenizer> Tokenizer::load(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
   const auto is_file = [&](const fs::path& p) { return fs::is_regular_file(p, ignored); };
-  fs::path file = path;
-  if (fs::is_directory(file, ignored)) {
-    file /= is_file(file / "tokenizer.model") ? "tokenizer.model" : "tokenizer.json";
+  const bool folder = fs::is_directory(path, ignored);
+  if (!folder && !is_file(path))
+    fail_input("{}: no such file or folder; a model folder holds tokenizer.json or tokenizer.model", path);
+  const fs::path home = folder ? fs::path(path) : fs::path(path).parent_path();
+  const TokenizerConfig config = TokenizerConfig::load(home.string());
+  const fs::path json = folder ? home / "tokenizer.json" : fs::path(path), pieces = home / "tokenizer.model";
+  if (!folder && json.extension() == ".model") return load_sentencepiece(json.string(), config, std::nullopt);
+  if (is_file(json)) {
+    if (is_file(pieces))
+      if (const auto found = read_sentencepiece_json(json.string()))
+        return load_sentencepiece(pieces.string(), config, found);
+    auto model = read_tokenizer_json(json.string());
+    add_config_tokens(*model, config, home.string());
+    return std::make_unique<ByteLevelTokenizer>(std::move(model));
   }
-  if (!is_file(file)) {
-    fail_input("{}: no such file; a model folder needs tokenizer.json or tokenizer.model (download it with the model)",
-               file.string());
+  if (is_file(pieces)) return load_sentencepiece(pieces.string(), config, std::nullopt);
+  if (is_file(home / "vocab.json") && is_file(home / "merges.txt")) {
+    auto model = read_vocab_and_merges(home.string(), config);
+    add_config_tokens(*model, config, home.string());
+    return std::make_unique<ByteLevelTokenizer>(std::move(model));
   }
-  if (file.extension() == ".model") return load_sentencepiece(file.string());
-  return std::make_unique<ByteLevelTokenizer>(read_tokenizer_json(file.string()));
+  fail_input(
+      "{}: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt in it; a model's tokenizer comes with "
+      "its download",
+      path);
 }
 
 std::string Tokenizer::decode_bytes(std::span<const int32_t> ids, bool skip_special) const {

@@ -22,8 +22,10 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// Reads a Hugging Face folder: tokenizer.model (SentencePiece) where there is one, else tokenizer.json. `path` may
-  /// also name such a file itself. Whatever the file asks for and we do not do is an Error that names it (exit code 2).
+  /// Reads a Hugging Face folder as transformers does: tokenizer.json; else tokenizer.model (SentencePiece); else
+  /// vocab.json and merges.txt. Where tokenizer.json describes a SentencePiece model, tokenizer.model holds its pieces.
+  /// Added tokens of tokenizer_config.json and the files beside it count in each case. `path` may also name a
+  /// tokenizer.json or .model itself. What a file asks for and we do not do is an Error that names it (exit code 2).
   static std::unique_ptr<const Tokenizer> load(const std::string& path);
 
   /// Ids of `text`. Added tokens ("<|im_end|>") in it become their ids, as in Hugging Face. `add_special` puts what the

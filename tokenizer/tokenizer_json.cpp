@@ -1,5 +1,7 @@
 // tokenizer.json. The big parts (vocabulary, merges) are read as they stream by; the small ones (normalizer,
 // pre-tokenizer, ...) are parsed as little documents of their own.
+#include "tokenizer/tokenizer_json.h"
+
 #include <simdjson.h>
 
 #include <algorithm>
@@ -7,7 +9,7 @@
 
 #include "core/check.h"
 #include "tokenizer/byte_level.h"
-#include "tokenizer/json_file.h"
+#include "core/json.h"
 
 namespace dapo {
 
@@ -126,7 +128,7 @@ std::string_view checked_name(std::string_view name, const char* what) {
 class Reader {
  public:
   std::unique_ptr<ByteLevelModel> read(const std::string& path) {
-    const simdjson::padded_string text(read_small_file(path, kMaxFile));
+    const simdjson::padded_string text(read_text_file(path, kMaxFile));
     try {
       ondemand::document document = parser_.iterate(text);
       for (auto field : document.get_object()) read_field(field.unescaped_key().value(), field.value());
@@ -247,34 +249,7 @@ class Reader {
 
   void read_added(ondemand::value value) {
     for (ondemand::object entry : value.get_array()) {
-      AddedToken token;
-      int64_t id = -1;
-      for (auto field : entry) {
-        const std::string_view key = field.unescaped_key();
-        ondemand::value v = field.value();
-        if (key == "content")
-          token.content = checked_name(v.get_string(), "an added token");
-        else if (key == "id")
-          id = v.get_int64();
-        else if (key == "single_word")
-          token.single_word = v.get_bool();
-        else if (key == "lstrip")
-          token.lstrip = v.get_bool();
-        else if (key == "rstrip")
-          token.rstrip = v.get_bool();
-        else if (key == "normalized")
-          token.normalized = v.get_bool();
-        else if (key == "special")
-          token.special = v.get_bool();
-        else
-          fail_input("added_tokens: unknown flag '{}'", key);
-      }
-      if (token.content.empty()) fail_input("added_tokens: entry {} has no content", model_->added.size());
-      if (id < 0 || id >= Vocabulary::kMaxIds) {
-        fail_input("added token '{}' has id {}, outside 0..{}", token.content, id, Vocabulary::kMaxIds - 1);
-      }
-      token.id = static_cast<int32_t>(id);
-      model_->added.push_back(std::move(token));
+      model_->added.push_back(read_added_token(entry));
       if (model_->added.size() > kMaxAdded) fail_input("more than {} added tokens", kMaxAdded);
     }
   }
@@ -287,7 +262,7 @@ class Reader {
     if (!seen_merges_) fail_input("model: 'merges' is absent");
     Vocabulary& vocabulary = model_->vocabulary;
     if (vocabulary.size() == 0) fail_input("model: 'vocab' is absent or empty");
-    resolve_merges();
+    resolve_merges(*model_, merges_);
     std::vector<bool> taken(Vocabulary::kMaxIds);
     for (const AddedToken& token : model_->added) {
       if (taken[static_cast<size_t>(token.id)]) fail_input("two added tokens have the id {}", token.id);
@@ -301,29 +276,6 @@ class Reader {
     }
   }
 
-  void resolve_merges() {
-    const Vocabulary& vocabulary = model_->vocabulary;
-    std::array<int32_t, 256> bytes;
-    for (size_t b = 0; b < 256; ++b) bytes[b] = vocabulary.find(byte_name(static_cast<uint8_t>(b)));
-    if (std::all_of(bytes.begin(), bytes.end(), [](int32_t id) { return id < 0; })) {
-      fail_input("model: the vocabulary holds no byte tokens: only byte-level BPE is supported");
-    }
-    model_->merges.set_bytes(bytes);
-    std::string joined;
-    for (size_t i = 0; i < merges_.size(); ++i) {
-      const auto& [left, right] = merges_[i];
-      joined.assign(left).append(right);
-      const std::array<int32_t, 3> ids = {vocabulary.find(left), vocabulary.find(right), vocabulary.find(joined)};
-      if (const auto absent = std::find(ids.begin(), ids.end(), -1); absent != ids.end()) {
-        const std::string_view which = absent == ids.begin() ? left : absent == ids.begin() + 1 ? right : joined;
-        fail_input("merge {} ('{}' '{}') needs the token '{}', which the vocabulary lacks", i, left.substr(0, 80),
-                   right.substr(0, 80), which.substr(0, 160));
-      }
-      if (left.empty() || right.empty()) fail_input("merge {} has an empty token", i);
-      model_->merges.add(ids[0], ids[1], static_cast<int32_t>(i), ids[2]);
-    }
-  }
-
   ondemand::parser parser_;  // owns the strings that merges_ views
   std::unique_ptr<ByteLevelModel> model_ = std::make_unique<ByteLevelModel>();
   std::vector<std::pair<std::string_view, std::string_view>> merges_;
@@ -331,6 +283,60 @@ class Reader {
 };
 
 }  // namespace
+
+AddedToken read_added_token(ondemand::object entry) {
+  AddedToken token;
+  int64_t id = -1;
+  for (auto field : entry) {
+    const std::string_view key = field.unescaped_key();
+    ondemand::value v = field.value();
+    if (key == "content")
+      token.content = checked_name(v.get_string(), "an added token");
+    else if (key == "id")
+      id = v.get_int64();
+    else if (key == "single_word")
+      token.single_word = v.get_bool();
+    else if (key == "lstrip")
+      token.lstrip = v.get_bool();
+    else if (key == "rstrip")
+      token.rstrip = v.get_bool();
+    else if (key == "normalized")
+      token.normalized = v.get_bool();
+    else if (key == "special")
+      token.special = v.get_bool();
+    else
+      fail_input("added_tokens: unknown flag '{}'", key);
+  }
+  if (token.content.empty()) fail_input("added_tokens: the entry with id {} has no content", id);
+  if (id < 0 || id >= Vocabulary::kMaxIds) {
+    fail_input("added token '{}' has id {}, outside 0..{}", token.content, id, Vocabulary::kMaxIds - 1);
+  }
+  token.id = static_cast<int32_t>(id);
+  return token;
+}
+
+void resolve_merges(ByteLevelModel& model, const std::vector<std::pair<std::string_view, std::string_view>>& merges) {
+  const Vocabulary& vocabulary = model.vocabulary;
+  std::array<int32_t, 256> bytes;
+  for (size_t b = 0; b < 256; ++b) bytes[b] = vocabulary.find(byte_name(static_cast<uint8_t>(b)));
+  if (std::all_of(bytes.begin(), bytes.end(), [](int32_t id) { return id < 0; })) {
+    fail_input("model: the vocabulary holds no byte tokens: only byte-level BPE is supported");
+  }
+  model.merges.set_bytes(bytes);
+  std::string joined;
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto& [left, right] = merges[i];
+    joined.assign(left).append(right);
+    const std::array<int32_t, 3> ids = {vocabulary.find(left), vocabulary.find(right), vocabulary.find(joined)};
+    if (const auto absent = std::find(ids.begin(), ids.end(), -1); absent != ids.end()) {
+      const std::string_view which = absent == ids.begin() ? left : absent == ids.begin() + 1 ? right : joined;
+      fail_input("merge {} ('{}' '{}') needs the token '{}', which the vocabulary lacks", i, left.substr(0, 80),
+                 right.substr(0, 80), which.substr(0, 160));
+    }
+    if (left.empty() || right.empty()) fail_input("merge {} has an empty token", i);
+    model.merges.add(ids[0], ids[1], static_cast<int32_t>(i), ids[2]);
+  }
+}
 
 std::unique_ptr<ByteLevelModel> read_tokenizer_json(const std::string& path) {
   return Reader().read(path);

@@ -168,34 +168,39 @@ bool judge(std::string_view input) {
   return right;
 }
 
-/// Turns parted by zero bytes, roles by the first byte of each; the last part is the tools.
+/// A template, messages as JSON and tools as JSON, zero bytes between; the first byte says how the text ends.
 bool render_chat(std::string_view input) {
-  static constexpr const char* kRoles[] = {"system", "user", "assistant", "tool", "nobody"};
-  std::vector<ChatMessage> messages;
-  std::string tools;
-  while (!input.empty()) {
+  const auto [kind, text] = choice(input);
+  const size_t first = std::min(text.find('\0'), text.size());
+  const std::string_view source = text.substr(0, first), rest = text.substr(std::min(first + 1, text.size()));
+  const size_t second = std::min(rest.find('\0'), rest.size());
+  const std::string_view messages = rest.substr(0, second), tools = rest.substr(std::min(second + 1, rest.size()));
+  const ChatTemplate chat = ChatTemplate::parse(source, "here");
+  const ChatEnd end = kind % 3 == 0 ? ChatEnd::prompt : kind % 3 == 1 ? ChatEnd::closed : ChatEnd::continued;
+  const std::string once =
+      chat.render_json(messages.empty() ? R"([{"role":"user","content":"Hi"}])" : messages, tools, end);
+  expect(once.size() <= size_t{32} << 20, "more text than a template may write");
+  return true;
+}
+
+/// tokenizer_config.json, special_tokens_map.json and added_tokens.json, zero bytes between, beside the byte tokenizer.
+bool read_tokenizer_files(std::string_view input) {
+  const std::string home = (folder() / "files").string();
+  static const bool made = (write_byte_tokenizer(home), true);
+  expect(made, "no tokenizer");
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
     const size_t cut = std::min(input.find('\0'), input.size());
-    const auto [role, text] = choice(input.substr(0, cut));
+    put((std::string("files/") + name).c_str(), input.substr(0, cut));
     input.remove_prefix(std::min(cut + 1, input.size()));
-    if (input.empty() && role == 'T')
-      tools = text;
-    else if (role == 'C')
-      messages.push_back({"assistant", "", std::string(text)});
-    else
-      messages.push_back({kRoles[std::min<size_t>(4, role - 'a' < 0 ? 4 : role - 'a')], std::string(text)});
   }
-  bool accepted = false;
-  for (const ChatTemplate::Kind kind : {ChatTemplate::kQwen25, ChatTemplate::kChatML}) try {
-      accepted |= !ChatTemplate{kind, "You are."}.render(messages, tools).empty();
-    } catch (const Error& e) {
-      expect(e.code() == kExitUsage, "an exit code");
-    }
-  try {
-    ChatTemplate::recognise(tools, "here");
-  } catch (const Error& e) {
-    expect(e.code() == kExitUsage, "an exit code");
+  const auto tokenizer = Tokenizer::load(home);
+  for (const int32_t id : tokenizer->encode("a <x> <y>b", true))
+    expect(id >= 0 && id < tokenizer->vocab_size(), "a wild id");
+  if (const ChatTemplate chat = ChatTemplate::load(home)) {
+    const std::vector<ChatMessage> hello = {{"user", "Hi"}};
+    chat.render(hello);
   }
-  return accepted;
+  return true;
 }
 
 /// decode(encode(x)) == x, byte for byte, where there is no NFC; where there is, a second time changes nothing.
@@ -368,12 +373,30 @@ const std::vector<Target>& targets() {
              "| ! ' x & "
              "\\begin{matrix} \\end{matrix} \\\\ \\{ \\} \\cup \\times10^ ^\\circ \\text{and}")},
       {"chat",
-       10000,
+       3000,
        render_chat,
-       {bytes("aBe brief.\0b1+1?\0c2"),
-        bytes("bweather?\0C[{\"name\":\"f\",\"arguments\":{\"x\":1.50}}]\0d20\0T[{\"type\":\"function\"}]")},
-       json_words({bytes("\0b"), bytes("\0d"), bytes("\0C["), bytes("\0T["), "\"arguments\":", "\"function\":{",
-                   "\"name\":", "<|im_start|>", "{%- if tools %}"})},
+       {bytes("a{% for m in messages %}{{ m.role | upper }}{{ m['content'][1:] }}{% endfor %}\0"),
+        bytes("b{%- set ns = namespace(x=0) -%}{% for m in messages if m.content %}{% set ns.x = ns.x + loop.index %}"
+              "{% else %}-{% endfor %}{{ ns.x ~ '%s' % (ns.x,) }}\0[{\"role\":\"a\",\"content\":\"b\"}]"),
+        bytes("c{% macro f(a, b=[1]) %}{{ a|tojson(indent=2) }}{{ caller() }}{% endmacro %}{% call f(tools) %}x"
+              "{{ messages|map(attribute='role')|join(', ') }}{% endcall %}\0[{\"content\":\"y\"}]\0[{\"x\":1.50}]"),
+        bytes("a{{ '{:>5}'.format(2 ** 3 // 2) if messages is defined and not messages[0].x else raise_exception('n') "
+              "}}{# c #}{% raw %}{{{% endraw %}\0")},
+       json_words({bytes("\0"), "{%",       "%}",        "{{",      "}}",        "{#",     "#}",     "-%}",
+                   "{%-",       "for ",     "endfor",    "if ",     "endif",     "set ",   "endset", "macro ",
+                   "endmacro",  "call ",    "endcall",   "filter ", "endfilter", " in ",   " is ",   "not ",
+                   "else",      "elif ",    "|",         "~",       "**",        "//",     "loop.",  "namespace(",
+                     "messages", ".items()",  ".split(", "|tojson",   "|join(", "|map(",  "'%5s'",
+                   "{:>9}",     "[::-1]",   "recursive", "break",   "raw"})},
+      {"tokenizer_files",
+       2000,
+       read_tokenizer_files,
+       {bytes("{\"eos_token\":\"<x>\",\"added_tokens_decoder\":{\"258\":{\"content\":\"<x>\",\"lstrip\":true}},"
+              "\"chat_template\":[{\"name\":\"default\",\"template\":\"{{ messages }}\"}]}\0{}\0{}"),
+        bytes("{\"chat_template\":\"x\",\"add_bos_token\":true}\0{\"eos_token\":{\"content\":\"<y>\"}}\0"
+              "{\"<x>\":258,\"<y>\":300}")},
+       json_words({bytes("\0"), "\"added_tokens_decoder\":", "\"content\":", "\"special\":true",
+                   "\"300\":", "\"additional_special_tokens\":", "\"chat_template\":", "\"pad_token\":"})},
       {"encode",
        3000,
        encode,

@@ -93,6 +93,22 @@ TEST(Config, RealFoldersConfigs) {
   EXPECT_FALSE(c.tied);
 }
 
+TEST_F(Folder, EndIdsOfBothFiles) {
+  const auto ends = [&](const std::string& config, const std::string& generation) {
+    put("config.json",
+        R"({"model_type":"qwen2","hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,)"
+        R"("vocab_size":32,"eos_token_id":)" +
+            config + "}");
+    put("generation_config.json", R"({"eos_token_id":)" + generation + "}");
+    return load_model_config(folder_).eos;
+  };
+  using Ids = std::vector<int32_t>;
+  EXPECT_EQ(ends("3", "[5, 3]"), (Ids{5, 3}));
+  EXPECT_EQ(ends("3", "5"), (Ids{5, 3})) << "generation_config.json's first";
+  EXPECT_EQ(ends("[3, 4]", "null"), (Ids{3, 4}));
+  EXPECT_EQ(ends("null", "null"), Ids{});
+}
+
 TEST_F(Folder, WhatIsNotSupportedIsNamed) {
   const std::string base =
       R"("hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,"vocab_size":32)";

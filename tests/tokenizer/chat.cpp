@@ -1,4 +1,4 @@
-// Chat and prompt templates.
+// Chat templates of folders, and how prompts become text.
 #include "tokenizer/chat.h"
 
 #include "tests/tokenizer/support.h"
@@ -6,20 +6,21 @@
 namespace dapo {
 namespace {
 
-std::string config_template(const std::string& path) {
-  return Json::parse(slurp(path))["chat_template"];
-}
+#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
-std::vector<ChatMessage> to_messages(const Json& list) {
-  std::vector<ChatMessage> messages;
-  for (const Json& m : list) {
-    messages.push_back({m["role"], m["content"], m.contains("tool_calls") ? m["tool_calls"].dump() : ""});
-  }
-  return messages;
-}
+const std::vector<ChatMessage> kHello = {{"user", "Hi"}};
 
-ChatTemplate instruct(const std::string& path) {
-  return ChatTemplate::recognise(config_template(path), path);
+/// As many small models have it: a default system message, turns between marks.
+constexpr const char* kMarked =
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "You help.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+constexpr const char* kHelloMarked =
+    "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+
+ChatTemplate of_config(const std::string& path) {
+  return ChatTemplate::parse(Json::parse(slurp(path))["chat_template"].get<std::string>(), path);
 }
 
 TEST(Chat, QwenInstructVectors) {
@@ -27,104 +28,143 @@ TEST(Chat, QwenInstructVectors) {
   REQUIRE_DATA(config, "tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json");
   REQUIRE_DATA(vectors, "tokenizer_vectors/qwen2.5_chat_vectors.jsonl");
   const auto tokenizer = Tokenizer::load(json);
-  const ChatTemplate chat = instruct(config);
+  const ChatTemplate chat = of_config(config);
   const auto rows = json_lines(vectors);
   EXPECT_EQ(rows.size(), 44u);
   for (const Json& row : rows) {
     const std::string tools = row["tools"].is_null() ? "" : row["tools"].dump();
-    const std::string text = chat.render(to_messages(row["messages"]), tools, row["add_generation_prompt"]);
+    const ChatEnd end = row["add_generation_prompt"].get<bool>() ? ChatEnd::prompt : ChatEnd::closed;
+    const std::string text = chat.render_json(row["messages"].dump(), tools, end);
     EXPECT_EQ(text, row["rendered"].get<std::string>()) << row["name"];
     EXPECT_EQ(tokenizer->encode(text), row["ids"].get<Ids>()) << row["name"];
   }
 }
 
-TEST(Chat, DefaultSystemPrompts) {
+TEST(Chat, BaseModelsTemplate) {
   REQUIRE_DATA(base, "tokenizer/qwen2.5-0.5B-base_tokenizer_config.json");
-  REQUIRE_DATA(other, "tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json");
-  const std::vector<ChatMessage> hello = {{"user", "Hi"}};
-  EXPECT_EQ(instruct(base).render(hello),
+  EXPECT_EQ(of_config(base).render(kHello),
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
             "<|im_start|>assistant\n");
-  EXPECT_EQ(instruct(other).default_system, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
 }
 
-constexpr const char* kSmolLM2 =
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+/// A folder with one file changed, and what its template makes of a greeting.
+class ChatFolder : public testing::Test {
+ protected:
+  void config(const Json& json) { folder_.write("tokenizer_config.json", json.dump()); }
+  std::string hello() const { return ChatTemplate::load(folder_.path()).render(kHello); }
+  std::string refusal() const {
+    return error_of(kExitUsage, [&] { ChatTemplate::load(folder_.path()); });
+  }
+  const ScratchFolder folder_;
+};
 
-TEST(Chat, SmolLM2) {
-  const ChatTemplate chat = ChatTemplate::recognise(kSmolLM2, "here");
-  EXPECT_EQ(chat.kind, ChatTemplate::kChatML);
-  const std::vector<ChatMessage> hello = {{"user", "Hi"}};
-  EXPECT_EQ(chat.render(hello, "", false),
-            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-            "<|im_start|>user\nHi<|im_end|>\n");
-  const std::vector<ChatMessage> own = {{"system", "S"}, {"user", "Hi"}};
-  EXPECT_EQ(chat.render(own),
-            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(hello, "[{}]"); }).find("tools"), std::string::npos);
-  const std::vector<ChatMessage> tool = {{"tool", "1"}};
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(tool); }).find("'tool'"), std::string::npos);
+TEST_F(ChatFolder, NoneIsNone) {
+  EXPECT_FALSE(ChatTemplate::load(folder_.path()));
+  config({{"eos_token", "x"}});
+  EXPECT_FALSE(ChatTemplate::load(folder_.path()));
+  config({{"chat_template", nullptr}});
+  const ChatTemplate none = ChatTemplate::load(folder_.path());
+  EXPECT_FALSE(none);
+  EXPECT_SAYS(error_of(kExitUsage, [&] { none.render(kHello); }), "raw");
+  EXPECT_EQ(render_prompt(PromptStyle::raw, none, kHello), "Hi");
+  EXPECT_EQ(render_prompt(PromptStyle::dapo, none, kHello), dapo_prompt("Hi"));
 }
 
-TEST(Chat, AnotherDefaultPromptIsReadFromTheTemplate) {
-  std::string jinja = kSmolLM2;
-  const std::string known = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
-  jinja.replace(jinja.find(known), known.size(), "Reason step by step, \\\\boxed{}.");
-  EXPECT_EQ(ChatTemplate::recognise(jinja, "here").default_system, "Reason step by step, \\boxed{}.");
+TEST_F(ChatFolder, TextOrListOfNamedOnes) {
+  config({{"chat_template", kMarked}});
+  EXPECT_EQ(hello(), kHelloMarked);
+  config({{"chat_template",
+           {{{"name", "tool_use"}, {"template", "T{{ tools|length }}"}},
+            {{"name", "default"}, {"template", "D{{ messages[0].content }}"}}}}});
+  EXPECT_EQ(hello(), "DHi");
+  const ChatTemplate chat = ChatTemplate::load(folder_.path());
+  EXPECT_EQ(chat.render(kHello, R"([{"name": "f"}])"), "T1") << "transformers: tool_use where there are tools";
+  EXPECT_EQ(chat.render(kHello, "null"), "DHi");
 }
 
-TEST(Chat, OthersAreRefused) {
-  const std::string error =
-      error_of(kExitUsage, [] { ChatTemplate::recognise(std::string(kSmolLM2) + "<think>", "a/b.json"); });
-  EXPECT_NE(error.find("a/b.json"), std::string::npos);
-  EXPECT_NE(error.find("Qwen2.5"), std::string::npos);
-  EXPECT_NE(error.find("raw"), std::string::npos);
+TEST_F(ChatFolder, FilesGoBeforeTheKey) {
+  config({{"chat_template", "key"}});
+  folder_.write("chat_template.json", R"({"chat_template": "json"})");
+  EXPECT_EQ(hello(), "key");
+  config({{"eos_token", "x"}});
+  EXPECT_EQ(hello(), "json");
+  folder_.write("chat_template.jinja",
+                "\xEF\xBB\xBF"
+                "file");
+  config({{"chat_template", "key"}});
+  EXPECT_EQ(hello(), "file") << "and a byte order mark is not part of it";
+  folder_.write("additional_chat_templates/tool_use.jinja", "tools");
+  EXPECT_EQ(hello(), "file");
+  EXPECT_EQ(ChatTemplate::load(folder_.path()).render(kHello, "[{}]"), "tools");
 }
 
-TEST(Chat, FoldersWithAndWithout) {
-  const ScratchFolder folder;
-  EXPECT_EQ(ChatTemplate::load(folder.path()).kind, ChatTemplate::kNone);
-  folder.write("tokenizer_config.json", R"({"eos_token": "x"})");
-  const ChatTemplate none = ChatTemplate::load(folder.path());
-  EXPECT_EQ(none.kind, ChatTemplate::kNone);
-  const std::vector<ChatMessage> hello = {{"user", "Hi"}};
-  EXPECT_NE(error_of(kExitUsage, [&] { none.render(hello); }).find("raw"), std::string::npos);
-  EXPECT_EQ(render_prompt(PromptStyle::raw, none, hello), "Hi");
-  EXPECT_EQ(render_prompt(PromptStyle::dapo, none, hello), dapo_prompt("Hi"));
-  folder.write("tokenizer_config.json", Json{{"chat_template", kSmolLM2}}.dump());
-  EXPECT_EQ(ChatTemplate::load(folder.path()).kind, ChatTemplate::kChatML);
-  folder.write("chat_template.jinja", "{{ bos_token }}");
-  EXPECT_NE(error_of(kExitUsage, [&] { ChatTemplate::load(folder.path()); }).find("chat_template.jinja"),
-            std::string::npos);
+TEST_F(ChatFolder, WhatIsNoTemplateIsNamed) {
+  for (const Json& bad : {Json(5), Json(true), Json(Json::array()), Json(Json::object()), Json({1, 2}),
+                          Json({{{"name", "default"}}}), Json({{{"name", "default"}, {"template", 3}}})}) {
+    config({{"chat_template", bad}});
+    const std::string error = refusal();
+    EXPECT_SAYS(error, "tokenizer_config.json");
+    EXPECT_SAYS(error, "chat_template");
+  }
+  config({{"chat_template", {{{"name", "rag"}, {"template", "x"}}, {{"name", "tool_use"}, {"template", "x"}}}}});
+  EXPECT_SAYS(refusal(), "'rag', 'tool_use'");
+  config({{"chat_template", "{% if %}"}});
+  EXPECT_SAYS(refusal(), "tokenizer_config.json:1:");
+  folder_.write("tokenizer_config.json", "[]");
+  EXPECT_SAYS(refusal(), "tokenizer_config.json");
+  folder_.write("tokenizer_config.json", "{");
+  EXPECT_SAYS(refusal(), "tokenizer_config.json");
+  folder_.write("tokenizer_config.json", "{}");
+  folder_.write("chat_template.jinja", "{{ x.y }}");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { hello(); }), "chat_template.jinja:1:");
+}
+
+TEST_F(ChatFolder, SpecialTokensAreVariables) {
+  config({{"bos_token", {{"__type", "AddedToken"}, {"content", "<s>"}}},
+          {"eos_token", "</s>"},
+          {"pad_token", nullptr},
+          {"chat_template", "{{ bos_token }}|{{ eos_token }}|{{ pad_token is defined }}|{{ tools is none }}"}});
+  EXPECT_EQ(hello(), "<s>|</s>|False|True");
+  folder_.write("special_tokens_map.json", R"({"eos_token": {"content": "<end>"}})");
+  EXPECT_EQ(hello(), "<s>|<end>|False|True") << "of folders without added_tokens_decoder";
+  config({{"eos_token", 5}, {"chat_template", "x"}});
+  EXPECT_SAYS(refusal(), "\"eos_token\"");
+}
+
+TEST(Chat, ALastMessageIsContinued) {
+  const ChatTemplate chat = ChatTemplate::parse(kMarked, "t");
+  const std::vector<ChatMessage> begun = {{"system", "S"}, {"user", "1+1"}, {"assistant", "Step by step. <think>"}};
+  const std::string expected =
+      "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n1+1<|im_end|>\n<|im_start|>assistant\nStep by step. <think>";
+  EXPECT_EQ(chat.render(begun, "", ChatEnd::continued), expected);
+  EXPECT_EQ(render_prompt(PromptStyle::chatml, chat, begun), expected) << "no end of the turn, and no new one";
+  EXPECT_EQ(render_prompt(PromptStyle::raw, chat, begun), "S\n1+1\nStep by step. <think>");
+  const std::vector<ChatMessage> spaced = {{"user", "a"}, {"assistant", "b \n"}};
+  EXPECT_TRUE(chat.render(spaced, "", ChatEnd::continued).ends_with("assistant\nb \n"));
+  // What transformers gives where the template trims: without the space.
+  const ChatTemplate trims = ChatTemplate::parse("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}", "t");
+  EXPECT_EQ(trims.render(spaced, "", ChatEnd::continued), "[a][b");
+  const ChatTemplate drops = ChatTemplate::parse("{{ messages[0].content }}", "t");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { drops.render(spaced, "", ChatEnd::continued); }), "cannot be continued");
+  const std::string parts =
+      R"([{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"}]}])";
+  const ChatTemplate lists = ChatTemplate::parse("{{ messages[-1].content[0].text }}!", "t");
+  EXPECT_EQ(lists.render_json(parts, "", ChatEnd::continued), "b");
 }
 
 TEST(Chat, BadConversations) {
-  const ChatTemplate chat{ChatTemplate::kQwen25, "S"};
-  const std::vector<ChatMessage> none, odd = {{"robot", "x"}}, broken = {{"assistant", "", "[{"}},
-                                       nameless = {{"assistant", "", R"([{"arguments": {}}])"}},
-                                       hello = {{"user", "x"}};
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(none); }), "");
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(odd); }).find("'robot'"), std::string::npos);
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(broken); }).find("tool_calls"), std::string::npos);
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(nameless); }).find("tool_calls"), std::string::npos);
-  EXPECT_NE(error_of(kExitUsage, [&] { chat.render(hello, "{]"); }).find("tools"), std::string::npos);
-}
-
-/// What Python's json.dumps(json.loads(x), ensure_ascii=False) gave.
-TEST(Chat, PythonJson) {
-  const std::vector<std::pair<std::string, std::string>> cases = {
-      {R"({"a":[1,2.0,-3e5,1e16,1e-5,0.0001,true,null],"b":{}})",
-       R"({"a": [1, 2.0, -300000.0, 1e+16, 1e-05, 0.0001, true, null], "b": {}})"},
-      {R"(["\u00e9\n\/\"\\\u0001", "北京"])", R"(["é\n/\"\\\u0001", "北京"])"},
-      {"[]", "[]"},
-      {"18446744073709551615", "18446744073709551615"},
-      {"0.1", "0.1"},
-      {"123456789012345680.0", "1.2345678901234568e+17"}};
-  for (const auto& [in, out] : cases) EXPECT_EQ(python_json(in, "x"), out);
-  EXPECT_NE(error_of(kExitUsage, [] { python_json("{", "the tools"); }).find("the tools"), std::string::npos);
+  const ChatTemplate chat = ChatTemplate::parse("{{ messages }}{{ tools }}", "t");
+  const std::vector<ChatMessage> broken = {{"assistant", "", "[{"}};
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render({}); }), "without messages");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(broken); }), "tool_calls");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, "{]"); }), "tools");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, "{}"); }), "tools");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json("{}"); }), "messages");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json("[1]"); }), "message");
+  EXPECT_EQ(chat.render_json(R"([{"role":"user","content":null,"x":[1]}])"), "[{'role': 'user', 'x': [1]}]None")
+      << "keys that are null are left out";
+  EXPECT_EQ(chat.render_json(R"([{"role":"a","reasoning":"r"}])"),
+            "[{'thinking': 'r', 'role': 'a', 'reasoning': 'r', 'reasoning_content': 'r'}]None");
 }
 
 TEST(Prompt, DapoWrapperIsTheDatasets) {
@@ -144,12 +184,26 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
 
 TEST(Prompt, Styles) {
   EXPECT_EQ(parse_prompt_style("dapo"), PromptStyle::dapo);
-  EXPECT_NE(error_of(kExitUsage, [] { parse_prompt_style("alpaca"); }).find("chatml"), std::string::npos);
+  EXPECT_SAYS(error_of(kExitUsage, [] { parse_prompt_style("alpaca"); }), "chatml");
   const std::vector<ChatMessage> two = {{"system", "S"}, {"user", "P"}};
-  const ChatTemplate chat{ChatTemplate::kQwen25, "D"};
+  const ChatTemplate chat = ChatTemplate::parse(kMarked, "t");
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, two), "S\nP");
   EXPECT_EQ(render_prompt(PromptStyle::dapo, chat, two), "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n" +
                                                              dapo_prompt("P") + "<|im_end|>\n<|im_start|>assistant\n");
+}
+
+TEST(Prompt, Formats) {
+  EXPECT_EQ(PromptFormat("Q: {question}\nA:", "x").fill("1+1"), "Q: 1+1\nA:");
+  EXPECT_EQ(PromptFormat("{{{question}}} {question}", "x").fill("{q}"), "{{q}} {q}");
+  EXPECT_EQ(PromptFormat("\\boxed{{}} {question}", "x").fill("q"), "\\boxed{} q");
+  const auto refused = [](const char* format) {
+    return error_of(kExitUsage, [&] { PromptFormat(format, "data.prompt_format"); });
+  };
+  EXPECT_SAYS(refused("Q: {problem}"), "data.prompt_format: '{problem}'");
+  EXPECT_SAYS(refused("Q: {question} {"), "'{'");
+  EXPECT_SAYS(refused("Q: {question} }"), "'}'");
+  EXPECT_SAYS(refused("Q: {}"), "'{}'");
+  EXPECT_SAYS(refused("Q: {{question}}"), "no {question}");
 }
 
 }  // namespace

@@ -1,0 +1,37 @@
+// Chat templates: the part of Jinja that they use, rendered as transformers renders them (its sandbox, trim_blocks,
+// lstrip_blocks, break and continue, {% generation %}, raise_exception, strftime_now, its tojson). Bounded in steps,
+// memory, depth and output; whatever fails is an Error (exit 2) that names the template and the line.
+//
+//   const jinja::Template t("{% for m in messages %}{{ m.content }}{% endfor %}", "chat_template.jinja");
+//   jinja::Dict variables;
+//   variables.set("messages", jinja::from_json(R"([{"role": "user", "content": "Hi"}])", "messages"));
+//   std::string text = t.render(variables);
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/jinja_value.h"
+
+namespace dapo::jinja {
+
+struct Stmt;
+
+class Template {
+ public:
+  /// Parses `source`; `name` begins every error.
+  Template(std::string_view source, std::string name);
+  /// Safe to call from many threads.
+  std::string render(const Dict& variables) const;
+
+ private:
+  std::string name_;
+  std::shared_ptr<const std::vector<std::unique_ptr<Stmt>>> body_;
+};
+
+/// JSON text as a value. `what` names the text where it is not JSON (an Error).
+Value from_json(std::string_view text, std::string_view what);
+
+}  // namespace dapo::jinja
