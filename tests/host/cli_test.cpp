@@ -67,12 +67,12 @@ TEST_F(CliTest, VerifyJudgesLines) {
 TEST_F(CliTest, BadLinesAreNamedAndNothingIsHalfWritten) {
   const std::string good = "{\"solution\": \"Answer: 1\", \"ground_truth\": \"1\"}\n";
   for (const auto& [bad, part] :
-       {std::pair<std::string, std::string>{"{\"solution\": ", "stdin>:2: is no JSON"},
+       {std::pair<std::string, std::string>{"{\"solution\": ", "stdin>:2: not valid JSON"},
         {"[1]", "stdin>:2: is no JSON object"},
-        {"{\"solution\": \"\xff\", \"ground_truth\": \"1\"}", "stdin>:2: is no JSON"},
+        {"{\"solution\": \"\xff\", \"ground_truth\": \"1\"}", "stdin>:2: not valid JSON"},
         {"{\"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is missing"},
         {"{\"solution\": [], \"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is no string"},
-        {std::string(100000, '['), "stdin>:2: is no JSON"}}) {
+        {std::string(100000, '['), "stdin>:2: not valid JSON"}}) {
     expect_usage_error("dapo", "verify -o out.jsonl -", part, good + bad + "\n");
     EXPECT_FALSE(fs::exists(folder_ / "out.jsonl"));
     EXPECT_FALSE(fs::exists(folder_ / "out.jsonl.tmp"));
