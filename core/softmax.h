@@ -112,10 +112,14 @@ DAPO_HD Mass top_p_target(Mass total, float top_p) {
   const Mass target = static_cast<Mass>(static_cast<double>(total) * static_cast<double>(top_p));
   return target > 0 ? target : 1;
 }
-/// A logit below which the row's tokens have little more than 1 - top_p together: where the search may begin.
-DAPO_HD float top_p_bound(Mass total, Mass target, int64_t vocab, float scale, float exponent) {
-  const float left = static_cast<float>(total - target) / static_cast<float>(vocab) + 1.0f;
-  return (exponent - 41.0f + log2f(left)) / scale;
+/// Logits from which on to look for top-p's edge, one after the other until they hold the mass: 2^-8 of the likeliest
+/// token's probability, mostly enough; what leaves little more than 1 - top_p below it; all that is kept.
+inline constexpr int kTopPStarts = 3;
+DAPO_HD float top_p_start(int i, Mass total, Mass target, int64_t vocab, float scale, float exponent, float floor) {
+  if (i == kTopPStarts - 1) return floor;
+  const float each = static_cast<float>(total - target) / static_cast<float>(vocab) + 1.0f;
+  const float bound = (exponent - 41.0f + log2f(each)) / scale, near = (exponent - 8.0f) / scale;
+  return fmaxf(floor, i == 0 ? fmaxf(near, bound) : bound);
 }
 /// The draw at `position` as a fraction of 2^64. (24 bits, as draw() has, do not reach most of a large vocabulary's
 /// tail.)

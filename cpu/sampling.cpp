@@ -11,8 +11,10 @@ int64_t gather(int32_t* columns, const float* logits, int64_t vocab, const Softm
   for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
     if (tiles[t].max < floor) continue;
     const int64_t end = std::min((t + 1) * kSoftmaxTile, vocab);
-    for (int64_t i = t * kSoftmaxTile; i < end; ++i)
-      if (logits[i] >= floor) columns[n++] = static_cast<int32_t>(i);
+    for (int64_t i = t * kSoftmaxTile; i < end; ++i) {
+      columns[n] = static_cast<int32_t>(i);  // n <= i; a branch would often be foreseen wrongly
+      n += logits[i] >= floor;
+    }
   }
   return n;
 }
@@ -32,19 +34,35 @@ float top_k_floor(const float* logits, int64_t vocab, const SoftmaxTile* tiles, 
   return logits[columns[k - 1]];
 }
 
-/// Moves the floor up to top-p's edge, if the columns of at least `from` reach its mass.
+/// Moves the floor up to top-p's edge, if the columns of at least `from` reach its mass: halves what may hold the edge,
+/// then sorts the rest.
 bool raise_to_edge(KeptColumns& keeps, const float* logits, int64_t vocab, const RowSoftmax& s,
                    const SoftmaxTile* tiles, int32_t* columns, float from, Mass target) {
-  const int64_t n = gather(columns, logits, vocab, tiles, from);
-  std::sort(columns, columns + n,
-            [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
+  constexpr int64_t kSorted = 64;
+  const auto before = [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
+  const auto mass = [&](const int32_t* begin, const int32_t* end) {
+    Mass sum = 0;
+    for (; begin < end; ++begin)
+      sum += softmax_mass(softmax_weight(softmax_power(logits[*begin], s.scale, s.exponent)));
+    return sum;
+  };
+  int32_t *begin = columns, *end = columns + gather(columns, logits, vocab, tiles, from);
   Mass running = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const float logit = logits[columns[i]];
-    running += softmax_mass(softmax_weight(softmax_power(logit, s.scale, s.exponent)));
+  while (end - begin > kSorted) {
+    int32_t* middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, before);
+    const Mass half = mass(begin, middle);
+    if (running + half >= target)
+      end = middle;
+    else
+      running += half, begin = middle;
+  }
+  std::sort(begin, end, before);
+  for (; begin < end; ++begin) {
+    running += mass(begin, begin + 1);
     if (running < target) continue;
-    keeps.floor = logit;
-    keeps.last_tie = columns[i];
+    keeps.floor = logits[*begin];
+    keeps.last_tie = *begin;
     return true;
   }
   return false;
@@ -83,9 +101,11 @@ Filtered filter_row(const float* logits, int64_t vocab, const RowSoftmax& s, Sof
   if (top_p) {
     if (top_k) total = keep_masses(logits, vocab, s, tiles, keeps);
     const Mass target = top_p_target(total, sampling.top_p);
-    const float bound = top_p_bound(total, target, vocab, s.scale, s.exponent);
-    if (!(bound > keeps.floor && raise_to_edge(keeps, logits, vocab, s, tiles, columns, bound, target)))
-      raise_to_edge(keeps, logits, vocab, s, tiles, columns, keeps.floor, target);  // rounding may leave all
+    const float floor = keeps.floor;  // rounding may leave all that is above it
+    for (int i = 0; i < kTopPStarts; ++i) {
+      const float from = top_p_start(i, total, target, vocab, s.scale, s.exponent, floor);
+      if (raise_to_edge(keeps, logits, vocab, s, tiles, columns, from, target)) break;
+    }
   }
   keeps.least = softmax_least(sampling.min_p);
   if (top_k || top_p || sampling.min_p > 0.0f) total = keep_masses(logits, vocab, s, tiles, keeps);

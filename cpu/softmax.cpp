@@ -19,11 +19,16 @@ inline f32x16 weight(f32x16 u) {
   const f32x16 p = exp2_polynomial(f, [](f32x16 a, f32x16 b, float c) { return fma(a, b, splat(c)); });
   return reinterpret_cast<f32x16>(reinterpret_cast<u32x16>(p) + ((reinterpret_cast<u32x16>(t) + 40u) << 23));
 }
-/// softmax_mass() of sixteen weights, by the bits: the significand shifted to its place. Sums lanes by pairs.
+/// softmax_mass() of sixteen weights; sums lanes by pairs.
 inline u64x8 mass(f32x16 w) {
-  const u32x16 bits = reinterpret_cast<u32x16>(w);
-  const u32x16 significand = (bits & 0x7fffffu) | 0x800000u;
-  // A weight is below 2^41, of biased exponent 167 at most; 63 places to the right leave none of 41 bits.
+#ifdef __AVX512DQ__
+  __m256 part[2];
+  std::memcpy(part, &w, sizeof w);
+  return reinterpret_cast<u64x8>(_mm512_add_epi64(_mm512_cvttps_epu64(part[0]), _mm512_cvttps_epu64(part[1])));
+#else
+  // By the bits, the significand shifted to its place: a weight is below 2^41, of biased exponent 167 at most, and 63
+  // places to the right leave none of 41 bits.
+  const u32x16 bits = reinterpret_cast<u32x16>(w), significand = (bits & 0x7fffffu) | 0x800000u;
   const u32x16 distance = 167u - (bits >> 23), right = distance < 63u ? distance : 63u + u32x16{};
   u32x8 part[2], places[2];
   std::memcpy(part, &significand, sizeof part), std::memcpy(places, &right, sizeof places);
@@ -31,6 +36,7 @@ inline u64x8 mass(f32x16 w) {
   for (int i = 0; i < 2; ++i)
     sum += (__builtin_convertvector(part[i], u64x8) << 17) >> __builtin_convertvector(places[i], u64x8);
   return sum;
+#endif
 }
 
 /// `count` columns, a tile or what is left of the last.

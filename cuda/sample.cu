@@ -142,7 +142,7 @@ __device__ __forceinline__ void keep_top_k(const Row& row, int k, KeptColumns* k
 /// The fewest tokens, the largest first, that reach top_p of what is kept; of those that tie at the edge the first.
 __device__ __forceinline__ void keep_top_p(const Row& row, Mass total, float top_p, KeptColumns* kept, Mass* bins) {
   const Mass target = top_p_target(total, top_p);
-  const uint32_t high = key_of(row.softmax.top), lowest = key_of(kept->floor);
+  const uint32_t high = key_of(row.softmax.top);
   const auto visit = [&](uint32_t from, const auto& add) {
     for_tiles(
         row, [&](float max) { return max >= of_key(from); },
@@ -152,13 +152,14 @@ __device__ __forceinline__ void keep_top_p(const Row& row, Mass total, float top
         },
         [](int) {});
   };
-  const float bound = top_p_bound(total, target, row.vocab, row.softmax.scale, row.softmax.exponent);
-  uint32_t edge = lowest;
+  uint32_t edge = 0;
   Mass above, at;
-  const bool bounded = bound > kept->floor && bound <= row.softmax.top;
-  if (!(bounded && select(key_of(bound), high, target, bins, &edge, &above, &at, visit)) &&
-      !select(lowest, high, target, bins, &edge, &above, &at, visit))
-    return;  // rounding: all of them reach less
+  bool found = false;
+  for (int i = 0; i < kTopPStarts && !found; ++i) {
+    const float from = top_p_start(i, total, target, row.vocab, row.softmax.scale, row.softmax.exponent, kept->floor);
+    if (from <= row.softmax.top) found = select(key_of(from), high, target, bins, &edge, &above, &at, visit);
+  }
+  if (!found) return;  // rounding: all of them reach less
   kept->floor = of_key(edge);
   const Mass each = row.mass(kept->floor), ties = (target - above + each - 1) / each;
   if (ties * each == at) return;  // all of them
