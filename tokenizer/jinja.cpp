@@ -87,7 +87,12 @@ Template::Template(std::string_view source, std::string name) : name_(std::move(
 }
 
 std::string Template::render(const Dict& variables) const {
-  return Renderer(name_).run(*body_, variables);
+  try {
+    return Renderer(name_).run(*body_, variables);
+  } catch (const Error& e) {  // of values, which know neither template nor line
+    if (std::string_view(e.what()).starts_with(name_)) throw;
+    throw Error(e.code(), fmt::format("{}: {}", name_, e.what()));
+  }
 }
 
 Value from_json(std::string_view text, std::string_view what) {

@@ -113,6 +113,7 @@ Value Renderer::evaluate_dict(const Expr& e) {
   Dict out;
   for (size_t i = 0; i < e.parts.size(); i += 2) {
     const Value key = evaluate(*e.parts[i]);
+    reserve(key.weight());
     if (!key.hash_key()) error("{} cannot be a key of a dict", key.type_name());
     Value value = evaluate(*e.parts[i + 1]);
     if (value.depth() + 1 >= kMaxDepth) error("dicts nested deeper than {} levels", kMaxDepth);
@@ -191,6 +192,7 @@ Value Renderer::evaluate_compare(const Expr& e) {
     const Value right = evaluate(*e.parts[i + 1]);
     line_ = e.line;
     const std::string& op = e.ops[i];
+    step(std::min(left.weight(), right.weight()) / 16);
     bool holds = false;
     if (op == "==" || op == "!=")
       holds = equal(left, right) == (op == "==");

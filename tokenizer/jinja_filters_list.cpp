@@ -53,9 +53,9 @@ Value join(Renderer& r, const Value& v, Args& args) {
   bool begun = false;
   for (const Value& item : r.iterate(v)) {
     const Value shown = a[1] && !a[1]->is_none() ? r.path(item, *a[1]) : item;
+    r.reserve(by.size() + shown.weight());
     if (std::exchange(begun, true)) out += by;
     out += shown.is_string() ? shown.text() : shown.str();
-    r.reserve(by.size() + (shown.is_string() ? shown.text().size() : 64));
     if (out.size() > Renderer::kMaxOutput) r.error("join makes more than {} MiB", Renderer::kMaxOutput >> 20);
   }
   return Value(std::move(out));
@@ -147,6 +147,7 @@ Value unique(Renderer& r, const Value& v, Args& args) {
   std::vector<Value> out;
   for (Value& item : r.iterate(v)) {
     const Value key = key_of(r, item, a[1], a.flag(0));
+    r.reserve(key.weight());
     if (!key.hash_key()) r.error("unique: unhashable type: '{}'", key.type_name());
     if (seen.find(key) != nullptr) continue;
     seen.set(key, true);

@@ -194,7 +194,7 @@ Value copy_method(Renderer&, const Value& self, Args&) {
 
 Value index_in_list(Renderer& r, const Value& self, Args& args) {
   const Value& what = Bound(r, "index", args, {"value"}).need(0);
-  r.step(self.items().size());
+  r.step(self.weight() / 16);
   for (size_t i = 0; i < self.items().size(); ++i)
     if (equal(self.items()[i], what)) return i;
   r.error("{} is not in the list", what.repr().substr(0, 80));
@@ -202,7 +202,7 @@ Value index_in_list(Renderer& r, const Value& self, Args& args) {
 
 Value count_in_list(Renderer& r, const Value& self, Args& args) {
   const Value& what = Bound(r, "count", args, {"value"}).need(0);
-  r.step(self.items().size());
+  r.step(self.weight() / 16);
   return static_cast<size_t>(
       std::count_if(self.items().begin(), self.items().end(), [&](const Value& v) { return equal(v, what); }));
 }

@@ -62,7 +62,7 @@ bool Renderer::contains(const Value& container, const Value& value) {
   Sequence& s = container.sequence();
   const bool once = container.is(Kind::iterator);
   for (size_t i = once ? s.next : 0; i < s.items.size(); ++i) {
-    step();
+    step(1 + std::min(s.items[i].weight(), value.weight()) / 16);
     if (once) s.next = i + 1;
     if (equal(s.items[i], value)) return true;
   }

@@ -139,9 +139,8 @@ Value Renderer::list(std::vector<Value> items, Kind kind) {
 }
 
 std::string Renderer::str(const Value& value) {
-  std::string text = value.str();
-  reserve(text.size());
-  return text;
+  reserve(value.weight());
+  return value.str();
 }
 
 void Renderer::write(std::string_view text) {

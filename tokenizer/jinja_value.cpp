@@ -18,6 +18,12 @@ int depth_of(int deepest) {
   return deepest + 1;
 }
 
+/// The weight of a container, refused where it is too large: the same list may stand in another many times over.
+size_t weight_of(size_t sum) {
+  if (sum > kMaxWeight) fail_input("a list or dict whose text would have more than {} MiB", kMaxWeight >> 20);
+  return sum + 16;
+}
+
 std::string real_text(double v) {
   if (std::isnan(v)) return "nan";
   if (std::isinf(v)) return v < 0 ? "-inf" : "inf";
@@ -33,8 +39,13 @@ Value::Value(std::string text, bool safe)
 
 Value::Value(Dict dict) : kind_(Kind::dict) {
   int deepest = 0;
-  for (const auto& [key, value] : dict.items) deepest = std::max({deepest, key.depth(), value.depth()});
+  size_t sum = 0;
+  for (const auto& [key, value] : dict.items) {
+    deepest = std::max({deepest, key.depth(), value.depth()});
+    sum += key.weight() + value.weight();
+  }
   dict.depth = depth_of(deepest);
+  dict.weight = weight_of(sum);
   dict_ = std::make_shared<const Dict>(std::move(dict));
 }
 
@@ -56,8 +67,13 @@ Value Value::sequence(Kind kind, std::vector<Value> items, std::string label) {
   Value v;
   v.kind_ = kind;
   int deepest = 0;
-  for (const Value& item : items) deepest = std::max(deepest, item.depth());
-  v.sequence_ = std::make_shared<Sequence>(Sequence{std::move(items), std::move(label), depth_of(deepest)});
+  size_t sum = 0;
+  for (const Value& item : items) {
+    deepest = std::max(deepest, item.depth());
+    sum += item.weight();
+  }
+  v.sequence_ =
+      std::make_shared<Sequence>(Sequence{std::move(items), std::move(label), depth_of(deepest), weight_of(sum)});
   return v;
 }
 
@@ -82,6 +98,10 @@ const std::vector<Value>& Value::items() const {
 
 int Value::depth() const {
   return sequence_ ? sequence_->depth : dict_ ? dict_->depth : 0;
+}
+
+size_t Value::weight() const {
+  return sequence_ ? sequence_->weight : dict_ ? dict_->weight : 16 + text().size();
 }
 
 bool Value::truth() const {

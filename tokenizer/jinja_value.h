@@ -82,6 +82,8 @@ class Value {
   const std::shared_ptr<Object>& object() const { return object_; }
   /// How deep containers are nested in it: 0 for what holds nothing.
   int depth() const;
+  /// Bytes that it would have if nothing in it were shared: what printing or comparing it costs.
+  size_t weight() const;
 
   bool truth() const;
   /// As str() and repr() write it. Depth is bounded where containers are made.
@@ -106,7 +108,8 @@ class Value {
 
 using Kind = Value::Kind;
 
-inline constexpr int kMaxDepth = 100;  ///< of containers within containers
+inline constexpr int kMaxDepth = 100;                    ///< of containers within containers
+inline constexpr size_t kMaxWeight = size_t{256} << 20;  ///< of one value
 
 struct Text {
   std::string text;
@@ -117,6 +120,7 @@ struct Sequence {
   std::vector<Value> items;
   std::string label;
   int depth = 1;
+  size_t weight = 0;
   size_t next = 0;  ///< of an iterator
 };
 
@@ -125,6 +129,7 @@ struct Dict {
   std::vector<std::pair<Value, Value>> items;
   std::unordered_map<std::string, size_t> index;
   int depth = 1;
+  size_t weight = 0;
 
   const Value* find_name(std::string_view name) const;
   const Value* find(const Value& key) const;  ///< null as well where the key has no hash

@@ -118,6 +118,8 @@ TEST(Jinja, HostileTemplatesEnd) {
       ns + loop + "{% set n.v = {'a': n.v} %}" + end + "{{ n.v }}",
       ns + loop + "{% set n.v = dict(a=n.v) %}" + end + "{{ n.v }}",
       ns + loop + "{% set n.v = [n.v]|map('string')|list %}" + end,
+      ns + "{% for i in range(90) %}{% set n.v = [n.v, n.v] %}" + end + "{{ n.v }}",
+      ns + "{% for i in range(90) %}{% set n.v = (n.v, n.v) %}" + end + "{{ {n.v: 1} }}{{ n.v == n.v }}",
       ns + loop + "{% set n.v = namespace(v=n.v) %}" + end,
       ns + "{% set n.v = n %}{{ n.v.v.v.v is defined }}",
       ns + "{% for a in range(3) %}{% macro m() %}{{ n }}{% endmacro %}{% set n.v = m %}" + end + "{{ n.v() }}",
