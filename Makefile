@@ -106,7 +106,7 @@ BENCHES := $(patsubst bench/%.cpp,%,$(wildcard bench/*.cpp))
 BENCH_PARTS := $(wildcard bench/parts/*.cpp)
 $(foreach b,$(BENCHES),$(eval $(call program,$(OUT)/bench_$(b),$(OUT)/bench/$(b).o $(call objects,$(BENCH_PARTS)) $(HOST),-lbenchmark $(CUDA_LIBS))))
 # The fuzzer: the readers of files alone, without model and backends.
-FUZZED := $(wildcard tests/fuzz/*.cpp host/config*.cpp host/verify*.cpp) host/jsonl.cpp host/streams.cpp model/config.cpp model/params.cpp
+FUZZED := $(wildcard tests/fuzz/*.cpp host/config*.cpp host/verify*.cpp) host/jsonl.cpp host/objective.cpp host/streams.cpp model/config.cpp model/params.cpp
 $(eval $(call program,$(OUT)/test_fuzz,$(call objects,$(FUZZED)) $(call archive,tokenizer data core),$(GTEST)))
 all: dapo_train dapo  ## build ./dapo_train and ./dapo; what is missing is installed first, as `make deps` does
 	@$(if $(ARROW_LIBS),,echo "left out: .parquet files cannot be read, as pyarrow could not be fetched ($(BUILD)/pyarrow.log); make deps tries again")
