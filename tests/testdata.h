@@ -2,6 +2,8 @@
 // an error.
 #pragma once
 
+#include <unistd.h>
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -44,6 +46,7 @@ class ScratchFolder {
     path_ = name;
   }
   ~ScratchFolder() {
+    if (getpid() != owner_) return;  // a forked child that ends by exit()
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
@@ -61,6 +64,7 @@ class ScratchFolder {
   }
 
  private:
+  const pid_t owner_ = getpid();
   std::filesystem::path path_;
 };
 

@@ -150,7 +150,8 @@ TEST_F(ConfigTest, ValuesThatAreNotToml) {
   const auto hint = [&](const std::string& line) {
     const std::string what = error("[x]\n" + line + "\n");
     EXPECT_EQ(what.substr(0, 8), "a.cfg:2:") << what;
-    return what.substr(std::min(what.size(), what.rfind("; ") + 2));
+    const size_t at = what.rfind("; ");
+    return what.substr(at == what.npos ? 9 : at + 2);
   };
   EXPECT_EQ(hint("path = models/qwen"), "text needs quotes: path = \"models/qwen\"");
   EXPECT_EQ(hint("path = ~/qwen  # mine"), "text needs quotes: path = \"~/qwen\"");

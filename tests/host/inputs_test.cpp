@@ -36,6 +36,7 @@ TEST_F(Inputs, HubSnapshotsAndLinksToNowhere) {
   expect_usage_error("dapo", "generate --model hub/snapshots/0123 --prompt x", "model.safetensors: a Git LFS pointer");
   write("hub/blobs/tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
   expect_usage_error("dapo", "tokenize --model hub/blobs -", "tokenizer.json: a Git LFS pointer", "{\"text\": \"x\"}");
+  fs::remove(folder_ / "hub/blobs/tokenizer.json");
   write("hub/blobs/tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
   expect_usage_error("dapo", "tokenize --model hub/blobs -", "tokenizer.model: a Git LFS pointer", "{\"text\": \"x\"}");
   fs::remove(folder_ / "hub/blobs/config.json");
