@@ -76,7 +76,7 @@ std::string cut_at_mark(std::string rendered, const std::string& text) {
 }  // namespace
 
 ChatTemplate ChatTemplate::load(const std::string& folder) {
-  const TokenizerConfig config = TokenizerConfig::load(folder);
+  const TokenizerConfig config = TokenizerConfig::load(folder, true);
   if (config.templates.empty()) return {};
   const auto chosen = config.templates.find("default");
   if (chosen == config.templates.end()) {

@@ -183,7 +183,7 @@ std::string TokenizerConfig::special(const std::string& name) const {
   return otherwise == defaults.end() ? "" : otherwise->second.content;
 }
 
-TokenizerConfig TokenizerConfig::load(const std::string& folder) {
+TokenizerConfig TokenizerConfig::load(const std::string& folder, bool with_templates) {
   TokenizerConfig out;
   const fs::path path = fs::path(folder) / "tokenizer_config.json", map = fs::path(folder) / "special_tokens_map.json",
                  added = fs::path(folder) / "added_tokens.json";
@@ -198,7 +198,7 @@ TokenizerConfig TokenizerConfig::load(const std::string& folder) {
     out.prefix_space = read_flag(json, path, "add_prefix_space");
     out.legacy = read_flag(json, path, "legacy").value_or(false);
     read_special(json, path, out);
-    read_templates(json, path, out);
+    if (with_templates) read_templates(json, path, out);
     if (decoder = json.contains("added_tokens_decoder"); decoder) read_decoder(json["added_tokens_decoder"], path, out);
   }
   // Folders of older versions of transformers: these two files count where the configuration lists no added tokens.
@@ -213,7 +213,7 @@ TokenizerConfig TokenizerConfig::load(const std::string& folder) {
   }
   std::erase_if(out.extra, [](const AddedToken& t) { return t.content.empty(); });
   add_defaults(out);
-  read_template_files(folder, out);
+  if (with_templates) read_template_files(folder, out);
   return out;
 }
 

@@ -41,8 +41,9 @@ struct TokenizerConfig {
            name == "cls_token";
   }
 
-  /// As transformers reads the folder. Error (exit 2) names the file and the key that is not what it should be.
-  static TokenizerConfig load(const std::string& folder);
+  /// As transformers reads the folder; chat templates only where they are asked for. Error (exit 2) names the file and
+  /// the key that is not what it should be.
+  static TokenizerConfig load(const std::string& folder, bool with_templates = false);
 };
 
 }  // namespace dapo
