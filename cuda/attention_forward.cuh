@@ -21,7 +21,7 @@ inline constexpr int kDecodeStages = 2;
 
 /// Grid: (row tiles x splits if kSplitGrid, KV heads, sequences). Each block walks the tiles of its split, or of all.
 template <class Keys, int D, int WARPS, bool kSplitGrid>
-__global__ void __launch_bounds__(WARPS * 32, kSplitGrid || D == 128 ? 1 : 3)
+__global__ void __launch_bounds__(WARPS * 32)
     attention_kernel(bf16* out, float* lse, const bf16* qkv, Keys keys, Partials partials, int64_t width, int heads,
                      int group, float scale_log2) {
   constexpr int kThreads = WARPS * 32, kRows = WARPS * 16, kStages = kSplitGrid ? kDecodeStages : 2;
