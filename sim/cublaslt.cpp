@@ -335,7 +335,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
                               const cublasLtMatmulAlgo_t* algo, void*, std::size_t, cudaStream_t stream) {
   ENTER_LT("cublasLtMatmul");
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-  if (algo == nullptr || algo->data[0] < 1 || algo->data[0] > kAlgorithms) return CUBLAS_STATUS_INVALID_VALUE;
+  cublasLtMatmulAlgo_t first{};  // none is given: the library chooses one itself
+  first.data[0] = first.data[1] = 1;
+  if (algo == nullptr) algo = &first;
+  if (algo->data[0] < 1 || algo->data[0] > kAlgorithms) return CUBLAS_STATUS_INVALID_VALUE;
   if (const cublasStatus_t s = fits(*op, *a, *b, *c, *d)) return s;
   // A split of k has other bits as well.
   const bool backwards = (other_bits >> (algo->data[0] - 1) & 1) != 0 || algo->data[1] > 1;
