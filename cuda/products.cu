@@ -79,7 +79,7 @@ bool fits_library(const Product& p, const void* c, const void* a, const void* b)
 struct Products::Operands {
   WeightShape weight;
   int64_t rows;
-  Scratch x, w, bias, own, library, count;
+  Scratch x, w, bias, own, theirs, count;
   Operands(const WeightShape& s, int64_t r)
       : weight(s),
         rows(r),
@@ -87,9 +87,9 @@ struct Products::Operands {
         w(s.outputs * s.inputs * 2),
         bias(s.outputs * 2),
         own(out_bytes(s, r)),
-        library(out_bytes(s, r)),
+        theirs(out_bytes(s, r)),
         count(sizeof(unsigned)) {}
-  bool complete() const { return x && w && bias && own && library && count; }
+  bool complete() const { return x && w && bias && own && theirs && count; }
   Product product(int64_t m) const { return forward_product(weight, m, weight.bias ? bias.as<void>() : nullptr); }
 };
 
@@ -170,7 +170,7 @@ bool Products::admit_bucket(const Operands& o, int64_t bucket) {
   constexpr int64_t kTimedRows = 256, kTimedBytes = 1 << 20;  // smaller weights are bound by launches either way
   const bool timed = bucket <= kTimedRows && o.weight.outputs * o.weight.inputs * 2 >= kTimedBytes;
   const Product asked = o.product(bucket), p = o.product(std::min(bucket, o.rows));
-  const auto run_library = [&] { return lt_->run_as(asked, p, o.library.as<void>(), o.x.as<void>(), o.w.as<void>()); };
+  const auto run_library = [&] { return lt_->run_as(asked, p, o.theirs.as<void>(), o.x.as<void>(), o.w.as<void>()); };
   double best = INFINITY;
   int taken = -1;
   for (int i = 0, count = lt_->algorithms(asked); i < count && (timed || taken < 0); ++i) {
@@ -180,7 +180,7 @@ bool Products::admit_bucket(const Operands& o, int64_t bucket) {
     if (seconds < best) best = seconds, taken = i;
   }
   const bool own = timed && taken >= 0 && kind_ == Kind::automatic &&
-                   seconds_of([&] { run_own(p, o.library.as<void>(), o.x.as<void>(), o.w.as<void>()); }) <= best;
+                   seconds_of([&] { run_own(p, o.theirs.as<void>(), o.x.as<void>(), o.w.as<void>()); }) <= best;
   if (taken < 0 || own)
     lt_->forget(asked);
   else
@@ -194,7 +194,7 @@ bool Products::same_bits(const Operands& o, int64_t rows) {
   unsigned different = 0;
   CUDA_CHECK(cudaMemsetAsync(o.count.as<void>(), 0, sizeof different, stream_));
   launch(count_different_kernel, {grid_of(ceil_div(words, kThreads)), dim3(kThreads), 0, stream_},
-         o.count.as<unsigned>(), o.own.as<const uint32_t>(), o.library.as<const uint32_t>(), words);
+         o.count.as<unsigned>(), o.own.as<const uint32_t>(), o.theirs.as<const uint32_t>(), words);
   CUDA_CHECK(cudaMemcpyAsync(&different, o.count.as<void>(), sizeof different, cudaMemcpyDeviceToHost, stream_));
   CUDA_CHECK(cudaStreamSynchronize(stream_));
   return different == 0;
