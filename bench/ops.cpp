@@ -21,8 +21,8 @@
 #include "bench/parts/peaks.h"
 #include "bench/parts/write_file.h"
 #include "cpu/cpu_backend.h"
-#include "host/backends.h"
-#include "host/report_error.h"
+#include "host/app/backends.h"
+#include "host/app/report_error.h"
 
 namespace dapo::bench {
 namespace {

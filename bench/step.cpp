@@ -22,11 +22,11 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "bench/parts/phases.h"
+#include "bench/parts/step_phases.h"
 #include "bench/parts/write_file.h"
-#include "host/report_error.h"
-#include "host/session.h"
-#include "host/trainer.h"
+#include "host/app/report_error.h"
+#include "host/app/session.h"
+#include "host/train/trainer.h"
 
 namespace dapo::bench {
 namespace {

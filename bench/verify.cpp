@@ -1,6 +1,6 @@
 // Verifiers: responses a second on one core. Inputs are shaped like real ones: some 1.5 kB of reasoning, then an
 // answer. DAPO_TEST_DATA (else ../shared/data) adds math_dapo on the real responses of its vectors.
-#include "host/verify.h"
+#include "host/verify/verify.h"
 
 #include <benchmark/benchmark.h>
 #include <simdjson.h>
@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "host/verify_pool.h"
+#include "host/verify/pool.h"
 
 namespace dapo {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "core/boxed.h"
+#include "core/last_boxed.h"
 
 namespace dapo {
 namespace {

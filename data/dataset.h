@@ -18,6 +18,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/answers.h"
+
 namespace dapo {
 
 struct Message {
@@ -25,19 +27,16 @@ struct Message {
   bool operator==(const Message&) const = default;
 };
 
-/// Between the accepted answers of an Example, of which a response needs one.
-constexpr char kAnswerSeparator = '\x1f';
-
 struct Example {
   std::string id;                 ///< "<row>-<16 hex digits>": row in the set as loaded, hash of prompt and answer
   uint64_t problem = 0;           ///< hash of the prompt: equal for copies of one problem
   std::vector<Message> messages;  ///< a conversation; empty where the prompt is plain text. Where answers are asked
                                   ///< for, a last message of the assistant is a prefill: responses go on from it
-  std::string prompt;    ///< plain text; empty where there are messages
-  std::string answer;    ///< ground truth for the verifier (or several, kAnswerSeparator between them); empty
-                         ///< where the row has none
-  std::string solution;  ///< the whole text that `answer` was taken from, where it is longer
-  std::string response;  ///< SFT target; empty where the row has none
+  std::string prompt;             ///< plain text; empty where there are messages
+  std::string answer;             ///< ground truth for the verifier (or several, kAnswerSeparator between them); empty
+                                  ///< where the row has none
+  std::string solution;           ///< the whole text that `answer` was taken from, where it is longer
+  std::string response;           ///< SFT target; empty where the row has none
   std::string data_source;
 
   /// The prompt's text without roles: `prompt`, or the contents of the messages joined by blank lines.

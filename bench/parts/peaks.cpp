@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "host/phases.h"
+#include "core/progress.h"
 
 #ifdef DAPO_CUDA
 #include "cuda/probe.h"

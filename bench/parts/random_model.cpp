@@ -6,7 +6,7 @@
 
 #include "bench/parts/operands.h"
 #include "core/philox.h"
-#include "host/backends.h"
+#include "host/app/backends.h"
 
 namespace dapo::bench {
 namespace {

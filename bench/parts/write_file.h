@@ -1,7 +1,7 @@
 // A report's file.
 #pragma once
 
-#include "host/jsonl.h"
+#include "host/app/json_lines.h"
 
 namespace dapo::bench {
 

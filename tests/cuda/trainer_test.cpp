@@ -1,5 +1,5 @@
 // The whole trainer with --device cuda beside --device cpu.
-#include "tests/cuda/trainer_case.h"
+#include "tests/cuda/device_trainer.h"
 
 namespace dapo {
 namespace {

@@ -8,9 +8,9 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "data/dataset.h"
-#include "host/config.h"
-#include "host/jsonl.h"
-#include "host/verify.h"
+#include "host/app/json_lines.h"
+#include "host/train/settings.h"
+#include "host/verify/verify.h"
 #include "model/config.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/testdata.h"
@@ -382,12 +382,12 @@ const std::vector<Target>& targets() {
               "{{ messages|map(attribute='role')|join(', ') }}{% endcall %}\0[{\"content\":\"y\"}]\0[{\"x\":1.50}]"),
         bytes("a{{ '{:>5}'.format(2 ** 3 // 2) if messages is defined and not messages[0].x else raise_exception('n') "
               "}}{# c #}{% raw %}{{{% endraw %}\0")},
-       json_words({bytes("\0"), "{%",       "%}",        "{{",      "}}",        "{#",     "#}",     "-%}",
-                   "{%-",       "for ",     "endfor",    "if ",     "endif",     "set ",   "endset", "macro ",
-                   "endmacro",  "call ",    "endcall",   "filter ", "endfilter", " in ",   " is ",   "not ",
-                   "else",      "elif ",    "|",         "~",       "**",        "//",     "loop.",  "namespace(",
-                     "messages", ".items()",  ".split(", "|tojson",   "|join(", "|map(",  "'%5s'",
-                   "{:>9}",     "[::-1]",   "recursive", "break",   "raw"})},
+       json_words({bytes("\0"), "{%",        "%}",      "{{",      "}}",        "{#",    "#}",     "-%}",
+                   "{%-",       "for ",      "endfor",  "if ",     "endif",     "set ",  "endset", "macro ",
+                   "endmacro",  "call ",     "endcall", "filter ", "endfilter", " in ",  " is ",   "not ",
+                   "else",      "elif ",     "|",       "~",       "**",        "//",    "loop.",  "namespace(",
+                   "messages",  ".items()",  ".split(", "|tojson", "|join(",    "|map(", "'%5s'",  "{:>9}",
+                   "[::-1]",    "recursive", "break",   "raw"})},
       {"tokenizer_files",
        2000,
        read_tokenizer_files,

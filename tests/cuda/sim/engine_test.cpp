@@ -1,7 +1,7 @@
 // What a run asks of the driver: recorded graphs are bounded, weights go through pinned memory, memory is refused at
 // start.
 #include "cuda/cuda_device.h"
-#include "host/backends.h"
+#include "host/app/backends.h"
 #include "tests/cuda/sim/driver_test.h"
 #include "tests/host/toy.h"
 

@@ -1,7 +1,7 @@
 // What a user meets: no driver, an old one, no GPU, one that is too old, taken or too small; and every call into the
 // driver failing once: an Error, no crash, nothing left behind.
 #include "cuda/cuda_device.h"
-#include "host/backends.h"
+#include "host/app/backends.h"
 #include "tests/cuda/sim/driver_test.h"
 #include "tests/model/rig.h"
 

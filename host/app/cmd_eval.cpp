@@ -1,0 +1,89 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/check.h"
+#include "host/app/commands.h"
+#include "host/app/interrupt.h"
+#include "host/app/json_lines.h"
+#include "host/app/session.h"
+#include "host/app/terminal.h"
+#include "host/app/unmet.h"
+#include "host/train/evaluate.h"
+#include "host/train/limits.h"
+#include "host/train/prompts.h"
+#include "host/train/step_text.h"
+
+namespace dapo {
+namespace {
+
+Config eval_config(const EvalOptions& o) {
+  if (!o.config.empty()) {
+    std::vector<std::string> settings = o.settings;
+    if (!o.model.empty()) settings.push_back("model.path=" + o.model);
+    if (!o.data.empty()) settings.push_back("data.val_files=" + nlohmann::json(o.data).dump());
+    return load_config(o.config, settings, Use::eval);
+  }
+  Config config;
+  config.model.path = o.model;
+  config.data.val_files = o.data;
+  config.data.max_response_length = 2048;
+  apply_settings(config, o.settings);
+  check_config(config, Use::eval, "dapo eval");
+  return config;
+}
+
+void write_responses(LineWriter& out, const EvalResult& result, const Tokenizer& tokenizer) {
+  for (const EvalProblem& p : result.all)
+    for (size_t i = 0; i < p.responses.size(); ++i)
+      out.line(JsonLine()
+                   .add("id", p.id)
+                   .add("sample", static_cast<int64_t>(i))
+                   .add("prompt", tokenizer.decode(p.prompt, false))
+                   .add("response", tokenizer.decode(p.responses[i].ids))
+                   .add("ground_truth", p.ground_truth)
+                   .add("acc", p.verdicts[i].acc)
+                   .add("pred", p.verdicts[i].pred)
+                   .add("reason", p.verdicts[i].reason)
+                   .add("tokens", static_cast<int64_t>(p.responses[i].ids.size()))
+                   .add("finish_reason", finish_name(p.responses[i].finish))
+                   .add("prompt_ids", p.prompt)
+                   .add("ids", p.responses[i].ids)
+                   .str());
+  out.commit();
+}
+
+}  // namespace
+
+int run_eval_command(const EvalOptions& o) {
+  const Config config = eval_config(o);
+  ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
+  Dataset data = Dataset::load(config.data.val_files, question_options(config.data));
+  Session s = open_session(config.model.path, std::move(chosen));
+  const PromptEncoder encoder(config.data, config.model.path, *s.tokenizer);
+  const std::vector<int32_t> stop = encoder.stop_ids(s.model->config(), encoder.encode(data[0]));
+  s.model->reserve(generation_limits(config, s.model->config(), *s.backend,
+                                     config.data.max_prompt_length + config.data.max_response_length,
+                                     config.rollout.max_num_seqs));
+  TerminalProgress progress(0);
+  catch_interrupts();
+  progress.line(s.device);
+  if (const std::string text = unmet_pass_k(config.eval); !text.empty()) progress.note(text.c_str());
+  progress.line(stop_text(stop, *s.tokenizer));
+  Rollout rollout(*s.model, stop);
+  std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
+  if (!o.out.empty()) out.emplace(o.out);
+  progress.on_report = [](Phase) {
+    if (interrupted()) throw Interrupted("interrupted: the evaluation is not complete, nothing of it is reported");
+  };
+  const EvalResult result = evaluate(config, rollout, *s.tokenizer, std::move(data), progress);
+  progress.line(eval_text(result, -1));
+  JsonLine line;
+  for (const auto& [name, value] : result.fields()) line.add(name, value);
+  progress.line(line.str());
+  if (out) write_responses(*out, result, *s.tokenizer);
+  return kExitOk;
+}
+
+}  // namespace dapo

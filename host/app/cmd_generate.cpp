@@ -1,0 +1,155 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "core/check.h"
+#include "host/app/commands.h"
+#include "host/app/interrupt.h"
+#include "host/app/json_lines.h"
+#include "host/app/session.h"
+#include "host/app/streams.h"
+#include "host/rollout/rollout.h"
+#include "host/train/limits.h"
+#include "host/train/prompts.h"
+
+namespace dapo {
+namespace {
+
+struct Prompt {
+  std::string id;
+  std::vector<int32_t> ids;
+};
+
+void check_options(const GenerateOptions& o) {
+  const auto require = [](bool holds, const char* flag, double value, const char* what) {
+    if (!holds) fail_input("{} {:.6g}: {}", flag, value, what);
+  };
+  if (o.has_prompt != o.prompts.empty()) fail_input("give one of --prompt TEXT and --prompts FILE");
+  require(o.n >= 1 && o.n <= 65536, "-n", o.n, "1 to 65536 responses");
+  require(o.max_new_tokens >= 1 && o.max_new_tokens <= 1 << 24, "--max-new-tokens", o.max_new_tokens, "at least 1");
+  require(o.batch >= 1 && o.batch <= 65536, "--batch", o.batch, "1 to 65536 sequences");
+  require(o.temperature == 0 || o.temperature >= kLeastTemperature, "--temperature", o.temperature,
+          "at least 0.0001, or 0: the most probable token");
+  require(o.top_p > 0 && o.top_p <= 1, "--top-p", o.top_p, "above 0, at most 1");
+  require(o.min_p >= 0 && o.min_p <= 1, "--min-p", o.min_p, "0 to 1");
+  require(o.top_k >= 0, "--top-k", o.top_k, "at least 0 (0: off)");
+}
+
+/// {"ids"}, {"prompt"} as text or messages, or {"messages"}; an "id" is handed through.
+Prompt read_prompt(const JsonRow& row, const PromptEncoder* encoder, size_t number) {
+  Prompt p{row.text_or("id", std::to_string(number)), {}};
+  if (row.has("ids")) {
+    p.ids = row.ids("ids");
+  } else if (encoder == nullptr) {
+    row.fail_here("a prompt in words needs a tokenizer, and the model's folder has none: give \"ids\"");
+  } else if (const char* field = row.has("messages") ? "messages" : "prompt"; row.is_text(field)) {
+    p.ids = encoder->encode(row.text(field));
+  } else {
+    Example e;
+    row.each(field, [&](const JsonRow& m) { e.messages.push_back({m.text("role"), m.text("content")}); });
+    p.ids = encoder->encode(e);
+  }
+  if (p.ids.empty()) row.fail_here("the prompt has no tokens");
+  return p;
+}
+
+void write_group(LineWriter& out, const Prompt& prompt, const Group& group, const Tokenizer* tokenizer) {
+  for (size_t i = 0; i < group.responses.size(); ++i) {
+    const Response& r = group.responses[i];
+    JsonLine line;
+    line.add("id", prompt.id).add("sample", static_cast<int64_t>(i));
+    if (tokenizer != nullptr) line.add("text", tokenizer->decode(r.ids));
+    line.add("prompt_ids", prompt.ids).add("ids", r.ids).add("log_probs", r.log_prob);
+    out.line(line.add("finish_reason", finish_name(r.finish)).str());
+  }
+  out.flush();
+}
+
+}  // namespace
+
+int run_generate_command(const GenerateOptions& o) {
+  check_options(o);
+  Session s =
+      open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Weights::load, 1, 0, Tokens::maybe);
+  const ModelConfig& model = s.model->config();
+  Config config;
+  config.data.prompt_template = o.prompt_template;
+  config.data.prompt_format = o.format;
+  config.data.system_prompt = o.system;
+  config.data.prompt_suffix = o.suffix;
+  config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt begin together
+  std::optional<PromptEncoder> encoder;
+  if (s.tokenizer)
+    encoder.emplace(config.data, o.model, *s.tokenizer);
+  else if (o.has_prompt)
+    fail_input("--prompt: {} has no tokenizer; give --prompts with \"ids\"", o.model);
+
+  std::vector<Prompt> prompts;
+  if (o.has_prompt)
+    prompts.push_back({"0", encoder->encode(o.prompt)});
+  else
+    read_rows(o.prompts, [&](const JsonRow& row) {
+      prompts.push_back(read_prompt(row, encoder ? &*encoder : nullptr, prompts.size()));
+    });
+  size_t longest = 0;
+  for (const Prompt& p : prompts) {
+    longest = std::max(longest, p.ids.size());
+    if (p.ids.empty()) fail_input("--prompt: has no tokens");
+    for (const int32_t id : p.ids)
+      if (id >= model.vocab) fail_input("prompt {}: id {} is outside of the model's {}", p.id, id, model.vocab);
+  }
+  if (longest + static_cast<size_t>(o.max_new_tokens) > static_cast<size_t>(model.max_position))
+    fail_input("{} prompt tokens + --max-new-tokens {} exceed the {} positions of {}", longest, o.max_new_tokens,
+               model.max_position, o.model);
+
+  const int sequences =
+      static_cast<int>(std::min<int64_t>(config.rollout.max_num_seqs, static_cast<int64_t>(prompts.size()) * o.n));
+  s.model->reserve(
+      generation_limits(config, model, *s.backend, static_cast<int>(longest) + o.max_new_tokens, sequences));
+  if (prompts.empty()) fail_input("{}: no prompts", o.prompts);
+  const std::vector<int32_t> stop = encoder ? encoder->stop_ids(model, prompts[0].ids) : model.eos;
+  if (encoder) fmt::print(stderr, "{}\n", stop_text(stop, *s.tokenizer));
+  Rollout rollout(*s.model, stop);
+  rollout.begin({o.temperature, o.top_k, o.top_p, o.min_p, o.on.seed});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Request r;
+    r.id = static_cast<int64_t>(i);
+    r.prompt = prompts[i].ids;
+    r.samples = o.n;
+    r.max_new = o.max_new_tokens;
+    r.prompt_key = static_cast<int32_t>(i);
+    rollout.add(std::move(r));
+  }
+
+  const bool stream = o.has_prompt && o.n == 1 && o.out.empty() && isatty(STDOUT_FILENO) != 0;
+  std::optional<StreamDecoder> text;
+  if (stream) {
+    text.emplace(*s.tokenizer);
+    rollout.on_token = [&](int64_t, int, int32_t token) { print_out(text->push(token)); };
+  }
+  LineWriter out(o.out);
+  std::vector<Group> groups(prompts.size());  // written in the order of the prompts
+  size_t written = 0;
+  catch_interrupts();
+  while (rollout.busy() && !interrupted()) {
+    for (Group& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
+    for (; !stream && written < groups.size() && !groups[written].responses.empty(); ++written) {
+      write_group(out, prompts[written], groups[written], s.tokenizer.get());
+      groups[written] = {};
+    }
+  }
+  if (stream) print_out(std::string(text->finish()) + "\n");
+  if (rollout.busy()) {  // interrupted: what is complete is kept, in the order of the prompts
+    size_t complete = written;
+    for (size_t i = written; !stream && i < groups.size(); ++i)
+      if (!groups[i].responses.empty()) write_group(out, prompts[i], groups[i], s.tokenizer.get()), ++complete;
+    throw Interrupted(fmt::format("interrupted: {} of {} prompts are complete, in {}", complete, prompts.size(),
+                                  out.commit_partial()));
+  }
+  out.commit();
+  return kExitOk;
+}
+
+}  // namespace dapo

@@ -1,0 +1,202 @@
+// dapo: sub-commands round a model. Here is the command line; what each does lies in cmd_<name>.cpp.
+#include <CLI/CLI.hpp>
+
+#include "core/files.h"
+#include "host/app/commands.h"
+#include "host/app/report_error.h"
+
+namespace dapo {
+namespace {
+
+void add_device(CLI::App& app, DeviceOptions& on) {
+  app.add_option("--device", on.device, "auto | cpu | cuda")->capture_default_str();
+  app.add_option("--dtype", on.dtype, "auto | bf16 | f32")->capture_default_str();
+  app.add_option("--threads", on.threads, "CPU threads, 0: all cores")->capture_default_str();
+  app.add_option("--seed", on.seed, "of every draw")->capture_default_str();
+}
+
+void add_out(CLI::App& app, std::string& out) {
+  app.add_option("-o,--out", out, "a file, which appears when it is complete; else standard output");
+}
+
+void add_settings(CLI::App& app, std::vector<std::string>& settings) {
+  // by function: an option bound to the vector would clear what the flags below have put there
+  app.add_option_function<std::vector<std::string>>(
+         "--set",
+         [&settings](const std::vector<std::string>& v) { settings.insert(settings.end(), v.begin(), v.end()); },
+         "section.field=value, over the config; may be given several times")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+  for (const auto& [flag, key] : {std::pair{"--device", "model.device"},
+                                  {"--dtype", "model.dtype"},
+                                  {"--threads", "model.threads"},
+                                  {"--seed", "trainer.seed"}})
+    app.add_option_function<std::string>(
+        flag, [&settings, key = std::string(key)](const std::string& v) { settings.push_back(key + "=" + v); }, key);
+}
+
+CLI::App& add_sft(CLI::App& app, SftOptions& o) {
+  CLI::App& c = *app.add_subcommand("sft", "fine-tune on prompts with responses");
+  c.add_option("config", o.config, "a .cfg file with [model], [data] and [sft]")->required();
+  add_settings(c, o.settings);
+  c.add_flag("--check", o.check, "load everything, show the first row as the model sees it, train nothing");
+  c.add_flag("--overwrite", o.overwrite, "replace a model that an earlier run of this program left in sft.out");
+  c.footer("Example: dapo sft configs/demo_skill.cfg --set sft.steps=100");
+  return c;
+}
+
+CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
+  CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@n on a set of problems");
+  c.add_option("config", o.config, "a .cfg file; or --model and --data");
+  c.add_option("--model", o.model, "a Hugging Face folder");
+  c.add_option("--data", o.data, "JSONL or Parquet files of problems, folders of them or patterns");
+  const auto setting = [&](const char* flag, const char* key) {
+    c.add_option_function<std::string>(
+        flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);
+  };
+  setting("-n", "eval.n");
+  setting("--verifier", "reward.verifier");
+  setting("--max-new-tokens", "data.max_response_length");
+  setting("--temperature", "eval.temperature");
+  setting("--top-p", "eval.top_p");
+  setting("--max-problems", "eval.max_problems");
+  setting("--template", "data.prompt_template");
+  setting("--suffix", "data.prompt_suffix");
+  add_settings(c, o.settings);
+  c.add_option("-o,--out", o.out, "JSONL of every response");
+  c.footer("Example: dapo eval --model qwen2.5-0.5b --data gsm8k_test.jsonl --verifier gsm8k -n 4 --max-problems 100");
+  return c;
+}
+
+CLI::App& add_generate(CLI::App& app, GenerateOptions& o) {
+  CLI::App& c = *app.add_subcommand("generate", "draw responses to prompts");
+  c.add_option("--model", o.model, "a Hugging Face folder")->required();
+  c.add_option_function<std::string>(
+      "--prompt", [&](const std::string& v) { o.prompt = v, o.has_prompt = true; }, "text");
+  c.add_option("--prompts", o.prompts, "JSONL of {\"prompt\"}, {\"messages\"} or {\"ids\"}; - for standard input");
+  c.add_option("-n", o.n, "responses a prompt")->capture_default_str();
+  c.add_option("--max-new-tokens", o.max_new_tokens, "tokens of a response at most")->capture_default_str();
+  c.add_option("--temperature", o.temperature, "0: the most probable token")->capture_default_str();
+  c.add_option("--top-p", o.top_p, "1: off")->capture_default_str();
+  c.add_option("--top-k", o.top_k, "0: off")->capture_default_str();
+  c.add_option("--min-p", o.min_p, "0: off")->capture_default_str();
+  c.add_option("--batch", o.batch, "sequences at once")->capture_default_str();
+  c.add_option("--template", o.prompt_template, "auto | raw | chatml | dapo")->capture_default_str();
+  c.add_option("--format", o.format, "the prompt as plain text with a place for {question}, for base models");
+  c.add_option("--system", o.system, "system message in place of the template's");
+  c.add_option("--suffix", o.suffix, "appended to each prompt");
+  add_out(c, o.out);
+  add_device(c, o.on);
+  c.footer("Example: dapo generate --model qwen2.5-0.5b --prompt \"What is 12 * 7?\" --temperature 0");
+  return c;
+}
+
+CLI::App& add_score(CLI::App& app, ScoreOptions& o) {
+  CLI::App& c = *app.add_subcommand("score", "log-prob and entropy of every token");
+  c.add_option("--model", o.model, "a Hugging Face folder")->required();
+  c.add_option(
+       "file", o.file,
+       "JSONL of {\"prompt_ids\", \"ids\"} (as generate, eval -o and rollouts/ write it), {\"ids\", \"prompt_len\"}, "
+       "{\"prompt\", \"response\"} or {\"text\"}; - for standard input")
+      ->capture_default_str();
+  c.add_option("--temperature", o.temperature, "logits are divided by it")->capture_default_str();
+  c.add_option("--pack-tokens", o.pack_tokens, "tokens of one pass")->capture_default_str();
+  add_out(c, o.out);
+  add_device(c, o.on);
+  c.footer("Example: echo '{\"text\": \"Paris is the capital of France.\"}' | dapo score --model qwen2.5-0.5b -");
+  return c;
+}
+
+CLI::App& add_tokenize(CLI::App& app, TokenizeOptions& o) {
+  CLI::App& c = *app.add_subcommand("tokenize", "text to ids, ids to text, conversations to both");
+  c.add_option("--model", o.model, "a Hugging Face folder, or tokenizer.json")->required();
+  c.add_option("file", o.file, "JSONL of {\"text\"}, {\"ids\"} or {\"messages\"}; - for standard input")
+      ->capture_default_str();
+  CLI::Option* decode = c.add_flag("--decode", o.decode, "{\"ids\"} to {\"text\"}");
+  CLI::Option* chat =
+      c.add_flag("--chat", o.chat,
+                 "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}; a last message of the assistant is "
+                 "continued (\"add_generation_prompt\", \"continue_final_message\" say otherwise)")
+          ->excludes(decode);
+  c.add_flag("--special", o.special, "add special tokens; with --decode, show them")->excludes(chat);
+  add_out(c, o.out);
+  c.footer("Example: echo '{\"text\": \"2 + 2 =\"}' | dapo tokenize --model qwen2.5-0.5b -");
+  return c;
+}
+
+CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
+  CLI::App& c = *app.add_subcommand("verify", "judge responses against ground truth");
+  c.add_option("--verifier", o.verifier, "math_dapo | gsm8k | boxed | countdown | exact")->capture_default_str();
+  c.add_option("file", o.file, "JSONL of {\"solution\" or \"response\", \"ground_truth\"}; - for standard input")
+      ->capture_default_str();
+  c.add_flag("--strict-box", o.strict_box, "math_dapo: the last \\boxed{} as it stands");
+  c.add_flag("--flexible", o.flexible, "gsm8k: the last number");
+  add_out(c, o.out);
+  c.footer(
+      "Example: echo '{\"solution\": \"Answer: 42\", \"ground_truth\": \"42\"}' | dapo verify --verifier math_dapo -");
+  return c;
+}
+
+CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
+  CLI::App& c = *app.add_subcommand("chain", "write the demo's data and an untrained model");
+  c.add_option("folder", o.folder, "where to")->required();
+  c.add_flag("--overwrite", o.overwrite, "replace files that are there");
+  c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
+  c.footer("Example: dapo chain runs/demo");
+  return c;
+}
+
+CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
+  CLI::App& c =
+      *app.add_subcommand("countdown", "write problems of the countdown task: reach a target with given numbers");
+  c.add_option("file", o.file, "a .jsonl file")->required();
+  c.add_flag("--overwrite", o.overwrite, "replace the file where it exists");
+  c.add_option("--rows", o.rows, "how many")->capture_default_str();
+  c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
+  c.footer("Example: dapo countdown datasets/countdown.jsonl --rows 2000 --seed 7");
+  return c;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Tools round a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
+  app.require_subcommand(0, 1);  // none is told below: this check comes before that of unknown words
+  app.footer(
+      "dapo COMMAND --help shows each with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of resources "
+      "(or "
+      "output that was not taken), 4 numbers went bad, 130 interrupted.");
+  SftOptions sft;
+  EvalOptions eval;
+  GenerateOptions generate;
+  ScoreOptions score;
+  TokenizeOptions tokenize;
+  VerifyOptions verify;
+  ChainOptions chain;
+  CountdownOptions countdown;
+  const std::vector<std::pair<CLI::App*, std::function<int()>>> commands = {
+      {&add_sft(app, sft), [&] { return run_sft_command(sft); }},
+      {&add_eval(app, eval), [&] { return run_eval_command(eval); }},
+      {&add_generate(app, generate), [&] { return run_generate_command(generate); }},
+      {&add_score(app, score), [&] { return run_score_command(score); }},
+      {&add_tokenize(app, tokenize), [&] { return run_tokenize_command(tokenize); }},
+      {&add_verify(app, verify), [&] { return run_verify_command(verify); }},
+      {&add_chain(app, chain), [&] { return run_chain_command(chain); }},
+      {&add_countdown(app, countdown), [&] { return run_countdown_command(countdown); }},
+  };
+  for (CLI::App* command : app.get_subcommands({}))  // the shell leaves "~" alone in --model=~/x and in quotes
+    for (CLI::Option* option : command->get_options())
+      for (const char* path : {"--model", "--data", "--prompts", "--out", "config", "file", "folder"})
+        if (option->check_name(path)) option->transform(expand_home, "");
+  return run_program("dapo", app, argc, argv, [&] {
+    for (const auto& [command, run] : commands)
+      if (command->parsed()) return run();
+    fail_input("no command; one of sft, eval, generate, score, tokenize, verify, chain, countdown");
+  });
+}
+
+}  // namespace
+}  // namespace dapo
+
+int main(int argc, char** argv) {
+  return dapo::run(argc, argv);
+}

@@ -1,0 +1,47 @@
+#include "host/app/interrupt.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <ctime>
+
+namespace dapo {
+namespace {
+
+volatile std::sig_atomic_t signals = 0;
+struct timespec first_at {};  // written by the handler before `signals`
+
+void on_signal(int signal) {
+  if (signals != 0 && signal == SIGHUP) return;  // a terminal that closes sends one, and its shell another
+  if (signals != 0) _exit(kExitInterrupted);
+  clock_gettime(CLOCK_MONOTONIC, &first_at);
+  signals = 1;
+  constexpr char kText[] = "\ninterrupted: saving what is complete, then leaving; a second signal leaves at once\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, sizeof kText - 1);
+}
+
+}  // namespace
+
+void catch_interrupts() {
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGHUP, nullptr, &before);
+  if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+}
+
+bool interrupted() {
+  return signals != 0;
+}
+
+double seconds_since_interrupt() {
+  if (!interrupted()) return 0;
+  struct timespec now {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec - first_at.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec - first_at.tv_nsec);
+}
+
+}  // namespace dapo

@@ -1,0 +1,20 @@
+// Saving a model where the disk may be full.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "core/progress.h"
+#include "model/model.h"
+
+namespace dapo {
+
+/// Calls save() until it succeeds: where it fails and the disk under `folder` has less room than the model takes, a
+/// note says so and it is tried again every few seconds, for ten minutes or until a signal. Any other error goes on.
+std::string save_patiently(const std::string& folder, Model& model, Progress& progress,
+                           const std::function<std::string()>& save);
+
+/// Bytes that a user may still write under `path` (its nearest parent that exists).
+uint64_t free_bytes(const std::string& path);
+
+}  // namespace dapo

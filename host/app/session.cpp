@@ -1,0 +1,94 @@
+#include "host/app/session.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "core/check.h"
+
+namespace dapo {
+namespace fs = std::filesystem;
+namespace {
+
+double gib(size_t bytes) {
+  return static_cast<double>(bytes) / 0x1p30;
+}
+
+/// Any of them says that a folder has a tokenizer.
+constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer.model", "vocab.json"};
+
+/// "Qwen/Qwen2.5-32B-Instruct" -> "qwen2.5-32b"; "" where it is no name of the family.
+std::string family_name(const std::string& path) {
+  std::string name = fs::path(path).filename().string();
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char ch) { return std::tolower(ch); });
+  if (name.ends_with("-instruct")) name.resize(name.size() - 9);
+  for (const char* size : {"0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b"})
+    if (name == std::string("qwen2.5-") + size) return name;
+  return "";
+}
+
+}  // namespace
+
+ModelConfig find_model(const std::string& path, bool& present) {
+  std::error_code ignored;
+  present = fs::exists(fs::path(path) / "config.json", ignored);
+  if (present) return load_model_config(path);
+  const std::string name = family_name(path);
+  if (!name.empty() && !fs::exists(path, ignored)) return qwen25_config(name);
+  if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
+    fail_input("{}: {}", path, why_no_model(path));
+  fail_input("{}: no such folder; data/download.sh fetches models, or name a folder with config.json and weights",
+             path);
+}
+
+Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights, uint64_t seed, float init_std,
+                     Tokens tokens) {
+  Session s;
+  bool present = false;
+  const ModelConfig config = find_model(folder, present);
+  if (!present)
+    fail_input("{}: no such folder; fetch it with data/download.sh {}", folder, fs::path(folder).filename().string());
+  s.folder = folder;
+  s.device = chosen.why;
+  s.backend = std::move(chosen.backend);
+  s.comm = make_single_comm(*s.backend);
+  const bool loads = has_weights(folder);
+  if (!loads && weights == Weights::load)
+    fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", folder);
+  const bool tokenizer = std::any_of(kTokenizerFiles.begin(), kTokenizerFiles.end(),
+                                     [&](const char* name) { return fs::exists(fs::path(folder) / name); });
+  if (tokenizer || tokens == Tokens::need) s.tokenizer = Tokenizer::load(folder);
+  if (s.tokenizer && s.tokenizer->vocab_size() > config.vocab)
+    fail_input("{}: the tokenizer has {} tokens, the model's vocab_size is {}; the two do not belong together", folder,
+               s.tokenizer->vocab_size(), config.vocab);
+  for (const int32_t id : config.eos)
+    if (id < 0 || id >= config.vocab)
+      fail_input("{}: eos_token_id {} is outside of the vocabulary of {}", folder, id, config.vocab);
+
+  const size_t bytes = static_cast<size_t>(config.parameters()) * dtype_size(s.backend->dtype());
+  if (const size_t there = s.backend->memory_available(); bytes > there)
+    fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; take a smaller model", folder,
+         gib(bytes), dtype_name(s.backend->dtype()), gib(there));
+  s.model = std::make_unique<Model>(*s.backend, *s.comm, config);
+  if (!loads)
+    s.model->init(seed, init_std);
+  else if (const std::string note = s.model->load(folder); !note.empty())
+    fmt::print(stderr, "{}: {}\n", folder, note);
+  if (loads && fs::exists(fs::path(folder) / "adapter_config.json"))
+    fmt::print(stderr, "{}: adapter_config.json, a LoRA adapter beside the weights, is not applied\n", folder);
+  return s;
+}
+
+void write_model_folder(Model& model, const std::string& from, const std::string& to) {
+  try {
+    model.save(to);
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
+                             "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+                             "chat_template.json", "additional_chat_templates"})
+      if (fs::exists(fs::path(from) / name)) fs::copy(fs::path(from) / name, fs::path(to) / name);
+  } catch (const fs::filesystem_error& e) {
+    fail(kExitResources, "{}: the model cannot be written: {}", to, e.code().message());
+  }
+}
+
+}  // namespace dapo

@@ -1,0 +1,49 @@
+// A model on its device, as every program and command needs it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/comm.h"
+#include "host/app/backends.h"
+#include "model/folder.h"
+#include "model/model.h"
+#include "tokenizer/tokenizer.h"
+
+namespace dapo {
+
+struct Session {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Comm> comm;
+  std::unique_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<Model> model;
+  std::string folder;
+  std::string device;  ///< one line: what was chosen and why
+};
+
+enum class Weights : uint8_t {
+  load,  ///< the folder's
+  maybe  ///< Normal(0, std) where the folder has none of any kind
+};
+
+enum class Tokens : uint8_t {
+  need,
+  maybe  ///< Session::tokenizer is null where the folder has none: commands that take ids
+};
+
+/// Loads the folder's tokenizer and model onto the device. Error (exit 2): what is missing or does not fit together
+/// (the tokenizer has more tokens than the model, ends outside of its vocabulary); exit 3 where the weights do not fit
+/// into memory.
+Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights = Weights::load,
+                     uint64_t seed = 1, float init_std = 0, Tokens tokens = Tokens::need);
+
+/// Shapes of the model that `path` names: those of the folder's config.json; else, for a known name
+/// ("Qwen/Qwen2.5-32B", with or without "-Instruct"), the family's, and `present` is false. Error (exit 2) says how to
+/// get the model.
+ModelConfig find_model(const std::string& path, bool& present);
+/// Writes weights, configs and the tokenizer's files of `from` into `to`, an empty folder (FreshFolder).
+void write_model_folder(Model& model, const std::string& from, const std::string& to);
+
+}  // namespace dapo

@@ -1,0 +1,55 @@
+#include "host/app/unmet.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace dapo {
+
+std::string unmet_pass_k(const EvalSection& eval) {
+  std::vector<int> left_out;
+  for (const int k : eval.pass_k)
+    if (k > eval.n) left_out.push_back(k);
+  if (left_out.empty()) return "";
+  return fmt::format("pass@{} left out: it needs as many responses a problem, and eval.n (-n) = {}",
+                     fmt::join(left_out, ", pass@"), eval.n);
+}
+
+std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, const Backend& backend) {
+  std::vector<std::string> out;
+  const auto add = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
+    if (holds) out.push_back(fmt::format(text, std::forward<A>(args)...));
+  };
+  const double kv = asked.rollout.kv_memory_gb, total = static_cast<double>(backend.memory_total()) / 1e9;
+  add(kv > total, "rollout.kv_memory_gb = {:g} is more than this machine's {:.3g} GB; what fits is used", kv, total);
+  add(kv > 0 && kv <= total && fitted.rollout.kv_memory_gb < kv,
+      "rollout.kv_memory_gb = {:g} is more than memory leaves: {:.3g} are used", kv, fitted.rollout.kv_memory_gb);
+  const TrainerSection& t = asked.trainer;
+  const bool evaluates = !asked.data.val_files.empty() && (asked.eval.before_train || asked.eval.every > 0);
+  if (const std::string pass = unmet_pass_k(asked.eval); evaluates && !pass.empty()) out.push_back(pass);
+  add(asked.data.val_files.empty(), "data.val_files is not set: nothing is evaluated");
+  add(t.save_every > t.total_steps,
+      "trainer.save_every = {} is more than trainer.total_steps = {}: only the last model "
+      "is saved",
+      t.save_every, t.total_steps);
+  add(asked.actor.lr_warmup_steps > t.total_steps,
+      "actor.lr_warmup_steps = {} is more than trainer.total_steps = {}: actor.lr = {:g} is never reached",
+      asked.actor.lr_warmup_steps, t.total_steps, asked.actor.lr);
+  return out;
+}
+
+std::vector<std::string> unmet_rows(const Config& config, const Dataset& train) {
+  std::vector<std::string> out;
+  const auto own = std::count_if(train.begin(), train.end(), [](const Example& e) {
+    return !e.messages.empty() && e.messages[0].role == "system";
+  });
+  if (!config.data.system_prompt.empty() && own > 0)
+    out.push_back(fmt::format("{} of {} rows bring a system message of their own: data.system_prompt is not used there",
+                              own, train.size()));
+  if (config.data.train_batch_size > static_cast<int>(train.size()))
+    out.push_back(fmt::format("data.train_batch_size = {} is more than the {} rows: prompts repeat within a step",
+                              config.data.train_batch_size, train.size()));
+  return out;
+}
+
+}  // namespace dapo

@@ -1,0 +1,20 @@
+// Settings that will not have the effect that their words promise, each as a sentence: named before a run begins.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "data/dataset.h"
+#include "host/train/settings.h"
+
+namespace dapo {
+
+/// From the settings and the machine. `fitted`: `asked` after make_plan().
+std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, const Backend& backend);
+/// pass@k that eval.n responses cannot give; "" where there is none.
+std::string unmet_pass_k(const EvalSection& eval);
+/// From the rows: those that bring a system message of their own where data.system_prompt is set, ...
+std::vector<std::string> unmet_rows(const Config& config, const Dataset& train);
+
+}  // namespace dapo

@@ -1,0 +1,161 @@
+#include "host/train/objective.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "core/check.h"
+
+namespace dapo {
+
+std::vector<double> group_advantages(std::span<const double> rewards, bool by_std) {
+  std::vector<double> a(rewards.begin(), rewards.end());
+  const double n = static_cast<double>(a.size());
+  double mean = 0, std = 1;
+  if (a.size() > 1) {
+    mean = std::accumulate(a.begin(), a.end(), 0.0) / n;
+    double squares = 0;
+    for (double r : a) squares += (r - mean) * (r - mean);
+    std = std::sqrt(squares / (n - 1));
+  }
+  for (double& r : a) r = by_std ? (r - mean) / (std + 1e-6) : r - mean;
+  return a;
+}
+
+double overlong_penalty(int length, int max_length, int buffer, double factor) {
+  const double over = length - (max_length - buffer);
+  if (over <= 0 || buffer <= 0) return 0;
+  return -std::min(over / buffer, 1.0) * factor;
+}
+
+bool mixed_group(std::span<const uint8_t> correct) {
+  const auto right = std::count_if(correct.begin(), correct.end(), [](uint8_t c) { return c != 0; });
+  return 0 < right && right < static_cast<int64_t>(correct.size());
+}
+
+LossAgg parse_loss_agg(const std::string& name) {
+  if (name == "token-mean") return LossAgg::token_mean;
+  if (name == "seq-mean-token-mean") return LossAgg::seq_mean_token_mean;
+  if (name == "seq-mean-token-sum") return LossAgg::seq_mean_token_sum;
+  if (name == "seq-mean-token-sum-norm") return LossAgg::seq_mean_token_sum_norm;
+  if (name == "token-mean-per-micro-batch") return LossAgg::token_mean_per_micro_batch;
+  fail_input(
+      "actor.loss_agg_mode = \"{}\": it is token-mean, seq-mean-token-mean, seq-mean-token-sum, "
+      "seq-mean-token-sum-norm or token-mean-per-micro-batch",
+      name);
+}
+
+std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch,
+                                 int max_length) {
+  const size_t n = tokens.size();
+  std::vector<double> w(n, 0.0);
+  const double responses = static_cast<double>(n), all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
+  const double unmasked = static_cast<double>(std::count_if(tokens.begin(), tokens.end(), [](int t) { return t > 0; }));
+  std::vector<double> pack_tokens, pack_responses;
+  if (agg == LossAgg::token_mean_per_micro_batch) {
+    CHECK_EQ(micro_batch.size(), n);
+    const int packs = n == 0 ? 0 : 1 + *std::max_element(micro_batch.begin(), micro_batch.end());
+    pack_tokens.resize(static_cast<size_t>(packs));
+    pack_responses.resize(static_cast<size_t>(packs));
+    for (size_t i = 0; i < n; ++i) {
+      pack_tokens[static_cast<size_t>(micro_batch[i])] += tokens[i];
+      pack_responses[static_cast<size_t>(micro_batch[i])] += 1;
+    }
+  }
+  CHECK(agg != LossAgg::seq_mean_token_sum_norm || max_length > 0, "max_length {}", max_length);
+  for (size_t i = 0; i < n; ++i) {
+    if (tokens[i] == 0) continue;
+    switch (agg) {
+      case LossAgg::token_mean:
+        w[i] = 1 / all;
+        break;
+      case LossAgg::seq_mean_token_mean:
+        w[i] = 1 / (unmasked * tokens[i]);
+        break;
+      case LossAgg::seq_mean_token_sum:
+        w[i] = 1 / unmasked;
+        break;
+      case LossAgg::seq_mean_token_sum_norm:
+        w[i] = 1 / (responses * max_length);
+        break;
+      case LossAgg::token_mean_per_micro_batch: {
+        const size_t pack = static_cast<size_t>(micro_batch[i]);
+        w[i] = pack_responses[pack] / (responses * pack_tokens[pack]);
+        break;
+      }
+    }
+  }
+  return w;
+}
+
+double learning_rate(const ActorSection& a, int64_t step, int64_t total_steps) {
+  CHECK_GE(step, 1);
+  const int64_t warm = a.lr_warmup_steps;
+  if (step <= warm) return a.lr * static_cast<double>(step) / static_cast<double>(warm);
+  if (a.lr_schedule == "constant" || total_steps <= warm) return a.lr;
+  const double t =
+      std::min(1.0, static_cast<double>(step - 1 - warm) / static_cast<double>(total_steps - warm));  // in [0, 1)
+  return a.lr_schedule == "cosine" ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
+}
+
+double sft_learning_rate(const SftSection& s, int64_t step) {
+  CHECK_GE(step, 1);
+  const double warm = s.lr_warmup_steps > 0 ? static_cast<double>(step) / s.lr_warmup_steps : 1.0;
+  const double left = 1.0 - static_cast<double>(step - 1) / s.steps;
+  return s.lr * std::min({1.0, warm, s.lr_decay_fraction > 0 ? left / s.lr_decay_fraction : 1.0});
+}
+
+void add_batch(YieldEstimate& estimate, int kept, int generated, int batch) {
+  const double keep = std::exp2(-static_cast<double>(generated) / (2.0 * batch));
+  estimate.kept = keep * estimate.kept + kept;
+  estimate.weight = keep * estimate.weight + generated;
+}
+
+int generation_size(int need, int batch, const YieldEstimate& yield) {
+  if (need <= 0) return 0;
+  const double least = std::max(need, (batch + 7) / 8), weight = yield.weight;
+  if (weight == 0) return static_cast<int>(least);
+  const double p = std::min(1.0, std::max(yield.kept, 0.5) / weight);  // a batch that kept nothing is not a yield of 0
+  // The smallest n with n p - 2 sqrt(n p (1 - p) (1 + n / weight)) >= need.
+  const double most = std::max(least, 4 * std::max<double>(batch, weight));
+  const double v = 4 * p * (1 - p), a = p * p - v / weight, b = need * p + v / 2;
+  const double n = a > 0 ? (b + std::sqrt(std::max(0.0, b * b - a * need * need))) / a : most;
+  return static_cast<int>(std::ceil(std::clamp(n, least, most)));
+}
+
+int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data) {
+  const int64_t each = data.gen_batch_size > 0 ? data.gen_batch_size : int64_t{3} * data.train_batch_size;
+  return each * algorithm.max_num_gen_batches;
+}
+
+bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
+  if (algorithm.max_age == 0) return false;
+  return algorithm.surplus == "bank" || (algorithm.surplus == "auto" && data.gen_batch_size == 0);
+}
+
+void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
+                    std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
+                    std::span<const uint8_t> clip) {
+  for (size_t r = 0; r < log_prob.size(); ++r) {
+    s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
+    if (weight[r] == 0) continue;
+    s.loss += double{weight[r]} * loss[r];
+    s.entropy += entropy[r];
+    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -20.0, 20.0);  // as the loss clamps it
+    s.low += clip[r] == kClippedLow;
+    s.high += clip[r] == kClippedHigh;
+    s.dual += clip[r] == kClippedDual;
+    ++s.tokens;
+  }
+}
+
+void Agreement::compare(float rollout, float training) {
+  ++tokens;
+  const double gap = double{training} - rollout;
+  const bool finite = std::isfinite(gap);
+  mismatch = std::max(mismatch, finite ? std::abs(gap) : HUGE_VAL);
+  ratio = std::max(ratio, finite ? std::abs(std::expm1(gap)) : HUGE_VAL);
+}
+
+}  // namespace dapo

@@ -1,0 +1,90 @@
+// DAPO's arithmetic (arXiv 2503.14476) as pure functions: advantages, shaping, filtering, loss weights, schedules. The
+// loss of one token is in core/dapo_loss.h.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/dapo_loss.h"
+#include "host/train/settings.h"
+
+namespace dapo {
+
+/// A_i = (R_i - mean) / (std + 1e-6) with std over n - 1; without `by_std` R_i - mean (Dr. GRPO). A group of one keeps
+/// its reward (mean 0, std 1), as verl has it. eq. 9.
+std::vector<double> group_advantages(std::span<const double> rewards, bool by_std);
+
+/// Soft overlong punishment, eq. 13: 0 up to max_length - buffer tokens, then linearly down to -factor at max_length
+/// and beyond. `length` counts the end token.
+double overlong_penalty(int length, int max_length, int buffer, double factor);
+
+/// Dynamic sampling, eq. 11: 0 < #correct < G, on the verifier's verdicts before shaping.
+bool mixed_group(std::span<const uint8_t> correct);
+
+enum class LossAgg : uint8_t {
+  token_mean,
+  seq_mean_token_mean,
+  seq_mean_token_sum,
+  seq_mean_token_sum_norm,
+  token_mean_per_micro_batch
+};
+/// Error (exit 2) on another name than config.h lists.
+LossAgg parse_loss_agg(const std::string& name);
+
+/// Weight of each token of a response; the loss of a mini-batch is the weighted sum over its tokens. `tokens`: loss
+/// tokens of each response, 0 where the response is masked out. All zero if there is no token.
+///   token_mean                  1 / tokens of the mini-batch (DAPO, eq. 12)
+///   seq_mean_token_mean         1 / (responses with tokens x tokens of the response) (GRPO)
+///   seq_mean_token_sum          1 / responses with tokens
+///   seq_mean_token_sum_norm     1 / (responses x max_length), masked ones counted (Dr. GRPO, arXiv 2503.20783, eq. 2)
+///   token_mean_per_micro_batch  responses of the pack / (responses x tokens of the pack), masked ones counted: what
+///                               verl 4f80e465 does (dp_actor.py, update_policy); `micro_batch`: pack of each response
+std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch,
+                                 int max_length = 0);
+
+/// Learning rate of rollout step `step` (1 for the first): linear warm-up to `lr` over warmup steps (the first is
+/// lr / warmup), then constant, or cosine or linear to 0 just after `total_steps`.
+double learning_rate(const ActorSection& actor, int64_t step, int64_t total_steps);
+/// The same for SFT: warm-up, then linear to 0 over the last `decay_fraction` of the steps (min of the two ramps).
+double sft_learning_rate(const SftSection& sft, int64_t step);
+
+/// Expected yield (share of the groups drawn that are kept) over past generation batches, whose counts halve every
+/// 2 x batch groups.
+struct YieldEstimate {
+  double kept = 0, weight = 0;                                     ///< groups kept, groups drawn
+  double value() const { return weight > 0 ? kept / weight : 1; }  ///< 1 before the first batch
+};
+void add_batch(YieldEstimate& estimate, int kept, int generated, int batch);
+/// Prompts to draw so that `need` groups are kept, with a margin of two standard deviations (of the binomial, and of
+/// the estimate itself). Between need and four times what is known (the batch, or the estimate's weight), and no fewer
+/// than batch / 8, since each generation batch waits for its longest response. `need` before the first batch.
+int generation_size(int need, int batch, const YieldEstimate& yield);
+/// Prompts that one step may draw. verl counts generation batches, which hold 3 x batch prompts in the paper's recipe;
+/// ours vary in size.
+int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data);
+/// Whether finished groups beyond the batch are kept for the next step.
+bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data);
+
+/// Sums over the tokens of a step's updates.
+struct LossStats {
+  double loss = 0;  ///< weighted sum: the mini-batches' losses
+  double entropy = 0, kl = 0;
+  int64_t tokens = 0, low = 0, high = 0, dual = 0;
+  bool finite = true;  ///< every log-prob, entropy and loss so far
+};
+/// Adds rows of a pack.
+void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
+                    std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
+                    std::span<const uint8_t> clip);
+
+/// Largest differences between the log-probs of rollout and of training on the same weights; both must be 0.
+struct Agreement {
+  int64_t tokens = 0;   ///< compared
+  double mismatch = 0;  ///< max |rollout - training log-prob|, nats; infinite if one of the two is not finite
+  double ratio = 0;     ///< max |exp(training - rollout) - 1|
+  void compare(float rollout, float training);
+};
+
+}  // namespace dapo

@@ -1,0 +1,69 @@
+#include "host/train/passk.h"
+
+#include <algorithm>
+#include <boost/math/distributions/students_t.hpp>
+#include <cmath>
+#include <map>
+
+#include "core/check.h"
+
+namespace dapo {
+
+double pass_at_k(int n, int c, int k) {
+  CHECK(c >= 0 && c <= n && k >= 1 && k <= n, "pass@k with n {}, c {}, k {}", n, c, k);
+  double none = 1;
+  for (int i = n - c + 1; i <= n; ++i) none *= std::max(0.0, 1.0 - static_cast<double>(k) / i);
+  return 1 - none;
+}
+
+double pass_at_least(int n, int c, int k, int least) {
+  CHECK(c >= 0 && c <= n && k >= 1 && k <= n, "pass@k with n {}, c {}, k {}", n, c, k);
+  const auto log_choose = [](int a, int b) {
+    return std::lgamma(a + 1.0) - std::lgamma(b + 1.0) - std::lgamma(a - b + 1.0);
+  };
+  double sum = 0;
+  for (int right = std::max({least, 0, k - (n - c)}); right <= std::min(c, k); ++right)
+    sum += std::exp(log_choose(c, right) + log_choose(n - c, k - right) - log_choose(n, k));
+  return std::min(sum, 1.0);
+}
+
+double majority(const std::vector<Vote>& votes) {
+  struct Count {
+    int votes = 0, right = 0;
+  };
+  std::map<std::string, Count> counts;
+  int most = 0;
+  for (const Vote& v : votes) {
+    if (v.answer.empty()) continue;
+    Count& c = counts[v.answer];
+    c.right += v.right;
+    most = std::max(most, ++c.votes);
+  }
+  double right = 0;
+  int tied = 0;
+  for (const auto& [answer, c] : counts) {
+    if (c.votes < most) continue;
+    ++tied;
+    right += static_cast<double>(c.right) / c.votes;
+  }
+  return tied ? right / tied : 0;
+}
+
+Estimate estimate(const std::vector<double>& problem_means) {
+  const double n = static_cast<double>(problem_means.size());
+  if (problem_means.empty()) return {};
+  double sum = 0, squares = 0;
+  for (const double x : problem_means) sum += x;
+  const double mean = sum / n;
+  for (const double x : problem_means) squares += (x - mean) * (x - mean);
+  constexpr double z = 1.959964;  // 0.975 quantile of the normal distribution
+  const double beyond = z * z / (n + z * z);
+  if (sum == 0) return {mean, 0, beyond};
+  if (sum == n) return {mean, 1 - beyond, 1};
+  if (n < 2) return {mean, 0, 1};
+  const double t = boost::math::quantile(boost::math::students_t(n - 1), 0.975);
+  const double half = t * std::sqrt(squares / (n - 1) / n);
+  return {mean, std::max(0.0, mean - half), std::min(1.0, mean + half)};
+}
+
+}  // namespace dapo

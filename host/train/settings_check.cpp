@@ -1,0 +1,107 @@
+// What settings must hold together, and the numbers that follow from them.
+#include <algorithm>
+
+#include "core/backend.h"
+#include "core/check.h"
+#include "host/train/objective.h"
+#include "host/train/settings.h"
+
+namespace dapo {
+
+namespace {
+void check_inputs(const Config& c, Use use, const std::string& where) {
+  const auto need = [&](bool there, const char* key, const char* what) {
+    if (!there) fail_input("{}: {} is not set; it names {}", where, key, what);
+  };
+  need(!c.model.path.empty(), "model.path", "a Hugging Face folder with config.json, weights and tokenizer");
+  if (use == Use::train) need(!c.data.train_files.empty(), "data.train_files", "JSONL or Parquet files of prompts");
+  if (use == Use::train) need(!c.trainer.run_dir.empty(), "trainer.run_dir", "the folder that results go to");
+  if (use == Use::sft) need(!c.sft.files.empty(), "sft.files", "JSONL or Parquet files of prompts with responses");
+  if (use == Use::sft) need(!c.sft.out.empty(), "sft.out", "the folder that the trained model goes to");
+  if (use == Use::eval) need(!c.data.val_files.empty(), "data.val_files", "JSONL or Parquet files of problems");
+}
+}  // namespace
+
+void check_config(const Config& c, Use use, const std::string& where) {
+  check_inputs(c, use, where);
+  const auto require = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
+    if (!holds) fail_input("{}: {}", where, fmt::format(text, std::forward<A>(args)...));
+  };
+  const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
+  require(c.reward.correct > c.reward.incorrect, "reward.correct = {} is not above reward.incorrect = {}",
+          c.reward.correct, c.reward.incorrect);
+  require(c.rollout.page_size % kKvTile == 0, "rollout.page_size = {} is not a multiple of {}", c.rollout.page_size,
+          kKvTile);
+  require(use == Use::eval || c.actor.ppo_max_token_len == 0 || c.actor.ppo_max_token_len >= longest,
+          "actor.ppo_max_token_len = {} does not hold one prompt and response: data.max_prompt_length + "
+          "data.max_response_length = {}; raise it, or 0 to choose by memory",
+          c.actor.ppo_max_token_len, longest);
+  for (const auto& [key, beta] : {std::pair{"actor.beta1", c.actor.beta1},
+                                  {"actor.beta2", c.actor.beta2},
+                                  {"sft.beta1", c.sft.beta1},
+                                  {"sft.beta2", c.sft.beta2}})
+    require(beta < 1, "{} = {} must be below 1", key, beta);
+  require(c.eval.temperature == 0 || c.eval.temperature >= kLeastTemperature,
+          "eval.temperature = {:g} is too small: at least {:g}, or 0: the most probable token", c.eval.temperature,
+          kLeastTemperature);
+  require(c.parallel.tensor == 1 && c.parallel.data == 1,
+          "parallel.tensor = {}, parallel.data = {}: this version runs on one rank; set both to 1", c.parallel.tensor,
+          c.parallel.data);
+  if (use != Use::train) return;
+
+  const int batch = c.data.train_batch_size, mini = c.actor.ppo_mini_batch_size;
+
+  int divisor = std::max(1, std::min(mini, batch));
+  while (batch % divisor != 0) --divisor;
+  require(batch % mini == 0,
+          "actor.ppo_mini_batch_size = {} does not divide data.train_batch_size = {}; {} would (both count prompts)",
+          mini, batch, divisor);
+
+  const int64_t most = int64_t{c.data.gen_batch_size} * c.algorithm.max_num_gen_batches;
+  require(c.data.gen_batch_size == 0 || most >= batch,
+          "data.gen_batch_size = {} x algorithm.max_num_gen_batches = {} never fills data.train_batch_size = {}; raise "
+          "one of the first two",
+          c.data.gen_batch_size, c.algorithm.max_num_gen_batches, batch);
+
+  require(
+      c.rollout.n >= 2 || !c.algorithm.filter_groups,
+      "rollout.n = {} with algorithm.filter_groups = true keeps no group: one needs both right and wrong responses; "
+      "set rollout.n to 2 or more",
+      c.rollout.n);
+  require(!c.reward.overlong_buffer || c.reward.overlong_buffer_len <= c.data.max_response_length,
+          "reward.overlong_buffer_len = {} is longer than data.max_response_length = {}; shorten it, or set "
+          "reward.overlong_buffer = false",
+          c.reward.overlong_buffer_len, c.data.max_response_length);
+}
+
+std::string derived_numbers(const Config& c) {
+  const int64_t responses = int64_t{c.data.train_batch_size} * c.rollout.n;
+  const int updates = c.data.train_batch_size / c.actor.ppo_mini_batch_size * c.actor.ppo_epochs;
+  const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
+  std::string out;
+  const auto line = [&]<class... A>(const char* name, fmt::format_string<A...> text, A&&... args) {
+    out += fmt::format("  {:<24} {}\n", name, fmt::format(text, std::forward<A>(args)...));
+  };
+  line("responses a step", "{} = {} prompts x {}", responses, c.data.train_batch_size, c.rollout.n);
+  line("updates a step", "{}, each on {} responses", updates, int64_t{c.actor.ppo_mini_batch_size} * c.rollout.n);
+  line("tokens a sequence", "{} at most = {} + {}", longest, c.data.max_prompt_length, c.data.max_response_length);
+  line("tokens a response", "{} at most{}", c.data.max_response_length,
+       c.reward.overlong_buffer
+           ? fmt::format(", punished beyond {}", c.data.max_response_length - c.reward.overlong_buffer_len)
+           : "");
+  line("response tokens a step", "{} at most", responses * c.data.max_response_length);
+  if (c.algorithm.filter_groups)
+    line("surplus groups", "{}",
+         banks_surplus(c.algorithm, c.data)
+             ? fmt::format("banked, up to {}: trained on within {} step{}, off-policy by as much (groups/age_max)",
+                           c.data.train_batch_size, c.algorithm.max_age, c.algorithm.max_age == 1 ? "" : "s")
+             : "dropped");
+  line("pack", "{}",
+       c.actor.ppo_max_token_len ? fmt::format("{} tokens", c.actor.ppo_max_token_len)
+                                 : "as many tokens as memory allows");
+  line("run", "{} steps, {} updates, {} responses", c.trainer.total_steps, int64_t{c.trainer.total_steps} * updates,
+       c.trainer.total_steps * responses);
+  return out;
+}
+
+}  // namespace dapo

@@ -1,0 +1,39 @@
+#include "host/train/stuck.h"
+
+#include <fmt/format.h>
+
+namespace dapo {
+
+std::string StuckWatch::after(const StepMetrics& m) {
+  if (m.groups_generated == 0 || m.groups_right + m.groups_wrong < m.groups_generated) {
+    steps_ = 0, right_ = wrong_ = 0, found_ = 0;
+    return "";
+  }
+  ++steps_;
+  right_ += m.groups_right;
+  wrong_ += m.groups_wrong;
+  found_ += m.found;
+  const int patience = config_.trainer.stuck_patience;
+  if (patience == 0 || steps_ < patience) return "";
+  const std::string seen =
+      fmt::format("nothing to learn from in {} steps (trainer.stuck_patience): ", steps_) +
+      (right_ == 0   ? fmt::format("all {} groups are wrong", wrong_)
+       : wrong_ == 0 ? fmt::format("all {} groups are right", right_)
+                     : fmt::format("each group is all right ({}) or all wrong ({})", right_, wrong_));
+  if (right_ == 0)
+    return fmt::format(
+        "{}; reward.verifier = \"{}\" found an answer in {:.0f} % of the responses. Likely: the verifier expects "
+        "another form of answer, data.prompt_template = \"{}\" or data.prompt_suffix does not ask for that form, the "
+        "task is too hard for the model, or actor.lr = {:g} has spoiled it",
+        seen, config_.reward.verifier, 100 * found_ / steps_, config_.data.prompt_template, config_.actor.lr);
+  if (wrong_ == 0)
+    return fmt::format(
+        "{}. Likely: the task is learned, the data are too easy, or reward.verifier = \"{}\" accepts anything", seen,
+        config_.reward.verifier);
+  return fmt::format(
+      "{}. Likely: the responses of a prompt are all the same: raise rollout.temperature ({:g}) or "
+      "rollout.n ({}), or lower actor.lr ({:g})",
+      seen, config_.rollout.temperature, config_.rollout.n, config_.actor.lr);
+}
+
+}  // namespace dapo

@@ -1,0 +1,42 @@
+#include "host/verify/verify.h"
+
+#include <algorithm>
+
+#include "core/answers.h"
+#include "core/check.h"
+#include "host/verify/makers.h"
+
+namespace dapo {
+
+Verdict Verifier::verify(std::string_view response, std::string_view ground_truth) const noexcept {
+  Verdict out;
+  try {
+    if (ground_truth.empty()) fail_input("the ground truth is empty");
+    for (std::string_view rest = ground_truth; !out.acc && !rest.empty();) {  // of accepted answers one must match
+      const size_t cut = std::min(rest.find(kAnswerSeparator), rest.size());
+      out = {};
+      judge(response, rest.substr(0, cut), out);
+      rest.remove_prefix(std::min(cut + 1, rest.size()));
+    }
+  } catch (const std::exception& e) {
+    out = {};
+    out.error = true;
+    try {
+      out.reason = std::string("error: ") + e.what();
+    } catch (...) {  // no memory for the words: the flag still counts
+    }
+  }
+  out.score = out.acc ? options_.right : options_.wrong;
+  return out;
+}
+
+std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options) {
+  if (name == "math_dapo") return verify::make_math_dapo(options);
+  if (name == "gsm8k") return verify::make_gsm8k(options);
+  if (name == "boxed") return verify::make_boxed(options);
+  if (name == "countdown") return verify::make_countdown(options);
+  if (name == "exact") return verify::make_exact(options);
+  fail_input("verifier \"{}\" is unknown: math_dapo, gsm8k, boxed, countdown or exact", name);
+}
+
+}  // namespace dapo

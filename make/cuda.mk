@@ -1,0 +1,42 @@
+# cuda/ by nvcc, where there is one; without it the programs are built for the CPU alone.
+CUDA_SOURCES := $(wildcard cuda/*.cu cuda/*.cpp)
+CUDA_TESTS   := $(wildcard tests/cuda/*.cpp) tests/model/golden_test.cpp tests/model/equality_test.cpp
+NVCC_OBJECTS := $(if $(NVCC),$(CUDA_SOURCES:%=$(OUT)/nvcc/%.o))
+NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra -DFMT_USE_CONSTEXPR=1 \
+  -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_90,code=compute_90
+
+ifeq ($(CUDA),nvcc)
+  CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+  CUDA_DEPS := $(OUT)/libcuda.a
+  CUDA_LIBS := -L$(CUDA_HOME)/lib64 -lcudart_static -lrt -ldl
+  $(OUT)/host/app/backends.o $(OUT)/bench/%.o: CPPFLAGS += -DDAPO_CUDA
+  # Ranges that nsys and ncu show (make profile); without a profiler they cost a call through a null pointer.
+  NVTX := $(if $(wildcard $(CUDA_HOME)/include/nvtx3/nvToolsExt.h),-DDAPO_NVTX -isystem $(CUDA_HOME)/include)
+  $(OUT)/host/%.o $(OUT)/bench/%.o: CPPFLAGS += $(NVTX)
+  # cuDNN's attention beside ours where its headers are (the library is loaded at run time).
+  CUDNN_FE := $(patsubst %/cudnn_frontend.h,%,$(firstword $(wildcard $(addsuffix /cudnn_frontend.h,\
+    $(BUILD)/cudnn_frontend/include /usr/include /usr/local/include))))
+  CUDNN_H  := $(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h)
+  $(OUT)/bench/parts/cudnn_attention.o: CPPFLAGS += $(if $(and $(CUDNN_FE),$(CUDNN_H)),-DDAPO_CUDNN \
+    -DNV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING -DCUDNN_FRONTEND_SKIP_JSON_LIB -isystem $(CUDNN_FE))
+  $(OUT)/bench/parts/cudnn_attention.o: $(if $(CUDNN_FE),$(CUDNN_FE)/cudnn_frontend.h)
+endif
+
+$(OUT)/nvcc/%.o: % | $(BUILD)/deps.ok
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	@$(NVCC) $(NVCCFLAGS) --resource-usage -MD -MP -MF $(@:.o=.d) -c -o $@ $< >$@.log 2>&1 || { cat $@.log; rm -f $@; exit 1; }
+$(OUT)/libcuda.a: $(NVCC_OBJECTS)
+	$(ARCHIVE)
+# The tests of a card: host code, so g++ compiles it.
+$(OUT)/gpu/%.o: FLAGS = -isystem $(CUDA_HOME)/include
+$(OUT)/gpu/%.o: %.cpp | $(BUILD)/deps.ok
+	$(COMPILE)
+$(OUT)/test_gpu: LIBS = $(GTEST) $(CUDA_LIBS)
+$(OUT)/test_gpu: $(CUDA_TESTS:%.cpp=$(OUT)/gpu/%.o) $(APP)
+	$(LINK)
+cuda-compile: $(NVCC_OBJECTS)  ## cuda/ by nvcc for sm_80 and sm_90a: warnings and register spills are errors
+	@$(if $(NVCC),cuda/report.sh --check $(^:=.log),echo "cuda-compile: no nvcc here: nothing compiled")
+cuda-report: $(NVCC_OBJECTS)  ## registers, shared memory, spills, occupancy of each kernel
+	@$(if $(NVCC),cuda/report.sh $(^:=.log),echo "cuda-report: no nvcc here")
+.PHONY: cuda-compile cuda-report

@@ -1,0 +1,47 @@
+# What the build needs: apt packages, and Arrow (.parquet files) from a wheel where it is not installed.
+PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
+  libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
+  libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+$(BUILD)/deps.ok: make/deps.mk
+	@mkdir -p $(BUILD)
+	@missing="$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done | xargs)"; \
+	 if [ -n "$$missing" ]; then echo "  DEPS apt-get install $$missing"; \
+	   $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	     --no-install-recommends $$missing >$(BUILD)/deps.log 2>&1 \
+	   || { tail -20 $(BUILD)/deps.log; echo "make: apt-get could not install: $$missing"; exit 1; }; fi
+	@touch $@
+
+# Arrow: installed, or the headers and libraries of the pyarrow wheel, fetched before the first file that needs them is
+# compiled; so the flags are looked up when they are used. The wheel is pinned: later ones export simdjson's symbols,
+# which would replace ours.
+ARROW := $(BUILD)/arrow/pyarrow
+ifeq ($(shell pkg-config --exists arrow parquet 2>/dev/null && echo yes),yes)
+  ARROW_FLAGS := -DDAPO_ARROW $(shell pkg-config --cflags arrow parquet)
+  ARROW_LIBS  := $(shell pkg-config --libs parquet arrow)
+else
+  ARROW_FLAGS = $(shell [ ! -f $(ARROW)/include/arrow/api.h ] || echo -DDAPO_ARROW -isystem $(ARROW)/include)
+  ARROW_LIBS  = $(shell ls $(ARROW)/libparquet.so.* $(ARROW)/libarrow.so.* 2>/dev/null && echo -Wl,-rpath,$(abspath $(ARROW)))
+endif
+ARROW_USERS := $(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o
+$(ARROW_USERS): CPPFLAGS += $(ARROW_FLAGS)
+$(ARROW_USERS): $(wildcard $(ARROW)/include/arrow/api.h) | $(BUILD)/arrow.ok
+
+# $(call wheel,NAME,FILE NAME,VERSION,FOLDER): fetched from PyPI and unpacked. Only headers and libraries are used, so
+# any Python's wheel will do.
+wheel = mkdir -p $(4) && python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 -d $(4) \
+  $(1)==$(3) >$(BUILD)/$(1).log 2>&1 && python3 -m zipfile -e $(4)/$(2)-$(3)-*.whl $(4)
+arrow: $(BUILD)/deps.ok
+	@[ -n "$(ARROW_LIBS)" ] || { echo "  DEPS pyarrow 21.0.0"; $(call wheel,pyarrow,pyarrow,21.0.0,$(BUILD)/arrow); } || \
+	   echo "  DEPS Arrow left out: pip could not fetch pyarrow 21.0.0 ($(BUILD)/pyarrow.log); .parquet files cannot be read"
+# Tried once; `make deps` tries again. A build that names ARROW_LIBS itself (make dist: none) needs no wheel.
+$(BUILD)/arrow.ok: | $(BUILD)/deps.ok
+	@$(if $(filter command,$(firstword $(origin ARROW_LIBS))),,$(MAKE) --no-print-directory arrow)
+	@touch $@
+
+deps: $(BUILD)/deps.ok arrow  ## install what is missing: apt packages, and Arrow's wheel into build/
+	@echo "CUDA:  $(if $(NVCC),$(NVCC),left out: no nvcc on PATH; the CPU is used)"
+	@echo "Arrow: $(if $(ARROW_LIBS)$(wildcard $(ARROW)),found,left out: .parquet files cannot be read)"
+	@echo "MPI:   not used yet: one rank"
+.PHONY: arrow deps

@@ -1,0 +1,322 @@
+// Interrupts, full disks and inputs that do not fit one another, as a user meets them.
+#include <chrono>
+#include <csignal>
+
+#include "core/check.h"
+#include "host/app/folders.h"
+#include "host/app/interrupt.h"
+#include "host/app/json_lines.h"
+#include "tests/host/app/cli.h"
+
+namespace dapo {
+namespace {
+
+class Faults : public CliTest {
+ protected:
+  void SetUp() override {
+    CliTest::SetUp();
+    if (!IsSkipped()) make_model();
+  }
+  /// Exit code 3, one line that holds `part`; nothing under a temporary name is left.
+  void expect_disk_error(const Ran& r, const std::string& part) {
+    EXPECT_EQ(r.code, kExitResources) << r.out << r.err;
+    EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_))
+      EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
+  }
+  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code (99: no such
+  /// text).
+  int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
+    write("stdout", "");  // what a program before it said is not waited for
+    write("script",
+          "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
+              " >stdout 2>stderr & p=$!; (sleep 120; kill -9 $p 2>/dev/null) & watch=$!; seen=; for i in "
+              "$(seq 300); do grep -qs '" +
+              text + "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
+              "; do kill -$s $p; sleep 0.01; done; wait $p; code=$?; kill -- -$watch; [ -n \"$seen\" ] || exit "
+              "99; exit $code\n");
+    const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  void write_sft(int steps) { write("more.cfg", sft_config("tuned", "more", steps)); }
+  void write_train(const std::string& rows = "rows.jsonl", int steps = 1) {
+    write("train.cfg", "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"" + rows +
+                           "\"\nprompt_template = \"raw\"\nmax_prompt_length = 48\nmax_response_length = 8\n"
+                           "train_batch_size = 2\n[rollout]\nn = 2\n[actor]\nppo_mini_batch_size = 2\n[algorithm]\n"
+                           "filter_groups = false\n[reward]\noverlong_buffer = false\n[trainer]\ntotal_steps = " +
+                           std::to_string(steps) + "\n");
+  }
+};
+
+TEST_F(Faults, InterruptedTrainingSavesAndLeaves) {
+  write_train("data/train.jsonl", 100000);
+  EXPECT_EQ(interrupt("dapo_train train.cfg", "step 2/", "INT"), kExitInterrupted)
+      << slurp(folder_ / "stdout") << slurp(folder_ / "stderr");
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
+}
+
+TEST_F(Faults, NumbersThatGoBadLeaveTheLastGoodWeightsAndTheRollouts) {
+  write_train("data/train.jsonl");
+  // Rewards that no float holds: each advantage is NaN, each update refused.
+  const Ran r = run("dapo_train", "train.cfg --set reward.incorrect=-1e300 --set trainer.nonfinite_patience=1");
+  EXPECT_EQ(r.code, kExitNumerics) << r.out << r.err;
+  EXPECT_NE(r.err.find("weights of the last good update are in runs/run/models/step_1"), std::string::npos) << r.err;
+  EXPECT_EQ(slurp(folder_ / "runs/run/models/step_1/model.safetensors"), slurp(folder_ / "tuned/model.safetensors"));
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/rollouts/step_1.jsonl"));
+}
+
+TEST_F(Faults, FineTuningThatGoesBadLeavesTheOlderModel) {
+  const std::string before = slurp(folder_ / "tuned/model.safetensors");
+  const Ran r = run("dapo", "sft sft.cfg --overwrite --set sft.steps=20 --set sft.lr=1e30");
+  EXPECT_EQ(r.code, kExitNumerics) << r.out << r.err;
+  EXPECT_EQ(slurp(folder_ / "tuned/model.safetensors"), before);
+  EXPECT_NE(r.err.find("are in tuned.failed"), std::string::npos) << r.err;
+  EXPECT_TRUE(fs::exists(folder_ / "tuned.failed/model.safetensors"));
+}
+
+TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {
+  write_sft(1000000);
+  EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
+  EXPECT_TRUE(fs::exists(folder_ / "more/model.safetensors"));
+  EXPECT_EQ(run("dapo", "score --model more -", "{\"text\": \"abc\"}").code, 0);
+}
+
+TEST(Interrupts, ASecondOneLeavesAtOnce) {
+  const auto signals = [](int count) {
+    catch_interrupts();
+    for (int i = 0; i < count; ++i) raise(SIGINT);
+    exit(interrupted() ? 7 : 8);
+  };
+  EXPECT_EXIT(signals(1), testing::ExitedWithCode(7), "a second signal leaves at once");
+  EXPECT_EXIT(signals(2), testing::ExitedWithCode(kExitInterrupted), "");
+}
+
+TEST_F(Faults, FullDiskLeavesWhatWasThere) {
+  write_sft(1);
+  ASSERT_EQ(run("dapo", "sft more.cfg").code, 0);
+  const std::string before = slurp(folder_ / "more/model.safetensors");
+  const Ran r = shell("ulimit -f 64; exec " + (programs_ / "dapo").string() + " sft more.cfg --overwrite");
+  expect_disk_error(r, "model.safetensors");
+  EXPECT_EQ(slurp(folder_ / "more/model.safetensors"), before);
+
+  write_train();
+  write("rows.jsonl", "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n");
+  const Ran t = shell("ulimit -f 64; exec " + (programs_ / "dapo_train").string() + " train.cfg");
+  expect_disk_error(t, "model.safetensors");
+  EXPECT_FALSE(fs::exists(folder_ / "runs/run/model"));
+  if (fs::exists("/dev/full")) {
+    const Ran v =
+        run("dapo", "verify - 2>stderr >/dev/full; exit $?", "{\"solution\": \"a\", \"ground_truth\": \"a\"}");
+    EXPECT_EQ(v.code, kExitResources);
+  }
+}
+
+TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
+  write_train("data/train.jsonl", 100);
+  std::string val;
+  for (int i = 0; i < 64; ++i) val += "{\"prompt\": \"" + std::to_string(i) + "\", \"answer\": \"0\"}\n";
+  write("val.jsonl", val);
+  const std::string slow =
+      " --set data.val_files=val.jsonl --set eval.before_train=false --set eval.every=1 --set eval.n=64 --set "
+      "data.max_response_length=400 --set rollout.ignore_eos=true --set trainer.run_dir=";
+  for (const char* signal : {"TERM", "HUP"}) {
+    const std::string dir = std::string("r") + signal;
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(interrupt("dapo_train train.cfg" + slow + dir, "step 1/", signal), kExitInterrupted)
+        << slurp(folder_ / "stderr");
+    // the evaluation, 1.6 million tokens, would take minutes
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+    EXPECT_TRUE(fs::exists(folder_ / dir / "model/model.safetensors"));
+    const std::string metrics = slurp(folder_ / dir / "metrics.jsonl");
+    EXPECT_EQ(std::count(metrics.begin(), metrics.end(), '\n'), 1) << metrics;
+    EXPECT_NE(metrics.find("\"step\": 1,"), std::string::npos) << metrics;
+    EXPECT_EQ(metrics.find("eval/"), std::string::npos) << metrics;
+    EXPECT_EQ(slurp(folder_ / "stdout").find("eval after"), std::string::npos);
+  }
+  const std::string eval =
+      "dapo eval --model tuned --data val.jsonl -n 64 --max-new-tokens 400 --template raw --threads 1 --set "
+      "rollout.ignore_eos=true -o all.jsonl";
+  EXPECT_EQ(interrupt(eval, "cpu", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
+  EXPECT_NE(slurp(folder_ / "stderr").find("nothing of it is reported"), std::string::npos);
+  EXPECT_EQ(slurp(folder_ / "stdout").find("avg@"), std::string::npos);
+  for (const auto& entry : fs::directory_iterator(folder_))
+    EXPECT_EQ(entry.path().filename().string().find("all.jsonl"), std::string::npos) << entry.path();
+}
+
+TEST_F(Faults, ASignalInARolloutDropsTheStep) {
+  write_train("data/train.jsonl", 2);
+  // 800 responses of 400 tokens, one after the other: interrupted in the midst of the first step
+  write("script", "cd " + folder_.string() + "; " + (programs_ / "dapo_train").string() +
+                      " train.cfg --set data.max_response_length=400 --set rollout.n=4 --set rollout.max_num_seqs=1 "
+                      "--set data.train_batch_size=200 --set rollout.ignore_eos=true & p=$!; for i in $(seq 600); do [ "
+                      "-s runs/run/log.txt ] && break; sleep .1; done; sleep .5; kill -TERM $p; wait $p");
+  const auto begin = std::chrono::steady_clock::now();
+  const Ran r = shell("bash script");
+  EXPECT_EQ(r.code, kExitInterrupted) << r.err;
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_NE(r.out.find("nothing was trained"), std::string::npos) << r.out;
+  EXPECT_FALSE(fs::exists(folder_ / "runs/run/model"));
+  EXPECT_EQ(slurp(folder_ / "runs/run/metrics.jsonl"), "");
+}
+
+TEST_F(Faults, AnInterruptedGenerationKeepsWhatIsComplete) {
+  std::string prompts;
+  for (int i = 0; i < 3000; ++i) prompts += "{\"ids\": [49, 43, 50]}\n";
+  write("prompts.jsonl", prompts);
+  write("script", "cd " + folder_.string() + "; " + (programs_ / "dapo").string() +
+                      " generate --model tuned --prompts prompts.jsonl --batch 1 --max-new-tokens 100 --threads 1 -o "
+                      "out.jsonl & p=$!; for i in $(seq 600); do [ -s out.jsonl.*.tmp ] && break; sleep .1; done; kill "
+                      "-TERM $p; wait $p");
+  const Ran r = shell("bash script 2>&1");
+  EXPECT_EQ(r.code, kExitInterrupted) << r.out;
+  EXPECT_FALSE(fs::exists(folder_ / "out.jsonl"));
+  int rows = 0;
+  read_rows((folder_ / "out.jsonl.partial").string(), [&](const JsonRow& row) {
+    ++rows;
+    EXPECT_TRUE(row.has("ids"));
+  });
+  EXPECT_NE(r.out.find(std::to_string(rows) + " of 3000 prompts are complete, in"), std::string::npos) << r.out;
+}
+
+TEST_F(Faults, OutputThatIsNotTakenIsNoSuccess) {
+  const std::string rows = "{\"solution\": \"Answer: 1\", \"ground_truth\": \"1\"}\n";
+  write("rows.jsonl", rows);
+  const std::string dapo = (programs_ / "dapo").string() + " ";
+  const std::string eval =
+      "eval --model tuned --data data/test.jsonl -n 1 --max-problems 2 --max-new-tokens 4 --template "
+      "raw --threads 1 --set eval.pass_k=1";
+  for (const std::string& command :
+       {std::string("verify rows.jsonl"), eval, std::string("--version"), std::string("--help"),
+        std::string("generate --model tuned --prompt 1 --template raw --max-new-tokens 4")})
+    for (const char* to : {" >&-", " >/dev/full"}) {
+      const Ran r = shell(dapo + command + to);
+      EXPECT_EQ(r.code, kExitResources) << command << to << r.err;
+      EXPECT_NE(r.err.find("standard output: "), std::string::npos) << command << to << r.err;
+    }
+  write("script",
+        dapo +
+            "generate --model tuned --prompt 1 --template raw -n 5000 --max-new-tokens 1 | head -1 >first; exit "
+            "${PIPESTATUS[0]}");
+  EXPECT_EQ(shell("bash script").code, kExitResources);
+  EXPECT_EQ(shell(dapo + "verify - <&-").code, kExitUsage);
+}
+
+TEST_F(Faults, TrainingOutlivesItsStandardOutput) {
+  write_train("data/train.jsonl", 3);
+  const std::string train = (programs_ / "dapo_train").string() + " train.cfg --set trainer.run_dir=";
+  int number = 0;
+  for (const char* to : {" >&-", " >/dev/full", " <&- >&- 2>&-", " | head -1"}) {
+    const std::string dir = "r" + std::to_string(number++);
+    write("script", train + dir + to + "; exit ${PIPESTATUS[0]}");
+    const Ran r = shell("bash script");
+    EXPECT_EQ(r.code, 0) << to << r.err;
+    EXPECT_TRUE(fs::exists(folder_ / dir / "model/model.safetensors"));
+    EXPECT_EQ(slurp(folder_ / dir / "config.resolved.cfg").substr(0, 8), "[model]\n");
+    int lines = 0;
+    read_rows((folder_ / dir / "metrics.jsonl").string(),
+              [&](const JsonRow& row) { EXPECT_EQ(row.integer("step"), ++lines); });
+    EXPECT_EQ(lines, 3);
+    const std::string log = slurp(folder_ / dir / "log.txt");
+    for (const char* part :
+         {"dapo_train 0.", "commit ", "tuned/model.safetensors", "data/train.jsonl", "step 3/3", "done after"})
+      EXPECT_NE(log.find(part), std::string::npos) << to << part << log;
+  }
+}
+
+TEST_F(Faults, NothingOfSomebodyElseIsReplaced) {
+  write_train("data/train.jsonl");
+  write("box/models/qwen/x", "w");
+  fs::create_directories(folder_ / "box/m2");
+  for (const char* out : {"box/models", "box/m2/..", "model", "."})
+    for (const char* flag : {"", " --overwrite"})
+      expect_usage_error("dapo", std::string("sft sft.cfg --set sft.out=") + out + flag,
+                         "this program did not write it");
+  expect_usage_error("dapo", "sft sft.cfg --set model.path=tuned", "tuned: already holds a model");
+  write("mine/model/x", "w");
+  write("mine/rollouts/step_1.jsonl", "w");
+  for (const char* flag : {"", " --overwrite"})
+    expect_usage_error("dapo_train", std::string("train.cfg --set trainer.run_dir=mine") + flag,
+                       "no run of this program");
+  ASSERT_EQ(run("dapo_train", "train.cfg").code, 0);
+  write("runs/run/notes", "w");
+  write("runs/run/rollouts/step_x.jsonl", "w");
+  write("runs/run/model/sub/x", "w");
+  ASSERT_EQ(run("dapo_train", "train.cfg --overwrite").code, 0);
+  for (const char* file : {"box/models/qwen/x", "mine/model/x", "mine/rollouts/step_1.jsonl", "runs/run/notes",
+                           "runs/run/rollouts/step_x.jsonl", "runs/run/model/sub/x"})
+    EXPECT_EQ(slurp(folder_ / file), "w") << file;
+  expect_usage_error("dapo", "chain .", "exists; name another place");
+  const FolderLock other((folder_ / "runs/run").string());
+  expect_usage_error("dapo_train", "train.cfg --overwrite", "is writing there");
+}
+
+TEST_F(Faults, ARunThatLearnsNothingStops) {
+  write_train("rows.jsonl", 100);
+  write("rows.jsonl",
+        "{\"prompt\": \"1\", \"answer\": \"never said\"}\n{\"prompt\": \"2\", \"answer\": \"nor this\"}\n");
+  const Ran r = run("dapo_train", "train.cfg --set trainer.stuck_patience=3");
+  EXPECT_EQ(r.code, kExitNumerics) << r.out << r.err;
+  EXPECT_NE(r.err.find("nothing to learn from in 3 steps"), std::string::npos) << r.err;
+  EXPECT_NE(r.out.find("stopped after step 3: model in runs/run/model"), std::string::npos) << r.out;
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
+}
+
+TEST_F(Faults, RowsThatCannotBeTrainedOn) {
+  write_train();
+  const std::string good = "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n";
+  for (const auto& [rows, part] :
+       {std::pair<std::string, std::string>{good + "{\"prompt\": ", "rows.jsonl:2: "},
+        {good + "\n{\"prompt\": \"x\"}", "rows.jsonl:3: no answer"},
+        {"", "rows.jsonl: no rows"},
+        {"\n\n", "rows.jsonl: no rows"},
+        {"{\"prompt\": \"" + std::string(100, '1') + "\", \"answer\": \"2\"}", "no training prompt is left"}}) {
+    write("rows.jsonl", rows);
+    expect_usage_error("dapo_train", "train.cfg", part);
+    EXPECT_FALSE(fs::exists(folder_ / "runs")) << part;
+  }
+  fs::remove(folder_ / "rows.jsonl");
+  expect_usage_error("dapo_train", "train.cfg", "rows.jsonl");
+  write("rows.jsonl", good);
+  expect_usage_error("dapo_train", "train.cfg --set data.max_prompt_length=2 --set data.overlong_prompts=error",
+                     "row ");
+}
+
+TEST_F(Faults, CopiesOfAProblemAreLeftOutAndSaid) {
+  write_train();
+  write("rows.jsonl",
+        "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n"
+        "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"" +
+            std::string(60, '1') + "\", \"answer\": \"2\"}\n");
+  Ran r = run("dapo_train", "train.cfg --check");
+  EXPECT_NE(r.out.find("2 prompts from 4 rows; left out: 1 longer than data.max_prompt_length = 48, 1 copies"),
+            std::string::npos)
+      << r.out << r.err;
+  r = run("dapo_train", "train.cfg --check --set data.unique=false");
+  EXPECT_NE(r.out.find("3 prompts from 4 rows"), std::string::npos) << r.out << r.err;
+}
+
+TEST_F(Faults, ModelsWhosePartsDoNotFit) {
+  const std::string config = slurp(folder_ / "tuned/config.json");
+  const auto change = [&](const std::string& from, const std::string& to) {
+    std::string text = config;
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    text.replace(at, from.size(), to);
+    write("tuned/config.json", text);
+  };
+  change("\"vocab_size\": 264", "\"vocab_size\": 257");
+  expect_usage_error("dapo", "score --model tuned -", "do not belong together", "{\"text\": \"abc\"}");
+  change("\"vocab_size\": 264", "\"vocab_size\": 272");
+  expect_usage_error("dapo", "score --model tuned -", "embed_tokens", "{\"text\": \"abc\"}");
+  change("\"vocab_size\": 264", "\"vocab_size\": 99999999999999999999");
+  expect_usage_error("dapo", "score --model tuned -", "config.json", "{\"text\": \"abc\"}");
+  write("tuned/config.json", config);
+  write("tuned/generation_config.json", "{\"eos_token_id\": 5000}");
+  expect_usage_error("dapo", "score --model tuned -", "eos_token_id 5000", "{\"text\": \"abc\"}");
+  write("tuned/generation_config.json", "{\"eos_token_id\": 256}");
+  write("tuned/tokenizer.json", "{}");
+  expect_usage_error("dapo", "score --model tuned -", "tokenizer.json", "{\"text\": \"abc\"}");
+}
+
+}  // namespace
+}  // namespace dapo

@@ -1,0 +1,142 @@
+// Dynamic sampling in whole steps: what is drawn, kept, banked, dropped, counted.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "host/train/step_text.h"
+#include "tests/host/train/trainer_case.h"
+
+namespace dapo {
+namespace {
+
+TEST(Trainer, DynamicSamplingEndsWhereNothingIsMixed) {
+  Config c = toy_config();
+  c.algorithm.max_num_gen_batches = 3;
+  c.data.gen_batch_size = 4;
+  Case wrong(c, questions("z"), guesser());
+  const std::vector<float> before = wrong.weights();
+  StepMetrics m = wrong.trainer.step();
+  EXPECT_EQ(m.generation_batches, 3);
+  EXPECT_EQ(m.groups_wrong, 12);
+  EXPECT_EQ(m.groups_trained, 0);
+  EXPECT_EQ(m.updates, 0);
+  EXPECT_GE(m.alarms.size(), 2u);
+  EXPECT_TRUE(same_bits(before, wrong.weights()));
+  Case right(c, questions("a"), weights_that_say("a"));
+  m = right.trainer.step();
+  EXPECT_GE(m.groups_right, 10);
+  EXPECT_LE(m.generation_batches, 3);
+  c.algorithm.filter_groups = false;  // then there is a batch, whatever it is
+  c.data.gen_batch_size = 0;
+  Case all(c, questions("z"), guesser());
+  m = all.trainer.step();
+  EXPECT_EQ(m.generation_batches, 1);
+  EXPECT_EQ(m.groups_trained, 4);
+}
+
+TEST(Trainer, SurplusIsBankedOrDropped) {
+  Config c = toy_config();
+  c.data.gen_batch_size = 12;
+  c.algorithm.surplus = "bank";
+  Case bank(c, questions("a"), guesser());
+  StepMetrics m = bank.trainer.step();
+  ASSERT_GE(m.groups_kept, 8);
+  EXPECT_EQ(m.groups_banked, 4);  // no more than the next step can use
+  EXPECT_EQ(m.groups_dropped, m.groups_kept - 8);
+  EXPECT_EQ(m.age_max, 0);
+  const int64_t surplus = m.groups_kept - 4;
+  m = bank.trainer.step();
+  EXPECT_EQ(m.groups_from_bank, 4);
+  EXPECT_EQ(m.groups_generated, 0);
+  EXPECT_TRUE(std::isnan(m.acc) && std::isnan(m.length_mean));  // of responses that were not drawn nothing is said
+  EXPECT_NE(step_text(m, 9).find("all groups from the bank"), std::string::npos) << step_text(m, 9);
+  EXPECT_EQ(bank.trainer.trained().front().step, 1);
+  EXPECT_EQ(m.age_mean, 1);
+  EXPECT_EQ(m.age_max, 1);
+  EXPECT_TRUE(std::isnan(m.mismatch));                 // banked groups were drawn by older weights: nothing to compare
+  for (const char* surplus_mode : {"drop", "auto"}) {  // auto drops where a generation batch is as large as asked for
+    c.algorithm.surplus = surplus_mode;
+    Case drop(c, questions("a"), guesser());
+    m = drop.trainer.step();
+    EXPECT_EQ(m.groups_dropped, surplus);
+    EXPECT_EQ(m.groups_banked, 0);
+    EXPECT_EQ(drop.trainer.step().age_max, 0);
+  }
+}
+
+TEST(Trainer, BankedGroupsExpire) {
+  Config c = toy_config();
+  c.data.gen_batch_size = 12;
+  c.algorithm.surplus = "bank";
+  for (const int max_age : {0, 1, 3}) {
+    c.algorithm.max_age = max_age;
+    Case run(c, questions("a"), guesser());
+    run.trainer.step();
+    TrainerState s = run.trainer.state();
+    EXPECT_EQ(s.bank.size(), max_age == 0 ? 0u : 4u);
+    for (SampleGroup& g : s.bank) g.step = -1;  // as if drawn two steps before
+    run.trainer.restore(std::move(s));
+    const StepMetrics m = run.trainer.step();
+    EXPECT_EQ(m.groups_expired, max_age == 1 ? 4 : 0) << max_age;
+    EXPECT_EQ(m.groups_from_bank, max_age == 3 ? 4 : 0) << max_age;
+    EXPECT_EQ(m.age_max, max_age == 3 ? 3 : 0) << max_age;
+    EXPECT_EQ(m.groups_generated > 0, max_age != 3) << max_age;
+  }
+}
+
+TEST(Trainer, UnjudgedGroupsAreNeitherRightNorWrong) {
+  Config c = toy_config();
+  c.data.shuffle = false;
+  c.data.gen_batch_size = 8;
+  std::string lines;
+  for (const char prompt : std::string("stuvwxyz"))  // an empty ground truth cannot be judged
+    lines += fmt::format("{{\"prompt\":\"{}?\",\"answer\":\"{}\"}}\n", prompt, prompt < 'w' ? "a" : "");
+  c.algorithm.max_num_gen_batches = 1;
+  Case once(c, dataset_of(lines), weights_that_say("a"));
+  const StepMetrics m = once.trainer.step();
+  EXPECT_EQ(m.groups_generated, 8);
+  EXPECT_EQ(m.groups_unjudged, 4);
+  EXPECT_EQ(m.verifier_errors, 32);
+  EXPECT_EQ(m.groups_wrong, 0);
+  EXPECT_EQ(m.groups_right + m.groups_kept, 4);
+  EXPECT_GT(m.acc, 0.9);  // of those that were judged
+  EXPECT_GT(m.reward, 0.8);
+  EXPECT_NE(step_text(m, 9).find("unjudged 4"), std::string::npos) << step_text(m, 9);
+}
+
+TEST(Trainer, FilteredDrawsRaiseAnAlarmOnce) {
+  const auto alarms = [](Config c) {
+    Case run(c, questions("a"), guesser());
+    size_t n = 0;
+    for (int step = 0; step < 2; ++step)
+      for (const std::string& a : run.trainer.step().alarms) n += a.find("filtered distribution") != a.npos;
+    return n;
+  };
+  Config c = toy_config();
+  EXPECT_EQ(alarms(c), 0u);
+  c.rollout.top_p = 0.9f;
+  EXPECT_EQ(alarms(c), 1u);
+  c.rollout.top_p = 1;
+  c.rollout.top_k = 20;
+  EXPECT_EQ(alarms(c), 1u);
+}
+
+TEST(Trainer, AtAYieldOfAThirdTheFirstStepFillsInThreeBatches) {
+  Config c = toy_config();
+  c.data.train_batch_size = 32;
+  c.actor.ppo_mini_batch_size = 32;
+  c.rollout.n = 2;  // right with .25 each: mixed with 2 x .25 x .75 = .375
+  int64_t batches = 0;
+  for (const uint64_t seed : {1, 2, 3, 4, 5}) {
+    c.trainer.seed = seed;
+    Case run(c, questions("a"), guesser());
+    const StepMetrics m = run.trainer.step();
+    EXPECT_LE(m.generation_batches, 3) << seed;
+    EXPECT_EQ(m.groups_trained, 32) << seed;
+    batches += m.generation_batches;
+  }
+  EXPECT_LE(batches, 13);
+}
+
+}  // namespace
+}  // namespace dapo

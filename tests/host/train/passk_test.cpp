@@ -1,0 +1,150 @@
+#include "host/train/passk.h"
+
+#include <simdjson.h>
+
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+#include "core/check.h"
+#include "host/verify/verify.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+using simdjson::dom::element;
+
+double choose(int n, int k) {
+  double r = 1;
+  for (int i = 1; i <= k; ++i) r = r * (n - k + i) / i;
+  return k < 0 || k > n ? 0 : std::round(r);
+}
+
+TEST(PassK, EqualsCountingEverySubset) {
+  for (int n = 1; n <= 10; ++n)
+    for (int c = 0; c <= n; ++c)
+      for (int k = 1; k <= n; ++k) {
+        std::vector<double> at_least(static_cast<size_t>(k) + 2, 0);
+        for (unsigned subset = 0; subset < 1u << n; ++subset) {
+          if (std::popcount(subset) != k) continue;
+          const int right = std::popcount(subset & ((1u << c) - 1));
+          for (int least = 0; least <= right; ++least) at_least[static_cast<size_t>(least)] += 1 / choose(n, k);
+        }
+        EXPECT_NEAR(pass_at_k(n, c, k), at_least[1], 1e-12) << n << " " << c << " " << k;
+        for (int least = 0; least <= k; ++least)
+          EXPECT_NEAR(pass_at_least(n, c, k, least), at_least[static_cast<size_t>(least)], 1e-10)
+              << n << " " << c << " " << k << " " << least;
+      }
+  EXPECT_NEAR(pass_at_k(10000, 1, 5000), 0.5, 1e-9);
+  EXPECT_EQ(pass_at_k(32, 32, 32), 1);
+  EXPECT_EQ(pass_at_k(32, 0, 32), 0);
+  EXPECT_THROW(pass_at_k(4, 5, 1), Error);
+  EXPECT_THROW(pass_at_k(4, 1, 5), Error);
+}
+
+TEST(Majority, TiesShareAndNothingFoundDoesNotVote) {
+  EXPECT_EQ(majority({{"3", true}, {"4", false}, {"3", true}}), 1);
+  EXPECT_EQ(majority({{"3", true}, {"4", false}, {"4", false}}), 0);
+  EXPECT_EQ(majority({{"3", true}, {"4", false}}), 0.5);
+  EXPECT_EQ(majority({{"4", false}, {"3", true}}), 0.5);
+  EXPECT_EQ(majority({{"", false}, {"", false}, {"3", true}}), 1);
+  EXPECT_EQ(majority({{"", false}}), 0);
+  EXPECT_EQ(majority({}), 0);
+}
+
+TEST(Estimate, IntervalIsByProblem) {
+  const Estimate e = estimate({1, 0, 1, 0});
+  EXPECT_DOUBLE_EQ(e.mean, 0.5);
+  const double half = 3.182446 * std::sqrt(1.0 / 3 / 4);  // t(0.975, 3), from tables; here it reaches beyond 0 and 1
+  EXPECT_DOUBLE_EQ(e.low, std::max(0.0, 0.5 - half));
+  EXPECT_DOUBLE_EQ(e.high, std::min(1.0, 0.5 + half));
+  std::vector<double> thirty;  // as many as AIME's
+  for (int i = 0; i < 30; ++i) thirty.push_back(i < 15 ? 0.4 : 0.6);
+  const Estimate t = estimate(thirty);
+  const double half30 = 2.045230 * std::sqrt(30 * 0.01 / 29 / 30);  // t(0.975, 29): 4 % wider than the normal's 1.96
+  EXPECT_NEAR(t.low, 0.5 - half30, 1e-7);
+  EXPECT_NEAR(t.high, 0.5 + half30, 1e-7);
+  EXPECT_EQ(estimate({0.25}).low, 0);  // one problem tells nothing of others
+  EXPECT_EQ(estimate({0.25}).high, 1);
+  EXPECT_EQ(estimate({}).mean, 0);
+}
+
+TEST(Interval, NoneOrAllRightIsNotCertainty) {
+  // Wilson's interval for 0 of 30: 0 to z^2 / (n + z^2) = 0.11351 (scipy.stats.binomtest(0, 30).proportion_ci)
+  const Estimate none = estimate(std::vector<double>(30, 0.0)), all = estimate(std::vector<double>(30, 1.0));
+  EXPECT_EQ(none.low, 0);
+  EXPECT_NEAR(none.high, 0.113513, 1e-6);
+  EXPECT_NEAR(all.low, 1 - 0.113513, 1e-6);
+  EXPECT_EQ(all.high, 1);
+  EXPECT_NEAR(estimate({0.0}).high, 0.793451, 1e-6);
+}
+
+/// Runs the cases of one lighteval file: `expect(params, n, right, name, expected outputs)`.
+template <class F>
+size_t each_case(const std::string& path, F expect) {
+  simdjson::dom::parser parser;
+  const element file = parser.load(path);
+  size_t cases = 0;
+  for (const element c : simdjson::dom::array(file["test_cases"])) {
+    const std::string_view gold =
+        simdjson::dom::array(c["doc"]["choices"]).at(size_t(uint64_t(c["doc"]["gold_index"])));
+    int n = 0, right = 0;
+    for (const element t : simdjson::dom::array(c["model_response"]["text"])) {
+      ++n;
+      right += math_equal(std::string_view(t), gold);
+    }
+    expect(c["metric_params"], n, right, std::string(std::string_view(c["name"])), c["expected_output"]);
+    ++cases;
+  }
+  return cases;
+}
+
+TEST(Lighteval, AvgAtK) {
+  REQUIRE_DATA(path, "verifier/lighteval_avg_at_k_math.json");
+  EXPECT_EQ(each_case(path,
+                      [](element params, int n, int right, const std::string& name, element expected) {
+                        const int64_t k = params["k"];
+                        const double want = expected[fmt::format("avg@k:k={}", k)];
+                        EXPECT_NEAR(static_cast<double>(right) / n, want, 0.01) << name;
+                      }),
+            3u);
+}
+
+TEST(Lighteval, PassAtK) {
+  REQUIRE_DATA(path, "verifier/lighteval_pass_at_k_math.json");
+  EXPECT_EQ(each_case(path,
+                      [](element params, int n, int right, const std::string& name, element expected) {
+                        const int64_t k = params["k"];
+                        const double want = expected[fmt::format("pass@k:k={}&n={}", k, n)];
+                        EXPECT_NEAR(pass_at_k(n, right, static_cast<int>(k)), want, 0.01) << name;
+                      }),
+            3u);
+}
+
+TEST(Lighteval, GPassAtK) {
+  REQUIRE_DATA(path, "verifier/lighteval_g_pass_at_k_math.json");
+  size_t unreadable = 0;
+  EXPECT_EQ(
+      each_case(
+          path,
+          [&](element params, int n, int right, const std::string& name, element expected) {
+            const int k = static_cast<int>(int64_t(params["k"]));
+            if (name.ends_with("Mixed Correct and Incorrect") || name.ends_with("High K Value")) {
+              ++unreadable;  // its parser cannot read these formulas and counts 0 right; ours compares them as text
+              return;
+            }
+            for (const char* t : {"0.0", "0.25", "0.5", "0.75", "1.0"}) {
+              const int least = std::max(1, static_cast<int>(std::ceil(std::stod(t) * k)));
+              const double want = expected[fmt::format("math_g-pass@{}_{}", k, t)];
+              EXPECT_NEAR(pass_at_least(n, right, k, least), want, 1e-9) << name << " " << t;
+            }
+            double mean = 0;  // mG-Pass@k: thresholds above one half
+            for (int i = (k + 1) / 2 + 1; i <= k; ++i) mean += 2.0 / k * pass_at_least(n, right, k, i);
+            EXPECT_NEAR(mean, double(expected[fmt::format("mmath_g-pass@{}", k)]), 1e-9) << name;
+          }),
+      11u);
+  EXPECT_EQ(unreadable, 2u);
+}
+
+}  // namespace
+}  // namespace dapo

@@ -1,0 +1,271 @@
+// Config files and --set: every setting goes round, every mistake is named with its place.
+#include "host/train/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "core/check.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  std::string file(const std::string& text) { return scratch_.write("a.cfg", text); }
+  /// The message of the error that loading gives, with the file's path cut to "a.cfg"; "" where there is none.
+  std::string error(const std::string& text, const std::vector<std::string>& settings = {}, Use use = Use::train) {
+    const std::string path = file(text);
+    try {
+      load_config(path, settings, use);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), kExitUsage);
+      std::string what = e.what();
+      EXPECT_EQ(what.find('\n'), std::string::npos) << what;
+      if (const size_t at = what.find(path); at != std::string::npos) what.replace(at, path.size(), "a.cfg");
+      return what;
+    }
+    return "";
+  }
+
+  const ScratchFolder scratch_;
+  const fs::path folder_ = scratch_.path();
+};
+
+const std::string kLeast = "[model]\npath = \"m\"\n[data]\ntrain_files = [\"t.jsonl\"]\n";
+
+TEST_F(ConfigTest, DefaultsAreTheHeaders) {
+  const Config c = load_config(file(kLeast), {});
+  EXPECT_EQ(c.data.train_batch_size, 512);
+  EXPECT_EQ(c.rollout.n, 16);
+  EXPECT_EQ(c.actor.ppo_mini_batch_size, 32);
+  EXPECT_EQ(c.actor.clip_ratio_high, 0.28);
+  EXPECT_EQ(c.data.train_files, std::vector<std::string>{"t.jsonl"});
+}
+
+TEST_F(ConfigTest, FileThenSettingsInOrder) {
+  const Config c = load_config(
+      file(kLeast + "[actor]\nlr = 3e-4\nclip_ratio_high = 0.3\n[eval]\npass_k = [1, 4]\n"),
+      {"actor.lr=1e-5", "actor.lr=2e-5", "data.prompt_template=raw", "model.recompute=true", "data.val_files=a.jsonl",
+       "sft.files=[\"x\", \"y\"]", "eval.pass_k=[2, 3]", "data.prompt_suffix=\"\\n\\\\boxed{}\"",
+       "data.system_prompt=a = b", "eval.top_p=0.5", "trainer.seed=9223372036854775807", "rollout.temperature=1"});
+  EXPECT_EQ(c.actor.lr, 2e-5);
+  EXPECT_EQ(c.actor.clip_ratio_high, 0.3);
+  EXPECT_EQ(c.data.prompt_template, "raw");
+  EXPECT_TRUE(c.model.recompute);
+  EXPECT_EQ(c.data.val_files, std::vector<std::string>{"a.jsonl"});
+  EXPECT_EQ(c.sft.files, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(c.eval.pass_k, (std::vector<int>{2, 3}));
+  EXPECT_EQ(c.data.prompt_suffix, "\n\\boxed{}");
+  EXPECT_EQ(c.data.system_prompt, "a = b");
+  EXPECT_EQ(c.eval.top_p, 0.5f);
+  EXPECT_EQ(c.rollout.temperature, 1.0f);
+  EXPECT_EQ(c.trainer.seed, 9223372036854775807u);
+}
+
+TEST_F(ConfigTest, TextGoesRound) {
+  Config c =
+      load_config(file(kLeast), {"actor.lr=1.2345678901234567e-7", "eval.top_p=0.7", "trainer.seed=123456789012"});
+  c.data.prompt_suffix = "quote \" backslash \\ newline \n tab \t bell \a delete \x7f umlaut \xc3\xbc";
+  c.data.val_files = {"a b", "c"};
+  const std::string text = config_text(c);
+  const Config again = load_config(file(text), {});
+  EXPECT_EQ(config_text(again), text);
+  EXPECT_EQ(again.actor.lr, c.actor.lr);
+  EXPECT_EQ(again.eval.top_p, c.eval.top_p);
+  EXPECT_EQ(again.data.prompt_suffix, c.data.prompt_suffix);
+  EXPECT_EQ(again.data.val_files, c.data.val_files);
+}
+
+/// Every member of every struct in config.h is in the table: each is named in the written configuration.
+TEST_F(ConfigTest, TableHoldsEveryFieldOfTheHeader) {
+  std::ifstream header("host/train/settings.h");
+  if (!header) GTEST_SKIP() << "skipped: host/config.h is not at the working directory";
+  const std::string text = config_text(Config());
+  const std::regex literals(R"("[^"]*"|\{[^}]*\}|//.*)"), type(R"(^  (std::vector<[\w:]+>|[\w:]+) )"),
+      name(R"(^\s*(\w+))");
+  std::string section;
+  int fields = 0;
+  for (std::string line; std::getline(header, line);) {
+    std::smatch m;
+    if (std::regex_search(line, m, std::regex(R"(^struct (\w+)Section)"))) section = m[1];
+    if (line == "};") section.clear();
+    line = std::regex_replace(line, literals, "");
+    if (section.empty() || !std::regex_search(line, m, type)) continue;
+    std::istringstream rest(m.suffix());
+    for (std::string one; std::getline(rest, one, ',');)
+      if (std::regex_search(one, m, name)) {
+        EXPECT_NE(text.find("\n" + m[1].str() + " = "), std::string::npos) << section << ": " << m[1];
+        ++fields;
+      }
+  }
+  EXPECT_GT(fields, 70);
+}
+
+TEST_F(ConfigTest, UnknownKeysNameTheNearest) {
+  EXPECT_EQ(error(kLeast + "[actor]\nlr = 1e-6\nclip_ratio_hihg = 0.3\n"),
+            "a.cfg:7: unknown setting actor.clip_ratio_hihg; did you mean actor.clip_ratio_high?");
+  EXPECT_EQ(error(kLeast, {"algorithm.clip_ratio_high=0.3"}),
+            "--set algorithm.clip_ratio_high=0.3: unknown setting algorithm.clip_ratio_high; did you mean "
+            "actor.clip_ratio_high?");
+  EXPECT_EQ(error("lr = 1\n" + kLeast),
+            "a.cfg:1: lr stands outside of any section, such as [actor]; did you mean actor.lr?");
+  EXPECT_EQ(error(kLeast + "[aktor]\nlr = 1\n"), "a.cfg:6: unknown setting aktor.lr; did you mean actor.lr?");
+  EXPECT_EQ(error(kLeast + "[aktor]\n"), "a.cfg:5: unknown section [aktor]");
+}
+
+TEST_F(ConfigTest, NamesOfOtherProgramsLeadToOurs) {
+  const auto hint = [&](const std::string& key) {
+    const std::string what = error(kLeast, {key + "=1"});
+    return what.substr(std::min(what.size(), what.find("; ") + 2));
+  };
+  for (const auto& [name, key] : {std::pair{"actor.learning_rate", "actor.lr"},
+                                  {"actor.optim.lr", "actor.lr"},
+                                  {"trainer.learning_rate", "actor.lr"},
+                                  {"rollout.max_tokens", "data.max_response_length"},
+                                  {"rollout.num_generations", "rollout.n"},
+                                  {"data.batch_size", "data.train_batch_size (prompts a step)"},
+                                  {"actor.epsilon_high", "actor.clip_ratio_high"},
+                                  {"actor.epsilon", "actor.clip_ratio_low and actor.clip_ratio_high"},
+                                  {"trainer.output_dir", "trainer.run_dir"},
+                                  {"trainer.total_epochs", "trainer.total_steps (rollout steps)"},
+                                  {"reward.overlong_buffer.len", "reward.overlong_buffer_len"},
+                                  {"model.pth", "model.path"},
+                                  {"data.top_p", "rollout.top_p"}})
+    EXPECT_EQ(hint(name), std::string("did you mean ") + key + "?") << name;
+  for (const char* name : {"actor.use_kl_loss", "actor.kl_loss_coef", "algorithm.kl_coef", "algorithm.beta"})
+    EXPECT_NE(hint(name).find("no KL term"), std::string::npos) << hint(name);
+  EXPECT_NE(hint("actor.entropy_coeff").find("no entropy bonus"), std::string::npos);
+  EXPECT_NE(hint("algorithm.adv_estimator").find("no critic"), std::string::npos);
+  EXPECT_EQ(hint("actor.zebra_crossing"), "./dapo_train --settings lists them all");
+}
+
+TEST_F(ConfigTest, ValuesThatAreNotToml) {
+  const auto hint = [&](const std::string& line) {
+    const std::string what = error("[x]\n" + line + "\n");
+    EXPECT_EQ(what.substr(0, 8), "a.cfg:2:") << what;
+    const size_t at = what.rfind("; ");
+    return what.substr(at == what.npos ? 9 : at + 2);
+  };
+  EXPECT_EQ(hint("path = models/qwen"), "text needs quotes: path = \"models/qwen\"");
+  EXPECT_EQ(hint("path = ~/qwen  # mine"), "text needs quotes: path = \"~/qwen\"");
+  EXPECT_EQ(hint("verifier = math_dapo"), "text needs quotes: verifier = \"math_dapo\"");
+  EXPECT_EQ(hint("shuffle = True"), "write shuffle = true");
+  EXPECT_EQ(hint("shuffle = yes"), "write shuffle = true or shuffle = false");
+  EXPECT_EQ(hint("lr = .5"), "write lr = 0.5");
+  EXPECT_EQ(hint("lr = 5."), "5. is not how TOML writes a number (1.0, 1e-6, 1_000)");
+  EXPECT_EQ(hint("lr ="), "lr has no value");
+  EXPECT_EQ(hint("seed = None"), "leave seed out for its default");
+  EXPECT_EQ(hint("lr: 1e-6"), "write lr = 1e-6");
+}
+
+TEST_F(ConfigTest, WrongKindsAndValues) {
+  EXPECT_EQ(error(kLeast + "[rollout]\nn = 1.5\n"), "a.cfg:6: rollout.n expects a whole number, found a number");
+  EXPECT_EQ(error(kLeast + "[rollout]\nn = \"16\"\n"), "a.cfg:6: rollout.n expects a whole number, found a text");
+  EXPECT_EQ(error(kLeast + "[rollout]\nn = 99999999999\n"),
+            "a.cfg:6: rollout.n = 99999999999 is too large: at most 65536");
+  EXPECT_EQ(error(kLeast, {"actor.ppo_epochs=99999999999"}),
+            "--set actor.ppo_epochs=99999999999: actor.ppo_epochs = 99999999999 is outside -2147483648 ... 2147483647");
+  EXPECT_EQ(error(kLeast, {"rollout.top_p=0"}), "--set rollout.top_p=0: rollout.top_p = 0 is too small: more than 0");
+  EXPECT_EQ(error(kLeast, {"actor.lr=nan"}), "--set actor.lr=nan: actor.lr = nan is not a finite number");
+  EXPECT_EQ(error(kLeast, {"rollout.top_p=1.01"}),
+            "--set rollout.top_p=1.01: rollout.top_p = 1.01 is too large: at most 1");
+  EXPECT_EQ(error(kLeast, {"model.device=gpu"}),
+            "--set model.device=gpu: model.device = \"gpu\" is not known: one of auto|cpu|cuda");
+  EXPECT_EQ(error(kLeast, {"model.device=cpu|cuda"}),
+            "--set model.device=cpu|cuda: model.device = \"cpu|cuda\" is not known: one of auto|cpu|cuda");
+  EXPECT_EQ(error(kLeast, {"data.shuffle=yes"}),
+            "--set data.shuffle=yes: expects a number, true/false, \"text\" or a [list] after =; write data.shuffle = "
+            "true or "
+            "data.shuffle = false");
+  EXPECT_EQ(error(kLeast, {"actor.lr="}),
+            "--set actor.lr=: expects a number, true/false, \"text\" or a [list] after =");
+  EXPECT_EQ(error(kLeast, {"actor.lr"}), "--set actor.lr: expects section.field=value, such as --set actor.lr=1e-6");
+  EXPECT_EQ(error(kLeast, {"actor.lr=1\neps = 2"}).substr(0, 6), "--set ");
+  EXPECT_EQ(error(kLeast + "[eval]\npass_k = [1, \"8\"]\n"),
+            "a.cfg:6: eval.pass_k expects a whole number, found a text");
+  EXPECT_EQ(error(kLeast + "[actor.lr]\nx = 1\n"), "a.cfg:5: actor.lr expects a number, found a section");
+  EXPECT_EQ(error(kLeast, {"trainer.seed=-1"}).substr(0, 24), "--set trainer.seed=-1: t");
+}
+
+TEST_F(ConfigTest, SettingsThatCannotWork) {
+  EXPECT_EQ(error(kLeast, {"actor.ppo_mini_batch_size=24"}),
+            "a.cfg: actor.ppo_mini_batch_size = 24 does not divide data.train_batch_size = 512; 16 would (both count "
+            "prompts)");
+  EXPECT_NE(error(kLeast, {"actor.ppo_mini_batch_size=1024"}), "");
+  EXPECT_NE(error(kLeast, {"data.max_response_length=4095"}), "");  // overlong_buffer_len is 4096
+  EXPECT_EQ(error(kLeast, {"data.max_response_length=4095", "reward.overlong_buffer=false"}), "");
+  EXPECT_NE(error(kLeast, {"rollout.n=1"}), "");
+  EXPECT_EQ(error(kLeast, {"rollout.n=1", "algorithm.filter_groups=false"}), "");
+  EXPECT_NE(error(kLeast, {"rollout.page_size=96"}), "");
+  EXPECT_NE(error(kLeast, {"actor.ppo_max_token_len=22527"}), "");  // 2048 + 20480 = 22528
+  EXPECT_EQ(error(kLeast, {"actor.ppo_max_token_len=22528"}), "");
+  EXPECT_NE(error(kLeast, {"data.gen_batch_size=51"}), "");
+  EXPECT_EQ(error(kLeast, {"data.gen_batch_size=52"}), "");
+  EXPECT_NE(error(kLeast, {"actor.beta2=1"}), "");
+  EXPECT_NE(error(kLeast, {"reward.correct=-1"}), "");
+  EXPECT_EQ(error(kLeast, {"rollout.temperature=1e-30"}),
+            "--set rollout.temperature=1e-30: rollout.temperature = 1e-30 is too small: at least 0.0001");
+  EXPECT_NE(error(kLeast, {"eval.temperature=1e-30"}).find("0: the most probable token"), std::string::npos);
+  EXPECT_EQ(error(kLeast, {"eval.temperature=0"}), "");
+  EXPECT_NE(error(kLeast, {"parallel.tensor=2"}), "");
+  const std::string eval = "[model]\npath = \"m\"\n[data]\nval_files = \"v\"\n";
+  EXPECT_EQ(error(eval, {"data.train_batch_size=7"}, Use::eval), "");  // concerns training alone
+  EXPECT_NE(error(eval, {"rollout.page_size=96"}, Use::eval), "");
+  EXPECT_NE(error(eval, {"parallel.data=2"}, Use::eval), "");
+  EXPECT_NE(error("[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n", {"sft.beta1=1"}, Use::sft), "");
+}
+
+TEST_F(ConfigTest, WhatEachProgramNeeds) {
+  EXPECT_EQ(error("[data]\ntrain_files = \"t\"\n").substr(0, 30), "a.cfg: model.path is not set; ");
+  EXPECT_EQ(error("[model]\npath = \"m\"\n").substr(0, 36), "a.cfg: data.train_files is not set; ");
+  EXPECT_EQ(error("[model]\npath = \"m\"\n", {}, Use::sft).substr(0, 28), "a.cfg: sft.files is not set;");
+  EXPECT_EQ(
+      error("[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n", {"data.max_response_length=48"}, Use::sft),
+      "");
+  EXPECT_EQ(error("[model]\npath = \"m\"\n", {}, Use::eval).substr(0, 33), "a.cfg: data.val_files is not set;");
+}
+
+TEST_F(ConfigTest, HostileFiles) {
+  EXPECT_EQ(error("[model\n").substr(0, 8), "a.cfg:1:");
+  EXPECT_EQ(error("a = \xff\xfe\n").substr(0, 8), "a.cfg:1:");
+  EXPECT_NE(error("[model]\npath = \"a\"\npath = \"b\"\n"), "");
+  EXPECT_NE(error("a = " + std::string(100000, '[')), "");
+  EXPECT_NE(error("[{a = 1}]\n").find("a.cfg: is no TOML"), std::string::npos);  // an assertion of toml++ 3.3
+  EXPECT_NE(error(kLeast, {"actor.lr=1\n[{"}).find("is no TOML"), std::string::npos);
+  for (const char* text : {"[model]\n\xc3\xa9 = 1\n", "# \xc3\xa9 \"\n\xc3\xa9", "a = 'x\\'\n\xc3\xa9 = 1",
+                           "a = \"\"\"\n\xc3\xa9\"\"\" \xc3\xa9", "a = \"\\\"\"\npath\xc3\xa9= 1"})
+    EXPECT_EQ(error(text).substr(0, 39), "a.cfg:2: a letter outside of ASCII, whi") << text;
+  EXPECT_EQ(error("[model]\npath = \"\xc3\xa9\" # \xc3\xa9\n", {}, Use::sft).find("ASCII"), std::string::npos);
+  EXPECT_NE(error(std::string((1 << 20) + 1, '#')), "");
+  EXPECT_NE(error("[model]\npath = \"a\\u0000b\"\n"), "");
+  EXPECT_EQ(error("").substr(0, 6), "a.cfg:");
+  try {
+    load_config((folder_ / "absent.cfg").string(), {});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage);
+  }
+  try {
+    load_config(folder_.string(), {});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage);
+  }
+}
+
+TEST_F(ConfigTest, DerivedNumbers) {
+  const std::string text = derived_numbers(load_config(file(kLeast), {}));
+  EXPECT_NE(text.find("8192 = 512 prompts x 16"), std::string::npos) << text;
+  EXPECT_NE(text.find("16, each on 512 responses"), std::string::npos) << text;
+  EXPECT_NE(text.find("20480 at most, punished beyond 16384"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace dapo

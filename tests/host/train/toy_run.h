@@ -1,0 +1,88 @@
+// The toy model's tokenizer, data, settings and starting weights, for tests of whole steps.
+#pragma once
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/train/limits.h"
+#include "host/train/sft.h"
+#include "tests/host/toy.h"
+#include "tokenizer/tokenizer.h"
+
+namespace dapo {
+
+inline const Tokenizer& byte_tokenizer() {
+  static const std::unique_ptr<const Tokenizer> t = [] {
+    write_byte_tokenizer(temp_folder() + "/bytes");
+    return Tokenizer::load(temp_folder() + "/bytes");
+  }();
+  return *t;
+}
+
+inline Dataset dataset_of(const std::string& lines) {
+  static int number = 0;
+  const std::string path = temp_folder() + "/set" + std::to_string(number++) + ".jsonl";
+  std::ofstream(path) << lines;
+  return Dataset::load(path);
+}
+
+inline Config toy_config() {
+  Config c;
+  c.data.prompt_template = "raw";
+  c.data.max_prompt_length = 8;
+  c.data.max_response_length = 4;
+  c.data.train_batch_size = 4;
+  c.rollout.n = 8;
+  c.rollout.max_num_seqs = 64;
+  c.rollout.max_num_batched_tokens = 256;
+  c.actor.ppo_mini_batch_size = 2;
+  c.actor.lr = 3e-3;
+  c.actor.lr_warmup_steps = 1;
+  c.actor.ppo_max_token_len = 512;
+  c.reward.verifier = "exact";
+  c.reward.overlong_buffer = false;
+  c.reward.workers = 1;
+  c.eval.pass_k = {1, 4};
+  c.eval.top_p = 1.0f;
+  return c;
+}
+
+/// Weights of a toy that answers any prompt by one of `letters` and ends, each about as often; fine-tuned once a
+/// program.
+inline const std::vector<float>& weights_that_say(const std::string& letters) {
+  static std::map<std::string, std::vector<float>> known;
+  std::vector<float>& weights = known[letters];
+  if (!weights.empty()) return weights;
+  std::string lines;
+  for (char prompt : std::string("stuvwxyz"))
+    for (char c : letters) lines += fmt::format("{{\"prompt\":\"{}?\",\"response\":\"{}\"}}\n", prompt, c);
+  Config config = toy_config();
+  config.sft.steps = 60;
+  config.sft.batch_size = 32;
+  config.sft.lr = 1e-2;
+  config.sft.lr_warmup_steps = 5;
+  Toy toy;
+  NoProgress progress;
+  const SftMetrics m = run_sft(config, toy.model, byte_tokenizer(), dataset_of(lines), progress);
+  // a letter costs log(letters), the end nothing: half of the former a token
+  EXPECT_NEAR(m.loss, std::log(static_cast<double>(letters.size())) / 2, 0.2);
+  weights = toy.get(toy.model.weights());
+  return weights;
+}
+
+/// Rows "s?" ... "z?" with this answer.
+inline Dataset questions(const std::string& answer) {
+  std::string lines;
+  for (char prompt : std::string("stuvwxyz"))
+    lines += fmt::format("{{\"prompt\":\"{}?\",\"answer\":\"{}\"}}\n", prompt, answer);
+  return dataset_of(lines);
+}
+
+}  // namespace dapo

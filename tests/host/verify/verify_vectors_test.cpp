@@ -1,0 +1,156 @@
+// The verifiers against the verdicts of reference programs (../shared/data/verifier). Each test prints how many cases
+// it judged; known differences are counted exactly, so that a change in either direction is noticed.
+#include <simdjson.h>
+
+#include <functional>
+#include <map>
+#include <set>
+
+#include "host/verify/verify.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+using simdjson::dom::element;
+
+size_t each_row(const std::string& path, const std::function<void(element)>& body) {
+  simdjson::dom::parser parser;
+  simdjson::dom::document_stream rows;
+  const simdjson::padded_string text = simdjson::padded_string::load(path);
+  if (parser.parse_many(text, size_t{1} << 24).get(rows) != simdjson::SUCCESS) return 0;
+  size_t n = 0;
+  for (const element row : rows) body(row), ++n;
+  return n;
+}
+std::string text(element row, const char* key) {
+  std::string_view s;
+  return row[key].get(s) == simdjson::SUCCESS ? std::string(s) : std::string();
+}
+
+TEST(VerifyVectors, MathDapo) {
+  REQUIRE_DATA(path, "verifier/gen_dapo_vectors.jsonl");
+  VerifierOptions strict;
+  strict.strict_box = true;
+  const auto loose_box = make_verifier("math_dapo"), strict_box = make_verifier("math_dapo", strict);
+  const size_t rows = each_row(path, [&](element row) {
+    const Verdict v =
+        (bool(row["strict_box"]) ? strict_box : loose_box)->verify(text(row, "solution"), text(row, "ground_truth"));
+    ASSERT_FALSE(v.error) << v.reason;
+    ASSERT_EQ(v.score, double(row["score"])) << text(row, "solution");
+    ASSERT_EQ(v.acc, bool(row["acc"]));
+    ASSERT_EQ(v.pred, text(row, "pred")) << text(row, "solution");
+    ASSERT_TRUE(v.found || row["pred"].is_null() || v.pred == "[INVALID]");
+    ASSERT_FALSE(v.found && row["pred"].is_null());
+  });
+  EXPECT_EQ(rows, 3402u);
+}
+
+TEST(VerifyVectors, Normalize) {
+  REQUIRE_DATA(path, "verifier/gen_normalize_vectors.jsonl");
+  const size_t rows = each_row(path, [&](element row) {
+    EXPECT_EQ(normalize_dapo(text(row, "input")), text(row, "dapo_normalize")) << text(row, "input");
+  });
+  EXPECT_EQ(rows, 797u);
+}
+
+TEST(VerifyVectors, Gsm8kStrictAndFlexible) {
+  REQUIRE_DATA(path, "verifier/gen_gsm8k_vectors.jsonl");
+  VerifierOptions flexible;
+  flexible.flexible = true;
+  const auto strict = make_verifier("gsm8k"), loose = make_verifier("gsm8k", flexible);
+  const size_t rows = each_row(path, [&](element row) {
+    const Verdict s = strict->verify(text(row, "solution"), text(row, "ground_truth"));
+    const Verdict f = loose->verify(text(row, "solution"), text(row, "ground_truth"));
+    EXPECT_EQ(s.acc, double(row["strict"]) == 1);
+    EXPECT_EQ(f.acc, double(row["flexible"]) == 1);
+    EXPECT_EQ(s.pred, text(row, "extracted_strict"));
+    EXPECT_EQ(s.found, !row["extracted_strict"].is_null());
+    EXPECT_EQ(f.pred, text(row, "extracted_flexible"));
+  });
+  EXPECT_EQ(rows, 880u);
+}
+
+TEST(VerifyVectors, RealModelOutputsAgreeWithTheirLabels) {
+  REQUIRE_DATA(path, "verifier/gsm8k_example_model_solutions.jsonl");
+  const auto verifier = make_verifier("gsm8k");
+  const auto marked = [](std::string s) {  // these rows end "A: 10" where the verifier's format is "#### 10"
+    if (const size_t at = s.rfind("\nA: "); at != s.npos) s.replace(at, 4, "\n#### ");
+    return s;
+  };
+  size_t agree = 0, judged = 0;
+  each_row(path, [&](element row) {
+    std::string gold = text(row, "ground_truth");
+    gold.erase(0, gold.rfind("\nA: ") + 4);
+    std::erase(gold, ',');
+    for (const char* model : {"6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"}) {
+      element answer = row[model];
+      const Verdict v = verifier->verify(marked(text(answer, "solution")), gold);
+      EXPECT_FALSE(v.error) << v.reason;
+      agree += v.acc == bool(answer["is_correct"]);
+      ++judged;
+    }
+  });
+  RecordProperty("agree", static_cast<int>(agree));
+  EXPECT_EQ(judged, 4u * 1319);
+  EXPECT_EQ(agree, judged);
+}
+
+/// What math_equal says against a column of verdicts: pairs {both yes, we alone, they alone, both no}.
+struct Table {
+  size_t both = 0, ours = 0, theirs = 0, neither = 0;
+  void add(bool we, bool they) { ++(we ? they ? both : ours : they ? theirs : neither); }
+};
+
+TEST(VerifyVectors, EquivalentPairs) {
+  REQUIRE_DATA(path, "verifier/gen_equiv_pairs.jsonl");
+  Table hendrycks, qwen;
+  std::set<std::string> ours_alone;
+  const size_t rows = each_row(path, [&](element row) {
+    const bool we = math_equal(text(row, "pred"), text(row, "gold")), they = bool(row["hendrycks_is_equiv"]);
+    EXPECT_EQ(we, math_equal(text(row, "gold"), text(row, "pred")));
+    hendrycks.add(we, they);
+    if (we && !they) ours_alone.insert(text(row, "pred") + "  ~  " + text(row, "gold"));
+    bool other;
+    if (row["qwen_math_equal"].get(other) == simdjson::SUCCESS) {
+      qwen.add(we, other);
+    }
+  });
+  EXPECT_EQ(rows, 1110u);
+  EXPECT_EQ(hendrycks.both, 786u);
+  EXPECT_EQ(hendrycks.theirs, 0u);
+  EXPECT_EQ(hendrycks.ours, 60u);
+  // Other spellings: sqrt(51) = \sqrt{51}; 3, 7, 5 = 3, 5, 7; C = \text{(C)}; ... Each was looked at.
+  EXPECT_EQ(ours_alone.size(), 58u);
+  EXPECT_EQ(qwen.both + qwen.neither, 109u);
+  EXPECT_EQ(qwen.theirs, 0u);
+  EXPECT_EQ(qwen.ours, 1u);  // 10000 = 10{,}000
+}
+
+TEST(VerifyVectors, OtherLibrariesCases) {
+  REQUIRE_DATA(path, "verifier/gen_parametrized_cases.jsonl");
+  // Golds are LaTeX that the libraries simplify with sympy, in prose at times; ours does no algebra. What must
+  // not happen is that we accept what they refuse.
+  const auto boxed = make_verifier("boxed");
+  Table all;
+  size_t without_verdict = 0;
+  each_row(path, [&](element row) {
+    int64_t expected = 0;
+    if (row["expected"].get(expected) != simdjson::SUCCESS && row["result"].get(expected) != simdjson::SUCCESS) {
+      ++without_verdict;
+      return;
+    }
+    const std::string gold = text(row, "gold"), pred = text(row, "pred");
+    const bool in_box = pred.find("\\boxed{") != pred.npos;
+    const bool we = in_box && !gold.empty() ? boxed->verify(pred, gold).acc : math_equal(pred, gold);
+    all.add(we, expected == 1);
+    EXPECT_FALSE(we && expected != 1) << pred << "  against  " << gold;
+  });
+  EXPECT_EQ(without_verdict, 35u);
+  EXPECT_EQ(all.ours, 0u);
+  EXPECT_EQ(all.neither, 62u);
+  EXPECT_EQ(all.both, 221u);
+  EXPECT_EQ(all.theirs, 190u);
+}
+
+}  // namespace
+}  // namespace dapo
