@@ -133,28 +133,20 @@ void read_rows(float* to, const T* from, int64_t ld, int64_t n, int64_t d) {
 
 /// Rows become columns: four rounds of exchanging halves.
 inline void transpose(f32x16 (&r)[kLanes]) {
-  using Index = i32x16;
-  constexpr auto exchange = [](int w, bool high) {
-    std::array<int, kLanes> x{};
-    for (int i = 0; i < kLanes; ++i)
-      x[static_cast<size_t>(i)] = high ? ((i & w) ? i + kLanes : i + w) : ((i & w) ? i - w + kLanes : i);
-    return x;
-  };
-  const auto round = [&](auto w) {
+  const auto round = [&]<size_t... I>(auto w, std::index_sequence<I...>) {
     constexpr int kWidth = decltype(w)::value;
-    constexpr auto kLow = exchange(kWidth, false), kHigh = exchange(kWidth, true);
-    const Index low = __builtin_bit_cast(Index, kLow), high = __builtin_bit_cast(Index, kHigh);
     for (int i = 0; i < kLanes; ++i)
       if (!(i & kWidth)) {
         const f32x16 a = r[i], b = r[i + kWidth];
-        r[i] = __builtin_shuffle(a, b, low);
-        r[i + kWidth] = __builtin_shuffle(a, b, high);
+        r[i] = __builtin_shufflevector(a, b, ((I & kWidth) ? I - kWidth + kLanes : I)...);
+        r[i + kWidth] = __builtin_shufflevector(a, b, ((I & kWidth) ? I + kLanes : I + kWidth)...);
       }
   };
-  round(std::integral_constant<int, 8>());
-  round(std::integral_constant<int, 4>());
-  round(std::integral_constant<int, 2>());
-  round(std::integral_constant<int, 1>());
+  const std::make_index_sequence<kLanes> lanes;
+  round(std::integral_constant<int, 8>(), lanes);
+  round(std::integral_constant<int, 4>(), lanes);
+  round(std::integral_constant<int, 2>(), lanes);
+  round(std::integral_constant<int, 1>(), lanes);
 }
 
 /// to[d, kKvTile] = from[n, d]^T, n <= kKvTile; columns past n are zero up to the next whole vector.

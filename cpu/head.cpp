@@ -183,7 +183,7 @@ void CpuBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, cons
   expect("lm_sample: positions", positions, DType::i32, {rows});
   CHECK(sampling.temperature >= 0.0f, "temperature {}", sampling.temperature);
   const ArenaScope scope(workspace());
-  int32_t* columns = workspace().take("columns", DType::i32, {omp_get_max_threads(), vocab}).as<int32_t>();
+  int32_t* columns = workspace().take("columns", DType::i32, {omp_get_max_threads(), vocab}).template as<int32_t>();
   for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits, SoftmaxTile* tiles) {
 #pragma omp parallel for schedule(dynamic) if (n * vocab > 1 << 13)
     for (int64_t i = 0; i < n; ++i) {

@@ -52,7 +52,7 @@ AddedToken read_token(const Json& json, const std::string& where, AddedToken pla
   return plain;
 }
 
-constexpr AddedToken kSpecial{{}, -1, false, false, false, false, true};
+const AddedToken kSpecial{{}, -1, false, false, false, false, true};
 
 int32_t read_id(const std::string& text, const std::string& where) {
   if (text.empty() || text.size() > 7 || text.find_first_not_of("0123456789") != text.npos)

@@ -128,8 +128,8 @@ TEST(Sampling, MassesAreTheSoftmaxDownToTheTail) {
     const std::vector<float> logits = normal_logits(vocab, scale, 3);
     const Row row(logits, {temperature, 0, 1.0f, 0.0f, 0});
     double sum = 0.0, distance = 0.0;
-    const auto weight = [&](size_t i) {
-      return std::exp((static_cast<double>(logits[i]) - row.softmax.top) / static_cast<double>(temperature));
+    const auto weight = [&, t = static_cast<double>(temperature)](size_t i) {
+      return std::exp((static_cast<double>(logits[i]) - row.softmax.top) / t);
     };
     for (size_t i = 0; i < logits.size(); ++i) sum += weight(i);
     for (size_t i = 0; i < logits.size(); ++i) {

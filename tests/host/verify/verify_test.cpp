@@ -298,8 +298,8 @@ TEST(Verify, TimeIsLinear) {  // for hostile texts of 10 MB, and answers of 10^6
   for (const char* unit :
        {"$", "\\text{", "\\boxed{", "frac", "sqrt", "\\text{}", "a ", "=", ",", "\\boxed{}", "{,}", "/"}) {
     for (const auto& [name, response] : {std::pair{"math_dapo", "Answer: 1"}, {"boxed", "\\boxed{1}"}}) {
-      const Growth g = verifier_growth(*make_verifier(name), kLongest / 5, [&](size_t n) {
-        return Texts{response, repeat(unit, n / std::string_view(unit).size())};
+      const Growth g = verifier_growth(*make_verifier(name), kLongest / 5, [unit, text = response](size_t n) {
+        return Texts{text, repeat(unit, n / std::string_view(unit).size())};
       });
       EXPECT_LT(g.ratio, kGrowthBound) << name << " on " << unit;
     }
