@@ -1,6 +1,7 @@
 // JSON lines in and out for the command line: a file or "-", errors by line, files whole or not at all.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <memory>

@@ -1,6 +1,7 @@
 // What a result came from: program, commit, machine, time, and the files that were read, each with size and hash.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
