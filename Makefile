@@ -120,10 +120,12 @@ fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_CORPUS=$(BUILD)/corpus $(BUILD)/fuzz/test_fuzz --gtest_brief=1
 bench: $(BENCHES:%=$(OUT)/bench_%)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
 	$(OUT)/bench_ops
-lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on all)
-	@command -v clang-tidy >/dev/null || { echo "make lint: no clang-tidy here: apt-get install clang-tidy"; exit 1; }
-	@(if [ -n "$(ALL)" ]; then git ls-files '*.cpp'; else git diff --name-only HEAD -- '*.cpp'; fi) | \
-	 xargs -r -n 1 -P $(JOBS) sh -c 'clang-tidy --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL 2>/dev/null'
+# clang-tidy 14 does not know std::source_location.
+CLANG_TIDY ?= $(firstword $(shell command -v clang-tidy-21 clang-tidy-19 clang-tidy-18 clang-tidy-17 clang-tidy-16 clang-tidy))
+lint:  ## clang-tidy on every source (SINCE=REV: on those that differ from REV); clang-tidy-16 or later
+	@[ -n "$(CLANG_TIDY)" ] || { echo "make lint: no clang-tidy here: apt-get install clang-tidy-16"; exit 1; }
+	@$(if $(SINCE),git diff --name-only --diff-filter=d $(SINCE) --,git ls-files) '*.cpp' | xargs -r -n 1 -P $(JOBS) \
+	  sh -c '$(CLANG_TIDY) --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL $(ARROW_FLAGS) 2>/dev/null'
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 clean:  ## remove build/
