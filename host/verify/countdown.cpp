@@ -1,4 +1,4 @@
-// countdown: an arithmetic expression, read by its own parser (two stacks, no recursion) and evaluated in exact
+// countdown: an arithmetic expression, read by a parser of its own (two stacks, no recursion) and evaluated in exact
 // fractions.
 #include <simdjson.h>
 
@@ -16,7 +16,7 @@ namespace dapo {
 namespace {
 using verify::Fraction;
 
-constexpr size_t kLongest = 4096;  // bytes of an expression: room for every number with much space round it
+constexpr size_t kLongest = 4096;  // bytes of an expression: room for every number with plenty of space around it
 
 struct Task {
   std::vector<int64_t> numbers;  // ascending

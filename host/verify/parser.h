@@ -1,5 +1,5 @@
-// Inside `boxed`: the parser of read_expression. verify_expression.cpp reads relations, sums and products,
-// verify_factors.cpp what they are made of.
+// Inside `boxed`: the parser of read_expression. expression.cpp reads relations, sums and products,
+// factors.cpp what they are made of.
 #pragma once
 
 #include <span>
