@@ -178,7 +178,7 @@ bool render_chat(std::string_view input) {
   const ChatTemplate chat = ChatTemplate::parse(source, "here");
   const ChatEnd end = kind % 3 == 0 ? ChatEnd::prompt : kind % 3 == 1 ? ChatEnd::closed : ChatEnd::continued;
   const std::string once =
-      chat.render_json(messages.empty() ? R"([{"role":"user","content":"Hi"}])" : messages, tools, end);
+      chat.render_json(messages.empty() ? R"([{"role":"user","content":"Hi"}])" : messages, {std::string(tools)}, end);
   expect(once.size() <= size_t{32} << 20, "more text than a template may write");
   return true;
 }
@@ -382,12 +382,12 @@ const std::vector<Target>& targets() {
               "{{ messages|map(attribute='role')|join(', ') }}{% endcall %}\0[{\"content\":\"y\"}]\0[{\"x\":1.50}]"),
         bytes("a{{ '{:>5}'.format(2 ** 3 // 2) if messages is defined and not messages[0].x else raise_exception('n') "
               "}}{# c #}{% raw %}{{{% endraw %}\0")},
-       json_words({bytes("\0"), "{%",       "%}",        "{{",      "}}",        "{#",     "#}",     "-%}",
-                   "{%-",       "for ",     "endfor",    "if ",     "endif",     "set ",   "endset", "macro ",
-                   "endmacro",  "call ",    "endcall",   "filter ", "endfilter", " in ",   " is ",   "not ",
-                   "else",      "elif ",    "|",         "~",       "**",        "//",     "loop.",  "namespace(",
-                     "messages", ".items()",  ".split(", "|tojson",   "|join(", "|map(",  "'%5s'",
-                   "{:>9}",     "[::-1]",   "recursive", "break",   "raw"})},
+       json_words({bytes("\0"), "{%",        "%}",      "{{",      "}}",        "{#",    "#}",     "-%}",
+                   "{%-",       "for ",      "endfor",  "if ",     "endif",     "set ",  "endset", "macro ",
+                   "endmacro",  "call ",     "endcall", "filter ", "endfilter", " in ",  " is ",   "not ",
+                   "else",      "elif ",     "|",       "~",       "**",        "//",    "loop.",  "namespace(",
+                   "messages",  ".items()",  ".split(", "|tojson", "|join(",    "|map(", "'%5s'",  "{:>9}",
+                   "[::-1]",    "recursive", "break",   "raw"})},
       {"tokenizer_files",
        2000,
        read_tokenizer_files,
