@@ -8,6 +8,7 @@
 //             a number is written shortest (70.0 -> "70"), a list of strings holds accepted answers, an object stays
 //             JSON (countdown)
 //   response  response, completion, output of an instruction; else the last message where it is the assistant's
+//   tools, chat_template_kwargs: what the chat template gets beside the messages
 // An answer that a text marks is taken out of it (data/answer.h): GSM8K's "... #### N", MATH's last \boxed{}; the whole
 // text stays in `solution`.
 #pragma once
@@ -24,6 +25,7 @@ namespace dapo {
 
 struct Message {
   std::string role, content;
+  std::string more = {};  ///< the whole message as JSON where it has more than these; "" where it has not
   bool operator==(const Message&) const = default;
 };
 
@@ -33,6 +35,8 @@ struct Example {
   std::vector<Message> messages;  ///< a conversation; empty where the prompt is plain text. Where answers are asked
                                   ///< for, a last message of the assistant is a prefill: responses go on from it
   std::string prompt;             ///< plain text; empty where there are messages
+  std::string tools;              ///< JSON list of functions that the chat template shows; empty for none
+  std::string variables;          ///< JSON object of further variables for the chat template; empty for none
   std::string answer;             ///< ground truth for the verifier (or several, kAnswerSeparator between them); empty
                                   ///< where the row has none
   std::string solution;           ///< the whole text that `answer` was taken from, where it is longer

@@ -207,10 +207,24 @@ std::optional<element> field(element from, std::string_view path) {
   return value.is_null() ? std::nullopt : std::optional(value);
 }
 
+namespace {
+/// A list of strings that was stored as text: as JSON (Skywork-OR1) it is that list.
+std::string answer_of_text(std::string_view text, std::string_view where, std::string_view key) {
+  if (text.starts_with("['") && text.ends_with("']"))
+    fail_input("{}: \"{}\" holds a list as Python's str() writes it: store the list itself, or json.dumps of it", where,
+               key);
+  simdjson::dom::parser parser;
+  element list;
+  if (!text.starts_with("[\"") || !text.ends_with("\"]") || parser.parse(text).get(list) != simdjson::SUCCESS)
+    return std::string(text);
+  return answer_text(list, where, key);
+}
+}  // namespace
+
 std::string answer_text(const element& value, std::string_view where, std::string_view key) {
   switch (value.type()) {
     case element_type::STRING:
-      return std::string(std::string_view(value));
+      return answer_of_text(value, where, key);
     case element_type::INT64:
       return fmt::format("{}", int64_t{value});
     case element_type::UINT64:

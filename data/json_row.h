@@ -36,9 +36,9 @@ std::string_view type_of(const simdjson::dom::element& e);
 /// nothing where it is absent or null.
 std::optional<simdjson::dom::element> field(simdjson::dom::element from, std::string_view path);
 
-/// An answer as the verifiers take it: a string as it is; a number written shortest and without exponent (42.0: "42");
-/// several accepted answers (a list of strings) joined by kAnswerSeparator; an object as JSON. Error (exit 2) for
-/// anything else names `where` and `key`.
+/// An answer as the verifiers take it: a string as it is (JSON text of a list of strings is that list); a number
+/// written shortest and without exponent (42.0: "42"); several accepted answers (a list of strings) joined by
+/// kAnswerSeparator; an object as JSON. Error (exit 2) for anything else names `where` and `key`.
 std::string answer_text(const simdjson::dom::element& value, std::string_view where, std::string_view key);
 
 }  // namespace dapo

@@ -1,13 +1,13 @@
 #include "data/rows.h"
 
 #include <algorithm>
-#include <array>
 #include <initializer_list>
 #include <optional>
 
 #include "core/check.h"
 #include "data/answer.h"
 #include "data/json_row.h"
+#include "data/messages.h"
 #include "data/random.h"
 #include "data/synthetic.h"
 
@@ -23,7 +23,9 @@ const Names kAnswers = {"reward_model.ground_truth", "ground_truth", "answer",  
 const Names kResponses = {"response", "completion"};
 const Names kContexts = {"input", "context", "question", "problem"};  // what an instruction is about
 const Names kSystems = {"system", "system_prompt"};
-const Names kOthers = {"history", "choices", "options", "data_source", "nums", "target"};
+const Names kMedia = {"images", "image", "videos", "video", "audios", "audio"};
+const Names kOthers = {"history", "choices", "options", "data_source",
+                       "nums",    "target",  "tools",   "chat_template_kwargs"};
 
 std::string listed(Names names) {
   return fmt::format("{}", fmt::join(names, ", "));
@@ -89,77 +91,54 @@ std::string fields_text(const Row& row) {
   return out.empty() ? "; the row is empty" : "; the row has " + out;
 }
 
+bool equal_but_case(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+/// What a row without the fields looks like otherwise, and the way out: "" where nothing is known.
+std::string way_out(const Row& row, const char* what, Names names) {
+  const auto& members = row.members();
+  const auto is_object = [](const element& e) { return e.is_object(); };
+  const auto has = [&](std::string_view key) { return row.field(key).has_value(); };
+  if ((has("from") && has("value")) || (has("role") && has("content")))
+    return "; this row is one turn of a conversation: put the turns of each into {\"messages\": [...]}";
+  if (members.size() == 1 && members[0].second.is_array()) {
+    const simdjson::dom::array list = members[0].second;
+    if (list.size() > 0 && std::all_of(list.begin(), list.end(), is_object))
+      return fmt::format("; the rows are inside \"{}\": write that list alone into the file", members[0].first);
+  }
+  if (members.size() > 1 &&
+      std::all_of(members.begin(), members.end(), [&](const auto& m) { return is_object(m.second); }))
+    return "; the rows are the values of one object: write them as a list";
+  if (const auto judged = row.field("reward_model"); judged && judged->is_string())
+    return "; \"reward_model\" is a text: store the object itself";
+  for (const std::string_view name : names)
+    for (const auto& [key, value] : members)
+      if (!value.is_null() && key != name && equal_but_case(key, name))
+        return fmt::format("; data.{}_key = \"{}\" takes the field of that name", what, key);
+  return "";
+}
+
 [[noreturn]] void missing(const Row& row, std::string_view where, const char* what, const std::string& key,
                           Names names) {
-  fail_input("{}: no {}: {} expected (data.{}_key names another field){}", where, what,
+  fail_input("{}: no {}: {} expected (data.{}_key names another field){}{}", where, what,
              key.empty() ? fmt::format("one of {} is", listed(names)) : fmt::format("field \"{}\" is", key), what,
-             fields_text(row));
+             fields_text(row), way_out(row, what, names));
+}
+
+/// Pictures and sound that a prompt comes with would be left out.
+void refuse_media(const Row& row, std::string_view where) {
+  for (const std::string_view key : kMedia)
+    if (const auto media = row.field(key); media && !(media->is_array() && simdjson::dom::array(*media).size() == 0))
+      fail_input(
+          "{}: the prompt comes with \"{}\", which a language model without sight and hearing cannot get: leave such "
+          "rows out, or drop the column to ask without them",
+          where, key);
 }
 
 std::string text_of(const Found& f, std::string_view where) {
-  std::string_view s;
-  if (f.value.get(s) != simdjson::SUCCESS)
-    fail_input("{}: \"{}\" is {}: a string is expected", where, f.key, type_of(f.value));
-  return std::string(s);
-}
-
-/// A message's content: text, or parts of text ([{"type": "text", "text": ...}]).
-std::string content_of(element content, std::string_view where) {
-  if (!content.is_array()) return text_of({content, "content"}, where);
-  std::string out;
-  for (const element part : simdjson::dom::array(content)) {
-    const auto text = field(part, "text");
-    if (!text) fail_input("{}: a message's \"content\" has a part without \"text\": only text is read", where);
-    out += text_of({*text, "text"}, where);
-  }
-  return out;
-}
-
-/// {"role", "content"}, or ShareGPT's {"from", "value"}.
-std::optional<Message> message_of(element e, std::string_view where) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kRoles = {{{"human", "user"},
-                                                                                           {"gpt", "assistant"},
-                                                                                           {"chatgpt", "assistant"},
-                                                                                           {"bot", "assistant"},
-                                                                                           {"model", "assistant"},
-                                                                                           {"observation", "tool"}}};
-  std::optional<element> role, content;
-  simdjson::dom::object object;
-  if (e.get(object) != simdjson::SUCCESS) return std::nullopt;
-  for (const auto& [key, value] : object) {
-    if (value.is_null()) continue;
-    if (key == "tool_calls" && !(value.is_array() && simdjson::dom::array(value).size() == 0))
-      fail_input("{}: a message with \"tool_calls\": calls of tools are not read; leave such rows out", where);
-    if (key == "role" || key == "from") role = value;
-    if (key == "content" || key == "value") content = value;
-  }
-  if (!role || !content) return std::nullopt;
-  Message m{text_of({*role, "role"}, where), content_of(*content, where)};
-  for (const auto& [from, to] : kRoles)
-    if (m.role == from) m.role = to;
-  return m;
-}
-
-std::vector<Message> messages_of(const Found& f, std::string_view where) {
-  std::vector<Message> out;
-  for (const element e : simdjson::dom::array(f.value)) {
-    auto m = message_of(e, where);
-    if (!m)
-      fail_input("{}: \"{}\"[{}] lacks \"role\" or \"content\": messages are {{\"role\", \"content\"}} objects", where,
-                 f.key, out.size());
-    out.push_back(std::move(*m));
-  }
-  if (out.empty()) fail_input("{}: \"{}\" is an empty list: at least one message is expected", where, f.key);
-  return out;
-}
-
-/// A response: text, or TRL's list of one message.
-std::string response_of(const Found& f, std::string_view where) {
-  if (!f.value.is_array()) return text_of(f, where);
-  auto messages = messages_of(f, where);
-  if (messages.size() != 1)
-    fail_input("{}: \"{}\" has {} messages: the assistant's one is expected", where, f.key, messages.size());
-  return std::move(messages[0].content);
+  return string_of(f.value, f.key, where);
 }
 }  // namespace
 
@@ -170,11 +149,12 @@ struct RowParser::State {
   size_t rows = 0;
 
   bool asks() const { return options.need_answer && !options.need_response; }  ///< rows for training and evaluation
-  void prompt(const Row& row, std::string_view where, Example& out) const;
+  /// Returns the column that the prompt is in.
+  std::string_view prompt(const Row& row, std::string_view where, Example& out) const;
   void text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const;
   void earlier_turns(const Row& row, std::string_view where, Example& out) const;
   void answer(const Row& row, std::string_view where, Example& out) const;
-  void response(const Row& row, std::string_view where, Example& out) const;
+  void response(const Row& row, std::string_view asked_in, std::string_view where, Example& out) const;
 };
 
 RowParser::RowParser(const DatasetOptions& options) : state_(std::make_unique<State>()) {
@@ -188,34 +168,30 @@ bool RowParser::wants(std::string_view column) const {
   const auto starts = [&](std::string_view key) { return key == column || key.substr(0, key.find('.')) == column; };
   const DatasetOptions& o = state_->options;
   if (starts(o.prompt_key) || starts(o.answer_key) || starts(o.response_key)) return true;
-  for (const Names names : {kPrompts, kAnswers, kResponses, kContexts, kSystems, kOthers})
+  for (const Names names : {kPrompts, kAnswers, kResponses, kContexts, kSystems, kMedia, kOthers})
     if (std::any_of(names.begin(), names.end(), starts)) return true;
   return false;
 }
 
-void RowParser::State::prompt(const Row& row, std::string_view where, Example& out) const {
+std::string_view RowParser::State::prompt(const Row& row, std::string_view where, Example& out) const {
   auto found = first_of(row, options.prompt_key, kPrompts, where);
   if (!found) missing(row, where, "prompt", options.prompt_key, kPrompts);
-  if (!found->value.is_array()) return text_prompt(row, *found, where, out);
-  out.messages = messages_of(*found, where);
+  if (!found->value.is_array()) return text_prompt(row, *found, where, out), found->key;
+  out.messages = messages_of(found->value, found->key, where);
   if (options.prompt_key.empty() && out.messages[0].role != "system") earlier_turns(row, where, out);
-  if (out.messages.size() < 2 || out.messages.back().role != "assistant") return;
   // Where answers are asked for, a prompt's last assistant message is a prefill; a whole conversation's is a response.
   const bool prefill = !options.prompt_key.empty() || found->key == "prompt";
-  if (asks() && prefill) return;
-  if (asks()) {
-    out.messages.clear();
-    found = first_of(row, "", {"question", "problem"}, where);
-    if (!found)
-      fail_input(
-          "{}: the conversation in \"messages\" or \"conversations\" ends with the assistant's turn, which is no "
-          "prompt: "
-          "leave that turn out, or, to let every response begin with it, set data.prompt_key",
-          where);
-    return text_prompt(row, *found, where, out);
-  }
-  out.response = std::move(out.messages.back().content);
-  out.messages.pop_back();
+  if (!asks() || prefill || out.messages.size() < 2 || out.messages.back().role != "assistant") return found->key;
+  out.messages.clear();
+  found = first_of(row, "", {"question", "problem"}, where);
+  if (!found)
+    fail_input(
+        "{}: the conversation in \"messages\" or \"conversations\" ends with the assistant's turn, which is no "
+        "prompt: "
+        "leave that turn out, or, to let every response begin with it, set data.prompt_key",
+        where);
+  text_prompt(row, *found, where, out);
+  return found->key;
 }
 
 void RowParser::State::text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const {
@@ -278,16 +254,40 @@ void RowParser::State::answer(const Row& row, std::string_view where, Example& o
     out.solution = std::string(std::string_view(*solution));
   if (options.need_answer && out.answer.empty())
     fail_input("{}: \"{}\" is empty: an answer is expected", where, found->key);
+  if (options.need_answer && equal_but_case(out.answer, "nan"))
+    fail_input(
+        "{}: \"{}\" is the text \"{}\", which programs write for an answer that is not there: leave such rows out",
+        where, found->key, out.answer);
 }
 
-void RowParser::State::response(const Row& row, std::string_view where, Example& out) const {
+void RowParser::State::response(const Row& row, std::string_view asked_in, std::string_view where, Example& out) const {
   auto found = first_of(row, options.response_key, kResponses, where);
   if (!found && options.response_key.empty() && options.need_response && row.field("instruction"))
     found = first_of(row, "", {"output"}, where);
-  if (found)
-    out.response = response_of(*found, where);
-  else if (!options.response_key.empty() || (options.need_response && out.response.empty()))
-    missing(row, where, "response", options.response_key, kResponses);
+  const bool begun = !asks() && out.messages.size() > 1 && out.messages.back().role == "assistant";
+  if (!found) {
+    if (!options.response_key.empty() || (options.need_response && !begun))
+      missing(row, where, "response", options.response_key, kResponses);
+    if (!begun) return;
+    out.response = response_of(std::move(out.messages.back()), asked_in, where);
+    return out.messages.pop_back();
+  }
+  const bool list = found->value.is_array();
+  if (list) {  // TRL's list of one message
+    auto messages = messages_of(found->value, found->key, where);
+    if (messages.size() != 1)
+      fail_input("{}: \"{}\" has {} messages: the assistant's one is expected", where, found->key, messages.size());
+    out.response = response_of(std::move(messages[0]), found->key, where);
+  } else {
+    out.response = text_of(*found, where);
+  }
+  if (!begun) return;
+  if (out.messages.back().content == out.response) return out.messages.pop_back();  // the same response twice
+  if (list || (asked_in != "prompt" && options.prompt_key.empty()))
+    fail_input(
+        "{}: \"{}\" ends with the assistant's turn, and \"{}\" is another one: leave one of them out, or, where the "
+        "response goes on from that turn, give \"prompt\" (messages) and \"response\" (text)",
+        where, asked_in, found->key);
 }
 
 Example RowParser::parse(const char* json, size_t length, size_t capacity, std::string_view where) {
@@ -315,14 +315,21 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
                  target->key);
     out = countdown_example(*task);
   } else {
-    s.prompt(row, where, out);
+    if (s.options.prompt_key.empty()) refuse_media(row, where);
+    const std::string_view asked_in = s.prompt(row, where, out);
     s.answer(row, where, out);
-    s.response(row, where, out);
+    s.response(row, asked_in, where, out);
+    if (const auto tools = row.field("tools")) out.tools = tools_of(*tools, where);
+    if (const auto more = row.field("chat_template_kwargs")) out.variables = variables_of(*more, where);
     if (const auto f = row.field("data_source"); f && f->is_string()) out.data_source = std::string_view(*f);
   }
 
   uint64_t h = hash64(out.prompt);
   for (const Message& m : out.messages) h = hash64(m.content, hash64("\n", hash64(m.role, hash64("\x1e", h))));
+  for (const Message& m : out.messages)
+    if (!m.more.empty()) h = hash64(m.more, hash64("\x1d", h));
+  for (const std::string& shown : {out.tools, out.variables})
+    if (!shown.empty()) h = hash64(shown, hash64("\x1d", h));
   out.problem = h;
   out.id = fmt::format("{}-{:016x}", s.rows++, hash64(out.answer, hash64("\x1f", h)));
   return out;

@@ -167,20 +167,26 @@ void Merges::add(int32_t left, int32_t right, int32_t rank, int32_t merged) {
 }
 
 void Merges::encode(std::string_view word, std::vector<int32_t>& out) const {
-  if (word.size() == 1) {
-    if (const int32_t id = byte_ids_[static_cast<unsigned char>(word[0])]; id >= 0) out.push_back(id);
-  } else if (word.size() <= 64) {
-    encode_short(word, out);
-  } else {
-    encode_long(word, out);
-  }
-}
-
-void Merges::encode_short(std::string_view word, std::vector<int32_t>& out) const {
-  std::array<int32_t, 65> ids, ranks, merged;  // ranks[i], merged[i]: of the pair (i, i + 1)
+  std::array<int32_t, kShort> few;
+  std::vector<int32_t> many(word.size() > kShort ? word.size() : 0);
+  int32_t* ids = many.empty() ? few.data() : many.data();
   size_t n = 0;
   for (const char c : word)
     if (const int32_t id = byte_ids_[static_cast<unsigned char>(c)]; id >= 0) ids[n++] = id;
+  merge({ids, n}, out);
+}
+
+void Merges::merge(std::span<const int32_t> symbols, std::vector<int32_t>& out) const {
+  if (symbols.size() <= kShort)
+    merge_short(symbols, out);
+  else
+    merge_long(symbols, out);
+}
+
+void Merges::merge_short(std::span<const int32_t> given, std::vector<int32_t>& out) const {
+  std::array<int32_t, kShort + 1> ids, ranks, merged;  // ranks[i], merged[i]: of the pair (i, i + 1)
+  size_t n = given.size();
+  std::copy(given.begin(), given.end(), ids.begin());
   const auto look_up = [&](size_t i) {
     const Entry& e = find(ids[i], ids[i + 1]);
     ranks[i] = e.rank;
@@ -199,7 +205,7 @@ void Merges::encode_short(std::string_view word, std::vector<int32_t>& out) cons
   out.insert(out.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n));
 }
 
-void Merges::encode_long(std::string_view word, std::vector<int32_t>& out) const {
+void Merges::merge_long(std::span<const int32_t> given, std::vector<int32_t>& out) const {
   struct Symbol {
     int32_t id;  // -1: merged into the one before
     int32_t rank, merged;
@@ -207,13 +213,11 @@ void Merges::encode_long(std::string_view word, std::vector<int32_t>& out) const
   };
   constexpr uint32_t kEnd = UINT32_MAX;
   std::vector<Symbol> symbols;
-  symbols.reserve(word.size());
-  for (const char c : word) {
-    const int32_t id = byte_ids_[static_cast<unsigned char>(c)];
+  symbols.reserve(given.size());
+  for (const int32_t id : given) {
     const auto i = static_cast<uint32_t>(symbols.size());
-    if (id >= 0) symbols.push_back({id, kNoRank, -1, i == 0 ? kEnd : i - 1, i + 1});
+    symbols.push_back({id, kNoRank, -1, i == 0 ? kEnd : i - 1, i + 1});
   }
-  if (symbols.empty()) return;
   symbols.back().next = kEnd;
 
   MergeQueue queue;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +57,8 @@ class Merges {
 
   /// Appends the tokens of one word: always the pair of lowest rank, the leftmost of equals, is merged. n log n.
   void encode(std::string_view word, std::vector<int32_t>& out) const;
+  /// The same of symbols that are tokens already.
+  void merge(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
 
  private:
   struct Entry {
@@ -69,8 +72,9 @@ class Merges {
   }
   const Entry& find(int32_t left, int32_t right) const;  // rank kNoRank where there is no such merge
   void grow();
-  void encode_short(std::string_view word, std::vector<int32_t>& out) const;
-  void encode_long(std::string_view word, std::vector<int32_t>& out) const;
+  static constexpr size_t kShort = 64;  // symbols
+  void merge_short(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
+  void merge_long(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
 
   std::vector<Entry> slots_;
   size_t used_ = 0;

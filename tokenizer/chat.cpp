@@ -34,6 +34,12 @@ Value as_given(const Value& message) {
   return out;
 }
 
+Dict object_from(const std::string& json, const char* what) {
+  const Value value = jinja::from_json(json, what);
+  if (!value.is_dict()) fail_input("{} is {}: an object is expected", what, value.type_name());
+  return value.dict();
+}
+
 Value with(const Value& dict, const char* key, Value value) {
   Dict out = dict.dict();
   out.set(key, std::move(value));
@@ -101,31 +107,31 @@ ChatTemplate ChatTemplate::parse(std::string_view jinja, const std::string& wher
   return out;
 }
 
-std::string ChatTemplate::render(std::span<const ChatMessage> messages, std::string_view tools, ChatEnd end) const {
+std::string ChatTemplate::render(std::span<const ChatMessage> messages, const ChatExtras& extras, ChatEnd end) const {
   std::vector<Value> values;
   for (const ChatMessage& m : messages) {
     Dict out;
+    if (!m.more.empty()) out = object_from(m.more, "a message");
     out.set("role", m.role);
     out.set("content", m.content);
-    if (!m.tool_calls.empty()) out.set("tool_calls", jinja::from_json(m.tool_calls, "tool_calls"));
     values.emplace_back(std::move(out));
   }
-  return render_values(std::move(values), tools, end);
+  return render_values(std::move(values), extras, end);
 }
 
-std::string ChatTemplate::render_json(std::string_view messages, std::string_view tools, ChatEnd end) const {
+std::string ChatTemplate::render_json(std::string_view messages, const ChatExtras& extras, ChatEnd end) const {
   const Value list = jinja::from_json(messages, "messages");
   if (!list.is(jinja::Kind::list)) fail_input("\"messages\" is {}: a list is expected", list.type_name());
-  return render_values(list.items(), tools, end);
+  return render_values(list.items(), extras, end);
 }
 
-std::string ChatTemplate::render_values(std::vector<Value> messages, std::string_view tools, ChatEnd end) const {
+std::string ChatTemplate::render_values(std::vector<Value> messages, const ChatExtras& extras, ChatEnd end) const {
   if (!*this) fail_input("this model has no chat template (tokenizer_config.json): use the prompt template 'raw'");
   if (messages.empty()) fail_input("a conversation without messages: give at least one {{\"role\", \"content\"}}");
   for (Value& message : messages) message = as_given(message);
   std::string text;
   if (end == ChatEnd::continued) messages.back() = marked(messages.back(), text);
-  const Value functions = tools.empty() ? Value::none() : jinja::from_json(tools, "tools");
+  const Value functions = extras.tools.empty() ? Value::none() : jinja::from_json(extras.tools, "tools");
   if (!functions.is_none() && !functions.is(jinja::Kind::list))
     fail_input("\"tools\" is {}: a list of functions is expected", functions.type_name());
   Dict variables = special_;
@@ -133,6 +139,12 @@ std::string ChatTemplate::render_values(std::vector<Value> messages, std::string
   variables.set("tools", functions);
   variables.set("documents", Value::none());
   variables.set("add_generation_prompt", end == ChatEnd::prompt);
+  if (!extras.variables.empty())
+    for (const auto& [key, value] : object_from(extras.variables, "chat_template_kwargs").items) {
+      if (variables.find(key) != nullptr && !special_.find(key))
+        fail_input("chat_template_kwargs: \"{}\" is not a variable that can be set", key.text());
+      variables.set(key, value);
+    }
   const auto& chosen = with_tools_ && !functions.is_none() ? with_tools_ : default_;
   std::string out = chosen->render(variables);
   return end == ChatEnd::continued ? cut_at_mark(std::move(out), text) : out;
@@ -149,7 +161,8 @@ std::string dapo_prompt(std::string_view problem) {
   return fmt::format("{}{}{}", kDapoHead, problem, kDapoTail);
 }
 
-std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages) {
+std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages,
+                          const ChatExtras& extras) {
   std::vector<ChatMessage> turns(messages.begin(), messages.end());
   if (style == PromptStyle::dapo) {
     for (size_t i = turns.size(); i-- > 0;) {
@@ -160,10 +173,23 @@ std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span
   }
   if (style == PromptStyle::chatml || (style == PromptStyle::dapo && chat)) {
     const bool begun = !turns.empty() && turns.back().role == "assistant";
-    return chat.render(turns, "", begun ? ChatEnd::continued : ChatEnd::prompt);
+    const ChatEnd end = begun ? ChatEnd::continued : ChatEnd::prompt;
+    std::string out = chat.render(turns, extras, end);
+    if (extras.tools.size() > 2 && out == chat.render(turns, {"", extras.variables}, end))
+      fail_input("the prompt comes with \"tools\", and the chat template does not show them: leave them out");
+    return out;
   }
+  if (extras.tools.size() > 2)
+    fail_input(
+        "the prompt comes with \"tools\", which plain text does not show: use a chat template, or leave them out");
+  if (!extras.variables.empty())
+    fail_input("the prompt comes with \"chat_template_kwargs\", and no chat template is in use: leave them out");
   std::string out;
-  for (const ChatMessage& m : turns) (out += out.empty() ? "" : "\n") += m.content;
+  for (const ChatMessage& m : turns) {
+    if (m.more.find("\"tool_calls\"") != m.more.npos)
+      fail_input("a message has \"tool_calls\", which plain text does not show: use a chat template");
+    (out += out.empty() ? "" : "\n") += m.content;
+  }
   return out;
 }
 

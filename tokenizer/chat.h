@@ -12,11 +12,17 @@
 
 namespace dapo {
 
-/// One turn. `tool_calls` is JSON text, "" for none.
+/// One turn. `more` is a JSON object of what else the template may read (tool_calls, name, ...), "" for nothing.
 struct ChatMessage {
   std::string role;  ///< system | user | assistant | tool
   std::string content;
-  std::string tool_calls = {};
+  std::string more = {};
+};
+
+/// What a template gets beside the messages, as JSON text; "" for nothing.
+struct ChatExtras {
+  std::string tools = {};      ///< a list of functions
+  std::string variables = {};  ///< an object, as keyword arguments of apply_chat_template
 };
 
 /// How a rendered conversation ends.
@@ -39,16 +45,18 @@ class ChatTemplate {
   static ChatTemplate parse(std::string_view jinja, const std::string& where, jinja::Dict special = {});
 
   explicit operator bool() const { return default_ != nullptr; }
+  bool shows_date() const { return default_ && (default_->shows_date() || (with_tools_ && with_tools_->shows_date())); }
 
-  /// The conversation as text, ready to encode. `tools` is a JSON array as text, "" for none. Error (exit 2): no
-  /// template, no messages, whatever the template refuses, a last message that cannot be continued.
-  std::string render(std::span<const ChatMessage> messages, std::string_view tools = "",
+  /// The conversation as text, ready to encode. Error (exit 2): no template, no messages, whatever the template
+  /// refuses, a last message that cannot be continued.
+  std::string render(std::span<const ChatMessage> messages, const ChatExtras& extras = {},
                      ChatEnd end = ChatEnd::prompt) const;
   /// The same of messages as JSON, with all that they hold.
-  std::string render_json(std::string_view messages, std::string_view tools = "", ChatEnd end = ChatEnd::prompt) const;
+  std::string render_json(std::string_view messages, const ChatExtras& extras = {},
+                          ChatEnd end = ChatEnd::prompt) const;
 
  private:
-  std::string render_values(std::vector<jinja::Value> messages, std::string_view tools, ChatEnd end) const;
+  std::string render_values(std::vector<jinja::Value> messages, const ChatExtras& extras, ChatEnd end) const;
 
   std::shared_ptr<const jinja::Template> default_, with_tools_;  ///< with_tools_: "tool_use", where there is one
   jinja::Dict special_;
@@ -64,7 +72,9 @@ enum class PromptStyle {
 PromptStyle parse_prompt_style(std::string_view name);  ///< "raw", "chatml", "dapo"; Error for others
 
 /// A last message of the assistant is the beginning of the answer: the text ends inside it.
-std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages);
+/// Error where `extras` or calls of tools would be lost.
+std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span<const ChatMessage> messages,
+                          const ChatExtras& extras = {});
 
 /// "Solve the following math problem step by step. ...", as BytedTsinghua-SIA/DAPO words it.
 std::string dapo_prompt(std::string_view problem);

@@ -80,7 +80,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-Template::Template(std::string_view source, std::string name) : name_(std::move(name)) {
+Template::Template(std::string_view source, std::string name)
+    : name_(std::move(name)), shows_date_(source.find("strftime_now") != source.npos) {
   if (source.size() > kMaxSource)
     fail_input("{}: a template of {} bytes, more than the {} that one may have", name_, source.size(), kMaxSource);
   body_ = std::make_shared<const std::vector<StmtPtr>>(parse(source, name_));
@@ -93,6 +94,11 @@ std::string Template::render(const Dict& variables) const {
     if (std::string_view(e.what()).starts_with(name_)) throw;
     throw Error(e.code(), fmt::format("{}: {}", name_, e.what()));
   }
+}
+
+std::time_t template_time() {
+  static const std::time_t now = std::time(nullptr);
+  return now;
 }
 
 Value from_json(std::string_view text, std::string_view what) {

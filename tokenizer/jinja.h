@@ -8,6 +8,7 @@
 //   std::string text = t.render(variables);
 #pragma once
 
+#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,11 +26,16 @@ class Template {
   Template(std::string_view source, std::string name);
   /// Safe to call from many threads.
   std::string render(const Dict& variables) const;
+  bool shows_date() const { return shows_date_; }  ///< calls strftime_now
 
  private:
   std::string name_;
+  bool shows_date_;
   std::shared_ptr<const std::vector<std::unique_ptr<Stmt>>> body_;
 };
+
+/// The time that strftime_now shows: one for the whole process, so that prompts do not change at midnight.
+std::time_t template_time();
 
 /// JSON text as a value. `what` names the text where it is not JSON (an Error).
 Value from_json(std::string_view text, std::string_view what);

@@ -217,7 +217,14 @@ Value Renderer::call(const Value& what, Args& args) {
 
 Value Renderer::filter(std::string_view name, const Value& value, Args& args) {
   const Operation operation = find_filter(name);
-  if (operation == nullptr) error("the filter '{}' is not known", name);
+  if (operation == nullptr) {
+    if (name == "random") error("the filter 'random' is not supported: a row must give the same prompt each time");
+    for (const char* of_pages : {"pprint", "striptags", "urlize", "wordwrap"})
+      if (name == of_pages)
+        error("the filter '{}' of Jinja is not supported: take it out of the template's copy in the model's folder",
+              name);
+    error("the filter '{}' is not known", name);
+  }
   return operation(*this, value, args);
 }
 

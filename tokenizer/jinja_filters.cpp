@@ -219,6 +219,40 @@ Value format_filter(Renderer& r, const Value& v, Args& args) {
   return r.text(percent_format(r, r.str(v), named));
 }
 
+Value file_size(Renderer& r, const Value& v, Args& args) {
+  const Bound a(r, "filesizeformat", args, {"binary"});
+  const bool binary = a.flag(0);
+  const std::optional<double> bytes = v.is_string()   ? parse_real(v.text())
+                                      : v.is_number() ? std::optional(v.real())
+                                                      : std::nullopt;
+  if (!bytes || !std::isfinite(*bytes)) r.error("filesizeformat: a number is expected, not {}", v.repr().substr(0, 80));
+  if (*bytes == 1) return r.text("1 Byte");
+  const double base = binary ? 1024 : 1000;
+  if (*bytes < base) return r.text(fmt::format("{} Bytes", static_cast<int64_t>(*bytes)));
+  static constexpr std::string_view kPrefixes = "kMGTPEZY";
+  size_t i = 0;
+  double unit = base * base;
+  for (; i + 1 < kPrefixes.size() && *bytes >= unit; ++i) unit *= base;
+  const std::string prefix = binary ? fmt::format("{}i", i == 0 ? 'K' : kPrefixes[i]) : std::string(1, kPrefixes[i]);
+  return r.text(fmt::format("{:.1f} {}B", base * *bytes / unit, prefix));
+}
+
+/// The items of a dict as attributes of a tag: ` class="a" id="b"`.
+Value xml_attributes(Renderer& r, const Value& v, Args& args) {
+  const Bound a(r, "xmlattr", args, {"autospace"});
+  if (!v.is_dict()) r.error("xmlattr: a mapping is expected, not {}", v.type_name());
+  std::string out;
+  for (const auto& [key, value] : v.dict().items) {
+    if (value.is_none() || value.is_undefined()) continue;
+    const std::string name = r.str(key);
+    if (name.find_first_of(" \t\r\n\f\v/>=") != name.npos)
+      r.error("xmlattr: invalid character in attribute name: {}", key.repr().substr(0, 80));
+    const auto escaped = [&](const Value& x) { return x.is_safe() ? x.text() : escape_html(r.str(x)); };
+    out += fmt::format("{}{}=\"{}\"", out.empty() ? "" : " ", escaped(key), escaped(value));
+  }
+  return r.text(out.empty() || !a.flag(0, true) ? out : " " + out);
+}
+
 Value word_count(Renderer& r, const Value& v, Args&) {
   int64_t words = 0;
   bool inside = false;
@@ -269,7 +303,9 @@ Operation find_filter(std::string_view name) {
                                                            {"truncate", truncate},
                                                            {"format", format_filter},
                                                            {"wordcount", word_count},
-                                                           {"urlencode", url_encode}};
+                                                           {"urlencode", url_encode},
+                                                           {"filesizeformat", file_size},
+                                                           {"xmlattr", xml_attributes}};
     for (const auto& [key, operation] : list_filters()) out.emplace(key, operation);
     return out;
   }();

@@ -145,6 +145,25 @@ Value pad_method(Renderer& r, const Value& self, Args& args) {
   return Value(before + self.text() + after);
 }
 
+Value expand_tabs_method(Renderer& r, const Value& self, Args& args) {
+  const Bound a(r, "expandtabs", args, {"tabsize"});
+  const int64_t size = a.integer(0, 8);
+  if (size > 1000) r.error("expandtabs: tabs of {}", size);
+  std::string out;
+  int64_t column = 0;
+  for (const std::string_view c : characters_of(self.text())) {
+    const int64_t spaces = c != "\t" || size <= 0 ? 0 : size - column % size;
+    r.reserve(c.size() + static_cast<size_t>(spaces));
+    column = c == "\n" || c == "\r" ? 0 : c == "\t" ? column + spaces : column + 1;
+    out.append(static_cast<size_t>(spaces), ' ').append(c == "\t" ? "" : c);
+  }
+  return Value(std::move(out));
+}
+
+Value is_ascii_method(Renderer&, const Value& self, Args&) {
+  return std::all_of(self.text().begin(), self.text().end(), [](char c) { return static_cast<signed char>(c) >= 0; });
+}
+
 template <bool kRight>
 Value partition_method(Renderer& r, const Value& self, Args& args) {
   const Bound a(r, "partition", args, {"sep"});
@@ -240,6 +259,8 @@ const Table& string_methods() {
                             {"rpartition", partition_method<true>},
                             {"removeprefix", remove_method<false>},
                             {"removesuffix", remove_method<true>},
+                            {"expandtabs", expand_tabs_method},
+                            {"isascii", is_ascii_method},
                             {"isdigit", all_method<'d'>},
                             {"isalpha", all_method<'a'>},
                             {"isalnum", all_method<'n'>},

@@ -1,6 +1,7 @@
 // The functions that every chat template finds.
 #include <ctime>
 
+#include "tokenizer/jinja.h"
 #include "tokenizer/jinja_render.h"
 
 namespace dapo::jinja {
@@ -78,7 +79,7 @@ Value strftime_now(Renderer& r, const Value&, Args& args) {
   const std::string format = a.text(0, "");
   if (format.empty()) return Value("");
   if (format.size() > 1000) r.error("strftime_now: a format of {} bytes", format.size());
-  const std::time_t now = std::time(nullptr);
+  const std::time_t now = template_time();
   std::tm local{};
   localtime_r(&now, &local);
   std::string out(format.size() * 64, '\0');

@@ -14,7 +14,6 @@ namespace dapo {
 
 namespace {
 
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581 stands for a space
 constexpr size_t kMaxFile = 64 << 20;
 /// normalizer_spec { add_dummy_prefix: false }, which overrides the model's own where it is put behind it.
 constexpr std::string_view kNoPrefix("\x1A\x02\x18\x00", 4);
@@ -99,12 +98,7 @@ class SentencePieceTokenizer : public Tokenizer {
       std::from_chars(piece.data() + 3, piece.data() + 5, byte, 16);
       out += static_cast<char>(byte);
     } else {
-      if (first && strips_ && piece.starts_with(kSpaceMark)) piece.remove_prefix(kSpaceMark.size());
-      for (size_t at; (at = piece.find(kSpaceMark)) != piece.npos; piece.remove_prefix(at + kSpaceMark.size())) {
-        out.append(piece, 0, at);
-        out += ' ';
-      }
-      out += piece;
+      append_piece(piece, first && strips_, out);
     }
   }
 
@@ -162,6 +156,15 @@ class SentencePieceTokenizer : public Tokenizer {
 };
 
 }  // namespace
+
+void append_piece(std::string_view piece, bool strip, std::string& out) {
+  if (strip && piece.starts_with(kSpaceMark)) piece.remove_prefix(kSpaceMark.size());
+  for (size_t at; (at = piece.find(kSpaceMark)) != piece.npos; piece.remove_prefix(at + kSpaceMark.size())) {
+    out.append(piece, 0, at);
+    out += ' ';
+  }
+  out += piece;
+}
 
 std::unique_ptr<const Tokenizer> load_sentencepiece(const std::string& path, const TokenizerConfig& config,
                                                     const std::optional<SentencePieceJson>& json) {

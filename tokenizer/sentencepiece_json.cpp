@@ -1,8 +1,11 @@
 // tokenizer.json of a SentencePiece model: added tokens, and where a space goes.
+#include <fmt/format.h>
+
 #include <optional>
 
 #include "core/check.h"
 #include "core/json.h"
+#include "tokenizer/sentencepiece.h"
 #include "tokenizer/tokenizer_json.h"
 
 namespace dapo {
@@ -34,28 +37,92 @@ std::string_view text_of(dom::object part, const char* key) {
   return part[key].get(text) == simdjson::SUCCESS ? text : "";
 }
 
-void read_prefix(dom::object part, Prefix& prefix) {
-  const std::string_view type = text_of(part, "type");
-  if (type == "Prepend") prefix = Prefix::doubled;
-  if (type != "Metaspace") return;
-  const std::string_view scheme = text_of(part, "prepend_scheme");
-  bool old = true;  // before there were schemes
-  if (part["add_prefix_space"].get(old) != simdjson::SUCCESS) old = true;
-  prefix = scheme == "never" || (scheme.empty() && !old) ? Prefix::never
-           : scheme == "first"                           ? Prefix::first
-                                                         : Prefix::always;
+/// {"String": text} of a pattern.
+std::string_view pattern_of(dom::object part) {
+  dom::object pattern;
+  return part["pattern"].get(pattern) == simdjson::SUCCESS ? text_of(pattern, "String") : "";
 }
 
-void read_template(dom::object part, SentencePieceJson& out) {
-  if (text_of(part, "type") != "TemplateProcessing") return;
+bool flag_of(dom::object part, const char* key, bool otherwise) {
+  bool value = otherwise;
+  return part[key].get(value) == simdjson::SUCCESS ? value : otherwise;
+}
+
+void note_odd(SentencePieceJson& out, const char* kind, std::string_view type) {
+  if (out.odd.empty()) out.odd = fmt::format("{} '{}'", kind, type);
+}
+
+void read_normalizer(dom::object part, SentencePieceJson& out) {
+  const std::string_view type = text_of(part, "type");
+  if (type == "Prepend" && text_of(part, "prepend") == kSpaceMark && !out.replaces)
+    out.prefix = Prefix::doubled;
+  else if (type == "Replace" && pattern_of(part) == " " && text_of(part, "content") == kSpaceMark)
+    out.replaces = true;
+  else
+    note_odd(out, "normalizer", type);
+}
+
+void read_pre_tokenizer(dom::object part, SentencePieceJson& out) {
+  const std::string_view type = text_of(part, "type");
+  if (type == "Split" && pattern_of(part) == " " && out.replaces) return;  // no space is left
+  if (type != "Metaspace" || text_of(part, "replacement") != kSpaceMark) return note_odd(out, "pre_tokenizer", type);
+  const std::string_view scheme = text_of(part, "prepend_scheme");
+  const bool old = flag_of(part, "add_prefix_space", true);  // before there were schemes
+  out.prefix = scheme == "never" || (scheme.empty() && !old) ? Prefix::never
+               : scheme == "first"                           ? Prefix::first
+                                                             : Prefix::always;
+  out.metaspace = true;
+  out.splits = flag_of(part, "split", true);
+}
+
+void read_decoder(dom::object part, SentencePieceJson& out) {
+  const std::string_view type = text_of(part, "type");
+  int64_t start = 0, stop = 0;
+  if (type == "Strip" && text_of(part, "content") == " " && part["start"].get(start) == simdjson::SUCCESS &&
+      part["stop"].get(stop) == simdjson::SUCCESS && start <= 1 && stop == 0)
+    out.strips = start == 1;
+  else if (type == "Metaspace")
+    out.strips = text_of(part, "prepend_scheme") != "never" && flag_of(part, "add_prefix_space", true);
+  else if (type != "ByteFallback" && type != "Fuse" &&
+           !(type == "Replace" && pattern_of(part) == kSpaceMark && text_of(part, "content") == " "))
+    note_odd(out, "decoder", type);
+}
+
+void read_post_processor(dom::object part, SentencePieceJson& out) {
+  if (text_of(part, "type") != "TemplateProcessing") return note_odd(out, "post_processor", text_of(part, "type"));
   bool behind = false;
   for (const dom::element item : dom::array(part["single"])) {
     dom::object special;
-    if (item["SpecialToken"].get(special) != simdjson::SUCCESS)
+    if (item["SpecialToken"].get(special) != simdjson::SUCCESS) {
       behind = true;  // the text itself
+      continue;
+    }
+    (behind ? out.ends : out.begins) = true;
+    dom::array ids;
+    if (part["special_tokens"].at_key(text_of(special, "id"))["ids"].get(ids) != simdjson::SUCCESS)
+      note_odd(out, "post_processor without the id of", text_of(special, "id"));
     else
-      (behind ? out.ends : out.begins) = true;
+      for (const int64_t id : ids)
+        (behind ? out.after : out.before)
+            .push_back(id < 0 || id >= Vocabulary::kMaxIds ? -1 : static_cast<int32_t>(id));  // -1: no token, refused
   }
+}
+
+/// All of the model but the pieces; returns its type, and whether bytes are its fallback.
+std::pair<std::string, bool> read_model(ondemand::object model, SentencePieceJson& out) {
+  std::pair<std::string, bool> found;
+  for (auto field : model) {
+    const std::string_view key = field.unescaped_key();
+    ondemand::value value = field.value();
+    bool set = false;
+    if (key == "byte_fallback" && value.get_bool().get(set) == simdjson::SUCCESS) found.second = set;
+    if (key == "type") found.first = std::string_view(value.get_string());
+    std::string_view affix;
+    const bool affixes = key == "continuing_subword_prefix" || key == "end_of_word_suffix";
+    if (affixes && value.get_string().get(affix) == simdjson::SUCCESS && !affix.empty()) note_odd(out, "model's", key);
+    if (key == "dropout" && !value.is_null()) note_odd(out, "model's", key);
+  }
+  return found;
 }
 
 }  // namespace
@@ -63,34 +130,34 @@ void read_template(dom::object part, SentencePieceJson& out) {
 std::optional<SentencePieceJson> read_sentencepiece_json(const std::string& path) {
   const simdjson::padded_string text(read_text_file(path, kMaxFile));
   SentencePieceJson out;
-  bool fallback = false;
+  std::pair<std::string, bool> model;
   try {
     ondemand::parser parser;
     ondemand::document document = parser.iterate(text);
     for (auto field : document.get_object()) {
       const std::string_view key = field.unescaped_key();
       ondemand::value value = field.value();
-      if (key == "model") {
-        for (auto inner : value.get_object()) {
-          const std::string_view name = inner.unescaped_key();
-          bool set = false;
-          if (name == "byte_fallback" && inner.value().get_bool().get(set) == simdjson::SUCCESS) fallback = set;
-        }
-      } else if (key == "added_tokens") {
+      if (key == "model")
+        model = read_model(value.get_object(), out);
+      else if (key == "added_tokens")
         for (ondemand::object entry : value.get_array()) out.added.push_back(read_added_token(entry));
-      } else if (key == "normalizer" || key == "pre_tokenizer") {
-        each_part(value, key == "normalizer" ? "normalizers" : "pretokenizers",
-                  [&](dom::object part) { read_prefix(part, out.prefix); });
-      } else if (key == "post_processor") {
-        each_part(value, "processors", [&](dom::object part) { read_template(part, out); });
-      }
+      else if (key == "normalizer")
+        each_part(value, "normalizers", [&](dom::object part) { read_normalizer(part, out); });
+      else if (key == "pre_tokenizer")
+        each_part(value, "pretokenizers", [&](dom::object part) { read_pre_tokenizer(part, out); });
+      else if (key == "post_processor")
+        each_part(value, "processors", [&](dom::object part) { read_post_processor(part, out); });
+      else if (key == "decoder")
+        each_part(value, "decoders", [&](dom::object part) { read_decoder(part, out); });
     }
   } catch (const simdjson::simdjson_error&) {
     return std::nullopt;  // the reader of byte-level BPE says what is wrong
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", path, error.what()));
   }
-  return fallback ? std::optional(std::move(out)) : std::nullopt;
+  if (model.first == "Unigram") out.odd = "model of the type 'Unigram'";
+  if (out.odd.empty() && !out.replaces && !out.metaspace) out.odd = "pre_tokenizer that leaves spaces as they are";
+  return model.second || model.first == "Unigram" ? std::optional(std::move(out)) : std::nullopt;
 }
 
 }  // namespace dapo

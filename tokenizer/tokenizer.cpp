@@ -22,9 +22,9 @@ std::unique_ptr<const Tokenizer> Tokenizer::load(const std::string& path) {
   const fs::path json = folder ? home / "tokenizer.json" : fs::path(path), pieces = home / "tokenizer.model";
   if (!folder && json.extension() == ".model") return load_sentencepiece(json.string(), config, std::nullopt);
   if (is_file(json)) {
-    if (is_file(pieces))
-      if (const auto found = read_sentencepiece_json(json.string()))
-        return load_sentencepiece(pieces.string(), config, found);
+    if (auto found = read_sentencepiece_json(json.string()))
+      return is_file(pieces) ? load_sentencepiece(pieces.string(), config, found)
+                             : load_pieces(json.string(), config, std::move(*found));
     auto model = read_tokenizer_json(json.string());
     add_config_tokens(*model, config, home.string());
     return std::make_unique<ByteLevelTokenizer>(std::move(model));

@@ -4,9 +4,10 @@
 //   std::vector<int32_t> ids = tokenizer->encode("2 + 2 =");
 //   std::string text = tokenizer->decode(ids);
 //
-// Two implementations: byte-level BPE from tokenizer.json (byte_level.h: added tokens -> NFC -> pre-tokenizer ->
-// merges) and SentencePiece from tokenizer.model (sentencepiece.cpp). Chat templates are in chat.h. Encoding takes
-// linear time in the text, n log n in the length of one word. Everything const is safe to call from many threads.
+// Three implementations: byte-level BPE from tokenizer.json (byte_level.h: added tokens -> NFC -> pre-tokenizer ->
+// merges), SentencePiece from tokenizer.model (sentencepiece.cpp) and its BPE from tokenizer.json (pieces.cpp). Chat
+// templates are in chat.h. Encoding takes linear time in the text, n log n in the length of one word. Everything const
+// is safe to call from many threads.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   /// Reads a Hugging Face folder as transformers does: tokenizer.json; else tokenizer.model (SentencePiece); else
-  /// vocab.json and merges.txt. Where tokenizer.json describes a SentencePiece model, tokenizer.model holds its pieces.
+  /// vocab.json and merges.txt. Where tokenizer.json describes a SentencePiece model, the pieces are those of the
+  /// tokenizer.model beside it, if there is one.
   /// Added tokens of tokenizer_config.json and the files beside it count in each case. `path` may also name a
   /// tokenizer.json or .model itself. What a file asks for and we do not do is an Error that names it (exit code 2).
   static std::unique_ptr<const Tokenizer> load(const std::string& path);

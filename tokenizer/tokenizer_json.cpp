@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "core/check.h"
-#include "tokenizer/byte_level.h"
 #include "core/json.h"
+#include "tokenizer/byte_level.h"
 
 namespace dapo {
 
@@ -183,9 +183,9 @@ class Reader {
       const std::string_view key = field.unescaped_key();
       ondemand::value value = field.value();
       if (key == "vocab")
-        read_vocabulary(value);
+        read_vocabulary(value, model_->vocabulary);
       else if (key == "merges")
-        read_merges(value);
+        read_merges(value, merges_), seen_merges_ = true;
       else if (key == "ignore_merges")
         model_->ignore_merges = value.get_bool();
       else if (key == "type")
@@ -210,41 +210,7 @@ class Reader {
     if (!value.is_null()) fail_input("model: '{}' is not supported (only null)", key);
   }
   static void expect_false(std::string_view key, ondemand::value value) {
-    if (!value.is_null() && value.get_bool())
-      fail_input("model: '{}' is not supported; with tokenizer.model, remove tokenizer.json", key);
-  }
-
-  void read_vocabulary(ondemand::value value) {
-    if (model_->vocabulary.size() > 0) fail_input("model: 'vocab' is there twice");
-    for (auto field : value.get_object()) {
-      const std::string_view name = checked_name(field.unescaped_key(), "a token");
-      model_->vocabulary.add(name, field.value().get_int64());
-    }
-  }
-
-  void read_merges(ondemand::value value) {
-    if (std::exchange(seen_merges_, true)) fail_input("model: 'merges' is there twice");
-    for (ondemand::value merge : value.get_array()) {
-      if (merges_.size() == kMaxMerges) fail_input("more than {} merges", kMaxMerges);
-      if (merge.type() == ondemand::json_type::string) {
-        const std::string_view text = merge.get_string();
-        const size_t space = text.find(' ');
-        if (space == text.npos || text.find(' ', space + 1) != text.npos) {
-          fail_input("merge {} is '{}', not two tokens with a space between", merges_.size(), text.substr(0, 80));
-        }
-        merges_.emplace_back(text.substr(0, space), text.substr(space + 1));
-        continue;
-      }
-      size_t n = 0;
-      std::pair<std::string_view, std::string_view> pair;
-      for (ondemand::value part : merge.get_array()) {
-        const std::string_view text = part.get_string();
-        (n == 0 ? pair.first : pair.second) = text;
-        if (++n > 2) break;
-      }
-      if (n != 2) fail_input("merge {} does not have two tokens", merges_.size());
-      merges_.push_back(pair);
-    }
+    if (!value.is_null() && value.get_bool()) fail_input("model: '{}' is not supported here", key);
   }
 
   void read_added(ondemand::value value) {
@@ -263,13 +229,7 @@ class Reader {
     Vocabulary& vocabulary = model_->vocabulary;
     if (vocabulary.size() == 0) fail_input("model: 'vocab' is absent or empty");
     resolve_merges(*model_, merges_);
-    std::vector<bool> taken(Vocabulary::kMaxIds);
-    for (const AddedToken& token : model_->added) {
-      if (taken[static_cast<size_t>(token.id)]) fail_input("two added tokens have the id {}", token.id);
-      taken[static_cast<size_t>(token.id)] = true;
-      const int32_t known = vocabulary.find(token.content);
-      if (known != token.id) vocabulary.add(token.content, token.id);
-    }
+    place_added_tokens(*model_);
     for (const auto* ids : {&model_->before, &model_->after}) {
       for (const int32_t id : *ids)
         if (!vocabulary.has(id)) fail_input("post_processor: id {} is no token", id);
@@ -278,7 +238,7 @@ class Reader {
 
   ondemand::parser parser_;  // owns the strings that merges_ views
   std::unique_ptr<ByteLevelModel> model_ = std::make_unique<ByteLevelModel>();
-  std::vector<std::pair<std::string_view, std::string_view>> merges_;
+  MergeNames merges_;
   bool seen_model_ = false, seen_added_ = false, seen_split_ = false, seen_decoder_ = false, seen_merges_ = false;
 };
 
@@ -315,7 +275,49 @@ AddedToken read_added_token(ondemand::object entry) {
   return token;
 }
 
-void resolve_merges(ByteLevelModel& model, const std::vector<std::pair<std::string_view, std::string_view>>& merges) {
+void read_vocabulary(ondemand::value value, Vocabulary& vocabulary) {
+  if (vocabulary.size() > 0) fail_input("model: 'vocab' is there twice");
+  for (auto field : value.get_object()) {
+    const std::string_view name = checked_name(field.unescaped_key(), "a token");
+    vocabulary.add(name, field.value().get_int64());
+  }
+}
+
+void read_merges(ondemand::value value, MergeNames& merges) {
+  if (!merges.empty()) fail_input("model: 'merges' is there twice");
+  for (ondemand::value merge : value.get_array()) {
+    if (merges.size() == kMaxMerges) fail_input("more than {} merges", kMaxMerges);
+    if (merge.type() == ondemand::json_type::string) {
+      const std::string_view text = merge.get_string();
+      const size_t space = text.find(' ');
+      if (space == text.npos || text.find(' ', space + 1) != text.npos) {
+        fail_input("merge {} is '{}', not two tokens with a space between", merges.size(), text.substr(0, 80));
+      }
+      merges.emplace_back(text.substr(0, space), text.substr(space + 1));
+      continue;
+    }
+    size_t n = 0;
+    std::pair<std::string_view, std::string_view> pair;
+    for (ondemand::value part : merge.get_array()) {
+      const std::string_view text = part.get_string();
+      (n == 0 ? pair.first : pair.second) = text;
+      if (++n > 2) break;
+    }
+    if (n != 2) fail_input("merge {} does not have two tokens", merges.size());
+    merges.push_back(pair);
+  }
+}
+
+void place_added_tokens(ByteLevelModel& model) {
+  std::vector<bool> taken(Vocabulary::kMaxIds);
+  for (const AddedToken& token : model.added) {
+    if (taken[static_cast<size_t>(token.id)]) fail_input("two added tokens have the id {}", token.id);
+    taken[static_cast<size_t>(token.id)] = true;
+    if (model.vocabulary.find(token.content) != token.id) model.vocabulary.add(token.content, token.id);
+  }
+}
+
+void resolve_merges(ByteLevelModel& model, const MergeNames& merges) {
   const Vocabulary& vocabulary = model.vocabulary;
   std::array<int32_t, 256> bytes;
   for (size_t b = 0; b < 256; ++b) bytes[b] = vocabulary.find(byte_name(static_cast<uint8_t>(b)));
@@ -323,6 +325,11 @@ void resolve_merges(ByteLevelModel& model, const std::vector<std::pair<std::stri
     fail_input("model: the vocabulary holds no byte tokens: only byte-level BPE is supported");
   }
   model.merges.set_bytes(bytes);
+  add_merges(model, merges);
+}
+
+void add_merges(ByteLevelModel& model, const MergeNames& merges) {
+  const Vocabulary& vocabulary = model.vocabulary;
   std::string joined;
   for (size_t i = 0; i < merges.size(); ++i) {
     const auto& [left, right] = merges[i];

@@ -41,7 +41,7 @@ void write_responses(LineWriter& out, const EvalResult& result, const Tokenizer&
                    .add("id", p.id)
                    .add("sample", static_cast<int64_t>(i))
                    .add("prompt", tokenizer.decode(p.prompt, false))
-                   .add("response", tokenizer.decode(p.responses[i].ids))
+                   .add("response", tokenizer.decode(p.responses[i].shown()))
                    .add("ground_truth", p.ground_truth)
                    .add("acc", p.verdicts[i].acc)
                    .add("pred", p.verdicts[i].pred)
@@ -71,6 +71,7 @@ int run_eval_command(const EvalOptions& o) {
   progress.line(s.device);
   if (const std::string text = unmet_pass_k(config.eval); !text.empty()) progress.note(text.c_str());
   progress.line(stop_text(stop, *s.tokenizer));
+  if (const std::string date = encoder.date_text(); !date.empty()) progress.line(date);
   Rollout rollout(*s.model, stop);
   std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
   if (!o.out.empty()) out.emplace(o.out);

@@ -37,7 +37,8 @@ void check_options(const GenerateOptions& o) {
   require(o.top_k >= 0, "--top-k", o.top_k, "at least 0 (0: off)");
 }
 
-/// {"ids"}, {"prompt"} as text or messages, or {"messages"}; an "id" is handed through.
+/// {"ids"}, {"prompt"} as text or messages, or {"messages"}; with messages, "tools" and "chat_template_kwargs"; an "id"
+/// is handed through.
 Prompt read_prompt(const JsonRow& row, const PromptEncoder* encoder, size_t number) {
   Prompt p{row.text_or("id", std::to_string(number)), {}};
   if (row.has("ids")) {
@@ -48,7 +49,9 @@ Prompt read_prompt(const JsonRow& row, const PromptEncoder* encoder, size_t numb
     p.ids = encoder->encode(row.text(field));
   } else {
     Example e;
-    row.each(field, [&](const JsonRow& m) { e.messages.push_back({m.text("role"), m.text("content")}); });
+    e.messages = row.messages(field);
+    e.tools = row.tools();
+    e.variables = row.variables();
     p.ids = encoder->encode(e);
   }
   if (p.ids.empty()) row.fail_here("the prompt has no tokens");
@@ -60,7 +63,7 @@ void write_group(LineWriter& out, const Prompt& prompt, const Group& group, cons
     const Response& r = group.responses[i];
     JsonLine line;
     line.add("id", prompt.id).add("sample", static_cast<int64_t>(i));
-    if (tokenizer != nullptr) line.add("text", tokenizer->decode(r.ids));
+    if (tokenizer != nullptr) line.add("text", tokenizer->decode(r.shown()));
     line.add("prompt_ids", prompt.ids).add("ids", r.ids).add("log_probs", r.log_prob);
     out.line(line.add("finish_reason", finish_name(r.finish)).str());
   }
@@ -111,6 +114,7 @@ int run_generate_command(const GenerateOptions& o) {
   if (prompts.empty()) fail_input("{}: no prompts", o.prompts);
   const std::vector<int32_t> stop = encoder ? encoder->stop_ids(model, prompts[0].ids) : model.eos;
   if (encoder) fmt::print(stderr, "{}\n", stop_text(stop, *s.tokenizer));
+  if (const std::string date = encoder ? encoder->date_text() : ""; !date.empty()) fmt::print(stderr, "{}\n", date);
   Rollout rollout(*s.model, stop);
   rollout.begin({o.temperature, o.top_k, o.top_p, o.min_p, o.on.seed});
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -127,7 +131,9 @@ int run_generate_command(const GenerateOptions& o) {
   std::optional<StreamDecoder> text;
   if (stream) {
     text.emplace(*s.tokenizer);
-    rollout.on_token = [&](int64_t, int, int32_t token) { print_out(text->push(token)); };
+    rollout.on_token = [&](int64_t, int, int32_t token) {
+      if (std::find(stop.begin(), stop.end(), token) == stop.end()) print_out(text->push(token));
+    };
   }
   LineWriter out(o.out);
   std::vector<Group> groups(prompts.size());  // written in the order of the prompts

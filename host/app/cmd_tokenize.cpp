@@ -17,10 +17,10 @@ ChatEnd end_of(const JsonRow& row) {
   return !row.has("add_generation_prompt") || row.flag("add_generation_prompt") ? ChatEnd::prompt : ChatEnd::closed;
 }
 
-/// {"messages"[, "tools"]} as the model's template writes it.
+/// {"messages"[, "tools"][, "chat_template_kwargs"]} as the model's template writes it.
 std::string render_row(const ChatTemplate& chat, const JsonRow& row) {
   try {
-    return chat.render_json(row.json("messages"), row.has("tools") ? row.json("tools") : "", end_of(row));
+    return chat.render_json(row.json("messages"), {row.tools(), row.variables()}, end_of(row));
   } catch (const Error& e) {
     if (e.code() != kExitUsage) throw;
     row.fail_here(e.what());

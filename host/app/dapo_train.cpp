@@ -193,7 +193,8 @@ int run(const Options& o) {
     for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
     return kExitResources;
   }
-  std::vector<std::string> unmet = unmet_settings(asked, config, *chosen.backend);
+  std::vector<std::string> unmet =
+      unmet_settings(asked, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
   if (o.plan || o.check) {
     chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_rows(plan.limits));
     print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
@@ -216,6 +217,8 @@ int run(const Options& o) {
     if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
   }
   progress.line(stop_text(trainer.rollout().stop(), *s.tokenizer));
+  if (const std::string date = PromptEncoder(config.data, config.model.path, *s.tokenizer).date_text(); !date.empty())
+    progress.line(date);
   progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
                             val ? fmt::format(", {} test rows", val->size()) : "",
                             count_text(static_cast<double>(s.model->config().parameters()))));

@@ -14,6 +14,7 @@
 #include "core/check.h"
 #include "data/json_row.h"
 #include "data/lines.h"
+#include "data/messages.h"
 #include "host/app/streams.h"
 
 namespace dapo {
@@ -85,6 +86,20 @@ std::string JsonRow::json(const char* field) const {
 
 std::string JsonRow::answer(const char* field) const {
   return answer_text(impl_.at(field), impl_.where, field);
+}
+
+std::vector<Message> JsonRow::messages(const char* field) const {
+  const dom::element value = impl_.at(field);
+  if (!value.is_array()) fail_input("{}: \"{}\" is no list of messages", impl_.where, field);
+  return messages_of(value, field, impl_.where);
+}
+
+std::string JsonRow::tools() const {
+  return has("tools") ? tools_of(impl_.at("tools"), impl_.where) : "";
+}
+
+std::string JsonRow::variables() const {
+  return has("chat_template_kwargs") ? variables_of(impl_.at("chat_template_kwargs"), impl_.where) : "";
 }
 
 void JsonRow::each(const char* field, const std::function<void(const JsonRow&)>& f) const {

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/dataset.h"
+
 namespace dapo {
 
 /// One object of a JSONL file. Every accessor's Error (exit 2) names file, line and field.
@@ -27,6 +29,10 @@ class JsonRow {
   std::string json(const char* field) const;
   /// A ground truth, read as in the rows of a dataset (data/json_row.h).
   std::string answer(const char* field) const;
+  /// Messages, and what the chat template gets beside them ("" where the row has none), as in the rows of a dataset.
+  std::vector<Message> messages(const char* field) const;
+  std::string tools() const;
+  std::string variables() const;
   /// Calls f on each object of an array.
   void each(const char* field, const std::function<void(const JsonRow&)>& f) const;
   [[noreturn]] void fail_here(const std::string& what) const;

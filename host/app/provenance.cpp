@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/app/version.h"
+#include "tokenizer/jinja.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -49,7 +50,7 @@ std::string provenance(const std::string& program, const std::string& device, co
   char host[256] = "unknown";
   gethostname(host, sizeof host - 1);
   char time[40];
-  const std::time_t now = std::time(nullptr);
+  const std::time_t now = jinja::template_time();  // the date that prompts hold, so that they can be made again
   std::tm utc{};
   std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
   Json json = {{"program", program},     {"version", version_text()}, {"commit", version_commit()},

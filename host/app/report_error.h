@@ -1,6 +1,8 @@
 // The one place where exceptions of both programs end: one line on standard error, and the exit code.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -23,6 +25,19 @@ inline int report_error(const char* program, int code, std::string what) {
   return code;
 }
 
+/// How other trainers' command lines are written here.
+inline std::string usage_hint(std::string_view program, int argc, char** argv) {
+  const bool trains = program == "dapo_train";
+  for (int i = 1; trains && i < argc; ++i) {
+    const std::string_view word = argv[i], before = argv[i - 1];
+    const size_t equals = word.find('='), dot = word.find('.');
+    if (word == "--config" || word.starts_with("--config=")) return "; the config stands alone: dapo_train FILE.cfg";
+    if (!word.starts_with("-") && before != "--set" && dot < equals && equals != word.npos)
+      return fmt::format("; a setting is written --set {}", word);
+  }
+  return "; --help lists the options";
+}
+
 /// Parses the command line, runs body() and returns the exit code: not 0 where standard output did not take what was
 /// written to it.
 inline int run_program(const char* program, CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
@@ -40,7 +55,7 @@ inline int run_program(const char* program, CLI::App& app, int argc, char** argv
     if (code == 0) check_standard_output();
     return code;
   } catch (const CLI::ParseError& e) {
-    return report_error(program, kExitUsage, std::string(e.what()) + "; --help lists what there is");
+    return report_error(program, kExitUsage, std::string(e.what()) + usage_hint(program, argc, argv));
   } catch (const Error& e) {
     return report_error(program, e.code(), e.what());
   } catch (const std::bad_alloc&) {

@@ -97,7 +97,7 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
                    .add("drawn_at", int64_t{g.step})
                    .add("kept", kept)
                    .add("prompt", prompt)
-                   .add("response", tokenizer.decode(s.response.ids))
+                   .add("response", tokenizer.decode(s.response.shown()))
                    .add("ground_truth", example.answer)
                    .add("pred", s.verdict.pred)
                    .add("acc", s.verdict.acc)

@@ -15,15 +15,17 @@ std::string unmet_pass_k(const EvalSection& eval) {
                      fmt::join(left_out, ", pass@"), eval.n);
 }
 
-std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, const Backend& backend) {
+std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, double kv_gb,
+                                        const Backend& backend) {
   std::vector<std::string> out;
   const auto add = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
     if (holds) out.push_back(fmt::format(text, std::forward<A>(args)...));
   };
   const double kv = asked.rollout.kv_memory_gb, total = static_cast<double>(backend.memory_total()) / 1e9;
-  add(kv > total, "rollout.kv_memory_gb = {:g} is more than this machine's {:.3g} GB; what fits is used", kv, total);
+  add(kv > total, "rollout.kv_memory_gb = {:g} is more than this machine's {:.3g} GB: {:.3g} GB are used", kv, total,
+      kv_gb);
   add(kv > 0 && kv <= total && fitted.rollout.kv_memory_gb < kv,
-      "rollout.kv_memory_gb = {:g} is more than memory leaves: {:.3g} are used", kv, fitted.rollout.kv_memory_gb);
+      "rollout.kv_memory_gb = {:g} is more than memory leaves: {:.3g} are used", kv, kv_gb);
   const TrainerSection& t = asked.trainer;
   const bool evaluates = !asked.data.val_files.empty() && (asked.eval.before_train || asked.eval.every > 0);
   if (const std::string pass = unmet_pass_k(asked.eval); evaluates && !pass.empty()) out.push_back(pass);
@@ -46,6 +48,18 @@ std::vector<std::string> unmet_rows(const Config& config, const Dataset& train) 
   if (!config.data.system_prompt.empty() && own > 0)
     out.push_back(fmt::format("{} of {} rows bring a system message of their own: data.system_prompt is not used there",
                               own, train.size()));
+  const auto padded = [](const Example& e) {
+    return e.answer.size() > 1 && e.answer[0] == '0' && e.answer.find_first_not_of("0123456789") == std::string::npos;
+  };
+  const auto first = std::find_if(train.begin(), train.end(), padded);
+  if (const std::string& verifier = config.reward.verifier;
+      first != train.end() && (verifier == "math_dapo" || verifier == "exact"))
+    out.push_back(
+        fmt::format("{} of {} ground truths have zeros in front, as \"{}\": reward.verifier = \"{}\" compares text, so "
+                    "that {} is wrong; "
+                    "\"boxed\" compares numbers",
+                    std::count_if(train.begin(), train.end(), padded), train.size(), first->answer, verifier,
+                    first->answer.substr(std::min(first->answer.find_first_not_of('0'), first->answer.size() - 1))));
   if (config.data.train_batch_size > static_cast<int>(train.size()))
     out.push_back(fmt::format("data.train_batch_size = {} is more than the {} rows: prompts repeat within a step",
                               config.data.train_batch_size, train.size()));

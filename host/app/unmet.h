@@ -10,11 +10,14 @@
 
 namespace dapo {
 
-/// From the settings and the machine. `fitted`: `asked` after make_plan().
-std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, const Backend& backend);
+/// From the settings and the machine. `fitted`: `asked` after make_plan(); `kv_gb`: what the plan lays out for KV
+/// pages.
+std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, double kv_gb,
+                                        const Backend& backend);
 /// pass@k that eval.n responses cannot give; "" where there is none.
 std::string unmet_pass_k(const EvalSection& eval);
-/// From the rows: those that bring a system message of their own where data.system_prompt is set, ...
+/// From the rows: those that bring a system message of their own where data.system_prompt is set, ground truths that
+/// the verifier compares otherwise than meant, ...
 std::vector<std::string> unmet_rows(const Config& config, const Dataset& train);
 
 }  // namespace dapo

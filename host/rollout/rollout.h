@@ -28,6 +28,8 @@ struct Response {
   std::vector<int32_t> ids;     ///< stop id included
   std::vector<float> log_prob;  ///< nats, at the sampling temperature, before top-k/top-p/min-p
   Finish finish = Finish::length;
+  /// What counts as its text: the stop id ends it and is no part of it, special or not (as in vLLM).
+  std::span<const int32_t> shown() const { return std::span(ids).first(ids.size() - (finish == Finish::stop)); }
 };
 
 struct Request {

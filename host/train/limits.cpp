@@ -63,6 +63,10 @@ int64_t least_pages(const Config& c) {
 
 }  // namespace
 
+double kv_gb(const ModelLimits& limits, const ModelConfig& model, const Backend& backend) {
+  return page_bytes(model, backend, limits.page_size) * static_cast<double>(limits.kv_pages) / 1e9;
+}
+
 double least_kv_gb(const Config& c, const ModelConfig& model, const Backend& backend) {
   return page_bytes(model, backend, c.rollout.page_size) * static_cast<double>(least_pages(c)) / 1e9;
 }

@@ -18,6 +18,9 @@ void check_positions(const ModelConfig& model, const std::string& folder, int64_
 /// set and less than least_kv_gb.
 ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
 
+/// GB (1e9 bytes) of the KV pages that are laid out.
+double kv_gb(const ModelLimits& limits, const ModelConfig& model, const Backend& backend);
+
 /// GB (1e9 bytes) of the KV pages of the longest prompt with the longest response.
 double least_kv_gb(const Config& config, const ModelConfig& model, const Backend& backend);
 

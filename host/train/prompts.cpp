@@ -1,6 +1,7 @@
 #include "host/train/prompts.h"
 
 #include <algorithm>
+#include <ctime>
 #include <optional>
 
 #include "core/check.h"
@@ -27,7 +28,7 @@ struct PromptEncoder::Impl {
   std::optional<PromptFormat> format;
 
   bool templated() const { return style != PromptStyle::raw && chat; }
-  std::string render(std::vector<ChatMessage> turns) const;
+  std::string render(std::vector<ChatMessage> turns, const ChatExtras& extras) const;
   int32_t turn_end() const;
 };
 
@@ -57,7 +58,7 @@ PromptEncoder::PromptEncoder(const DataSection& data, const std::string& model_f
 
 PromptEncoder::~PromptEncoder() = default;
 
-std::string PromptEncoder::Impl::render(std::vector<ChatMessage> turns) const {
+std::string PromptEncoder::Impl::render(std::vector<ChatMessage> turns, const ChatExtras& extras) const {
   const bool begun = turns.back().role == "assistant";
   if (!begun || turns.size() > 1) turns[turns.size() - (begun ? 2 : 1)].content += suffix;
   if (format) {
@@ -66,19 +67,20 @@ std::string PromptEncoder::Impl::render(std::vector<ChatMessage> turns) const {
       begin = std::move(turns.back().content);
       turns.pop_back();
     }
-    return format->fill(render_prompt(PromptStyle::raw, {}, turns)) + begin;
+    return format->fill(render_prompt(PromptStyle::raw, {}, turns, extras)) + begin;
   }
   if (!system.empty() && turns[0].role != "system") turns.insert(turns.begin(), {"system", system});
-  return render_prompt(style, chat, turns);
+  return render_prompt(style, chat, turns, extras);
 }
 
 std::vector<int32_t> PromptEncoder::encode(const Example& example) const {
   std::vector<ChatMessage> turns;
-  for (const Message& m : example.messages) turns.push_back({m.role, m.content});
+  for (const Message& m : example.messages) turns.push_back({m.role, m.content, m.more});
   if (turns.empty()) turns.push_back({"user", example.prompt});
   try {
     // A text without a template gets what the tokenizer puts before every text; templates write it themselves.
-    return impl_->tokenizer.encode(impl_->render(std::move(turns)), !impl_->templated());
+    return impl_->tokenizer.encode(impl_->render(std::move(turns), {example.tools, example.variables}),
+                                   !impl_->templated());
   } catch (const Error& e) {
     if (example.id.empty()) throw;
     throw Error(e.code(), fmt::format("row {}: {}", example.id, e.what()));
@@ -107,7 +109,7 @@ int32_t PromptEncoder::Impl::turn_end() const {
   std::string text;
   try {
     const std::vector<ChatMessage> turns = {{"user", "A question."}, {"assistant", kAnswer}};
-    text = chat.render(turns, "", ChatEnd::closed);
+    text = chat.render(turns, {}, ChatEnd::closed);
   } catch (const Error&) {
     return -1;  // a template for other conversations
   }
@@ -138,6 +140,15 @@ std::vector<int32_t> PromptEncoder::stop_ids(const ModelConfig& model, std::span
   if (ids.empty())
     fail_input("{}: the model names no end id: put \"eos_token_id\" into its generation_config.json", impl_->folder);
   return ids;
+}
+
+std::string PromptEncoder::date_text() const {
+  if (!impl_->templated() || !impl_->chat.shows_date()) return "";
+  const std::time_t now = jinja::template_time();
+  std::tm local{};
+  char date[40];
+  std::strftime(date, sizeof date, "%Y-%m-%d %H:%M", localtime_r(&now, &local));
+  return fmt::format("the chat template writes the date into prompts: {}, the same for the whole run", date);
 }
 
 std::string stop_text(std::span<const int32_t> ids, const Tokenizer& tokenizer) {

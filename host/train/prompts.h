@@ -35,6 +35,9 @@ class PromptEncoder {
   /// Error (exit 2) where there is none.
   std::vector<int32_t> stop_ids(const ModelConfig& model, std::span<const int32_t> prompt = {}) const;
 
+  /// Says that prompts hold a date, and which; "" where they do not.
+  std::string date_text() const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

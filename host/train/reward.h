@@ -27,7 +27,7 @@ class Reward {
   std::future<std::vector<Verdict>> judge(std::span<const Response> responses, const std::string& ground_truth) {
     std::vector<VerifyItem> items;
     items.reserve(responses.size());
-    for (const Response& r : responses) items.push_back({tokenizer_.decode(r.ids), ground_truth});
+    for (const Response& r : responses) items.push_back({tokenizer_.decode(r.shown()), ground_truth});
     return pool_.submit(std::move(items));
   }
   VerifierCounters counters() const { return pool_.counters(); }

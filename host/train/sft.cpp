@@ -20,6 +20,7 @@ struct Row {
 std::vector<Row> encode_rows(const Config& config, const Model& model, const Tokenizer& tokenizer, const Dataset& data,
                              Progress& progress) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
+  if (const std::string date = encoder.date_text(); !date.empty()) progress.note(date.c_str());
   const int32_t end = encoder.stop_ids(model.config()).front();
   const size_t most = static_cast<size_t>(config.data.max_response_length);
   std::vector<Row> rows;

@@ -148,11 +148,67 @@ TEST_F(Rows, Conversations) {
       tuned());
   EXPECT_EQ(parts[0].messages, (std::vector<Message>{{"user", "1+1"}}));
   EXPECT_EQ(parts[0].response, "2");
-  expect_in(
-      refused(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[1]}]})"),
-      "tool_calls");
+  expect_in(refused(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null}]})"),
+            "\"messages\"[1] lacks");
   expect_in(refused(R"({"prompt":[{"role":"user","content":[{"type":"image","url":"u"}]}]})"), "only text is read");
   expect_in(refused(R"({"prompt":"[{\"role\": \"user\", \"content\": \"1+1\"}]"})"), "a string that holds a list");
+}
+
+TEST_F(Rows, WhatChatTemplatesShowBesideTheMessages) {
+  const std::string tool = R"({"type":"function","function":{"name":"f"}})", begin = R"({"prompt":"1+1","answer":"2")";
+  EXPECT_EQ(load(begin + "}", asked())[0].tools, "");
+  EXPECT_EQ(load(begin + ",\"tools\":[" + tool + "]}", asked())[0].tools, "[" + tool + "]");
+  EXPECT_EQ(load(begin + R"(,"tools":"[{\"name\": \"f\"}]"})", asked())[0].tools, R"([{"name":"f"}])")
+      << "as JSON text";
+  EXPECT_EQ(load(begin + R"(,"tools":""})", asked())[0].tools, "");
+  EXPECT_NE(load(begin + ",\"tools\":[" + tool + "]}", asked())[0].problem, load(begin + "}", asked())[0].problem);
+  expect_in(refused(begin + R"(,"tools":["hammer"]})", asked()), "f.jsonl:1: \"tools\"[0] is a string");
+  expect_in(refused(begin + R"(,"tools":{"a":1}})", asked()), "\"tools\" is an object");
+  expect_in(refused(begin + R"(,"tools":"[{"})", asked()), "f.jsonl:1: the text in \"tools\": not valid JSON");
+  EXPECT_EQ(load(begin + R"(,"chat_template_kwargs":{"enable_thinking":false}})", asked())[0].variables,
+            R"({"enable_thinking":false})");
+  expect_in(refused(begin + R"(,"chat_template_kwargs":[1]})", asked()), "\"chat_template_kwargs\" is a list");
+  // messages with more than role and content keep it, for the template
+  const std::string call = R"({"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f"}}]})";
+  const std::string turns =
+      R"([{"role":"user","content":"a"},)" + call + R"(,{"role":"tool","name":"f","content":"3"}])";
+  const Dataset set = load("{\"prompt\":" + turns + ",\"answer\":\"3\"}", asked());
+  ASSERT_EQ(set[0].messages.size(), 3u);
+  EXPECT_EQ(set[0].messages[0].more, "");
+  EXPECT_EQ(set[0].messages[1], (Message{"assistant", "", call}));
+  EXPECT_EQ(set[0].messages[2], (Message{"tool", "3", R"({"role":"tool","name":"f","content":"3"})"}));
+}
+
+TEST_F(Rows, AResponseIsWhatItsTextHolds) {
+  const std::string asks = R"({"role":"user","content":"1+1"})", row = "{\"messages\":[" + asks + ",";
+  expect_in(refused(row + R"({"role":"assistant","content":"2","thinking":"1+1=2"}]})", tuned()),
+            "f.jsonl:1: the response in \"messages\" has \"thinking\"");
+  expect_in(refused(row + R"({"role":"assistant","content":"","tool_calls":[{"function":{}}]}]})", tuned()),
+            "tool_calls");
+  expect_in(refused("{\"prompt\":[" + asks +
+                        R"(],"completion":[{"role":"assistant","content":"2","reasoning_content":"r"}]})",
+                    tuned()),
+            "\"completion\" has \"reasoning_content\"");
+  EXPECT_EQ(load(row + R"({"role":"assistant","content":"2","thinking":null,"tool_calls":[],"weight":1}]})", tuned())[0]
+                .response,
+            "2");
+}
+
+TEST_F(Rows, AResponseBehindAnAssistantsMessage) {
+  const std::string begun = R"([{"role":"user","content":"1+1"},{"role":"assistant","content":"Let me see: "}])";
+  const std::vector<Message> prompt = {{"user", "1+1"}, {"assistant", "Let me see: "}};
+  // the response goes on from a prompt's last message, as in training
+  const Dataset set = load("{\"prompt\":" + begun + R"(,"response":"2"})", tuned());
+  EXPECT_EQ(set[0].messages, prompt);
+  EXPECT_EQ(set[0].response, "2");
+  // a conversation has one already: the same one, or not
+  const Dataset same = load("{\"messages\":" + begun + R"(,"response":"Let me see: "})", tuned());
+  EXPECT_EQ(same[0].messages.size(), 1u);
+  EXPECT_EQ(same[0].response, "Let me see: ");
+  expect_in(refused("{\"messages\":" + begun + R"(,"response":"2"})", tuned()),
+            "f.jsonl:1: \"messages\" ends with the assistant's turn, and \"response\" is another one");
+  expect_in(refused("{\"prompt\":" + begun + R"(,"completion":[{"role":"assistant","content":"2"}]})", tuned()),
+            "\"completion\" is another one");
 }
 
 TEST_F(Rows, WhereAnswersAreAskedForTheLastAssistantMessageIsAPrefill) {
@@ -176,6 +232,38 @@ TEST_F(Rows, ChoicesThatThePromptDoesNotShow) {
   DatasetOptions named = asked();
   named.prompt_key = "question";
   EXPECT_EQ(load(row, named)[0].answer, "1");
+}
+
+TEST_F(Rows, ListsOfAnswersAsText) {
+  EXPECT_EQ(answer(R"({"prompt":"1+1","reward_model":{"ground_truth":"[\"2\"]"}})"), "2") << "Skywork-OR1";
+  EXPECT_EQ(answer(R"({"prompt":"1+1","answer":"[\"2\", \"two\"]"})"), std::string("2") + kAnswerSeparator + "two");
+  EXPECT_EQ(answer(R"({"prompt":"1+1","answer":"[1, 2]"})"), "[1, 2]") << "an interval";
+  expect_in(refused(R"({"prompt":"1+1","answer":"['2', 'two']"})", asked()),
+            "f.jsonl:1: \"answer\" holds a list as Python");
+  expect_in(refused(R"({"prompt":"1+1","answer":"NaN"})", asked()), "\"answer\" is the text \"NaN\"");
+}
+
+TEST_F(Rows, PicturesAreRefused) {
+  const std::string row = R"({"prompt":"<image>How many?","answer":"2","images":)";
+  expect_in(refused(row + R"(["a.png"]})", asked()), "f.jsonl:1: the prompt comes with \"images\"");
+  EXPECT_EQ(load(row + "[]}", asked()).size(), 1u);
+  EXPECT_EQ(load(row + "null}", asked()).size(), 1u);
+}
+
+TEST_F(Rows, OtherShapesAreNamed) {
+  expect_in(refused(R"([{"from":"human","value":"1+1"},{"from":"gpt","value":"2"}])", asked(), "f.json"),
+            "this row is one turn of a conversation");
+  expect_in(refused(R"({"data":[{"prompt":"1+1","answer":"2"}]})", asked(), "f.json"), "the rows are inside \"data\"");
+  expect_in(refused(R"({"0":{"prompt":"a","answer":"2"},"1":{"prompt":"b","answer":"3"}})", asked(), "f.json"),
+            "the rows are the values of one object");
+  expect_in(refused(R"({"Problem":"1+1","Answer":2})", asked()), "data.prompt_key = \"Problem\" takes the field");
+  DatasetOptions named = asked();
+  named.prompt_key = "Problem";
+  expect_in(refused(R"({"Problem":"1+1","Answer":2})", named), "data.answer_key = \"Answer\" takes the field");
+  named.answer_key = "Correct Answer";
+  EXPECT_EQ(load(R"({"Problem":"1+1","Correct Answer":"2"})", named)[0].answer, "2");
+  expect_in(refused(R"({"prompt":"1+1","reward_model":"{\"ground_truth\": \"2\"}"})", asked()),
+            "\"reward_model\" is a text: store the object itself");
 }
 
 TEST_F(Rows, MissingFieldsNameWhatIsThere) {

@@ -178,7 +178,7 @@ bool render_chat(std::string_view input) {
   const ChatTemplate chat = ChatTemplate::parse(source, "here");
   const ChatEnd end = kind % 3 == 0 ? ChatEnd::prompt : kind % 3 == 1 ? ChatEnd::closed : ChatEnd::continued;
   const std::string once =
-      chat.render_json(messages.empty() ? R"([{"role":"user","content":"Hi"}])" : messages, tools, end);
+      chat.render_json(messages.empty() ? R"([{"role":"user","content":"Hi"}])" : messages, {std::string(tools)}, end);
   expect(once.size() <= size_t{32} << 20, "more text than a template may write");
   return true;
 }

@@ -32,7 +32,7 @@ TEST(Chat, QwenInstructVectors) {
   const auto rows = json_lines(vectors);
   EXPECT_EQ(rows.size(), 44u);
   for (const Json& row : rows) {
-    const std::string tools = row["tools"].is_null() ? "" : row["tools"].dump();
+    const ChatExtras tools{row["tools"].is_null() ? "" : row["tools"].dump()};
     const ChatEnd end = row["add_generation_prompt"].get<bool>() ? ChatEnd::prompt : ChatEnd::closed;
     const std::string text = chat.render_json(row["messages"].dump(), tools, end);
     EXPECT_EQ(text, row["rendered"].get<std::string>()) << row["name"];
@@ -78,8 +78,8 @@ TEST_F(ChatFolder, TextOrListOfNamedOnes) {
             {{"name", "default"}, {"template", "D{{ messages[0].content }}"}}}}});
   EXPECT_EQ(hello(), "DHi");
   const ChatTemplate chat = ChatTemplate::load(folder_.path());
-  EXPECT_EQ(chat.render(kHello, R"([{"name": "f"}])"), "T1") << "transformers: tool_use where there are tools";
-  EXPECT_EQ(chat.render(kHello, "null"), "DHi");
+  EXPECT_EQ(chat.render(kHello, {.tools = R"([{"name": "f"}])"}), "T1") << "transformers: tool_use where there are tools";
+  EXPECT_EQ(chat.render(kHello, {.tools = "null"}), "DHi");
 }
 
 TEST_F(ChatFolder, FilesGoBeforeTheKey) {
@@ -95,7 +95,7 @@ TEST_F(ChatFolder, FilesGoBeforeTheKey) {
   EXPECT_EQ(hello(), "file") << "and a byte order mark is not part of it";
   folder_.write("additional_chat_templates/tool_use.jinja", "tools");
   EXPECT_EQ(hello(), "file");
-  EXPECT_EQ(ChatTemplate::load(folder_.path()).render(kHello, "[{}]"), "tools");
+  EXPECT_EQ(ChatTemplate::load(folder_.path()).render(kHello, {.tools = "[{}]"}), "tools");
 }
 
 TEST_F(ChatFolder, WhatIsNoTemplateIsNamed) {
@@ -136,29 +136,29 @@ TEST(Chat, ALastMessageIsContinued) {
   const std::vector<ChatMessage> begun = {{"system", "S"}, {"user", "1+1"}, {"assistant", "Step by step. <think>"}};
   const std::string expected =
       "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n1+1<|im_end|>\n<|im_start|>assistant\nStep by step. <think>";
-  EXPECT_EQ(chat.render(begun, "", ChatEnd::continued), expected);
+  EXPECT_EQ(chat.render(begun, {}, ChatEnd::continued), expected);
   EXPECT_EQ(render_prompt(PromptStyle::chatml, chat, begun), expected) << "no end of the turn, and no new one";
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, begun), "S\n1+1\nStep by step. <think>");
   const std::vector<ChatMessage> spaced = {{"user", "a"}, {"assistant", "b \n"}};
-  EXPECT_TRUE(chat.render(spaced, "", ChatEnd::continued).ends_with("assistant\nb \n"));
+  EXPECT_TRUE(chat.render(spaced, {}, ChatEnd::continued).ends_with("assistant\nb \n"));
   // What transformers gives where the template trims: without the space.
   const ChatTemplate trims = ChatTemplate::parse("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}", "t");
-  EXPECT_EQ(trims.render(spaced, "", ChatEnd::continued), "[a][b");
+  EXPECT_EQ(trims.render(spaced, {}, ChatEnd::continued), "[a][b");
   const ChatTemplate drops = ChatTemplate::parse("{{ messages[0].content }}", "t");
-  EXPECT_SAYS(error_of(kExitUsage, [&] { drops.render(spaced, "", ChatEnd::continued); }), "cannot be continued");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { drops.render(spaced, {}, ChatEnd::continued); }), "cannot be continued");
   const std::string parts =
       R"([{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"}]}])";
   const ChatTemplate lists = ChatTemplate::parse("{{ messages[-1].content[0].text }}!", "t");
-  EXPECT_EQ(lists.render_json(parts, "", ChatEnd::continued), "b");
+  EXPECT_EQ(lists.render_json(parts, {}, ChatEnd::continued), "b");
 }
 
 TEST(Chat, BadConversations) {
   const ChatTemplate chat = ChatTemplate::parse("{{ messages }}{{ tools }}", "t");
   const std::vector<ChatMessage> broken = {{"assistant", "", "[{"}};
   EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render({}); }), "without messages");
-  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(broken); }), "tool_calls");
-  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, "{]"); }), "tools");
-  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, "{}"); }), "tools");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(broken); }), "a message");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, {.tools = "{]"}); }), "tools");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, {.tools = "{}"}); }), "tools");
   EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json("{}"); }), "messages");
   EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json("[1]"); }), "message");
   EXPECT_EQ(chat.render_json(R"([{"role":"user","content":null,"x":[1]}])"), "[{'role': 'user', 'x': [1]}]None")

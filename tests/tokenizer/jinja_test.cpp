@@ -57,7 +57,8 @@ TEST(Jinja, WholeTemplatesAreTransformers) {
     special.set("bos_token", "<s>");
     special.set("eos_token", "</s>");
     const ChatTemplate chat = ChatTemplate::parse(slurp(kGoldens + "templates/" + file), file, special);
-    const std::string messages = row["messages"].dump(), tools = row["tools"].is_null() ? "" : row["tools"].dump();
+    const std::string messages = row["messages"].dump();
+    const ChatExtras tools{row["tools"].is_null() ? "" : row["tools"].dump(), ""};
     const ChatEnd end = row["prompt"].get<bool>() ? ChatEnd::prompt : ChatEnd::closed;
     // apply_chat_template gives reasoning under two names; the templates here read one, so the rows hold.
     if (row.contains("text")) {
@@ -79,6 +80,9 @@ TEST(Jinja, ErrorsNameTemplateAndLine) {
   EXPECT_SAYS(refusal("{{ raise_exception('No ' ~ 'system') }}"), "No system");
   EXPECT_SAYS(refusal("{{ 1 | nothing }}"), "'nothing'");
   EXPECT_SAYS(refusal("{{ 1 is nothing }}"), "'nothing'");
+  EXPECT_SAYS(refusal("a\n{{ [1, 2] | random }}"), "t.jinja:2: the filter 'random' is not supported");
+  for (const char* name : {"pprint", "striptags", "urlize", "wordwrap"})
+    EXPECT_SAYS(refusal(fmt::format("\n{{{{ 'x' | {} }}}}", name)), fmt::format("t.jinja:2: the filter '{}' of", name));
   EXPECT_SAYS(refusal("{% nothing %}"), "'nothing'");
   EXPECT_SAYS(refusal("{% include 'x' %}"), "'include'");
   EXPECT_SAYS(refusal("{{ 'x' }"), "t.jinja:1");
@@ -97,6 +101,10 @@ TEST(Jinja, DatesAreToday) {
   std::time_t now = std::time(nullptr);
   std::tm local{};
   localtime_r(&now, &local);
+  // one date for the process, and not that of each call
+  const std::string first = render("{{ strftime_now('%H:%M:%S') }}");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_EQ(render("{{ strftime_now('%H:%M:%S') }}"), first);
   EXPECT_EQ(render("{{ strftime_now('%Y-%m') }}"), fmt::format("{:04}-{:02}", local.tm_year + 1900, local.tm_mon + 1));
 }
 

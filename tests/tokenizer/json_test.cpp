@@ -150,7 +150,7 @@ TEST(Json, UnknownComponentsAreNamed) {
   EXPECT_SAYS(refused([](Json& j) { j["decoder"] = {{"type", "WordPiece"}}; }), "WordPiece");
   EXPECT_SAYS(refused([](Json& j) { j["model"]["type"] = "Unigram"; }), "Unigram");
   EXPECT_SAYS(refused([](Json& j) { j["model"]["dropout"] = 0.1; }), "dropout");
-  EXPECT_SAYS(refused([](Json& j) { j["model"]["byte_fallback"] = true; }), "byte_fallback");
+  EXPECT_SAYS(refused([](Json& j) { j["model"]["byte_fallback"] = true; }), "'ByteLevel' needs");
   EXPECT_SAYS(refused([](Json& j) { j["model"]["novelty"] = 1; }), "novelty");
   EXPECT_SAYS(refused([](Json& j) { j["novelty"] = 1; }), "novelty");
   EXPECT_SAYS(refused([](Json& j) { j["added_tokens"][0]["novelty"] = 1; }), "novelty");

@@ -1,6 +1,7 @@
 // Interrupts, full disks and inputs that do not fit one another, as a user meets them.
 #include <chrono>
 #include <csignal>
+#include <nlohmann/json.hpp>
 
 #include "core/check.h"
 #include "host/app/folders.h"
@@ -10,6 +11,8 @@
 
 namespace dapo {
 namespace {
+
+using Json = nlohmann::json;
 
 class Faults : public CliTest {
  protected:
@@ -109,6 +112,29 @@ TEST_F(Faults, FullDiskLeavesWhatWasThere) {
         run("dapo", "verify - 2>stderr >/dev/full; exit $?", "{\"solution\": \"a\", \"ground_truth\": \"a\"}");
     EXPECT_EQ(v.code, kExitResources);
   }
+}
+
+// A limit on the size of files stands for the full disk; prlimit takes it away while the run is under way.
+TEST_F(Faults, ARunOutlivesAFullDisk) {
+  if (shell("command -v prlimit").code != 0) GTEST_SKIP() << "skipped: prlimit (util-linux) is not here";
+  write_train("data/train.jsonl", 100000);
+  write("train.cfg", slurp(folder_ / "train.cfg") + "save_every = 3\nstuck_patience = 0\n");
+  write("script", "cd " + folder_.string() +
+                      "; says() { for i in $(seq 600); do grep -qs \"$1\" out && return; sleep 0.1; done; " +
+                      "kill -9 $(cat pid); exit 99; }\n" + "(ulimit -S -f 8; " + (programs_ / "dapo_train").string() +
+                      " train.cfg & echo $! >pid; wait $!; echo $? >code) 2>&1 | cat >out &\n" +
+                      "says 'kept and tried again'; says 'tried again after the next step'; prlimit --pid $(cat pid) "
+                      "--fsize=unlimited; says 'is complete again'; kill -TERM $(cat pid); wait\n");
+  const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
+  const std::string out = slurp(folder_ / "out");
+  ASSERT_EQ(WEXITSTATUS(status), 0) << out;
+  EXPECT_EQ(slurp(folder_ / "code"), "130\n") << out;
+  EXPECT_TRUE(fs::exists(folder_ / "runs/run/model/model.safetensors"));
+  EXPECT_FALSE(fs::is_empty(folder_ / "runs/run/models"));
+  std::ifstream lines(folder_ / "runs/run/metrics.jsonl");
+  int step = 0;
+  for (std::string line; std::getline(lines, line);) EXPECT_EQ(Json::parse(line)["step"], ++step) << "none is lost";
+  EXPECT_GT(step, 3);
 }
 
 TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {

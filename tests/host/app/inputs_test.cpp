@@ -1,4 +1,6 @@
 // What users have: snapshots of links, weights of other kinds, byte order marks, "~", settings of a model's folder.
+#include <cctype>
+
 #include "tests/host/app/cli.h"
 
 namespace dapo {
@@ -89,6 +91,37 @@ TEST_F(Inputs, ConfigsAsEditorsWriteThem) {
   EXPECT_NE(r.err.find("/home/of/me/m: no such folder"), std::string::npos) << r.err;
 }
 
+// vLLM's stop_token_ids: the token that ends a response is no part of its text, special or not.
+TEST_F(Inputs, TheStopTokenIsNoText) {
+  make_model();
+  std::string all = "[256";
+  for (int id = 0; id < 256; ++id) all += "," + std::to_string(id);
+  write("tuned/generation_config.json", "{\"eos_token_id\": " + all + "]}");
+  const Ran r = run("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 4");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_NE(r.out.find("\"text\": \"\""), std::string::npos) << r.out;
+  EXPECT_NE(r.out.find("\"finish_reason\": \"stop\""), std::string::npos) << r.out;
+}
+
+TEST_F(Inputs, WhatAPlanUsesIsAFigure) {
+  make_model();
+  write("train.cfg", "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\n");
+  const Ran r = run("dapo_train",
+                    "train.cfg --plan --set rollout.kv_memory_gb=1000000 --set data.max_prompt_length=48 --set "
+                    "data.max_response_length=48 --set reward.overlong_buffer=false");
+  EXPECT_EQ(r.code, 0) << r.err;
+  const size_t at = r.out.find("rollout.kv_memory_gb = 1e+06 is more than this machine's ");
+  ASSERT_NE(at, std::string::npos) << r.out;
+  const std::string line = r.out.substr(at, r.out.find('\n', at) - at);
+  EXPECT_TRUE(std::isdigit(line[line.find(" GB: ") + 5]) && line.ends_with(" GB are used")) << line;
+}
+
+TEST_F(Inputs, CommandLinesOfOtherTrainers) {
+  expect_usage_error("dapo_train", "x.cfg trainer.total_steps=3", "a setting is written --set trainer.total_steps=3");
+  expect_usage_error("dapo_train", "--config x.cfg", "the config stands alone: dapo_train FILE.cfg");
+  expect_usage_error("dapo_train", "--frobnicate", "--help lists the options");
+}
+
 TEST_F(Inputs, VerifyReadsGroundTruthsAsTrainingDoes) {
   const Ran r = run("dapo", "verify --verifier exact -",
                     "[{\"solution\": \"42\", \"ground_truth\": 42.0},\n"
@@ -96,11 +129,12 @@ TEST_F(Inputs, VerifyReadsGroundTruthsAsTrainingDoes) {
                     " \"ground_truth\": 1267650600228229401496703205376},\n"
                     "{\"solution\": \"two\", \"ground_truth\": [\"2\", \"two\"]},\n"
                     "{\"solution\": \"2\", \"ground_truth\": [\"2\", \"two\"]},\n"
+                    "{\"solution\": \"two\", \"ground_truth\": \"[\\\"2\\\", \\\"two\\\"]\"},\n"
                     "{\"solution\": \"3\", \"ground_truth\": [\"2\", \"two\"]}]\n");
   EXPECT_EQ(r.code, 0) << r.err;
   std::string acc;
   for (size_t at = 0; (at = r.out.find("\"acc\": ", at)) != std::string::npos;) acc += r.out[at += 7];
-  EXPECT_EQ(acc, "ttttf") << r.out;
+  EXPECT_EQ(acc, "tttttf") << r.out;
   expect_usage_error("dapo", "verify -", "<stdin>:1: \"ground_truth\" is a list with a number in it",
                      "{\"solution\": \"2\", \"ground_truth\": [1, 2]}");
   expect_usage_error("dapo", "verify rows.csv", "rows.csv: a CSV file");

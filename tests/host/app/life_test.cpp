@@ -187,5 +187,21 @@ TEST_F(Folders, SystemMessagesOfRows) {
   EXPECT_EQ(unmet_rows(config, data)[0].substr(0, 42), "1 of 2 rows bring a system message of thei");
 }
 
+TEST_F(Folders, GroundTruthsThatAreComparedAsText) {
+  const std::string rows = scratch_.write(
+      "rows.jsonl", "{\"prompt\": \"1\", \"answer\": \"033\"}\n{\"prompt\": \"2\", \"answer\": \"0\"}\n");
+  Config config;
+  config.data.train_batch_size = 2;
+  const Dataset data = Dataset::load(rows);
+  config.reward.verifier = "boxed";
+  EXPECT_TRUE(unmet_rows(config, data).empty());
+  config.reward.verifier = "math_dapo";
+  ASSERT_EQ(unmet_rows(config, data).size(), 1u);
+  EXPECT_EQ(
+      unmet_rows(config, data)[0],
+      "1 of 2 ground truths have zeros in front, as \"033\": reward.verifier = \"math_dapo\" compares text, so that "
+      "33 is wrong; \"boxed\" compares numbers");
+}
+
 }  // namespace
 }  // namespace dapo

@@ -71,6 +71,42 @@ TEST_F(Prompts, TheAssistantsBeginningIsContinued) {
             "<|im_start|>system\nown<|im_end|>\n<|im_start|>user\n1+1!<|im_end|>\n<|im_start|>assistant\n");
 }
 
+TEST_F(Prompts, ToolsAndVariablesGoToTheTemplate) {
+  const std::string shows =
+      "{% if tools %}{% for t in tools %}[{{ t.name }}]{% endfor %}{% endif %}{{ mode | default('plain') }}:";
+  config({{"chat_template", shows + kTurns}});
+  Example e =
+      conversation({{"user", "1+1"}, {"assistant", "", R"({"role": "assistant", "tool_calls": [1]})"}, {"tool", "2"}});
+  const std::string turns = text(e);
+  EXPECT_EQ(turns.substr(0, 6), "plain:");
+  e.tools = R"([{"name":"f"},{"name":"g"}])";
+  e.variables = R"({"mode":"long"})";
+  EXPECT_EQ(text(e), "[f][g]long:" + turns.substr(6));
+  e.variables = R"({"messages":[]})";
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "\"messages\" is not a variable");
+  e.variables = "";
+  e.id = "3-ab";
+  config({{"chat_template", kTurns}});
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "row 3-ab: the prompt comes with \"tools\"");
+  data_.prompt_template = "raw";
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "which plain text does not show");
+  e.tools = "[]";
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "\"tool_calls\"");
+  e.messages[1].more = "";
+  e.variables = R"({"mode":"long"})";
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "chat_template_kwargs");
+  e.variables = "";
+  EXPECT_EQ(text(e), "1+1\n\n2");
+}
+
+TEST_F(Prompts, DatesAreNamed) {
+  EXPECT_EQ(encoder().date_text(), "");
+  config({{"chat_template", std::string("{{ strftime_now('%Y') }}") + kTurns}});
+  EXPECT_SAYS(encoder().date_text(), "the chat template writes the date into prompts: 2");
+  data_.prompt_template = "raw";
+  EXPECT_EQ(encoder().date_text(), "");
+}
+
 TEST_F(Prompts, FormatsForBaseModels) {
   data_.prompt_format = "Q: {question}\nA:";
   EXPECT_EQ(text(question("1+1")), "Q: 1+1\nA:");
