@@ -14,7 +14,7 @@ RELEASE := $(filter release,$(VARIANT))
 NVCC    := $(shell command -v nvcc 2>/dev/null)
 CUDA    ?= $(if $(and $(RELEASE),$(NVCC)),nvcc,none)#   what the programs' device=cuda is
 
-PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
+PACKAGES := g++ make git curl pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
   libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
 
