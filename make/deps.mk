@@ -1,5 +1,5 @@
 # What the build needs: apt packages, and Arrow (.parquet files) from a wheel where it is not installed.
-PACKAGES := g++ make git pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
+PACKAGES := g++ make git curl pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
   libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
