@@ -87,7 +87,7 @@ endef
 objects = $(patsubst %.cpp,$(OUT)/%.o,$(1))
 archive = $(foreach l,$(1),$(OUT)/lib$(l).a)
 
-# ---- folders: one static library each; a test program links only what its folder may know (DESIGN: arrows never point up)
+# ---- folders: one static library each; a test program links only what its folder may know (docs/design.md 1: arrows never point up)
 FOLDERS := core cpu model tokenizer data host
 MAINS   := host/dapo_train.cpp host/dapo.cpp
 DEPS_core      := core
@@ -204,6 +204,9 @@ sanitize:  ## the tests under ASan and UBSan
 	@$(MAKE) --no-print-directory VARIANT=asan test
 race:  ## the kernels' tests in the simulator with its race checker
 	@$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim $(BUILD)/race/test_cuda && tests/run.sh $(BUILD)/race/test_sim $(BUILD)/race/test_cuda
+PYTHON ?= python3
+goldens:  ## make tests/goldens again, the same bytes, with PYTHON (tests/goldens/README.md says what it needs)
+	$(PYTHON) tests/goldens/make.py
 FUZZ_SECONDS ?= 60
 fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a target; inputs kept in build/corpus
 	@$(MAKE) --no-print-directory VARIANT=fuzz $(BUILD)/fuzz/test_fuzz
@@ -232,4 +235,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 16
-.PHONY: all arrow bench bench-cudnn clean cuda-compile cuda-report demo deps dist format fuzz gpu-check help lint profile race run-tests sanitize test test-nightly
+.PHONY: all arrow bench bench-cudnn clean cuda-compile cuda-report demo deps dist format fuzz goldens gpu-check help lint profile race run-tests sanitize test test-nightly

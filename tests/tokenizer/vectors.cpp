@@ -67,7 +67,7 @@ const char* const kOwnVectors = "tokenizer/bpe/vectors.jsonl";
 const char* const kQwenVectors = "tokenizer_vectors/qwen2.5_hf_vectors.jsonl";
 
 TEST(TokenizerVectors, HuggingFace) {
-  expect_vectors(loaded(golden(kOwnJson)), golden(kOwnVectors), 284, 72);
+  expect_vectors(loaded(golden(kOwnJson)), golden(kOwnVectors), 284, 78);
   const std::string json = test_data(kQwenJson);
   if (!json.empty()) expect_vectors(loaded(json), test_data(kQwenVectors), 612, 7);
 }

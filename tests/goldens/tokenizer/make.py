@@ -181,11 +181,12 @@ def make_sp():
 
 def folders(out):
     """What transformers gives for a folder of bpe.model with two added tokens, for the texts of tests/tokenizer/files.cpp."""
-    size = sentencepiece.SentencePieceProcessor(model_file=str(out / "bpe.model")).vocab_size()
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(out / "bpe.model"))
+    size = processor.vocab_size()
     turns = "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n"
     flags = dict(lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
     marks = {0: "<unk>", 1: "<s>", 2: "</s>", size: "<|im_end|>", size + 1: "<|im_start|>"}
-    found = {"pieces": size}
+    found = {"pieces": size, "one more space": processor.encode(" Hi")}  # of SentencePiece itself, which prepends one always
     for legacy in (False, True):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
