@@ -114,6 +114,9 @@ run-tests: $(TESTS) all $(if $(RELEASE),cuda-compile $(GPU_CHECK_SIM))
 test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker
 sanitize:  ## the tests under ASan and UBSan
 	@$(MAKE) --no-print-directory VARIANT=asan test
+PYTHON ?= python3
+goldens:  ## make tests/goldens again, the same bytes, with PYTHON (tests/goldens/README.md says what it needs)
+	$(PYTHON) tests/goldens/make.py
 FUZZ_SECONDS ?= 60
 fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a target; inputs kept in build/corpus
 	@$(MAKE) --no-print-directory VARIANT=fuzz $(BUILD)/fuzz/test_fuzz
@@ -132,4 +135,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile make/*.mk | sed -E 's/:.*##/\t/' | expand -t 16 | sort
-.PHONY: all bench clean demo format fuzz help lint run-tests sanitize test test-nightly
+.PHONY: all bench clean demo format fuzz goldens help lint run-tests sanitize test test-nightly

@@ -29,14 +29,16 @@ rm -r "$to/bin" "$to/lib"
 bytes=$(find "$to" -type f -printf '%s\n' | awk '{ s += $1 } END { print s }')
 printf '%s: %.1f MB, glibc %s or later; on the GPU machine: python3 %s/gpu-check\n' "$to" "$(awk "BEGIN { print $bytes / 1e6 }")" "$(cat "$to/glibc")" "$to"
 [ "$bytes" -lt "$limit" ] || { echo "dist.sh: $bytes bytes, $limit are the limit"; exit 1; }
-# The golden models of the tests, where they are here: beside the programs, not counted among them.
+# The golden models of the tests: the tree's own, and the larger ones where they are present; not counted in the limit.
+mkdir -p "$to/goldens"
+cp -r tests/goldens/{models,sampling} "$to/goldens"
 goldens=${DAPO_TEST_DATA:-../shared/data}/goldens
 if [ -d "$goldens" ]; then
   mkdir -p "$to/data/goldens"
   cp -r "$goldens"/{tied_gqa,untied_kv1,llama,d64,d128,sampling.jsonl} "$to/data/goldens"
   echo "$to/data: golden models, $(du -sm "$to/data" | cut -f1) MB"
 else
-  echo "$to: without golden models: no $goldens (DAPO_TEST_DATA): gpu-check's golden stage will be skipped"
+  echo "$to: the tree's two golden models alone: no $goldens (DAPO_TEST_DATA)"
 fi
 nm -C "$from/bench_ops" | grep -q cudnn_frontend && echo "$to: bench_ops times cuDNN's attention beside ours" ||
   echo "$to: bench_ops without cuDNN's attention: that takes cudnn.h and the frontend's headers (make bench-cudnn)"

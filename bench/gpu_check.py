@@ -6,7 +6,8 @@
     gpu-check --report gpu-check.json [--results DIR]       the report of an earlier run, as DIR/<gpu>-<date>.md
 
 Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python environment's nvidia/ folders or
-/usr/local/cuda are searched). Golden models come from data/ beside this file, or $DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
+/usr/local/cuda are searched). Golden models come from goldens/ and data/ beside this file, or $DAPO_TEST_GOLDENS and
+$DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
 """
 import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, sys, time
 
@@ -132,7 +133,7 @@ def equalities(r):
 
 
 def golden(r):
-    """five golden models against transformers in f64: log-probs, gradients, AdamW steps, greedy tokens"""
+    """golden models against transformers in f64: log-probs, gradients, AdamW steps, greedy tokens"""
     return tests(r, "*Golden*", "*Golden.Forward/llama")
 
 

@@ -31,6 +31,8 @@ class Run:
         if "DAPO_TEST_DATA" not in self.env:
             data = HERE / "data" if (HERE / "data").exists() else HERE.parent.parent / "shared/data"
             self.env["DAPO_TEST_DATA"] = str(data)
+        goldens = HERE / "goldens" if (HERE / "goldens").exists() else HERE.parent / "tests/goldens"
+        self.env.setdefault("DAPO_TEST_GOLDENS", str(goldens.resolve()))
         self.fallback = home / "lib/fallback"
 
     def say(self, text):

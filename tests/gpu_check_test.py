@@ -62,9 +62,8 @@ def fakes(out, how):
 def every_stage_runs_in_the_simulator(out):
     code, stages, seconds, said = check(out)
     assert code == 0, said
-    needs_data = {"golden"}  # skipped where the shared data is absent
     for name in ("machine", "trainer", "equalities", "golden", "ops", "demo", "step", "bench"):
-        assert stages[name]["status"] == "passed" or name in needs_data, said
+        assert stages[name]["status"] == "passed", said
     assert stages["ops"]["figures"]["passed"] > 50 and stages["demo"]["figures"]["cuda-f32"]["steps"] == 1, stages
     assert stages["bench"]["figures"]["benchmarks"], stages["bench"]
     assert "| ops | passed |" in (pathlib.Path(out) / "report.md").read_text()

@@ -1,10 +1,9 @@
-// Where tests find real inputs: $DAPO_TEST_DATA, else ../shared/data beside the project; and how they read a file and
-// an error.
+// Where tests find their inputs: the project's own goldens (tests/goldens/README.md), and larger ones outside, in
+// $DAPO_TEST_DATA or else in ../shared/data beside the project; and how they read a file and an error.
 #pragma once
 
-#include <unistd.h>
-
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -12,16 +11,33 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/check.h"
 
 namespace dapo {
 
-/// Path of a test input, or "" where it is absent.
+/// Path of one of the project's own goldens; tests run in the project's root, or are given $DAPO_TEST_GOLDENS.
+inline std::string golden(const std::string& relative) {
+  const char* root = std::getenv("DAPO_TEST_GOLDENS");
+  const std::filesystem::path path = std::filesystem::path(root ? root : "tests/goldens") / relative;
+  if (!std::filesystem::exists(path))
+    fail(kExitUsage, "{} is absent: run tests in the project's root, or set DAPO_TEST_GOLDENS", path.string());
+  return path.string();
+}
+
+/// Path of a test input from outside, or "" where it is absent.
 inline std::string test_data(const std::string& relative) {
   const char* root = std::getenv("DAPO_TEST_DATA");
   const std::filesystem::path path = std::filesystem::path(root ? root : "../shared/data") / relative;
   return std::filesystem::exists(path) ? path.string() : std::string();
+}
+
+/// The project's own golden and, where it is present, a larger one of the same layout from outside.
+inline std::vector<std::string> golden_files(const std::string& own, const std::string& outside) {
+  std::vector<std::string> paths = {golden(own)};
+  if (std::string more = test_data(outside); !more.empty()) paths.push_back(std::move(more));
+  return paths;
 }
 
 /// The message of the Error with exit code `code` that `f` must throw; "" if it does not.
@@ -77,7 +93,7 @@ inline std::string slurp(const std::filesystem::path& path) {
 
 }  // namespace dapo
 
-/// Declares `variable` as the path of a test input, or skips the test and names what is absent.
+/// Declares `variable` as the path of a test input from outside, or skips the test and names what is absent.
 #define REQUIRE_DATA(variable, relative)                    \
   const std::string variable = ::dapo::test_data(relative); \
   if (variable.empty()) GTEST_SKIP() << "skipped: test data " << (relative) << " is absent (DAPO_TEST_DATA)"

@@ -314,13 +314,16 @@ TEST_F(SafetensorsTest, AWriteThatFailsLeavesNothing) {
   EXPECT_NE(message_of([&] { write_safetensors(path("absent"), {}); }, kExitResources), "");
 }
 
-TEST_F(SafetensorsTest, ARealFile) {
-  REQUIRE_DATA(file, "safetensors/tiny_model.safetensors");
-  const SafetensorsReader r(file);
-  EXPECT_GT(r.tensors().size(), 30u);
-  const TensorInfo* t = r.find("model.embed_tokens.weight");
-  ASSERT_NE(t, nullptr);
-  EXPECT_EQ(t->shape[0], 16);
+TEST_F(SafetensorsTest, FilesOfTheReferenceLibrary) {
+  const auto expect = [](const std::string& file, size_t tensors, int64_t vocabulary) {
+    const SafetensorsReader r(file);
+    EXPECT_EQ(r.tensors().size(), tensors) << file;
+    const TensorInfo* t = r.find("model.embed_tokens.weight");
+    ASSERT_NE(t, nullptr) << file;
+    EXPECT_EQ(t->shape[0], vocabulary) << file;
+  };
+  expect(golden("models/llama/model.safetensors"), 21, 192);
+  if (const std::string file = test_data("safetensors/tiny_model.safetensors"); !file.empty()) expect(file, 39, 16);
 }
 
 }  // namespace

@@ -49,8 +49,7 @@ std::vector<float> normal_logits(int64_t vocab, float scale, uint32_t seed) {
   return logits;
 }
 
-TEST(Sampling, FiltersAsHuggingFaceDoes) {
-  REQUIRE_DATA(path, "goldens/sampling.jsonl");
+void expect_filters(const std::string& path) {
   simdjson::dom::parser parser;
   int cases = 0;
   simdjson::dom::document_stream stream;
@@ -71,7 +70,12 @@ TEST(Sampling, FiltersAsHuggingFaceDoes) {
     }
     ++cases;
   }
-  EXPECT_EQ(cases, 288);
+  EXPECT_GE(cases, 63) << path;
+}
+
+TEST(Sampling, FiltersAsHuggingFaceDoes) {
+  for (const std::string& path : golden_files("sampling/sampling.jsonl", "goldens/sampling.jsonl"))
+    expect_filters(path);
 }
 
 TEST(Sampling, Ties) {

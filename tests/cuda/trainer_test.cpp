@@ -23,7 +23,8 @@ TEST(CudaTrainer, FiveStepsAreTheCpus) {
     EXPECT_NEAR(got.entropy, want.entropy, 1e-4) << "step " << step;
     EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-3 * want.grad_norm) << "step " << step;
   }
-  // As in tests/host/trainer_test.cpp: Adam turns rounding into steps where a gradient is almost 0, hence the mean.
+  // As in tests/host/train/trainer_test.cpp: Adam turns rounding into steps where a gradient is almost 0, hence the
+  // mean.
   const auto x = cpu.toy.get(cpu.toy.model.weights()), y = cuda.toy.get(cuda.toy.model.weights());
   const auto& begin = weights_that_say("abcd");
   double difference = 0, moved = 0;

@@ -239,51 +239,69 @@ TEST(Dataset, FingerprintSeesEveryChange) {
   EXPECT_EQ(load_text(a).fingerprint(), load_text(a + "\n").fingerprint());
 }
 
-TEST(Dataset, RealFiles) {
-  struct Case {
-    const char *path, *prompt, *answer;
-    size_t rows;
-  };
+struct FileCase {
+  const char *path, *prompt, *answer;
+  size_t rows;
+};
+void expect_file(const std::string& path, const FileCase& c) {
   DatasetOptions need;
   need.need_answer = true;
-  for (const Case& c : {Case{"eval/aime25.jsonl", "Find the sum of all integer bases", "70", 30},
-                        Case{"eval/gen_aime-2025_dapo_format.jsonl", "Solve the following math problem", "70", 30},
-                        Case{"eval/amc23.jsonl", "Cities $A$ and $B$", "27", 40},
-                        Case{"eval/gsm8k_test.jsonl", "Janet\u2019s ducks", "18", 1319},
-                        Case{"eval/math500.jsonl", "Convert the point", "\\left( 3, \\frac{\\pi}{2} \\right)", 500},
-                        Case{"train/gsm8k_train.jsonl", "Natalia sold clips", "72", 7473},
-                        Case{"chain/train.jsonl", "2+4+1+1-2+2  ", "3", 8192},
-                        Case{"countdown/countdown_cd3_test.jsonl", "30,100,93", "23", 256}}) {
-    const std::string path = test_data(c.path);
-    if (path.empty()) continue;
-    const Dataset set = Dataset::load(path, need);
-    ASSERT_EQ(set.size(), c.rows) << c.path;
-    EXPECT_TRUE(set[0].text().starts_with(c.prompt)) << set[0].text();
-    EXPECT_EQ(set[0].answer, c.answer) << c.path;
-    for (const Example& e : set) EXPECT_EQ(e.answer.find("####"), std::string::npos);
+  const Dataset set = Dataset::load(path, need);
+  ASSERT_EQ(set.size(), c.rows) << c.path;
+  EXPECT_TRUE(set[0].text().starts_with(c.prompt)) << set[0].text();
+  EXPECT_EQ(set[0].answer, c.answer) << c.path;
+  for (const Example& e : set) EXPECT_EQ(e.answer.find("####"), std::string::npos);
+}
+
+TEST(Dataset, FilesInKnownLayouts) {
+  for (const FileCase& c : {FileCase{"files/gsm8k.jsonl", "Nr. 1: Nina\u2019s shop sells 10 pens", "1400", 12},
+                            {"files/math.jsonl", "Halve $\\frac{3}{7}$.", "\\frac{3}{14}", 6},
+                            {"files/countdown.jsonl", "3,8,4", "15", 4},
+                            {"files/dapo_format.jsonl", "Solve the following math problem", "16", 4},
+                            {"files/dapo.jsonl.gz", "Nr. 1: Nina\u2019s shop", "140", 60}})
+    expect_file(golden(c.path), c);
+  for (const FileCase& c :
+       {FileCase{"eval/aime25.jsonl", "Find the sum of all integer bases", "70", 30},
+        FileCase{"eval/gen_aime-2025_dapo_format.jsonl", "Solve the following math problem", "70", 30},
+        FileCase{"eval/amc23.jsonl", "Cities $A$ and $B$", "27", 40},
+        FileCase{"eval/gsm8k_test.jsonl", "Janet\u2019s ducks", "18", 1319},
+        FileCase{"eval/math500.jsonl", "Convert the point", "\\left( 3, \\frac{\\pi}{2} \\right)", 500},
+        FileCase{"train/gsm8k_train.jsonl", "Natalia sold clips", "72", 7473},
+        FileCase{"chain/train.jsonl", "2+4+1+1-2+2  ", "3", 8192},
+        FileCase{"countdown/countdown_cd3_test.jsonl", "30,100,93", "23", 256}}) {
+    if (const std::string path = test_data(c.path); !path.empty()) expect_file(path, c);
   }
-  REQUIRE_DATA(arith, "safetensors/arith_train.rows.jsonl");
-  EXPECT_EQ(Dataset::load(arith).size(), 800u);
-  EXPECT_THROW(Dataset::load(arith, need), Error);
-  REQUIRE_DATA(crowd, "chain/crowd.jsonl");
+  DatasetOptions need;
+  need.need_answer = true;
+  if (const std::string arith = test_data("safetensors/arith_train.rows.jsonl"); !arith.empty()) {
+    EXPECT_EQ(Dataset::load(arith).size(), 800u);
+    EXPECT_THROW(Dataset::load(arith, need), Error);
+  }
   need = {};
   need.need_response = true;
-  EXPECT_EQ(Dataset::load(crowd, need)[0].response, "Answer: 3");
-  REQUIRE_DATA(gsm8k, "eval/gsm8k_test.jsonl");
-  for (const Example& e : Dataset::load(gsm8k)) {
-    EXPECT_TRUE(e.solution.size() > e.answer.size());
-    EXPECT_EQ(e.answer.find_first_not_of("-0123456789."), std::string::npos) << e.answer;
-  }
+  const auto crowds = golden_files("chain/crowd.jsonl.gz", "chain/crowd.jsonl");
+  for (const std::string& crowd : crowds)
+    for (const Example& e : Dataset::load(crowd, need)) ASSERT_NE(e.response.find("Answer: "), std::string::npos);
+  for (const std::string& gsm8k : golden_files("files/gsm8k.jsonl", "eval/gsm8k_test.jsonl"))
+    for (const Example& e : Dataset::load(gsm8k)) {
+      EXPECT_TRUE(e.solution.size() > e.answer.size());
+      EXPECT_EQ(e.answer.find_first_not_of("-0123456789."), std::string::npos) << e.answer;
+    }
 }
 
 TEST(Dataset, CountdownFormat) {
-  REQUIRE_DATA(path, "countdown/countdown_cd3_test.jsonl");
   DatasetOptions o;
   o.format = "countdown";
-  const Dataset set = Dataset::load(path, o);
-  ASSERT_EQ(set.size(), 256u);
-  EXPECT_EQ(set[0].answer, R"({"target":23,"numbers":[30,100,93]})");
-  EXPECT_NE(set[0].text().find("Reach 23 with the numbers 30, 100, 93."), std::string::npos);
+  const auto expect = [&](const std::string& path, size_t rows, const std::string& answer, const std::string& text) {
+    const Dataset set = Dataset::load(path, o);
+    ASSERT_EQ(set.size(), rows) << path;
+    EXPECT_EQ(set[0].answer, answer);
+    EXPECT_NE(set[0].text().find(text), std::string::npos) << set[0].text();
+  };
+  expect(golden("files/countdown.jsonl"), 4, R"({"target":15,"numbers":[3,8,4]})",
+         "Reach 15 with the numbers 3, 8, 4.");
+  if (const std::string path = test_data("countdown/countdown_cd3_test.jsonl"); !path.empty())
+    expect(path, 256, R"({"target":23,"numbers":[30,100,93]})", "Reach 23 with the numbers 30, 100, 93.");
   expect_error(R"({"input":"a,b","output":"3"})", "F:1: \"input\" is not a list", o);
   expect_error(R"({"input":"1,2"})", "F:1: a countdown row", o);
 }

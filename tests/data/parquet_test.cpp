@@ -21,14 +21,17 @@ TEST(Parquet, WithoutArrowSaysWhatToInstall) {
 }
 #else
 
-TEST(Parquet, Dapo17kEqualsItsJsonlTwin) {
-  REQUIRE_DATA(parquet, "train/dapo_math_17k.parquet");
-  REQUIRE_DATA(zipped, "train/dapo_math_17k.jsonl.gz");
+struct Twins {
+  std::string parquet, zipped;
+  size_t rows, problems, conflicts;
+};
+void expect_equal_twins(const Twins& twins) {
+  const auto& [parquet, zipped, rows, problems, conflicts] = twins;
   const ScratchFolder folder;
   const std::string twin = folder.path("dapo-17k.jsonl");
   ASSERT_EQ(std::system(fmt::format("gzip -dc '{}' > '{}'", zipped, twin).c_str()), 0);
   Dataset a = Dataset::load(parquet), b = Dataset::load(twin);
-  ASSERT_EQ(a.size(), 17917u);
+  ASSERT_EQ(a.size(), rows);
   ASSERT_EQ(b.size(), a.size());
   for (size_t i = 0; i < a.size(); ++i) {
     ASSERT_EQ(a[i].messages, b[i].messages);
@@ -38,9 +41,15 @@ TEST(Parquet, Dapo17kEqualsItsJsonlTwin) {
   }
   EXPECT_EQ(a.fingerprint(), b.fingerprint());
   const DedupeReport report = a.dedupe();
-  EXPECT_EQ(report.problems, 17290u);
-  EXPECT_EQ(report.conflicts.size(), 11u);
+  EXPECT_EQ(report.problems, problems);
+  EXPECT_EQ(report.conflicts.size(), conflicts);
   EXPECT_EQ(report.copies, 0u);
+}
+
+TEST(Parquet, EqualsItsJsonlTwin) {
+  expect_equal_twins({golden("files/dapo.parquet"), golden("files/dapo.jsonl.gz"), 60, 57, 1});
+  const std::string parquet = test_data("train/dapo_math_17k.parquet");
+  if (!parquet.empty()) expect_equal_twins({parquet, test_data("train/dapo_math_17k.jsonl.gz"), 17917, 17290, 11});
 }
 
 /// tests/data/make_types.py made the file.
@@ -91,21 +100,26 @@ TEST(Parquet, EveryType) {
   EXPECT_EQ(Dataset::load(path).size(), 2u);
 }
 
-TEST(Parquet, Aime2024IsThirtyProblemsThirtyTwoTimes) {
-  REQUIRE_DATA(path, "eval/aime-2024.parquet");
+void expect_repeated(const std::string& path, size_t rows, size_t problems, const std::string& text) {
   DatasetOptions need;
   need.need_answer = true;
   Dataset set = Dataset::load(path, need);
-  ASSERT_EQ(set.size(), 960u);
+  ASSERT_EQ(set.size(), rows);
   const DedupeReport report = set.dedupe();
-  EXPECT_EQ(report.text(), "960 rows are 30 problems, each 32 times");
-  EXPECT_EQ(set.size(), 30u);
+  EXPECT_EQ(report.text(), text);
+  EXPECT_EQ(set.size(), problems);
   EXPECT_TRUE(set[0].text().starts_with("Solve the following math problem step by step."));
   for (const Example& e : set) EXPECT_EQ(e.answer.find_first_not_of("0123456789"), std::string::npos) << e.answer;
 }
 
-TEST(Parquet, OtherAndMalformedFilesEndInOneLine) {
-  REQUIRE_DATA(folder, "parquet");
+TEST(Parquet, ProblemsThatAreRepeatedForAnAverage) {
+  expect_repeated(golden("files/repeated.parquet"), 40, 5, "40 rows are 5 problems, each 8 times");
+  if (const std::string path = test_data("eval/aime-2024.parquet"); !path.empty())
+    expect_repeated(path, 960, 30, "960 rows are 30 problems, each 32 times");
+}
+
+void expect_read_or_refused(const std::string& folder, size_t expected_files) {
+  SCOPED_TRACE(folder);
   DatasetOptions options;
   size_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -122,11 +136,16 @@ TEST(Parquet, OtherAndMalformedFilesEndInOneLine) {
     }
     ++files;
   }
-  EXPECT_EQ(files, 15u);
+  EXPECT_EQ(files, expected_files);
+}
+
+TEST(Parquet, OtherAndMalformedFilesEndInOneLine) {
+  expect_read_or_refused(golden("files/parquet"), 15);
+  if (const std::string folder = test_data("parquet"); !folder.empty()) expect_read_or_refused(folder, 15);
 }
 
 TEST(Parquet, TruncatedAndFlippedFilesEndInOneLine) {
-  REQUIRE_DATA(path, "eval/aime-2024.parquet");
+  const std::string path = golden_files("files/dapo.parquet", "eval/aime-2024.parquet").back();
   std::string bytes(std::filesystem::file_size(path), '\0');
   FILE* in = std::fopen(path.c_str(), "rb");
   ASSERT_EQ(std::fread(bytes.data(), 1, bytes.size(), in), bytes.size());

@@ -18,8 +18,8 @@ nlohmann::json read_json(const std::string& path) {
   return nlohmann::json::parse(in);
 }
 
-TEST(Config, TheFamilysShapes) {
-  REQUIRE_DATA(path, "config/gen_qwen2.5_config_table.json");
+void expect_table(const std::string& path) {
+  SCOPED_TRACE(path);
   const auto table = read_json(path);
   for (const char* size : {"0.5B", "1.5B", "3B", "7B", "14B", "32B"}) {
     const auto& row = table[size];
@@ -35,35 +35,45 @@ TEST(Config, TheFamilysShapes) {
     for (const Param& p : parameter_table(c).all) tensors += p.parts.size();
     EXPECT_EQ(tensors, row["safetensors_tensors"].get<size_t>()) << name;
   }
+}
+
+TEST(Config, TheFamilysShapes) {
+  for (const std::string& path : golden_files("config/table.json", "config/gen_qwen2.5_config_table.json"))
+    expect_table(path);
   EXPECT_EQ(qwen25_config("qwen2.5-72b").parameters(), 72706203648);  // as the hub's model card counts
   EXPECT_THROW(qwen25_config("qwen2.5-8b"), Error);
 }
 
-TEST(Config, EveryTensorsNameAndShape) {
-  for (const char* size : {"0.5B", "7B"}) {
-    REQUIRE_DATA(path, std::string("config/derived_tensor_shapes_Qwen2.5-") + size + ".json");
-    auto want = read_json(path);
-    const ParamTable table = parameter_table(qwen25_config(size[0] == '0' ? "qwen2.5-0.5b" : "qwen2.5-7b"));
-    int64_t end = 0;
-    for (const Param& p : table.all) {
-      EXPECT_EQ(p.offset % 64, 0);
-      EXPECT_GE(p.offset, end);
-      end = p.offset + p.numel();
-      int64_t rows = 0;
-      for (const ParamPart& part : p.parts) {
-        EXPECT_EQ(part.row_begin, rows) << part.name;
-        rows += part.rows;
-        std::vector<int64_t> shape{part.rows};
-        if (p.matrix) shape.push_back(p.columns);
-        EXPECT_EQ(want[part.name].get<std::vector<int64_t>>(), shape) << part.name;
-        want.erase(part.name);
-      }
-      EXPECT_EQ(rows, p.rows) << p.name;
+void expect_shapes(const std::string& path, const std::string& model) {
+  SCOPED_TRACE(path);
+  auto want = read_json(path);
+  const ParamTable table = parameter_table(qwen25_config(model));
+  int64_t end = 0;
+  for (const Param& p : table.all) {
+    EXPECT_EQ(p.offset % 64, 0);
+    EXPECT_GE(p.offset, end);
+    end = p.offset + p.numel();
+    int64_t rows = 0;
+    for (const ParamPart& part : p.parts) {
+      EXPECT_EQ(part.row_begin, rows) << part.name;
+      rows += part.rows;
+      std::vector<int64_t> shape{part.rows};
+      if (p.matrix) shape.push_back(p.columns);
+      EXPECT_EQ(want[part.name].get<std::vector<int64_t>>(), shape) << part.name;
+      want.erase(part.name);
     }
-    EXPECT_GE(table.size, end);
-    for (const auto& [name, shape] : want.items())
-      EXPECT_TRUE(shape.is_null() || !shape.is_array()) << name << " is not in the table";
+    EXPECT_EQ(rows, p.rows) << p.name;
   }
+  EXPECT_GE(table.size, end);
+  for (const auto& [name, shape] : want.items())
+    EXPECT_TRUE(shape.is_null() || !shape.is_array()) << name << " is not in the table";
+}
+
+TEST(Config, EveryTensorsNameAndShape) {
+  for (const auto& [size, model] : {std::pair{"0.5B", "qwen2.5-0.5b"}, {"7B", "qwen2.5-7b"}})
+    for (const std::string& path : golden_files(fmt::format("config/shapes_{}.json", size),
+                                                fmt::format("config/derived_tensor_shapes_Qwen2.5-{}.json", size)))
+      expect_shapes(path, model);
 }
 
 TEST(Config, FlopsByHand) {
@@ -76,21 +86,27 @@ TEST(Config, FlopsByHand) {
   EXPECT_EQ(c.forward_flops(10, 55, 3), 10 * c.forward_flops(1, 0, 0) + 55 * 24 * 14 * 256 + 3 * 2 * 896.0 * 151936);
 }
 
-TEST(Config, RealFoldersConfigs) {
-  REQUIRE_DATA(path, "config/Qwen2.5-7B-Instruct_config.json");
+void expect_instruct_7b(const std::string& path, const std::string& generation) {
+  SCOPED_TRACE(path);
   const ScratchFolder scratch;
   const fs::path folder = scratch.path();
   fs::copy_file(path, folder / "config.json", fs::copy_options::overwrite_existing);
   const ModelConfig one = load_model_config(folder.string());
   EXPECT_EQ(one.eos, std::vector<int32_t>{151645});
-  fs::copy_file(test_data("config/Qwen2.5-7B-Instruct_generation_config.json"), folder / "generation_config.json",
-                fs::copy_options::overwrite_existing);
+  fs::copy_file(generation, folder / "generation_config.json", fs::copy_options::overwrite_existing);
   const ModelConfig c = load_model_config(folder.string());
   EXPECT_EQ(c.eos, (std::vector<int32_t>{151645, 151643}));
   EXPECT_EQ(c.pad, 151643);
   EXPECT_EQ(c.parameters(), qwen25_config("qwen2.5-7b").parameters());
   EXPECT_TRUE(c.qkv_bias);
   EXPECT_FALSE(c.tied);
+}
+
+TEST(Config, ConfigsOfAnInstructModel) {
+  const auto generations =
+      golden_files("config/instruct_7B/generation_config.json", "config/Qwen2.5-7B-Instruct_generation_config.json");
+  const auto configs = golden_files("config/instruct_7B/config.json", "config/Qwen2.5-7B-Instruct_config.json");
+  for (size_t i = 0; i < configs.size(); ++i) expect_instruct_7b(configs[i], generations.at(i));
 }
 
 TEST_F(Folder, EndIdsOfBothFiles) {

@@ -1,4 +1,4 @@
-// Equalities that hold for ever (DESIGN section 10): most to the bit.
+// Equalities that hold for ever (docs/design.md 9): most to the bit.
 #include "tests/model/rig.h"
 
 namespace dapo {

@@ -23,14 +23,12 @@ ChatTemplate of_config(const std::string& path) {
   return ChatTemplate::parse(Json::parse(slurp(path))["chat_template"].get<std::string>(), path);
 }
 
-TEST(Chat, QwenInstructVectors) {
-  REQUIRE_DATA(json, kQwenJson);
-  REQUIRE_DATA(config, "tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json");
-  REQUIRE_DATA(vectors, "tokenizer_vectors/qwen2.5_chat_vectors.jsonl");
+void expect_conversations(const std::string& json, const std::string& config, const std::string& vectors,
+                          size_t expected_rows) {
   const auto tokenizer = Tokenizer::load(json);
   const ChatTemplate chat = of_config(config);
   const auto rows = json_lines(vectors);
-  EXPECT_EQ(rows.size(), 44u);
+  EXPECT_EQ(rows.size(), expected_rows);
   for (const Json& row : rows) {
     const ChatExtras tools{row["tools"].is_null() ? "" : row["tools"].dump()};
     const ChatEnd end = row["add_generation_prompt"].get<bool>() ? ChatEnd::prompt : ChatEnd::closed;
@@ -40,8 +38,13 @@ TEST(Chat, QwenInstructVectors) {
   }
 }
 
-TEST(Chat, BaseModelsTemplate) {
-  REQUIRE_DATA(base, "tokenizer/qwen2.5-0.5B-base_tokenizer_config.json");
+TEST(Chat, ConversationsAsTransformersRendersThem) {
+  const std::string own = "tokenizer/bpe/";
+  expect_conversations(golden(kOwnJson), golden(own + "tokenizer_config.json"), golden(own + "chat_vectors.jsonl"), 28);
+  const std::string json = test_data(kQwenJson), base = test_data("tokenizer/qwen2.5-0.5B-base_tokenizer_config.json");
+  if (json.empty()) return;
+  expect_conversations(json, test_data("tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json"),
+                       test_data("tokenizer_vectors/qwen2.5_chat_vectors.jsonl"), 44);
   EXPECT_EQ(of_config(base).render(kHello),
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
             "<|im_start|>assistant\n");
@@ -167,10 +170,10 @@ TEST(Chat, BadConversations) {
             "[{'thinking': 'r', 'role': 'a', 'reasoning': 'r', 'reasoning_content': 'r'}]None");
 }
 
-TEST(Prompt, DapoWrapperIsTheDatasets) {
-  REQUIRE_DATA(path, "eval/gen_aime-2025_dapo_format.jsonl");
+void expect_wrapped(const std::string& path) {
+  SCOPED_TRACE(path);
   const auto rows = json_lines(path);
-  EXPECT_EQ(rows.size(), 30u);
+  EXPECT_GE(rows.size(), 4u);
   const ChatTemplate none;
   for (const Json& row : rows) {
     const std::string text = row["prompt"][0]["content"];
@@ -180,6 +183,11 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
     EXPECT_EQ(render_prompt(PromptStyle::dapo, none, bare), text);
     EXPECT_EQ(render_prompt(PromptStyle::dapo, none, wrapped), text) << "wrapped once only";
   }
+}
+
+TEST(Prompt, DapoWrapperIsTheDatasets) {
+  for (const std::string& path : golden_files("files/dapo_format.jsonl", "eval/gen_aime-2025_dapo_format.jsonl"))
+    expect_wrapped(path);
 }
 
 TEST(Prompt, Styles) {

@@ -122,11 +122,8 @@ TEST(VocabAndMerges, AsQwen2TokenizerReadsThem) {
   EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "merges.txt");
 }
 
-TEST(VocabAndMerges, TheGenuineOnes) {
-  REQUIRE_DATA(vocab, "tokenizer/qwen2.5_vocab.json");
-  REQUIRE_DATA(merges, "tokenizer/qwen2.5_merges.txt");
-  REQUIRE_DATA(config, "tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json");
-  REQUIRE_DATA(json, kQwenJson);
+void expect_same_tokenizer(const std::string& vocab, const std::string& merges, const std::string& config,
+                           const std::string& json) {
   const ScratchFolder folder;
   std::filesystem::copy_file(vocab, folder.path("vocab.json"));
   std::filesystem::copy_file(merges, folder.path("merges.txt"));
@@ -140,12 +137,46 @@ TEST(VocabAndMerges, TheGenuineOnes) {
   }
 }
 
-/// A folder with Llama 2's pieces, two added tokens, and what a case changes.
-class PieceFolder : public testing::Test {
+TEST(VocabAndMerges, GiveWhatTokenizerJsonGives) {
+  const std::string own = "tokenizer/bpe/", qwen = test_data(kQwenJson);
+  expect_same_tokenizer(golden(own + "vocab.json"), golden(own + "merges.txt"), golden(own + "tokenizer_config.json"),
+                        golden(kOwnJson));
+  if (!qwen.empty())
+    expect_same_tokenizer(test_data("tokenizer/qwen2.5_vocab.json"), test_data("tokenizer/qwen2.5_merges.txt"),
+                          test_data("tokenizer/qwen2.5-7B-Instruct_tokenizer_config.json"), qwen);
+}
+
+/// A SentencePiece model and the ids that transformers 5.24 gives (LlamaTokenizer, which, unlike SentencePiece itself,
+/// joins two spaces before anything else: not so here).
+struct Pieces {
+  std::string name, model;
+  Json ids;
+};
+std::vector<Pieces> piece_models() {
+  std::vector<Pieces> models = {{"Own", "tokenizer/sp/bpe.model", {}}};
+  if (!test_data("tokenizer/llama2_tokenizer.model").empty())
+    models.push_back({"Llama2",
+                      "tokenizer/llama2_tokenizer.model",
+                      {{"pieces", 32000},
+                       {"turns", {32001, 1792, 13, 18567, 727, 32000, 13, 32001, 465, 22137, 13}},
+                       {"turns, legacy", {32001, 1404, 13, 18567, 727, 32000, 29871, 13, 32001, 20255, 13}},
+                       {"spaces", {6324, 29871, 32000, 727}},
+                       {"marks", {1, 29916, 2, 343, 0}},
+                       {"marks, legacy", {1, 921, 2, 343, 0}},
+                       {"one more space", {29871, 6324}},
+                       {"word", {6324}},
+                       {"space and word", {6324}}}});
+  return models;
+}
+
+/// A folder with a model's pieces, two added tokens, and what a case changes.
+class PieceFolder : public testing::TestWithParam<Pieces> {
  protected:
   void SetUp() override {
-    const std::string model = test_data("tokenizer/llama2_tokenizer.model");
-    if (model.empty()) GTEST_SKIP() << "skipped: test data tokenizer/llama2_tokenizer.model is absent (DAPO_TEST_DATA)";
+    const bool own = GetParam().name == "Own";
+    const std::string model = own ? golden(GetParam().model) : test_data(GetParam().model);
+    ids_ = own ? Json::parse(slurp(golden("tokenizer/sp/folders.json"))) : GetParam().ids;
+    end_ = ids_["pieces"], start_ = end_ + 1;
     std::filesystem::create_symlink(std::filesystem::absolute(model), folder_.path("tokenizer.model"));
     config_ = {{"tokenizer_class", "LlamaTokenizer"},
                {"eos_token", "<|im_end|>"},
@@ -154,57 +185,62 @@ class PieceFolder : public testing::Test {
                 {{"0", flags("<unk>")},
                  {"1", flags("<s>")},
                  {"2", flags("</s>")},
-                 {"32000", flags("<|im_end|>")},
-                 {"32001", flags("<|im_start|>")}}}};
+                 {std::to_string(end_), flags("<|im_end|>")},
+                 {std::to_string(start_), flags("<|im_start|>")}}}};
   }
+  Ids ids(const std::string& name) const { return ids_.at(name); }
   std::unique_ptr<const Tokenizer> load() const {
     folder_.write("tokenizer_config.json", config_.dump());
     return Tokenizer::load(folder_.path());
   }
   const ScratchFolder folder_;
-  Json config_;
+  Json config_, ids_;
+  int32_t end_ = 0, start_ = 0;
 };
+INSTANTIATE_TEST_SUITE_P(Models, PieceFolder, testing::ValuesIn(piece_models()),
+                         [](const auto& model) { return model.param.name; });
 
 constexpr const char* kTurns = "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n";
 
-// transformers 5.24, LlamaTokenizer (which, unlike SentencePiece itself, joins two spaces before anything else: not so
-// here)
-TEST_F(PieceFolder, AddedTokens) {
+TEST_P(PieceFolder, AddedTokens) {
   const auto t = load();
-  const Ids turns = {32001, 1792, 13, 18567, 727, 32000, 13, 32001, 465, 22137, 13};
+  const Ids turns = ids("turns");
   EXPECT_EQ(t->encode(kTurns), turns);
   EXPECT_EQ(t->decode(turns, false), kTurns);
-  EXPECT_EQ(t->encode("Hi <|im_end|> there"), (Ids{6324, 29871, 32000, 727}));
-  EXPECT_EQ(t->encode("<s>x</s> y<unk>"), (Ids{1, 29916, 2, 343, 0}));
-  EXPECT_EQ(t->encode("Hi", true), (Ids{1, 6324}));
-  EXPECT_EQ(t->encode(" Hi"), (Ids{6324}));
-  EXPECT_EQ(t->encode("a\u2581b"), (Ids{263, 289}));
+  EXPECT_EQ(t->encode("Hi <|im_end|> there"), ids("spaces"));
+  EXPECT_EQ(t->encode("<s>x</s> y<unk>"), ids("marks"));
+  Ids with_bos = ids("word");
+  with_bos.insert(with_bos.begin(), 1);
+  EXPECT_EQ(t->encode("Hi", true), with_bos);
+  EXPECT_EQ(t->encode(" Hi"), ids("space and word"));
+  EXPECT_EQ(t->encode("a\u2581b"), t->encode("a b"));
   EXPECT_EQ(t->encode(""), Ids{});
-  EXPECT_EQ(t->vocab_size(), 32002);
-  EXPECT_EQ(t->id_of("<|im_end|>"), 32000);
-  EXPECT_EQ(t->token(32001), "<|im_start|>");
-  EXPECT_TRUE(t->is_special(32000));
-  EXPECT_EQ(t->decode(Ids{32001, 1404, 13, 32000}), "user\n");
+  EXPECT_EQ(t->vocab_size(), start_ + 1);
+  EXPECT_EQ(t->id_of("<|im_end|>"), end_);
+  EXPECT_EQ(t->token(start_), "<|im_start|>");
+  EXPECT_TRUE(t->is_special(end_));
+  const int32_t user = t->id_of("\u2581user"), newline = t->id_of("<0x0A>");
+  EXPECT_EQ(t->decode(Ids{start_, user, newline, end_}), "user\n");
 }
 
-TEST_F(PieceFolder, LegacySpaces) {
+TEST_P(PieceFolder, LegacySpaces) {
   config_["legacy"] = true;
-  EXPECT_EQ(load()->encode(kTurns), (Ids{32001, 1404, 13, 18567, 727, 32000, 29871, 13, 32001, 20255, 13}));
-  EXPECT_EQ(load()->encode("<s>x</s> y<unk>"), (Ids{1, 921, 2, 343, 0}));
+  EXPECT_EQ(load()->encode(kTurns), ids("turns, legacy"));
+  EXPECT_EQ(load()->encode("<s>x</s> y<unk>"), ids("marks, legacy"));
 }
 
-TEST_F(PieceFolder, AddedTokensJson) {
+TEST_P(PieceFolder, AddedTokensJson) {
   config_.erase("added_tokens_decoder");
-  folder_.write("added_tokens.json", R"({"<|im_end|>": 32000, "<|im_start|>": 32001})");
-  EXPECT_EQ(load()->encode(kTurns), (Ids{32001, 1792, 13, 18567, 727, 32000, 13, 32001, 465, 22137, 13}));
-  EXPECT_TRUE(load()->is_special(32000)) << "the configuration's eos_token";
-  EXPECT_FALSE(load()->is_special(32001));
+  folder_.write("added_tokens.json", Json{{"<|im_end|>", end_}, {"<|im_start|>", start_}}.dump());
+  EXPECT_EQ(load()->encode(kTurns), ids("turns"));
+  EXPECT_TRUE(load()->is_special(end_)) << "the configuration's eos_token";
+  EXPECT_FALSE(load()->is_special(start_));
 }
 
-TEST_F(PieceFolder, TokenizerJsonBesideItWins) {
+TEST_P(PieceFolder, TokenizerJsonBesideItWins) {
   config_.erase("added_tokens_decoder");
   Json added = Json::array();
-  for (const auto& [content, id] : {std::pair{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}, {"<|new|>", 32000}}) {
+  for (const auto& [content, id] : {std::pair{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}, {"<|new|>", end_}}) {
     added.push_back(flags(content));
     added.back()["id"] = id;
   }
@@ -218,13 +254,21 @@ TEST_F(PieceFolder, TokenizerJsonBesideItWins) {
                {"model", {{"type", "BPE"}, {"byte_fallback", true}, {"vocab", Json::object()}}}};
   config_["eos_token"] = "</s>";
   folder_.write("tokenizer.json", json.dump());
-  EXPECT_EQ(load()->encode("Hi<|new|>user", true), (Ids{1, 6324, 32000, 1792}));
+  const Ids word = ids("word"), turns = ids("turns"), legacy = ids("turns, legacy");
+  const auto newline = std::find(turns.begin(), turns.end(), load()->id_of("<0x0A>"));
+  Ids expected = {1};
+  expected.insert(expected.end(), word.begin(), word.end());
+  expected.push_back(end_);
+  expected.insert(expected.end(), turns.begin() + 1, newline);  // "user" without a space before it
+  EXPECT_EQ(load()->encode("Hi<|new|>user", true), expected);
   json["pre_tokenizer"] = nullptr;
   json["normalizer"] = {{"type", "Sequence"},
                         {"normalizers", {{{"type", "Prepend"}, {"prepend", "\u2581"}}, {{"type", "Replace"}}}}};
   folder_.write("tokenizer.json", json.dump());
-  EXPECT_EQ(load()->encode("Hi<|new|>user"), (Ids{6324, 32000, 1404}));
-  EXPECT_EQ(load()->encode(" Hi"), (Ids{29871, 6324})) << "Prepend asks not whether there is a space";
+  expected = word;
+  expected.insert(expected.end(), {end_, legacy[1]});
+  EXPECT_EQ(load()->encode("Hi<|new|>user"), expected);
+  EXPECT_EQ(load()->encode(" Hi"), ids("one more space")) << "Prepend asks not whether there is a space";
 }
 
 }  // namespace

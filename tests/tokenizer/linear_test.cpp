@@ -27,8 +27,7 @@ struct Case {
 class Linear : public testing::TestWithParam<Case> {};
 
 TEST_P(Linear, TimeGrowsWithTheText) {
-  REQUIRE_DATA(json, kQwenJson);
-  static const auto tokenizer = Tokenizer::load(json);
+  static const auto tokenizer = Tokenizer::load(byte_level_files().back());
   mallopt(M_MMAP_THRESHOLD, 128 << 10);  // no memory is kept from text to text: each pays its page faults
   const std::string part = repeated(GetParam().unit, kBytes / kGrowthParts), whole = repeated(GetParam().unit, kBytes);
   const auto encode = [](const std::string& text) { EXPECT_GT(tokenizer->encode(text).size(), 0u); };

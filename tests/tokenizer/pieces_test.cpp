@@ -1,4 +1,4 @@
-// SentencePiece's BPE from tokenizer.json alone, against Hugging Face tokenizers (tests/goldens/tokenizer, made by
+// SentencePiece's BPE from tokenizer.json alone, against Hugging Face tokenizers (tests/goldens/pieces, made by
 // make.py there).
 #include "tests/tokenizer/support.h"
 
@@ -7,7 +7,7 @@ namespace {
 
 #define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
-const std::string kGoldens = "tests/goldens/tokenizer/";
+const std::string kGoldens = "tests/goldens/pieces/";
 
 class Pieces : public testing::Test {
  protected:

@@ -23,6 +23,11 @@ using Json = nlohmann::ordered_json;
 using Ids = std::vector<int32_t>;
 
 inline constexpr const char* kQwenJson = "tokenizer/qwen2.5_tokenizer.reconstructed.json";
+inline constexpr const char* kOwnJson = "tokenizer/bpe/tokenizer.json";
+/// Byte-level BPE: the project's own small one and, where it is present, Qwen2.5's.
+inline std::vector<std::string> byte_level_files() {
+  return golden_files(kOwnJson, kQwenJson);
+}
 
 /// The rows of a JSONL file, gzipped or not.
 inline std::vector<Json> json_lines(const std::string& path) {

@@ -1,13 +1,18 @@
 // Ids against those of Hugging Face tokenizers, llama.cpp and SentencePiece.
 #include <sentencepiece_processor.h>
 
+#include <functional>
+#include <map>
+
 #include "tests/tokenizer/support.h"
 
 namespace dapo {
 namespace {
 
-const Tokenizer& qwen(const std::string& path) {
-  static const auto tokenizer = Tokenizer::load(path);
+const Tokenizer& loaded(const std::string& path) {
+  static std::map<std::string, std::unique_ptr<const Tokenizer>> all;
+  auto& tokenizer = all[path];
+  if (!tokenizer) tokenizer = Tokenizer::load(path);
   return *tokenizer;
 }
 
@@ -27,69 +32,81 @@ std::vector<std::pair<std::string, Ids>> ggml_cases(const std::string& inputs, c
   return cases;
 }
 
-TEST(TokenizerVectors, GgmlQwen2) {
-  REQUIRE_DATA(json, kQwenJson);
-  REQUIRE_DATA(inputs, "tokenizer_vectors/ggml-vocab-qwen2.gguf.inp");
-  REQUIRE_DATA(outputs, "tokenizer_vectors/ggml-vocab-qwen2.gguf.out");
+/// The cases that llama.cpp ships with a vocabulary.
+void expect_llama_cpp(const std::string& tokenizer, const std::string& name) {
+  REQUIRE_DATA(path, tokenizer);
+  REQUIRE_DATA(inputs, "tokenizer_vectors/ggml-vocab-" + name + ".gguf.inp");
+  REQUIRE_DATA(outputs, "tokenizer_vectors/ggml-vocab-" + name + ".gguf.out");
   auto cases = ggml_cases(inputs, outputs);
   ASSERT_GE(cases.size(), 46u);
-  for (const auto& [text, ids] : cases) EXPECT_EQ(qwen(json).encode(text), ids) << text;
+  for (const auto& [text, ids] : cases) EXPECT_EQ(loaded(path).encode(text), ids) << text;
 }
 
-TEST(TokenizerVectors, HuggingFace) {
-  REQUIRE_DATA(json, kQwenJson);
-  REQUIRE_DATA(vectors, "tokenizer_vectors/qwen2.5_hf_vectors.jsonl");
+TEST(TokenizerVectors, LlamaCpp) {
+  expect_llama_cpp(kQwenJson, "qwen2");
+  expect_llama_cpp("tokenizer/llama2_tokenizer.model", "llama-spm");
+}
+
+void expect_vectors(const Tokenizer& tokenizer, const std::string& vectors, size_t expected_rows,
+                    int expected_decoded) {
+  SCOPED_TRACE(vectors);
   const auto rows = json_lines(vectors);
-  EXPECT_EQ(rows.size(), 612u);
+  EXPECT_EQ(rows.size(), expected_rows);
   int decoded = 0;
   for (const Json& row : rows) {
     const std::string text = row["text"];
     const Ids ids = row["ids"];
-    EXPECT_EQ(qwen(json).encode(text), ids) << row["src"] << ' ' << text;
+    EXPECT_EQ(tokenizer.encode(text), ids) << text;
     decoded += row.contains("decoded");
-    EXPECT_EQ(qwen(json).decode(ids, false), row.contains("decoded") ? row["decoded"].get<std::string>() : text);
+    EXPECT_EQ(tokenizer.decode(ids, false), row.contains("decoded") ? row["decoded"].get<std::string>() : text);
   }
-  EXPECT_EQ(decoded, 7);
+  EXPECT_EQ(decoded, expected_decoded);
+}
+
+const char* const kOwnVectors = "tokenizer/bpe/vectors.jsonl";
+const char* const kQwenVectors = "tokenizer_vectors/qwen2.5_hf_vectors.jsonl";
+
+TEST(TokenizerVectors, HuggingFace) {
+  expect_vectors(loaded(golden(kOwnJson)), golden(kOwnVectors), 284, 78);
+  const std::string json = test_data(kQwenJson);
+  if (!json.empty()) expect_vectors(loaded(json), test_data(kQwenVectors), 612, 7);
 }
 
 /// The other merge layout, the same vocabulary and more added tokens.
-TEST(TokenizerVectors, Qwen3Layout) {
-  REQUIRE_DATA(json, kQwenJson);
-  REQUIRE_DATA(qwen3, "tokenizer/qwen3_tokenizer.json");
-  REQUIRE_DATA(vectors, "tokenizer_vectors/qwen2.5_hf_vectors.jsonl");
-  const auto tokenizer = Tokenizer::load(qwen3);
-  EXPECT_EQ(tokenizer->vocab_size(), 151669);
-  EXPECT_EQ(qwen(json).vocab_size(), 151665);
-  EXPECT_EQ(tokenizer->encode("<think>"), Ids{151667});
-  EXPECT_EQ(tokenizer->id_of("</think>"), 151668);
-  EXPECT_GT(qwen(json).encode("<think>").size(), 1u);
+void expect_same_with_pairs(const Tokenizer& one, const Tokenizer& pairs, const std::string& vectors) {
+  SCOPED_TRACE(vectors);
+  EXPECT_EQ(pairs.encode("<think>"), Ids{pairs.id_of("<think>")});
+  EXPECT_EQ(pairs.id_of("</think>"), pairs.id_of("<think>") + 1);
+  EXPECT_GT(one.encode("<think>").size(), 1u);
   for (const Json& row : json_lines(vectors)) {
     const std::string text = row["text"];
     if (text.find("think>") != text.npos || text.find("tool_response>") != text.npos) continue;  // tokens here
-    EXPECT_EQ(tokenizer->encode(text), row["ids"].get<Ids>()) << text;
+    EXPECT_EQ(pairs.encode(text), row["ids"].get<Ids>()) << text;
   }
+}
+
+TEST(TokenizerVectors, MergesAsPairs) {
+  const Tokenizer &one = loaded(golden(kOwnJson)), &pairs = loaded(golden("tokenizer/bpe/tokenizer_pairs.json"));
+  EXPECT_EQ(one.vocab_size(), 1024 + 5);
+  EXPECT_EQ(pairs.vocab_size(), 1024 + 7);
+  expect_same_with_pairs(one, pairs, golden(kOwnVectors));
+  const std::string qwen = test_data(kQwenJson), qwen3 = test_data("tokenizer/qwen3_tokenizer.json");
+  if (qwen.empty() || qwen3.empty()) return;
+  EXPECT_EQ(loaded(qwen).vocab_size(), 151665);
+  EXPECT_EQ(loaded(qwen3).vocab_size(), 151669);
+  EXPECT_EQ(loaded(qwen3).id_of("<think>"), 151667);
+  expect_same_with_pairs(loaded(qwen), loaded(qwen3), test_data(kQwenVectors));
 }
 
 struct Corpus {
   const char *name, *file, *field;
 };
 
-/// Whole corpora by digest (AIME 2024 is there as Parquet only, which these tests cannot read).
-TEST(TokenizerVectors, BulkDigests) {
-  REQUIRE_DATA(json, kQwenJson);
-  REQUIRE_DATA(digests, "tokenizer_vectors/qwen2.5_bulk_digests.json");
-  const std::vector<Corpus> corpora = {
-      {"train/dapo_math_17k.parquet (= .jsonl.gz) prompt[0].content", "train/dapo_math_17k.jsonl.gz", "prompt"},
-      {"train/gsm8k_train.jsonl question", "train/gsm8k_train.jsonl", "question"},
-      {"train/gsm8k_train.jsonl answer", "train/gsm8k_train.jsonl", "answer"},
-      {"eval/gsm8k_test.jsonl question", "eval/gsm8k_test.jsonl", "question"},
-      {"eval/math500.jsonl problem", "eval/math500.jsonl", "problem"},
-      {"eval/math500.jsonl solution", "eval/math500.jsonl", "solution"},
-      {"tok/sp_botchan.txt whole file", "tokenizer/sp_botchan.txt", nullptr},
-      {"tok/sp_botchan.txt by line (split \\n)", "tokenizer/sp_botchan.txt", "\n"}};
+void expect_digests(const Tokenizer& tokenizer, const std::string& digests, const std::vector<Corpus>& corpora,
+                    const std::function<std::string(const std::string&)>& find_file) {
   const Json items = Json::parse(slurp(digests))["items"];
   for (const Corpus& corpus : corpora) {
-    const std::string path = test_data(corpus.file);
+    const std::string path = find_file(corpus.file);
     const auto item = std::find_if(items.begin(), items.end(), [&](const Json& i) { return i["name"] == corpus.name; });
     if (path.empty() || item == items.end()) {
       ADD_FAILURE() << corpus.name << " is absent";
@@ -109,7 +126,7 @@ TEST(TokenizerVectors, BulkDigests) {
     Sha256 digest;
     size_t tokens = 0;
     for (const std::string& text : texts) {
-      const Ids ids = qwen(json).encode(text);
+      const Ids ids = tokenizer.encode(text);
       const auto count = static_cast<uint32_t>(ids.size());
       digest.update(&count, sizeof count);
       digest.update(ids.data(), ids.size() * sizeof ids[0]);
@@ -120,6 +137,24 @@ TEST(TokenizerVectors, BulkDigests) {
   }
 }
 
+/// Whole corpora by digest (AIME 2024 is there as Parquet only, which these tests cannot read).
+TEST(TokenizerVectors, BulkDigests) {
+  expect_digests(loaded(golden(kOwnJson)), golden("tokenizer/bpe/digests.json"),
+                 {{"whole file", "tokenizer/corpus.txt", nullptr}, {"by line", "tokenizer/corpus.txt", "\n"}}, golden);
+  const std::string json = test_data(kQwenJson);
+  if (json.empty()) return;
+  const std::vector<Corpus> corpora = {
+      {"train/dapo_math_17k.parquet (= .jsonl.gz) prompt[0].content", "train/dapo_math_17k.jsonl.gz", "prompt"},
+      {"train/gsm8k_train.jsonl question", "train/gsm8k_train.jsonl", "question"},
+      {"train/gsm8k_train.jsonl answer", "train/gsm8k_train.jsonl", "answer"},
+      {"eval/gsm8k_test.jsonl question", "eval/gsm8k_test.jsonl", "question"},
+      {"eval/math500.jsonl problem", "eval/math500.jsonl", "problem"},
+      {"eval/math500.jsonl solution", "eval/math500.jsonl", "solution"},
+      {"tok/sp_botchan.txt whole file", "tokenizer/sp_botchan.txt", nullptr},
+      {"tok/sp_botchan.txt by line (split \\n)", "tokenizer/sp_botchan.txt", "\n"}};
+  expect_digests(loaded(json), test_data("tokenizer_vectors/qwen2.5_bulk_digests.json"), corpora, test_data);
+}
+
 TEST(TokenizerVectors, Sha256OfNothingAndAbc) {
   Sha256 empty, abc;
   EXPECT_EQ(empty.hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -127,37 +162,44 @@ TEST(TokenizerVectors, Sha256OfNothingAndAbc) {
   EXPECT_EQ(abc.hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
-TEST(SentencePiece, Llama2) {
-  REQUIRE_DATA(model, "tokenizer/llama2_tokenizer.model");
-  REQUIRE_DATA(inputs, "tokenizer_vectors/ggml-vocab-llama-spm.gguf.inp");
-  REQUIRE_DATA(outputs, "tokenizer_vectors/ggml-vocab-llama-spm.gguf.out");
-  const auto tokenizer = Tokenizer::load(model);
-  EXPECT_EQ(tokenizer->vocab_size(), 32000);
-  EXPECT_EQ(tokenizer->id_of("<s>"), 1);
-  EXPECT_EQ(tokenizer->id_of("no such piece"), -1);
-  EXPECT_TRUE(tokenizer->is_special(1));
-  auto cases = ggml_cases(inputs, outputs);
-  ASSERT_GE(cases.size(), 46u);
-  for (const auto& [text, ids] : cases) {
-    EXPECT_EQ(tokenizer->encode(text), ids) << text;
-    EXPECT_EQ(tokenizer->decode(ids), text);
-    Ids with_bos = ids;
-    with_bos.insert(with_bos.begin(), 1);
-    EXPECT_EQ(tokenizer->encode(text, true), with_bos);
-    EXPECT_EQ(tokenizer->decode(with_bos), text) << "a special token goes, and takes no space with it";
+void expect_pieces(const Tokenizer& tokenizer, const std::string& text, const Ids& ids, const std::string& decoded) {
+  EXPECT_EQ(tokenizer.encode(text), ids) << text;
+  EXPECT_EQ(tokenizer.decode(ids), decoded);
+  Ids with_bos = ids;
+  with_bos.insert(with_bos.begin(), 1);
+  EXPECT_EQ(tokenizer.encode(text, true), with_bos);
+  EXPECT_EQ(tokenizer.decode(with_bos), decoded) << "a special token goes, and takes no space with it";
+}
+
+TEST(SentencePiece, IdsOfTheLibrary) {
+  const auto rows = json_lines(golden("tokenizer/sp/vectors.jsonl"));
+  EXPECT_EQ(rows.size(), 524u);
+  for (const Json& row : rows) {
+    const Tokenizer& tokenizer = loaded(golden("tokenizer/sp/" + row["model"].get<std::string>() + ".model"));
+    expect_pieces(tokenizer, row["text"], row["ids"], row["decoded"]);
+  }
+  EXPECT_EQ(loaded(golden("tokenizer/sp/bpe.model")).vocab_size(), 640);
+}
+
+TEST(SentencePiece, SpecialPieces) {
+  for (const std::string& model : golden_files("tokenizer/sp/bpe.model", "tokenizer/llama2_tokenizer.model")) {
+    EXPECT_EQ(loaded(model).id_of("<s>"), 1);
+    EXPECT_EQ(loaded(model).id_of("no such piece"), -1);
+    EXPECT_TRUE(loaded(model).is_special(1));
   }
 }
 
-TEST(SentencePiece, AgreesWithTheLibraryOnItsTestModel) {
-  REQUIRE_DATA(model, "tokenizer/sp_test_model.model");
-  REQUIRE_DATA(book, "tokenizer/sp_botchan.txt");
-  const auto tokenizer = Tokenizer::load(model);
-  sentencepiece::SentencePieceProcessor processor;
-  ASSERT_TRUE(processor.Load(model).ok());
-  for (const std::string& line : split_text(slurp(book), "\n")) {
-    const Ids ids = tokenizer->encode(line);
-    ASSERT_EQ(ids, processor.EncodeAsIds(line));
-    ASSERT_EQ(tokenizer->decode(ids), processor.DecodeIds(ids));
+TEST(SentencePiece, AgreesWithTheLibrary) {
+  const auto models = golden_files("tokenizer/sp/unigram.model", "tokenizer/sp_test_model.model");
+  const auto books = golden_files("tokenizer/corpus.txt", "tokenizer/sp_botchan.txt");
+  for (size_t i = 0; i < models.size(); ++i) {
+    sentencepiece::SentencePieceProcessor processor;
+    ASSERT_TRUE(processor.Load(models[i]).ok());
+    for (const std::string& line : split_text(slurp(books.at(i)), "\n")) {
+      const Ids ids = loaded(models[i]).encode(line);
+      ASSERT_EQ(ids, processor.EncodeAsIds(line));
+      ASSERT_EQ(loaded(models[i]).decode(ids), processor.DecodeIds(ids));
+    }
   }
 }
 

@@ -26,8 +26,8 @@ std::vector<json> goldens(const std::string& path, const char* kind) {
   return out;
 }
 
-TEST(Advantage, EqualsVerls) {
-  REQUIRE_DATA(path, "goldens/dapo_loss.jsonl");
+void expect_advantages(const std::string& path) {
+  SCOPED_TRACE(path);
   size_t cases = 0;
   for (const json& j : goldens(path, "advantage")) {
     ++cases;
@@ -45,7 +45,16 @@ TEST(Advantage, EqualsVerls) {
       EXPECT_NEAR(a[place], want[i], 2e-5 * std::max(1.0, std::abs(want[i]))) << "case " << cases << " response " << i;
     }
   }
-  EXPECT_EQ(cases, 240u);
+  EXPECT_GE(cases, 30u);
+}
+
+const std::vector<std::string>& loss_files() {
+  static const auto files = golden_files("loss/loss.jsonl", "goldens/dapo_loss.jsonl");
+  return files;
+}
+
+TEST(Advantage, EqualsVerls) {
+  for (const std::string& path : loss_files()) expect_advantages(path);
 }
 
 TEST(Advantage, PapersExample) {
@@ -73,8 +82,8 @@ double scale_of(const json& j, const std::vector<int>& lengths, LossAgg agg) {
   return n.contains("global_batch_size") ? n["global_batch_size"].get<double>() / rows : 1;
 }
 
-TEST(Loss, EqualsVerls) {
-  REQUIRE_DATA(path, "goldens/dapo_loss.jsonl");
+void expect_losses(const std::string& path) {
+  SCOPED_TRACE(path);
   size_t cases = 0, constant_length = 0;
   for (const json& j : goldens(path, "policy_loss")) {
     const LossAgg agg = parse_loss_agg(j["loss_agg_mode"]);
@@ -112,8 +121,12 @@ TEST(Loss, EqualsVerls) {
     EXPECT_LE(static_cast<double>(s.low + s.high) / n, j["clipfrac"].get<double>() + 1e-6) << "case " << cases;
     EXPECT_GE(static_cast<double>(s.low + s.high + s.dual) / n, j["clipfrac"].get<double>() - 1e-6) << "case " << cases;
   }
-  EXPECT_EQ(cases, 236u);
-  EXPECT_EQ(constant_length, 61u);
+  EXPECT_GE(cases, 60u);
+  EXPECT_GE(constant_length, 15u);
+}
+
+TEST(Loss, EqualsVerls) {
+  for (const std::string& path : loss_files()) expect_losses(path);
 }
 
 TEST(Loss, WeightsSumToOne) {

@@ -86,7 +86,7 @@ TEST_F(ConfigTest, TextGoesRound) {
 /// Every member of every struct in config.h is in the table: each is named in the written configuration.
 TEST_F(ConfigTest, TableHoldsEveryFieldOfTheHeader) {
   std::ifstream header("host/train/settings.h");
-  if (!header) GTEST_SKIP() << "skipped: host/config.h is not at the working directory";
+  if (!header) GTEST_SKIP() << "skipped: host/train/settings.h is not at the working directory";
   const std::string text = config_text(Config());
   const std::regex literals(R"("[^"]*"|\{[^}]*\}|//.*)"), type(R"(^  (std::vector<[\w:]+>|[\w:]+) )"),
       name(R"(^\s*(\w+))");

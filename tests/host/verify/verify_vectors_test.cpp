@@ -1,5 +1,6 @@
-// The verifiers against the verdicts of reference programs (../shared/data/verifier). Each test prints how many cases
-// it judged; known differences are counted exactly, so that a change in either direction is noticed.
+// The verifiers against the verdicts of reference programs: on vectors of the project's own (tests/goldens/verifier)
+// and, where they are present, on larger sets from outside. Known differences are counted exactly, so that a change in
+// either direction is noticed.
 #include <simdjson.h>
 
 #include <functional>
@@ -27,8 +28,17 @@ std::string text(element row, const char* key) {
   return row[key].get(s) == simdjson::SUCCESS ? std::string(s) : std::string();
 }
 
-TEST(VerifyVectors, MathDapo) {
-  REQUIRE_DATA(path, "verifier/gen_dapo_vectors.jsonl");
+using Files = std::vector<std::pair<std::string, size_t>>;  // and their rows
+
+/// The project's own vectors, and the larger file of the same layout from outside.
+Files vectors(const std::string& own, size_t own_rows, const std::string& outside, size_t outside_rows) {
+  Files files;
+  for (const std::string& path : golden_files("verifier/" + own, "verifier/" + outside))
+    files.emplace_back(path, files.empty() ? own_rows : outside_rows);
+  return files;
+}
+
+void expect_math_dapo(const std::string& path, size_t expected_rows) {
   VerifierOptions strict;
   strict.strict_box = true;
   const auto loose_box = make_verifier("math_dapo"), strict_box = make_verifier("math_dapo", strict);
@@ -42,19 +52,24 @@ TEST(VerifyVectors, MathDapo) {
     ASSERT_TRUE(v.found || row["pred"].is_null() || v.pred == "[INVALID]");
     ASSERT_FALSE(v.found && row["pred"].is_null());
   });
-  EXPECT_EQ(rows, 3402u);
+  EXPECT_EQ(rows, expected_rows) << path;
+}
+
+TEST(VerifyVectors, MathDapo) {
+  for (const auto& [path, rows] : vectors("math_dapo.jsonl", 285, "gen_dapo_vectors.jsonl", 3402))
+    expect_math_dapo(path, rows);
 }
 
 TEST(VerifyVectors, Normalize) {
-  REQUIRE_DATA(path, "verifier/gen_normalize_vectors.jsonl");
-  const size_t rows = each_row(path, [&](element row) {
-    EXPECT_EQ(normalize_dapo(text(row, "input")), text(row, "dapo_normalize")) << text(row, "input");
-  });
-  EXPECT_EQ(rows, 797u);
+  for (const auto& [path, expected] : vectors("normalize.jsonl", 152, "gen_normalize_vectors.jsonl", 797)) {
+    const size_t rows = each_row(path, [&](element row) {
+      EXPECT_EQ(normalize_dapo(text(row, "input")), text(row, "dapo_normalize")) << text(row, "input");
+    });
+    EXPECT_EQ(rows, expected) << path;
+  }
 }
 
-TEST(VerifyVectors, Gsm8kStrictAndFlexible) {
-  REQUIRE_DATA(path, "verifier/gen_gsm8k_vectors.jsonl");
+void expect_gsm8k(const std::string& path, size_t expected_rows) {
   VerifierOptions flexible;
   flexible.flexible = true;
   const auto strict = make_verifier("gsm8k"), loose = make_verifier("gsm8k", flexible);
@@ -67,7 +82,28 @@ TEST(VerifyVectors, Gsm8kStrictAndFlexible) {
     EXPECT_EQ(s.found, !row["extracted_strict"].is_null());
     EXPECT_EQ(f.pred, text(row, "extracted_flexible"));
   });
-  EXPECT_EQ(rows, 880u);
+  EXPECT_EQ(rows, expected_rows) << path;
+}
+
+TEST(VerifyVectors, Gsm8kStrictAndFlexible) {
+  for (const auto& [path, rows] : vectors("gsm8k.jsonl", 108, "gen_gsm8k_vectors.jsonl", 880)) expect_gsm8k(path, rows);
+}
+
+/// Each pair both ways, in a box. Where Math-Verify's verdict differs, the row says why.
+TEST(VerifyVectors, PairsBesideMathVerify) {
+  const auto boxed = make_verifier("boxed");
+  size_t differ = 0;
+  const size_t rows = each_row(golden("verifier/pairs.jsonl"), [&](element row) {
+    const std::string a = text(row, "a"), b = text(row, "b");
+    const bool same = row["same"];
+    EXPECT_EQ(boxed->verify("\\boxed{" + a + "}", b).acc, same) << a << "  against  " << b;
+    EXPECT_EQ(boxed->verify("\\boxed{" + b + "}", a).acc, same) << b << "  against  " << a;
+    const bool reason = !text(row, "why").empty();
+    EXPECT_EQ(same != bool(row["math_verify"]), reason) << a << "  against  " << b;
+    differ += reason;
+  });
+  EXPECT_EQ(rows, 86u);
+  EXPECT_EQ(differ, 12u);
 }
 
 TEST(VerifyVectors, RealModelOutputsAgreeWithTheirLabels) {
