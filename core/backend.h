@@ -32,7 +32,7 @@ namespace dapo {
 
 enum class Device : uint8_t { cpu, cuda };
 
-/// Keys are visited in tiles of this many tokens, cut anew at the end of a prefix (DESIGN: segments).
+/// Keys are visited in tiles of this many tokens, cut anew at the end of a prefix (docs/design.md 2: segments).
 inline constexpr int kKvTile = 64;
 
 struct AttentionDims {
