@@ -112,10 +112,10 @@ struct StepRow {
 
 /// Steps of a trainer; the reward is a coin by the response's first token, or (a model folder) the parity of its text's
 /// length, as the peer's reward has it.
-StepRow time_steps(const Options& o, const Config& config, Model& model, const Tokenizer& tokenizer,
+StepRow time_steps(const Options& o, const Config& config, Weights& weights, const Tokenizer& tokenizer,
                    const Dataset& data, double peak) {
   NoProgress progress;
-  Trainer trainer(config, model, tokenizer, data, progress);
+  Trainer trainer(config, weights, tokenizer, data, progress);
   const bool random = !o.shape.empty();
   trainer.after_rollout = [&](std::vector<SampleGroup>& groups) {
     for (SampleGroup& g : groups)
@@ -161,7 +161,7 @@ int run_folder(const Options& o) {
   const Dataset data = Dataset::load(o.data);
   Session s = open_session(o.model, std::move(chosen));
   fmt::print("{}\n", s.device);
-  const StepRow row = time_steps(o, config, *s.model, *s.tokenizer, data, peak);
+  const StepRow row = time_steps(o, config, *s.weights, *s.tokenizer, data, peak);
   fmt::print("{}\n", json_of(row).dump());
   return kExitOk;
 }
@@ -264,7 +264,7 @@ StepRow step_of_shape(const Options& o, Backend& b, const ModelConfig& shape, co
     return {};
   }
   RandomModel random(b, shape);
-  StepRow row = time_steps(o, c, random.model, *tokenizer, data, peaks.of(b.dtype()));
+  StepRow row = time_steps(o, c, random.weights, *tokenizer, data, peaks.of(b.dtype()));
   row.limit =
       step_limit(shape, b.dtype(), peaks, o.prompts, o.group, o.prompt_tokens, o.new_tokens, c.rollout.max_num_seqs,
                  (o.prompts + c.actor.ppo_mini_batch_size - 1) / c.actor.ppo_mini_batch_size);

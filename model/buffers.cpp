@@ -5,63 +5,62 @@
 namespace dapo {
 namespace {
 
-Tensor cut(const Tensor& t, int64_t n) {
+Tensor first_rows(const Tensor& t, int64_t n) {
   return t.rank == 0 ? t : t.rows(0, n);
 }
 
-HeadBuffers lay_head(Arena& arena, int64_t rows, int64_t hidden, DType dtype) {
+HeadBuffers lay_head(Arena& arena, int64_t head_rows, int64_t hidden, DType dtype) {
   HeadBuffers b;
-  b.x = arena.take("head", DType::f32, {rows, hidden});
-  b.delta = arena.take("head", dtype, {rows, hidden});
-  b.h = arena.take("head", dtype, {rows, hidden});
-  b.rstd = arena.take("head", DType::f32, {rows});
+  b.x = arena.take("head", DType::f32, {head_rows, hidden});
+  b.delta = arena.take("head", dtype, {head_rows, hidden});
+  b.h = arena.take("head", dtype, {head_rows, hidden});
+  b.rstd = arena.take("head", DType::f32, {head_rows});
   return b;
 }
 
-size_t sum_of_pieces(std::initializer_list<int64_t> counts) {
+/// Room for inputs of so many elements of 4 bytes each.
+Tensor lay_inputs(Arena& arena, std::initializer_list<int64_t> counts) {
   size_t bytes = 0;
-  for (int64_t n : counts) bytes += Inputs::piece(static_cast<size_t>(n) * 4);
-  return bytes;
+  for (int64_t n : counts) bytes += StagedInputs::aligned(static_cast<size_t>(n) * sizeof(int32_t));
+  return arena.take("inputs", DType::u8, {static_cast<int64_t>(bytes)});
 }
 
 }  // namespace
 
 LayerBuffers LayerBuffers::first(int64_t n) const {
-  return {cut(x_in, n),  cut(rstd1, n), cut(h, n),       cut(qkv, n), cut(att, n),  cut(lse, n),
-          cut(x_mid, n), cut(rstd2, n), cut(gate_up, n), cut(act, n), cut(delta, n)};
+  LayerBuffers b = *this;
+  for (Tensor* t : {&b.x_in, &b.rstd1, &b.h, &b.qkv, &b.att, &b.lse, &b.x_mid, &b.rstd2, &b.gate_up, &b.act, &b.delta})
+    *t = first_rows(*t, n);
+  return b;
 }
 
 HeadBuffers HeadBuffers::first(int64_t n) const {
-  return {cut(x, n), cut(delta, n), cut(h, n), cut(rstd, n)};
-}
-
-int64_t max_pages(const ModelLimits& limits) {
-  return (limits.max_length + limits.page_size - 1) / limits.page_size + 1;  // a prefix ends in the middle of a page
+  return {first_rows(x, n), first_rows(delta, n), first_rows(h, n), first_rows(rstd, n)};
 }
 
 RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits& limits, DType dtype) {
   RolloutBuffers b;
   if (limits.batch == 0) return b;
   const AttentionDims a = c.attention();
-  const int64_t rows = std::max(limits.batch, limits.prefill_rows), batch = limits.batch;
-  const int64_t pages = limits.kv_pages + 1;  // the last one takes what filled-up rows of a decode batch write
+  const int64_t tokens = std::max(limits.batch, limits.prefill_tokens), batch = limits.batch;
+  const int64_t pages = limits.kv_pages + 1;  // the last one is where padding sequences of a decode batch write
   b.cache = arena.take("KV pages", dtype, {c.layers * pages, 2, c.kv_heads, limits.page_size, c.head_dim});
   LayerBuffers& l = b.layer;
-  l.x_in = l.x_mid = arena.take("rows", DType::f32, {rows, c.hidden});
-  l.h = arena.take("rows", dtype, {rows, c.hidden});
-  l.delta = arena.take("rows", dtype, {rows, c.hidden});
-  l.qkv = arena.take("rows", dtype, {rows, a.qkv_width()});
-  l.att = arena.take("rows", dtype, {rows, a.q_width()});
-  l.gate_up = arena.take("rows", dtype, {rows, 2 * int64_t{c.ffn}});
-  l.act = arena.take("rows", dtype, {rows, c.ffn});
+  l.x_in = l.x_mid = arena.take("activations of a call", DType::f32, {tokens, c.hidden});
+  l.h = arena.take("activations of a call", dtype, {tokens, c.hidden});
+  l.delta = arena.take("activations of a call", dtype, {tokens, c.hidden});
+  l.qkv = arena.take("activations of a call", dtype, {tokens, a.qkv_width()});
+  l.att = arena.take("activations of a call", dtype, {tokens, a.q_width()});
+  l.gate_up = arena.take("activations of a call", dtype, {tokens, 2 * int64_t{c.ffn}});
+  l.act = arena.take("activations of a call", dtype, {tokens, c.ffn});
   b.head = lay_head(arena, batch, c.hidden, dtype);
   b.tokens = arena.take("tokens", DType::i32, {batch});
   b.log_prob = arena.take("tokens", DType::f32, {batch});
-  b.step_tokens = arena.take("tokens of a decode run", DType::i32, {batch * limits.decode_steps});
-  b.step_log_prob = arena.take("tokens of a decode run", DType::f32, {batch * limits.decode_steps});
-  b.inputs = arena.take("inputs", DType::u8,
-                        {static_cast<int64_t>(sum_of_pieces({rows, rows, batch + 1, batch, batch,
-                                                             batch * max_pages(limits), batch, batch * 3, batch}))});
+  b.step_tokens = arena.take("tokens of a decode", DType::i32, {batch * limits.decode_steps});
+  b.step_log_prob = arena.take("tokens of a decode", DType::f32, {batch * limits.decode_steps});
+  // In the order of Decoder's put(): ids, head rows or positions, PagedSequences, keys, positions of the draws.
+  b.inputs = lay_inputs(
+      arena, {tokens, tokens, batch + 1, batch, batch, batch * most_sequence_pages(limits), batch, batch * 3, batch});
   return b;
 }
 
@@ -97,11 +96,9 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& c, const ModelLimits& 
   b.entropy = arena.take("losses", DType::f32, {r});
   b.loss = arena.take("losses", DType::f32, {r});
   b.clip = arena.take("losses", DType::u8, {r});
-  b.inputs = arena.take(
-      "inputs", DType::u8,
-      {static_cast<int64_t>(sum_of_pieces({n, n, 3 * limits.pack_segments, r, r, r, r, r, n, n + 1, n, n + 1, r}))});
-  if (limits.train) b.dx = arena.take("residual's gradient", dtype, {n, c.hidden});
-  // From here on the pieces live one after another: the MLP's, the attention's, the head's.
+  b.inputs = lay_inputs(arena, {n, n, 3 * limits.pack_segments, r, r, r, r, r, n, n + 1, n, n + 1, r});
+  if (limits.train) b.dx = arena.take("gradient of the residual stream", dtype, {n, c.hidden});
+  // The following pieces are never needed at the same time, so they lie on top of each other.
   {
     const ArenaScope scope(arena);
     const Tensor act = arena.take("inside the MLP", dtype, {n, c.ffn});
@@ -125,7 +122,7 @@ StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype) {
   b.gradients = arena.take("gradients", DType::f32, {params.size});
   b.moment1 = arena.take("first moments", DType::f32, {params.size});
   b.moment2 = arena.take("second moments", DType::f32, {params.size});
-  if (dtype == DType::bf16) b.remainders = arena.take("masters' remainders", DType::i16, {params.size});
+  if (dtype == DType::bf16) b.remainders = arena.take("remainders of the masters", DType::i16, {params.size});
   return b;
 }
 
@@ -143,7 +140,7 @@ WorkspaceNeeds workspace_needs(const ModelConfig& c, const ModelLimits& limits) 
           .max_segments = limits.pack_segments,
           .max_head_rows = limits.pack_head_rows,
           .max_batch = limits.batch,
-          .max_rows = limits.batch > 0 ? std::max(limits.batch, limits.prefill_rows) : 0,
+          .max_rows = limits.batch > 0 ? std::max(limits.batch, limits.prefill_tokens) : 0,
           .max_length = limits.max_length};
 }
 

@@ -1,4 +1,4 @@
-// What the passes hold in the shared arena, laid out by the very code that a plan measures with.
+// What passes keep in the arenas, laid out by the same code that a plan measures with.
 #pragma once
 
 #include <cstring>
@@ -6,44 +6,60 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "model/model.h"
+#include "model/memory_plan.h"
+#include "model/params.h"
 
 namespace dapo {
 
-/// What the forward of one layer reads and writes; N rows each. x_in is the residual stream that enters the first norm,
-/// x_mid the one that enters the second, both f32; they may be one buffer where nothing is kept for backward.
+/// What the forward of one layer reads and writes, for N tokens. Activations are T unless marked f32.
 struct LayerBuffers {
-  Tensor x_in, rstd1, h, qkv, att, lse, x_mid, rstd2, gate_up, act, delta;
+  Tensor x_in;     ///< f32[N, C]: residual stream that enters the first norm
+  Tensor rstd1;    ///< f32[N], of the first norm; empty in a Decoder
+  Tensor h;        ///< [N, C]: output of the norm that ran last
+  Tensor qkv;      ///< [N, qkv_width], after rope
+  Tensor att;      ///< [N, H * D]: output of attention
+  Tensor lse;      ///< f32[N, H]: log of the sum of exp of the scores; empty in a Decoder
+  Tensor x_mid;    ///< f32[N, C]: residual stream that enters the second norm; may be x_in if no backward follows
+  Tensor rstd2;    ///< f32[N], of the second norm; empty in a Decoder
+  Tensor gate_up;  ///< [N, 2F]; in backward its gradient
+  Tensor act;      ///< [N, F]: silu(gate) * up
+  Tensor delta;    ///< [N, C]: what attention or the MLP adds to the residual stream; in backward gradient of h
+  /// Views of the first n tokens.
   LayerBuffers first(int64_t n) const;
 };
 
-/// The R rows that need the head: gathered residual (f32) and delta, the final norm's output.
+/// The R tokens that need the head.
 struct HeadBuffers {
-  Tensor x, delta, h, rstd;
+  Tensor x;      ///< f32[R, C]: gathered residual stream, then with delta added
+  Tensor delta;  ///< T[R, C]: gathered output of the last MLP; in backward gradient of h
+  Tensor h;      ///< T[R, C]: output of the final norm; in backward gradient of x
+  Tensor rstd;   ///< f32[R], of the final norm
   HeadBuffers first(int64_t n) const;
 };
 
-/// A call's small inputs: copied to pinned host memory and from there to the device, piece by piece, always at the same
-/// addresses for the same sizes. A call blocks before the next one resets.
-class Inputs {
+/// Copies a call's small inputs to the device through pinned host memory, one after another. Inputs of the same sizes
+/// get the same addresses in every call. A call must synchronize before the next one resets.
+class StagedInputs {
  public:
-  Inputs() = default;
-  Inputs(Backend& backend, const Tensor& device, void* host)
+  StagedInputs() = default;
+  /// `device`: u8[bytes]; `host`: pinned memory of as many bytes.
+  StagedInputs(Backend& backend, const Tensor& device, void* host)
       : backend_(&backend), device_(device), host_(static_cast<char*>(host)) {}
-  static constexpr size_t piece(size_t bytes) { return (bytes + Arena::kAlign - 1) / Arena::kAlign * Arena::kAlign; }
+  /// Bytes that an input of `bytes` bytes takes.
+  static constexpr size_t aligned(size_t bytes) { return (bytes + Arena::kAlign - 1) / Arena::kAlign * Arena::kAlign; }
 
   void reset() { used_ = 0; }
-  /// A device copy, [n]; never empty, not even for n = 0.
+  /// The values on the device, [n]. Its data pointer is not null even if n = 0.
   template <class T>
   Tensor put(std::span<const T> values) {
     const size_t bytes = values.size_bytes();
-    CHECK_LE(used_ + piece(bytes), device_.bytes(), "inputs of a call");
+    CHECK_LE(used_ + aligned(bytes), device_.bytes(), "inputs of a call");
     Tensor t(static_cast<char*>(device_.data) + used_, dtype_of<T>::value, {static_cast<int64_t>(values.size())});
     if (bytes > 0) {
       std::memcpy(host_ + used_, values.data(), bytes);
       backend_->copy_in(t, host_ + used_);
     }
-    used_ += piece(bytes);
+    used_ += aligned(bytes);
     return t;
   }
   template <class T>
@@ -58,43 +74,41 @@ class Inputs {
   size_t used_ = 0;
 };
 
-/// Pages of KV, [layers * pages, 2, K, page_size, D], and the rows of one prefill or decode call.
+/// KV pages, and the activations of one prefill or decode step. "batch" is ModelLimits::batch.
 struct RolloutBuffers {
-  Tensor cache;
+  Tensor cache;  ///< T[layers * pages, 2, K, page_size, D]; the last page of each layer belongs to padding sequences
   LayerBuffers layer;
   HeadBuffers head;
-  Tensor tokens, log_prob;            ///< [batch]: of one step
-  Tensor step_tokens, step_log_prob;  ///< [decode_steps * batch]
-  Tensor inputs;                      ///< u8
+  Tensor tokens, log_prob;            ///< i32, f32[batch]: draws of one step
+  Tensor step_tokens, step_log_prob;  ///< i32, f32[decode_steps * batch]: draws of all steps of a decode()
+  Tensor inputs;                      ///< u8: room for StagedInputs
 };
 RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype);
 
-/// A pack's activations (one LayerBuffers a layer; they share what backward makes anew), and backward's gradients.
+/// The activations of a pack of N tokens, and backward's gradients.
 struct UpdateBuffers {
-  std::vector<LayerBuffers> layers;
+  std::vector<LayerBuffers> layers;  ///< by layer; what backward computes again is shared between layers
   HeadBuffers head;
-  Tensor dx;                             ///< gradient of the residual stream, [N, C]
-  Tensor dact, datt, dqkv;               ///< inside one layer; dh lies in LayerBuffers::delta
-  Tensor log_prob, entropy, loss, clip;  ///< [R]
-  Tensor inputs;                         ///< u8
+  Tensor dx;                             ///< T[N, C]: gradient of the residual stream
+  Tensor dact, datt, dqkv;               ///< T: gradients inside one layer; that of h lies in LayerBuffers::delta
+  Tensor log_prob, entropy, loss, clip;  ///< f32[R], clip u8[R]
+  Tensor inputs;                         ///< u8: room for StagedInputs
 };
 UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype);
 
-/// fp32 gradients and moments, the masters' remainders (bf16).
+/// Flat buffers in table order.
 struct StateBuffers {
-  Tensor gradients, moment1, moment2, remainders;
+  Tensor gradients, moment1, moment2;  ///< f32[parameters]
+  Tensor remainders;                   ///< i16[parameters] if T = bf16: master = join_master(weight, remainder)
 };
 StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype);
 
-/// What stays at the bottom of the workspace; the ops' scratch lies above.
+/// What stays at the bottom of the workspace; the scratch of the ops lies above.
 struct ConstantBuffers {
-  Tensor rope;   ///< f32[max_length, D]
-  Tensor norm2;  ///< f64[1]
+  Tensor rope;   ///< f32[max_length, D]: Backend::rope
+  Tensor norm2;  ///< f64[1]: squared norm of the gradient
 };
 ConstantBuffers lay_constants(Arena& arena, const ModelConfig& config, const ModelLimits& limits);
 WorkspaceNeeds workspace_needs(const ModelConfig& config, const ModelLimits& limits);
-
-/// Most pages that one sequence can have.
-int64_t max_pages(const ModelLimits& limits);
 
 }  // namespace dapo

@@ -39,7 +39,7 @@ std::vector<int32_t> read_ids(JsonReader& json, const std::string& path, const s
   return ids;
 }
 
-/// rope_scaling (or rope_parameters, transformers 5): only the plain rotation.
+/// rope_scaling (rope_parameters in transformers 5): only plain rotary embedding is supported.
 void read_rope(JsonReader& json, const std::string& path, const std::string& key, std::optional<double>& theta) {
   if (json.peek() == JsonReader::Kind::null) return json.null();
   std::string name;
@@ -49,20 +49,21 @@ void read_rope(JsonReader& json, const std::string& path, const std::string& key
     } else if (name == "rope_type" || name == "type") {
       const std::string type = json.string();
       if (type != "default")
-        fail_input("{}: {} '{}' is not supported, only the plain rotation; take a model without it", path, key, type);
+        fail_input("{}: {} '{}' is not supported, only plain rotary embedding; use a model without scaling", path, key,
+                   type);
     } else {
       json.skip();
     }
   }
 }
 
-/// A switch that must be off (false or null).
+/// A flag that must be off (false or null).
 void refuse_true(JsonReader& json, const std::string& path, const std::string& key) {
   if (json.peek() == JsonReader::Kind::null) return json.null();
   if (json.boolean()) fail_input("{}: {} is not supported, expected false", path, key);
 }
 
-/// quantization_config: what quantised the weights.
+/// quantization_config: an Error, unless null.
 void refuse_quantised(JsonReader& json, const std::string& path) {
   if (json.peek() == JsonReader::Kind::null) return json.null();
   std::string name, method = "unknown method";
@@ -72,9 +73,9 @@ void refuse_quantised(JsonReader& json, const std::string& path) {
     else
       json.skip();
   fail_input(
-      "{}: a quantised checkpoint (quantization_config: {}); weights are trained as F32 or BF16: take the model that "
-      "it "
-      "was made from",
+      "{}: a quantised checkpoint (quantization_config: {}), but weights are trained as F32 or BF16: use the model "
+      "that "
+      "it was made from",
       path, method);
 }
 
@@ -136,7 +137,7 @@ Raw read_config(const std::string& text, const std::string& path) {
 
 void check(const Raw& r, const std::string& path) {
   if (r.type != "qwen2" && r.type != "llama")
-    fail_input("{}: model_type '{}' is not supported; take a Qwen2, Qwen2.5 or Llama-type model", path, r.type);
+    fail_input("{}: model_type '{}' is not supported; use a Qwen2, Qwen2.5 or Llama-type model", path, r.type);
   if (r.activation != "silu") fail_input("{}: hidden_act '{}' is not supported, expected silu", path, r.activation);
   const std::pair<const char*, int> needed[] = {{"hidden_size", r.hidden},
                                                 {"intermediate_size", r.ffn},
@@ -144,14 +145,14 @@ void check(const Raw& r, const std::string& path) {
                                                 {"num_attention_heads", r.heads},
                                                 {"vocab_size", r.vocab}};
   for (const auto& [key, value] : needed)
-    if (value == 0) fail_input("{}: {} is missing; fetch the model again", path, key);
+    if (value == 0) fail_input("{}: {} is missing; download the model again", path, key);
   const int kv = r.kv_heads ? r.kv_heads : r.heads;
   if (r.heads % kv != 0)
     fail_input("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", path, r.heads, kv);
   if (r.head_dim == 0 && r.hidden % r.heads != 0)
     fail_input("{}: hidden_size {} is not a multiple of num_attention_heads {}", path, r.hidden, r.heads);
   const int dim = r.head_dim ? r.head_dim : r.hidden / r.heads;
-  if (dim % 2 != 0) fail_input("{}: head_dim {} is odd, expected an even one", path, dim);
+  if (dim % 2 != 0) fail_input("{}: head_dim {} is odd, expected an even number", path, dim);
   if (!(r.eps > 0 && r.eps < 1)) fail_input("{}: rms_norm_eps is {}, expected between 0 and 1", path, r.eps);
   if (r.theta && !(*r.theta >= 1 && *r.theta < 1e12))
     fail_input("{}: rope_theta is {}, expected 1 to 1e12", path, *r.theta);
@@ -175,7 +176,8 @@ double ModelConfig::forward_flops(double tokens, double pairs, double head_rows)
 
 ModelConfig load_model_config(const std::string& folder) {
   std::error_code ignored;
-  if (!fs::is_directory(folder, ignored)) fail_input("{}: no such model folder; name a Hugging Face folder", folder);
+  if (!fs::is_directory(folder, ignored))
+    fail_input("{}: no such model folder; give the path of a Hugging Face folder", folder);
   const std::string path = (fs::path(folder) / "config.json").string();
   ModelConfig c;
   c.config_json = read_text_file(path);
@@ -217,9 +219,9 @@ ModelConfig load_model_config(const std::string& folder) {
 }
 
 namespace {
-/// config.json of a model that no folder describes.
+/// config.json of a model that was not read from a folder.
 std::string fresh_config(const ModelConfig& c, const std::string& architectures, const std::string& dtype) {
-  // The shortest decimal of the float: 1e-6, not 9.99999997e-07.
+  // The shortest decimal that rounds to the float: 1e-6, not 9.99999997e-07.
   const double eps = std::stod(fmt::format("{}", c.rms_eps));
   const auto id = [](int32_t v) { return v < 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(v); };
   nlohmann::ordered_json json = {
@@ -246,7 +248,8 @@ std::string fresh_config(const ModelConfig& c, const std::string& architectures,
   return json.dump(2) + "\n";
 }
 
-/// The folder's own config.json; a head of another kind (a classifier's) was left aside when the weights were read.
+/// The folder's config.json with the new dtype, and the architecture's name corrected if it named another head (a
+/// classifier's), whose weights were ignored.
 std::string kept_config(const std::string& text, const std::string& architectures, const std::string& dtype) {
   JsonReader json(text, "config.json");
   std::string key;
@@ -274,7 +277,7 @@ void save_model_config(const ModelConfig& c, DType dtype, const std::string& fol
     std::ofstream out(path, std::ios::binary);
     out << text;
     out.close();
-    if (!out) fail(kExitResources, "{}: cannot be written; is the disk full?", path);
+    if (!out) fail(kExitResources, "{}: cannot write; is the disk full?", path);
   };
   const std::string type = dtype == DType::bf16 ? "\"bfloat16\"" : "\"float32\"",
                     architectures = c.model_type == "llama" ? "[\"LlamaForCausalLM\"]" : "[\"Qwen2ForCausalLM\"]";
@@ -315,7 +318,7 @@ ModelConfig qwen25_config(const std::string& name) {
     }
   std::string known;
   for (const Row& r : kRows) known += std::string(known.empty() ? "" : ", ") + r.name;
-  fail_input("'{}' is no model of the family; known are {}", name, known);
+  fail_input("'{}' is not a known model; known: {}", name, known);
 }
 
 }  // namespace dapo

@@ -14,12 +14,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool there(const fs::path& path) {
+/// A dangling link exists too.
+bool has_entry(const fs::path& path) {
   std::error_code ignored;
   return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
 }
 
-/// Names in a folder, sorted; empty where it cannot be read.
+/// Names of the files (or folders) in a folder, sorted; empty if it cannot be read.
 std::vector<std::string> names_in(const fs::path& folder, bool folders) {
   std::vector<std::string> names;
   std::error_code error, ignored;
@@ -29,14 +30,14 @@ std::vector<std::string> names_in(const fs::path& folder, bool folders) {
   return names;
 }
 
-/// What trainers put beside weights.
+/// A file of a trainer's state, not of weights.
 bool is_state(const std::string& name) {
   for (const char* start : {"training_args", "optimizer", "scheduler", "scaler", "rng_state"})
     if (name.starts_with(start)) return true;
   return false;
 }
 
-/// The first file of weights that is not read; "" where there is none.
+/// The first file with weights in a format that cannot be read; "" if there is none.
 std::string other_weights(const fs::path& folder) {
   for (const std::string& name : names_in(folder, false))
     for (const char* ending :
@@ -49,26 +50,25 @@ constexpr const char* kMerge =
     "a LoRA adapter, not a model: merge it into its base model first (peft: AutoPeftModelForCausalLM.from_pretrained("
     "'{0}').merge_and_unload().save_pretrained('{0}-merged')), together with the tokenizer's files";
 
-std::string way_out(const std::string& folder, const std::string& name) {
+std::string how_to_convert(const std::string& folder, const std::string& name) {
   if (name.starts_with("adapter_")) return fmt::format(fmt::runtime(kMerge), folder);
   if (name.ends_with(".safetensors"))
     return fmt::format("{}: rename it to {} if it is the whole model", name, kSafetensorsFile);
   if (name.ends_with(".gguf") || name.ends_with(".ggml"))
-    return fmt::format("{}, weights in llama.cpp's format: take the model's folder with safetensors instead", name);
+    return fmt::format("{}, weights in llama.cpp's format: use the model's safetensors folder instead", name);
   return fmt::format(
-      "{}, but only safetensors are read: convert it with python3 -c \"from transformers import AutoModelForCausalLM "
-      "as "
-      "M; M.from_pretrained('{}').save_pretrained('{}')\"",
+      "{}, but only safetensors are read: convert it with python3 -c \"from transformers import "
+      "AutoModelForCausalLM as M; M.from_pretrained('{}').save_pretrained('{}')\"",
       name, folder, folder);
 }
 
-/// Subfolders with such a file, at most two levels down: "checkpoint-500", "snapshots/0123".
+/// Subfolders that have this file, at most two levels down: "checkpoint-500", "snapshots/0123".
 std::vector<std::string> below(const fs::path& folder, const char* file) {
   std::vector<std::string> found;
   for (const std::string& a : names_in(folder, true)) {
-    if (there(folder / a / file)) found.push_back(a);
+    if (has_entry(folder / a / file)) found.push_back(a);
     for (const std::string& b : names_in(folder / a, true))
-      if (there(folder / a / b / file)) found.push_back(a + "/" + b);
+      if (has_entry(folder / a / b / file)) found.push_back(a + "/" + b);
   }
   return found;
 }
@@ -82,12 +82,12 @@ std::string first_names(std::vector<std::string> names) {
 }  // namespace
 
 bool has_weights(const std::string& folder) {
-  if (there(fs::path(folder) / kSafetensorsFile) || there(fs::path(folder) / kSafetensorsIndex) ||
+  if (has_entry(fs::path(folder) / kSafetensorsFile) || has_entry(fs::path(folder) / kSafetensorsIndex) ||
       !shards_in(folder).empty())
     return true;
   std::string name = other_weights(folder);
-  if (there(fs::path(folder) / "adapter_config.json")) name = "adapter_config.json";
-  if (!name.empty()) fail_input("{}: holds {}", folder, way_out(folder, name));
+  if (has_entry(fs::path(folder) / "adapter_config.json")) name = "adapter_config.json";
+  if (!name.empty()) fail_input("{}: holds {}", folder, how_to_convert(folder, name));
   std::vector<std::string> inner = below(folder, kSafetensorsFile);
   const auto sharded = below(folder, kSafetensorsIndex);
   inner.insert(inner.end(), sharded.begin(), sharded.end());
@@ -98,21 +98,21 @@ bool has_weights(const std::string& folder) {
 std::string why_no_model(const std::string& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
-    if (there(path) && !fs::exists(path, ignored)) return "a link to nowhere: download the model again";
+    if (has_entry(path) && !fs::exists(path, ignored)) return "a dangling link: download the model again";
     return fmt::format("a file: name the folder that holds it ({}), with config.json, weights and tokenizer",
                        fs::absolute(path).parent_path().string());
   }
   const std::string none = "no config.json in it";
-  if (const fs::path config = fs::path(path) / "config.json"; there(config))
+  if (const fs::path config = fs::path(path) / "config.json"; has_entry(config))
     return fmt::format("config.json is {}", open_error(config.string(), ENOENT));
-  if (there(fs::path(path) / "adapter_config.json")) return fmt::format(fmt::runtime(kMerge), path);
+  if (has_entry(fs::path(path) / "adapter_config.json")) return fmt::format(fmt::runtime(kMerge), path);
   if (const auto inner = below(path, "config.json"); !inner.empty())
     return fmt::format("{}, but in {}: name that folder", none, first_names(inner));
   const fs::path parent = fs::absolute(path).lexically_normal().parent_path();
-  if (const auto up = fs::path(path).has_filename() ? parent : parent.parent_path(); there(up / "config.json"))
+  if (const auto up = fs::path(path).has_filename() ? parent : parent.parent_path(); has_entry(up / "config.json"))
     return fmt::format("{}, but in the folder above it, {}: name that one", none, up.string());
   if (const std::string name = other_weights(path); !name.empty() && !name.ends_with(".safetensors"))
-    return fmt::format("{}; it holds {}", none, way_out(path, name));
+    return fmt::format("{}; it holds {}", none, how_to_convert(path, name));
   return none + "; a Hugging Face model folder has one beside its weights";
 }
 

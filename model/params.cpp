@@ -30,7 +30,6 @@ class Builder {
 
 ParamTable parameter_table(const ModelConfig& c) {
   ParamTable t;
-  t.size = 0;
   Builder b(t);
   const AttentionDims a = c.attention();
   const int64_t q = a.q_width(), kv = a.kv_width();
@@ -46,7 +45,7 @@ ParamTable parameter_table(const ModelConfig& c) {
     LayerParams p{};
     p.norm1 = b.vector(name + "norm1.weight", c.hidden, Split::none, {{hf + "input_layernorm.weight", 0, c.hidden}});
     p.qkv = b.matrix(name + "qkv.weight", a.qkv_width(), c.hidden, Split::rows, qkv_parts(hf, "weight"));
-    p.qkv_bias = c.qkv_bias ? b.vector(name + "qkv.bias", a.qkv_width(), Split::rows, qkv_parts(hf, "bias")) : -1;
+    if (c.qkv_bias) p.qkv_bias = b.vector(name + "qkv.bias", a.qkv_width(), Split::rows, qkv_parts(hf, "bias"));
     p.o = b.matrix(name + "o.weight", c.hidden, q, Split::columns, {{hf + "self_attn.o_proj.weight", 0, c.hidden}});
     p.norm2 =
         b.vector(name + "norm2.weight", c.hidden, Split::none, {{hf + "post_attention_layernorm.weight", 0, c.hidden}});
@@ -64,11 +63,11 @@ ParamTable parameter_table(const ModelConfig& c) {
 
 std::vector<WeightShape> weight_shapes(const ParamTable& params) {
   const auto shape = [&](int i, bool bias, bool logits) {
-    const Param& p = params.all[static_cast<size_t>(i)];
+    const Param& p = params.at(i);
     return WeightShape{p.rows, p.columns, bias, logits};
   };
   const LayerParams& l = params.layers.front();
-  return {shape(l.qkv, l.qkv_bias >= 0, false), shape(l.o, false, false), shape(l.gate_up, false, false),
+  return {shape(l.qkv, l.has_bias(), false), shape(l.o, false, false), shape(l.gate_up, false, false),
           shape(l.down, false, false), shape(params.head, false, true)};
 }
 

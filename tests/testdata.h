@@ -40,17 +40,24 @@ inline std::vector<std::string> golden_files(const std::string& own, const std::
   return paths;
 }
 
-/// The message of the Error with exit code `code` that `f` must throw; "" if it does not.
+/// The message of the Error that `f` throws, which must have exit code `code`; "" if it throws none.
 template <class F>
-std::string error_of(int code, F f) {
+std::string message_of(int code, F&& f) {
   try {
     f();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), code) << error.what();
     return error.what();
   }
-  ADD_FAILURE() << "no error";
   return "";
+}
+
+/// The same where `f` must throw.
+template <class F>
+std::string message_of(int code, F&& f) {
+  const std::string message = message_of(code, f);
+  EXPECT_NE(message, "") << "no error";
+  return message;
 }
 
 /// A folder of its own, removed with it.

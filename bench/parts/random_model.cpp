@@ -25,9 +25,9 @@ std::vector<char> encoded(DType t, int64_t count, const std::function<float(int6
   return host;
 }
 
-void fill(Backend& b, Model& model) {
+void fill(Backend& b, const Weights& weights) {
   const DType t = b.dtype();
-  const Tensor w = model.weights();
+  const Tensor w = weights.flat();
   const int64_t drawn = std::min(kDrawn, w.numel());
   const std::vector<char> normal = encoded(t, drawn, [](int64_t i) {
     const Philox4 x = philox(1, {{static_cast<uint32_t>(i), 0, 0, 0}});
@@ -36,8 +36,8 @@ void fill(Backend& b, Model& model) {
   });
   b.copy_in(w.rows(0, drawn), normal.data());
   repeat_first(b, w, normal.size());
-  const std::vector<char> ones = encoded(t, model.config().hidden, [](int64_t) { return 1.0f; });
-  for (const Param& p : model.params().all) {
+  const std::vector<char> ones = encoded(t, weights.config().hidden, [](int64_t) { return 1.0f; });
+  for (const Param& p : weights.params().all) {
     if (p.matrix) continue;
     const Tensor to = w.rows(p.offset, p.numel());
     if (p.name.find("norm") != std::string::npos)
@@ -59,8 +59,8 @@ ModelConfig shape_config(const std::string& name) {
 }
 
 RandomModel::RandomModel(Backend& backend, const ModelConfig& config)
-    : comm(make_single_comm(backend)), model(backend, *comm, config) {
-  fill(backend, model);
+    : comm(make_single_comm(backend)), weights(backend, *comm, config) {
+  fill(backend, weights);
 }
 
 }  // namespace dapo::bench

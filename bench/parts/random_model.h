@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/comm.h"
-#include "model/model.h"
+#include "model/weights.h"
 
 namespace dapo::bench {
 
@@ -17,7 +17,7 @@ ModelConfig shape_config(const std::string& name);
 struct RandomModel {
   RandomModel(Backend& backend, const ModelConfig& config);
   std::unique_ptr<Comm> comm;
-  Model model;
+  Weights weights;
 };
 
 }  // namespace dapo::bench

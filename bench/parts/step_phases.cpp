@@ -6,6 +6,8 @@
 
 #include "core/nvtx.h"
 #include "core/progress.h"
+#include "model/decode.h"
+#include "model/learner.h"
 
 namespace dapo::bench {
 namespace {
@@ -43,22 +45,22 @@ PagedBatch batch_of(int sequences, int pages, int rows, int length, int first = 
 }
 
 /// Prompts of `context` tokens into the pages of `sequences` sequences.
-void fill_pages(Model& model, int sequences, int pages, int context) {
-  const int rows_at_once = model.limits().prefill_rows, chunk = std::min(context, rows_at_once);
-  const int together = std::max(1, rows_at_once / chunk);
+void fill_pages(Decoder& decoder, int sequences, int pages, int context) {
+  const int most = decoder.limits().prefill_tokens, chunk = std::min(context, most);
+  const int together = std::max(1, most / chunk);
   for (int first = 0; first < sequences; first += together)
     for (int begin = 0; begin < context; begin += chunk) {
       const int rows = std::min(chunk, context - begin), n = std::min(together, sequences - first);
       PagedBatch p = batch_of(n, pages, rows, begin + rows, first);
-      p.ids = random_ids(static_cast<size_t>(n) * static_cast<size_t>(rows), model.config().vocab,
+      p.ids = random_ids(static_cast<size_t>(n) * static_cast<size_t>(rows), decoder.config().vocab,
                          static_cast<unsigned>(first * 131 + begin));
-      model.prefill(p, {}, {}, {});
+      decoder.prefill(p, {}, {}, {});
     }
 }
 
-double decode_seconds(Model& model, int sequences, int pages, int context, int steps) {
+double decode_seconds(Decoder& decoder, int sequences, int pages, int context, int steps) {
   PagedBatch p = batch_of(sequences, pages, 1, context);
-  p.ids = random_ids(static_cast<size_t>(sequences), model.config().vocab, 3);
+  p.ids = random_ids(static_cast<size_t>(sequences), decoder.config().vocab, 3);
   for (int b = 0; b < sequences; ++b) p.keys.push_back({1, b, 0}), p.positions.push_back(context);
   std::vector<int32_t> tokens(static_cast<size_t>(steps * sequences));
   std::vector<float> log_prob(tokens.size());
@@ -66,9 +68,7 @@ double decode_seconds(Model& model, int sequences, int pages, int context, int s
   for (int repeat = 0; repeat < 3; ++repeat) {  // the first records the graph
     const NvtxRange range("decode");
     const Stopwatch watch;
-    model.decode_begin(p, steps);
-    for (int i = 0; i < steps; ++i) model.decode_step(i, {});
-    model.decode_collect(steps, tokens, log_prob);
+    decoder.decode(p, steps, {}, tokens, log_prob);
     best = std::min(best, watch.seconds() / steps);
   }
   for (const float x : log_prob)
@@ -86,7 +86,7 @@ std::vector<DecodeRow> time_decode(Backend& b, const ModelConfig& config, const 
     l.max_length = context + steps;
     l.batch = batch, l.decode_steps = steps, l.page_size = kPage;
     l.kv_pages = int64_t{batch} * pages_for(context + steps);
-    l.prefill_rows = static_cast<int>(std::min<int64_t>(int64_t{batch} * context, 8192));
+    l.prefill_tokens = static_cast<int>(std::min<int64_t>(int64_t{batch} * context, 8192));
     return l;
   };
   std::vector<DecodeRow> rows;
@@ -99,13 +99,14 @@ std::vector<DecodeRow> time_decode(Backend& b, const ModelConfig& config, const 
     }
     if (batches.empty()) break;
     RandomModel random(b, config);
-    random.model.reserve(limits(batches.back(), context));
-    random.model.begin_rollout();
+    ModelMemory memory(random.weights, limits(batches.back(), context));
+    Decoder decoder(memory);
+    decoder.begin();
     const int pages = pages_for(context + steps);
-    fill_pages(random.model, batches.back(), pages, context);
+    fill_pages(decoder, batches.back(), pages, context);
     for (const int batch : batches) {
       DecodeRow r{batch, context};
-      r.seconds = decode_seconds(random.model, batch, pages, context, steps);
+      r.seconds = decode_seconds(decoder, batch, pages, context, steps);
       const double length = context + 0.5 * steps;
       r.limit = decode_limit(config, b.dtype(), peaks, batch, length, batch * length);
       rows.push_back(r);
@@ -129,8 +130,9 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
       continue;
     }
     RandomModel random(b, config);
-    random.model.reserve(l);
-    random.model.begin_update();
+    ModelMemory memory(random.weights, l);
+    Learner learner(memory);
+    learner.begin();
     Pack pack;
     pack.ids = random_ids(static_cast<size_t>(l.pack_tokens), config.vocab, 5);
     std::mt19937 draw(9);
@@ -139,11 +141,11 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
       const int32_t begin = s * length;
       pack.segments.push_back({begin, length, -1});
       for (int32_t i = begin; i + 1 < begin + length; ++i) {
-        pack.rows.push_back(i), pack.targets.push_back(pack.ids[static_cast<size_t>(i) + 1]);
+        pack.head_rows.push_back(i), pack.targets.push_back(pack.ids[static_cast<size_t>(i) + 1]);
         pack.old_log_prob.push_back(old), pack.advantage.push_back(draw() % 2 ? 1.0f : -1.0f);
       }
     }
-    pack.weight.assign(pack.rows.size(), 1.0f / static_cast<float>(pack.rows.size()));
+    pack.weight.assign(pack.head_rows.size(), 1.0f / static_cast<float>(pack.head_rows.size()));
     const AdamW adamw{1e-6f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 1.0f};
     TrainRow r{length, l.pack_tokens};
     r.seconds = r.update = INFINITY;
@@ -151,15 +153,16 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
       b.synchronize();
       const NvtxRange range("update");
       const Stopwatch training;
-      random.model.train(pack, 1.0f, {0.2f, 0.28f, 10.0f, 20.0f});
+      learner.train(pack, 1.0f, {});
       b.synchronize();
       r.seconds = std::min(r.seconds, training.seconds());
       const Stopwatch updating;
-      if (!random.model.update(adamw).applied) fail(kExitNumerics, "training: the gradient's norm is not finite");
+      if (!learner.update(adamw).applied) fail(kExitNumerics, "training: the gradient's norm is not finite");
       r.update = std::min(r.update, updating.seconds());
     }
     const double n = static_cast<double>(l.pack_tokens);
-    r.limit = training_limit(config, b.dtype(), peaks, n, n * (length + 1) / 2, static_cast<double>(pack.rows.size()));
+    r.limit =
+        training_limit(config, b.dtype(), peaks, n, n * (length + 1) / 2, static_cast<double>(pack.head_rows.size()));
     r.update_limit = update_limit(config, peaks);
     rows.push_back(r);
   }

@@ -14,6 +14,7 @@
 #include "host/train/limits.h"
 #include "host/train/prompts.h"
 #include "host/train/step_text.h"
+#include "model/decode.h"
 
 namespace dapo {
 namespace {
@@ -62,17 +63,18 @@ int run_eval_command(const EvalOptions& o) {
   Dataset data = Dataset::load(config.data.val_files, question_options(config.data));
   Session s = open_session(config.model.path, std::move(chosen));
   const PromptEncoder encoder(config.data, config.model.path, *s.tokenizer);
-  const std::vector<int32_t> stop = encoder.stop_ids(s.model->config(), encoder.encode(data[0]));
-  s.model->reserve(generation_limits(config, s.model->config(), *s.backend,
-                                     config.data.max_prompt_length + config.data.max_response_length,
-                                     config.rollout.max_num_seqs));
+  const std::vector<int32_t> stop = encoder.stop_ids(s.weights->config(), encoder.encode(data[0]));
+  ModelMemory memory(*s.weights, generation_limits(config, s.weights->config(), *s.backend,
+                                                   config.data.max_prompt_length + config.data.max_response_length,
+                                                   config.rollout.max_num_seqs));
+  Decoder decoder(memory);
   TerminalProgress progress(0);
   catch_interrupts();
   progress.line(s.device);
   if (const std::string text = unmet_pass_k(config.eval); !text.empty()) progress.note(text.c_str());
   progress.line(stop_text(stop, *s.tokenizer));
   if (const std::string date = encoder.date_text(); !date.empty()) progress.line(date);
-  Rollout rollout(*s.model, stop);
+  Rollout rollout(decoder, stop);
   std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
   if (!o.out.empty()) out.emplace(o.out);
   progress.on_report = [](Phase) {

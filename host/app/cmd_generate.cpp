@@ -13,6 +13,7 @@
 #include "host/rollout/rollout.h"
 #include "host/train/limits.h"
 #include "host/train/prompts.h"
+#include "model/decode.h"
 
 namespace dapo {
 namespace {
@@ -75,8 +76,8 @@ void write_group(LineWriter& out, const Prompt& prompt, const Group& group, cons
 int run_generate_command(const GenerateOptions& o) {
   check_options(o);
   Session s =
-      open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Weights::load, 1, 0, Tokens::maybe);
-  const ModelConfig& model = s.model->config();
+      open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Start::folder, 1, 0, Tokens::maybe);
+  const ModelConfig& model = s.weights->config();
   Config config;
   config.data.prompt_template = o.prompt_template;
   config.data.prompt_format = o.format;
@@ -109,13 +110,14 @@ int run_generate_command(const GenerateOptions& o) {
 
   const int sequences =
       static_cast<int>(std::min<int64_t>(config.rollout.max_num_seqs, static_cast<int64_t>(prompts.size()) * o.n));
-  s.model->reserve(
-      generation_limits(config, model, *s.backend, static_cast<int>(longest) + o.max_new_tokens, sequences));
+  ModelMemory memory(*s.weights, generation_limits(config, model, *s.backend,
+                                                   static_cast<int>(longest) + o.max_new_tokens, sequences));
   if (prompts.empty()) fail_input("{}: no prompts", o.prompts);
   const std::vector<int32_t> stop = encoder ? encoder->stop_ids(model, prompts[0].ids) : model.eos;
   if (encoder) fmt::print(stderr, "{}\n", stop_text(stop, *s.tokenizer));
   if (const std::string date = encoder ? encoder->date_text() : ""; !date.empty()) fmt::print(stderr, "{}\n", date);
-  Rollout rollout(*s.model, stop);
+  Decoder decoder(memory);
+  Rollout rollout(decoder, stop);
   rollout.begin({o.temperature, o.top_k, o.top_p, o.min_p, o.on.seed});
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request r;

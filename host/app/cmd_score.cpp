@@ -7,6 +7,7 @@
 #include "host/app/session.h"
 #include "host/train/packing.h"
 #include "host/train/settings.h"
+#include "model/learner.h"
 
 namespace dapo {
 namespace {
@@ -61,18 +62,18 @@ Row read_row(const JsonRow& json, const Tokenizer* tokenizer, const ModelConfig&
 }
 
 /// Texts of their own, as one pack with a segment each.
-void score_texts(std::span<Row> rows, Model& model, float temperature) {
+void score_texts(std::span<Row> rows, Learner& learner, float temperature) {
   Pack pack;
   for (const Row& row : rows) {
     const auto at = static_cast<int32_t>(pack.ids.size()), length = static_cast<int32_t>(row.ids.size());
     pack.segments.push_back({at, length, -1});
     pack.ids.insert(pack.ids.end(), row.ids.begin(), row.ids.end());
     for (int32_t t = 1; t < length; ++t) {
-      pack.rows.push_back(at + t - 1);
+      pack.head_rows.push_back(at + t - 1);
       pack.targets.push_back(row.ids[static_cast<size_t>(t)]);
     }
   }
-  model.score(pack, temperature);
+  learner.score(pack, temperature);
   auto log_prob = pack.log_prob.begin(), entropy = pack.entropy.begin();
   for (Row& row : rows) {
     const auto n = static_cast<int64_t>(row.ids.size()) - 1;
@@ -84,7 +85,7 @@ void score_texts(std::span<Row> rows, Model& model, float temperature) {
 }
 
 /// Responses, cut from their prompts as rollout and training cut them: the same bits. Neighbours share a prompt.
-void score_responses(std::span<Row> rows, Model& model, float temperature) {
+void score_responses(std::span<Row> rows, Learner& learner, float temperature) {
   std::vector<PackGroup> groups;
   std::vector<Row*> of;  // in the order of the groups' responses
   std::vector<size_t> begin;
@@ -96,9 +97,9 @@ void score_responses(std::span<Row> rows, Model& model, float temperature) {
     groups.back().responses.push_back({row.response(), {}, 1.0f});
     of.push_back(&row);
   }
-  const ModelLimits& limits = model.limits();
+  const ModelLimits& limits = learner.limits();
   for (PackedGroups& packed : pack_groups(groups, {limits.pack_tokens, limits.pack_segments})) {
-    model.score(packed.pack, temperature);
+    learner.score(packed.pack, temperature);
     for (const PackedResponse& r : packed.responses) {
       Row& row = *of[begin[static_cast<size_t>(r.group)] + static_cast<size_t>(r.response)];
       for (int k = 0; k < r.length; ++k) {
@@ -127,11 +128,11 @@ void write_row(LineWriter& out, const Row& row) {
 int run_score_command(const ScoreOptions& o) {
   if (!(o.temperature >= kLeastTemperature)) fail_input("--temperature {}: at least 0.0001", o.temperature);
   Session s =
-      open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Weights::load, 1, 0, Tokens::maybe);
+      open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Start::folder, 1, 0, Tokens::maybe);
   std::vector<Row> rows;
   size_t longest = 0;
   read_rows(o.file, [&](const JsonRow& json) {
-    rows.push_back(read_row(json, s.tokenizer.get(), s.model->config()));
+    rows.push_back(read_row(json, s.tokenizer.get(), s.weights->config()));
     longest = std::max(longest, rows.back().ids.size());
   });
 
@@ -140,8 +141,9 @@ int run_score_command(const ScoreOptions& o) {
   limits.pack_tokens = static_cast<int64_t>(std::max(longest, static_cast<size_t>(std::max(o.pack_tokens, 1))));
   limits.pack_segments = std::min<int64_t>(limits.pack_tokens, 2 * static_cast<int64_t>(rows.size()));
   limits.pack_head_rows = limits.pack_tokens;
-  s.model->reserve(limits);
-  s.model->begin_update();
+  ModelMemory memory(*s.weights, limits);
+  Learner learner(memory);
+  learner.begin();
 
   LineWriter out(o.out);
   catch_interrupts();
@@ -156,7 +158,7 @@ int run_score_command(const ScoreOptions& o) {
            2 * static_cast<int64_t>(end - begin + 1) <= std::max<int64_t>(limits.pack_segments, 2))
       tokens += rows[end++].ids.size();
     const std::span<Row> part = std::span(rows).subspan(begin, end - begin);
-    (texts ? score_texts : score_responses)(part, *s.model, o.temperature);
+    (texts ? score_texts : score_responses)(part, learner, o.temperature);
     for (Row& row : part) {
       write_row(out, row);
       row = {};

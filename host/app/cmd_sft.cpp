@@ -41,18 +41,18 @@ int run_sft_command(const SftOptions& o) {
   options.response_key = config.data.response_key;
   options.need_response = true;
   const Dataset data = Dataset::load(config.sft.files, options);
-  Session s = open_session(config.model.path, std::move(chosen), Weights::maybe, config.trainer.seed,
+  Session s = open_session(config.model.path, std::move(chosen), Start::folder_or_random, config.trainer.seed,
                            static_cast<float>(config.sft.init_std));
   TerminalProgress progress(config.sft.steps, !o.check);
   progress.line(fmt::format("{}\n{}: {:.2f} M parameters{}; {} rows", s.device, config.model.path,
-                            static_cast<double>(s.model->config().parameters()) / 1e6,
+                            static_cast<double>(s.weights->config().parameters()) / 1e6,
                             has_weights(config.model.path) ? "" : ", started at random", data.size()));
   if (config.sft.lr_warmup_steps > config.sft.steps)
     progress.note(fmt::format("sft.lr_warmup_steps = {} is more than sft.steps = {}: sft.lr = {:g} is never reached",
                               config.sft.lr_warmup_steps, config.sft.steps, config.sft.lr)
                       .c_str());
   if (o.check) {
-    progress.line(check_sft(config, *s.model, *s.tokenizer, data, progress));
+    progress.line(check_sft(config, *s.weights, *s.tokenizer, data, progress));
     progress.line("everything loads; nothing was trained (--check)");
     return kExitOk;
   }
@@ -62,8 +62,8 @@ int run_sft_command(const SftOptions& o) {
   progress.log(provenance_text(about));
   AppendFile metrics(fresh.path() + "/metrics.jsonl");
   const auto save = [&](const std::string& to) {
-    return save_patiently(fresh.path(), *s.model, progress, [&] {
-      write_model_folder(*s.model, config.model.path, fresh.path());
+    return save_patiently(fresh.path(), *s.weights, progress, [&] {
+      write_model_folder(*s.weights, config.model.path, fresh.path());
       metrics.complete();
       return fresh.publish(about, to);
     });
@@ -77,7 +77,7 @@ int run_sft_command(const SftOptions& o) {
   int64_t done = 0;
   try {
     progress.step(1);
-    run_sft(config, *s.model, *s.tokenizer, data, progress, [&](const SftMetrics& m) {
+    run_sft(config, *s.weights, *s.tokenizer, data, progress, [&](const SftMetrics& m) {
       done = m.step;
       progress.step(m.step + 1);
       metrics.append(metrics_line(m));

@@ -69,7 +69,7 @@ StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, con
     return trainer.step();
   } catch (const Error& e) {
     if (e.code() != kExitNumerics || trainer.state().refused == refused) throw;
-    const std::string saved = run.save_model(*s.model, step, false);
+    const std::string saved = run.save_model(*s.weights, step, false);
     if (config.trainer.log_rollouts) run.rollouts(step, trainer, *s.tokenizer, data);
     fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), saved);
   }
@@ -104,7 +104,7 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
     }
     run.metrics(m.step, &m, result ? &*result : nullptr);
     if (owed || (config.trainer.save_every > 0 && m.step % config.trainer.save_every == 0)) try {
-        run.save_model(*s.model, m.step, false);
+        run.save_model(*s.weights, m.step, false);
         owed = false;
       } catch (const Error& e) {
         if (e.code() != kExitResources) throw;
@@ -155,7 +155,7 @@ int train(const Config& config, const Config& asked, Session& s, Trainer& traine
   }
   std::string saved;
   try {
-    saved = save_patiently(run.path(), *s.model, progress, [&] { return run.save_model(*s.model, step, true); });
+    saved = save_patiently(run.path(), *s.weights, progress, [&] { return run.save_model(*s.weights, step, true); });
   } catch (const Error& e) {
     progress.log(e.what());
     throw;
@@ -182,8 +182,7 @@ int run(const Options& o) {
   Config config = load_config(o.config, o.settings);
   const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
-  bool present = false;
-  const ModelConfig shape = find_model(config.model.path, present);
+  const ModelConfig shape = find_model(config.model.path).config;
   check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
   if (!o.plan && !o.check) RunFolder::check(config, overwrite);
   const Config asked = config;  // before it is fitted to this machine's memory
@@ -196,7 +195,7 @@ int run(const Options& o) {
   std::vector<std::string> unmet =
       unmet_settings(asked, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
   if (o.plan || o.check) {
-    chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_rows(plan.limits));
+    chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_product_rows(plan.limits));
     print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
                           plan_text(plan, config, shape, *chosen.backend, measure_flops(*chosen.backend))));
     if (o.plan) {
@@ -211,7 +210,7 @@ int run(const Options& o) {
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
   Session s = open_session(config.model.path, std::move(chosen));
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.model, *s.tokenizer, data, progress);
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
   if (!o.check) {
     progress.line(s.device);
     if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
@@ -221,7 +220,7 @@ int run(const Options& o) {
     progress.line(date);
   progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
                             val ? fmt::format(", {} test rows", val->size()) : "",
-                            count_text(static_cast<double>(s.model->config().parameters()))));
+                            count_text(static_cast<double>(s.weights->config().parameters()))));
   for (const std::string& text : unmet_rows(config, data)) unmet.push_back(text);
   for (const std::string& text : unmet) progress.note(text.c_str());
   if (o.check) {

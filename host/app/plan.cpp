@@ -117,8 +117,7 @@ std::string too_large_text(const std::string& path, const RunPlan& plan, const C
     if (!fs::exists(other) || fs::path(path).filename() == name) continue;
     try {
       Config c = load_config(other.string(), {});
-      bool present = false;
-      const ModelConfig m = find_model(c.model.path, present);
+      const ModelConfig m = find_model(c.model.path).config;
       const RunPlan p = make_plan(c, m, backend);
       if (p.fits())
         out += fmt::format("  ./dapo_train {:<20} {} in {:.1f} GiB\n", other.string(), c.model.path,

@@ -6,7 +6,7 @@
 
 #include "core/backend.h"
 #include "host/train/settings.h"
-#include "model/model.h"
+#include "model/memory_plan.h"
 
 namespace dapo {
 

@@ -32,7 +32,7 @@ class RunFolder {
   void rollouts(int64_t step, const Trainer& trainer, const Tokenizer& tokenizer, const Dataset& data);
   /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) where the
   /// disk refuses.
-  std::string save_model(Model& model, int64_t step, bool last);
+  std::string save_model(const Weights& weights, int64_t step, bool last);
   /// Error (exit 3) where lines of metrics.jsonl could not be written to the end.
   void finish();
 

@@ -16,10 +16,10 @@ uint64_t free_bytes(const std::string& path) {
   return error ? 0 : space.available;
 }
 
-std::string save_patiently(const std::string& folder, Model& model, Progress& progress,
+std::string save_patiently(const std::string& folder, const Weights& weights, Progress& progress,
                            const std::function<std::string()>& save) {
-  const auto weights = static_cast<uint64_t>(model.config().parameters()) * dtype_size(model.backend().dtype());
-  const uint64_t bytes = weights + weights / 20 + (1 << 20);  // the tokenizer and what others write meanwhile
+  const uint64_t model = static_cast<uint64_t>(weights.config().parameters()) * dtype_size(weights.backend().dtype());
+  const uint64_t bytes = model + model / 20 + (1 << 20);  // the tokenizer and what others write meanwhile
   const Stopwatch waiting;
   for (bool noted = false;; noted = true) {
     try {

@@ -5,13 +5,13 @@
 #include <string>
 
 #include "core/progress.h"
-#include "model/model.h"
+#include "model/weights.h"
 
 namespace dapo {
 
 /// Calls save() until it succeeds: where it fails and the disk under `folder` has less room than the model takes, a
 /// note says so and it is tried again every few seconds, for ten minutes or until a signal. Any other error goes on.
-std::string save_patiently(const std::string& folder, Model& model, Progress& progress,
+std::string save_patiently(const std::string& folder, const Weights& weights, Progress& progress,
                            const std::function<std::string()>& save);
 
 /// Bytes that a user may still write under `path` (its nearest parent that exists).

@@ -29,31 +29,29 @@ std::string family_name(const std::string& path) {
 
 }  // namespace
 
-ModelConfig find_model(const std::string& path, bool& present) {
+FoundModel find_model(const std::string& path) {
   std::error_code ignored;
-  present = fs::exists(fs::path(path) / "config.json", ignored);
-  if (present) return load_model_config(path);
+  if (fs::exists(fs::path(path) / "config.json", ignored)) return {load_model_config(path), true};
   const std::string name = family_name(path);
-  if (!name.empty() && !fs::exists(path, ignored)) return qwen25_config(name);
+  if (!name.empty() && !fs::exists(path, ignored)) return {qwen25_config(name), false};
   if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
     fail_input("{}: {}", path, why_no_model(path));
   fail_input("{}: no such folder; data/download.sh fetches models, or name a folder with config.json and weights",
              path);
 }
 
-Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights, uint64_t seed, float init_std,
+Session open_session(const std::string& folder, ChosenBackend chosen, Start start, uint64_t seed, float init_std,
                      Tokens tokens) {
   Session s;
-  bool present = false;
-  const ModelConfig config = find_model(folder, present);
-  if (!present)
+  const auto [config, downloaded] = find_model(folder);
+  if (!downloaded)
     fail_input("{}: no such folder; fetch it with data/download.sh {}", folder, fs::path(folder).filename().string());
   s.folder = folder;
   s.device = chosen.why;
   s.backend = std::move(chosen.backend);
   s.comm = make_single_comm(*s.backend);
   const bool loads = has_weights(folder);
-  if (!loads && weights == Weights::load)
+  if (!loads && start == Start::folder)
     fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", folder);
   const bool tokenizer = std::any_of(kTokenizerFiles.begin(), kTokenizerFiles.end(),
                                      [&](const char* name) { return fs::exists(fs::path(folder) / name); });
@@ -69,19 +67,19 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Weights we
   if (const size_t there = s.backend->memory_available(); bytes > there)
     fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; take a smaller model", folder,
          gib(bytes), dtype_name(s.backend->dtype()), gib(there));
-  s.model = std::make_unique<Model>(*s.backend, *s.comm, config);
+  s.weights = std::make_unique<Weights>(*s.backend, *s.comm, config);
   if (!loads)
-    s.model->init(seed, init_std);
-  else if (const std::string note = s.model->load(folder); !note.empty())
+    s.weights->init(seed, init_std);
+  else if (const std::string note = s.weights->load(folder); !note.empty())
     fmt::print(stderr, "{}: {}\n", folder, note);
   if (loads && fs::exists(fs::path(folder) / "adapter_config.json"))
     fmt::print(stderr, "{}: adapter_config.json, a LoRA adapter beside the weights, is not applied\n", folder);
   return s;
 }
 
-void write_model_folder(Model& model, const std::string& from, const std::string& to) {
+void write_model_folder(const Weights& weights, const std::string& from, const std::string& to) {
   try {
-    model.save(to);
+    weights.save(to);
     for (const char* name : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
                              "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
                              "chat_template.json", "additional_chat_templates"})

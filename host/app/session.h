@@ -9,7 +9,7 @@
 #include "core/comm.h"
 #include "host/app/backends.h"
 #include "model/folder.h"
-#include "model/model.h"
+#include "model/weights.h"
 #include "tokenizer/tokenizer.h"
 
 namespace dapo {
@@ -18,14 +18,14 @@ struct Session {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Comm> comm;
   std::unique_ptr<const Tokenizer> tokenizer;
-  std::unique_ptr<Model> model;
+  std::unique_ptr<Weights> weights;
   std::string folder;
   std::string device;  ///< one line: what was chosen and why
 };
 
-enum class Weights : uint8_t {
-  load,  ///< the folder's
-  maybe  ///< Normal(0, std) where the folder has none of any kind
+enum class Start : uint8_t {
+  folder,           ///< with the folder's weights
+  folder_or_random  ///< with weights ~ Normal(0, std) if the folder has none of any kind
 };
 
 enum class Tokens : uint8_t {
@@ -36,14 +36,17 @@ enum class Tokens : uint8_t {
 /// Loads the folder's tokenizer and model onto the device. Error (exit 2): what is missing or does not fit together
 /// (the tokenizer has more tokens than the model, ends outside of its vocabulary); exit 3 where the weights do not fit
 /// into memory.
-Session open_session(const std::string& folder, ChosenBackend chosen, Weights weights = Weights::load,
-                     uint64_t seed = 1, float init_std = 0, Tokens tokens = Tokens::need);
+Session open_session(const std::string& folder, ChosenBackend chosen, Start start = Start::folder, uint64_t seed = 1,
+                     float init_std = 0, Tokens tokens = Tokens::need);
 
-/// Shapes of the model that `path` names: those of the folder's config.json; else, for a known name
-/// ("Qwen/Qwen2.5-32B", with or without "-Instruct"), the family's, and `present` is false. Error (exit 2) says how to
-/// get the model.
-ModelConfig find_model(const std::string& path, bool& present);
+struct FoundModel {
+  ModelConfig config;
+  bool downloaded;  ///< false: the folder does not exist; its name is that of a known model
+};
+/// Shapes of the model that `path` names: those of the folder's config.json, else those of a known name
+/// ("Qwen/Qwen2.5-32B", with or without "-Instruct"). Error (exit 2) says how to get the model.
+FoundModel find_model(const std::string& path);
 /// Writes weights, configs and the tokenizer's files of `from` into `to`, an empty folder (FreshFolder).
-void write_model_folder(Model& model, const std::string& from, const std::string& to);
+void write_model_folder(const Weights& weights, const std::string& from, const std::string& to);
 
 }  // namespace dapo

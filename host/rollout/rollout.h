@@ -12,7 +12,7 @@
 
 #include "core/progress.h"
 #include "host/rollout/scheduler.h"
-#include "model/model.h"
+#include "model/decode.h"
 
 namespace dapo {
 
@@ -50,16 +50,16 @@ struct Group {
 
 class Rollout {
  public:
-  /// `stop`: every end id. Batch, prefill rows, pages, and decode steps between looks by the host are the model's
-  /// limits.
-  Rollout(Model& model, std::vector<int32_t> stop);
+  /// `stop`: every end id. The batch, the tokens of a prefill, the pages, and the decode steps between host
+  /// synchronizations are the decoder's limits.
+  Rollout(Decoder& decoder, std::vector<int32_t> stop);
 
-  /// A new round: lays out the KV pages (Model::begin_rollout). Nothing may be under way.
+  /// A new round: lays out the KV pages (Decoder::begin). No request may be unfinished.
   void begin(const Sampling& sampling);
   /// Error (exit 2) where prompt + max_new exceed the model's max_length or the page pool.
   void add(Request request);
   bool busy() const;
-  const ModelConfig& model() const { return model_.config(); }
+  const ModelConfig& model() const { return decoder_.config(); }
   int batch() const { return scheduler_.limits().batch; }  ///< sequences decoded at once, and samples of a request
   const std::vector<int32_t>& stop() const { return stop_; }
   /// One prefill or up to collect_every decode steps; the groups that it completed, oldest first.
@@ -93,7 +93,7 @@ class Rollout {
   void append_sequence(int group, int sequence, int own_length, size_t index);
   void accept(int sequence, int32_t token, float log_prob);
 
-  Model& model_;
+  Decoder& decoder_;
   std::vector<int32_t> stop_;
   Sampling sampling_;
   Scheduler scheduler_;

@@ -81,7 +81,7 @@ bool Scheduler::admit_one() {
     for (int32_t p : g.pages) pages_.hold(p);
   } else {
     for (int i = pages_for(g.prompt_length); i > 0; --i) g.pages.push_back(pages_.take());
-    pending_.push_back({s.group, -1, 0, g.prompt_length, !g.drawn});
+    pending_.push_back({s.group, kPrompt, 0, g.prompt_length, !g.drawn});
   }
   ++g.running;
   for (int i = 0; i < first; ++i) s.pages.push_back(pages_.take());

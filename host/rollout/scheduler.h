@@ -27,10 +27,12 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
-  /// Rows [begin, begin + rows) of a prompt (sequence < 0), or of a sequence's own tokens, to be put into pages.
+  static constexpr int kPrompt = -1;  ///< in place of a sequence: the prompt of its group
+  /// Tokens [begin, begin + rows) of a prompt (sequence == kPrompt), or of a sequence's own, to be put into pages.
   struct Chunk {
     int group, sequence;
     int begin, rows;
+    bool of_prompt() const { return sequence == kPrompt; }
     bool draws;  ///< the prompt's last row, for the first time: draw the first token of every sample
   };
   struct Work {

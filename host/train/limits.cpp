@@ -8,6 +8,11 @@ namespace {
 /// Share of the device's memory that a run lays out; the rest is the programs', the tokenizer's, the system's.
 constexpr double kUsable = 0.85;
 
+/// Tokens of a pack unless the settings say otherwise.
+int64_t most_pack_tokens(const Backend& backend) {
+  return backend.device() == Device::cpu ? 2048 : 16384;
+}
+
 double budget(const Backend& b) {
   return kUsable * static_cast<double>(b.memory_total());
 }
@@ -85,24 +90,23 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   const int64_t longest = prompt + response;
   l.max_length = static_cast<int>(longest);
   const int64_t mini_batch = c.actor.ppo_mini_batch_size * (prompt + c.rollout.n * response);
-  const int64_t most = backend.device() == Device::cpu ? 2048 : 16384;
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.page_size = c.rollout.page_size;
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
   l.decode_steps = decode_steps(c, backend);
-  l.prefill_rows = c.rollout.max_num_batched_tokens;
-  set_packs(l, model, backend, c.model.recompute, fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most),
-            longest, fixed);
+  l.prefill_tokens = c.rollout.max_num_batched_tokens;
+  set_packs(l, model, backend, c.model.recompute,
+            fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(backend)), longest, fixed);
   const int64_t groups = (l.batch + c.rollout.n - 1) / c.rollout.n + 1;
   const int64_t wanted = l.batch * pages_for(response, l.page_size) + groups * pages_for(prompt, l.page_size);
   set_pages(l, model, backend, c.rollout.kv_memory_gb, wanted, least_pages(c));
   return l;
 }
 
-PackLimits pack_limits(const Config& c, Model& model) {
-  const ModelConfig& m = model.config();
-  const ModelLimits& l = model.limits();
-  const Backend& backend = model.backend();
+PackLimits pack_limits(const Config& c, const Learner& learner) {
+  const ModelConfig& m = learner.config();
+  const ModelLimits& l = learner.limits();
+  const Backend& backend = learner.backend();
   PackLimits out{l.pack_tokens, l.pack_segments};
   if (backend.device() != Device::cpu || c.actor.ppo_max_token_len > 0) return out;
   // What a layer keeps of a token: its two residuals in f32 (recompute: its input alone), the rest in T.
@@ -120,7 +124,7 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
   l.max_length = max_length;
   l.batch = std::max(1, std::min(c.rollout.max_num_seqs, sequences));
   l.decode_steps = decode_steps(c, backend);
-  l.prefill_rows = c.rollout.max_num_batched_tokens;
+  l.prefill_tokens = c.rollout.max_num_batched_tokens;
   l.page_size = c.rollout.page_size;
   const int64_t pages = pages_for(max_length, l.page_size) + 1;  // prompt and response are cut apart
   set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages, pages);
@@ -130,11 +134,11 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
 ModelLimits sft_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
   ModelLimits l;
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
-  const int64_t most = backend.device() == Device::cpu ? 2048 : 16384;
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.max_length = static_cast<int>(longest);
   set_packs(l, model, backend, c.model.recompute,
-            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most), longest, fixed);
+            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most_pack_tokens(backend)),
+            longest, fixed);
   return l;
 }
 

@@ -5,7 +5,7 @@
 #include "core/backend.h"
 #include "host/train/packing.h"
 #include "host/train/settings.h"
-#include "model/model.h"
+#include "model/learner.h"
 
 namespace dapo {
 
@@ -27,7 +27,7 @@ double least_kv_gb(const Config& config, const ModelConfig& model, const Backend
 /// How packs are filled. On a CPU, unless ppo_max_token_len says otherwise, groups join while their activations stay
 /// within 256 MB (512 tokens at least), and a group of more than twice that is cut: a further pack costs one more pass
 /// over the gradients, some 4 % of its time, and saves its size in memory.
-PackLimits pack_limits(const Config& config, Model& model);
+PackLimits pack_limits(const Config& config, const Learner& learner);
 
 /// Rollout only (`dapo eval`, `dapo generate`): `sequences` at once at most, none sharing a prompt.
 ModelLimits generation_limits(const Config& config, const ModelConfig& model, const Backend& backend, int max_length,

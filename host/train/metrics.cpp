@@ -60,7 +60,7 @@ void Trainer::summarize(StepMetrics& m) {
                     r.top_p, r.top_k, r.min_p));
   said_filtered_ = true;
   if (m.updates > 0 && m.entropy < 1e-3) alarm(fmt::format("entropy has collapsed to {:.2g} nats", m.entropy));
-  if (m.updates > 0 && m.entropy > 0.7 * std::log(model_.config().vocab))
+  if (m.updates > 0 && m.entropy > 0.7 * std::log(learner_.config().vocab))
     alarm(fmt::format("entropy of {:.2f} nats is near that of chance", m.entropy));
   if (m.truncated > 0.5) alarm(fmt::format("{:.0f} % of the responses are cut at the limit", 100 * m.truncated));
   if (m.mismatch > 0 || m.ratio_error > 0)

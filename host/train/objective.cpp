@@ -137,12 +137,13 @@ bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
                     std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
                     std::span<const uint8_t> clip) {
+  constexpr double kClamp = DapoLoss{}.log_ratio_clamp;
   for (size_t r = 0; r < log_prob.size(); ++r) {
     s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
     if (weight[r] == 0) continue;
     s.loss += double{weight[r]} * loss[r];
     s.entropy += entropy[r];
-    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -20.0, 20.0);  // as the loss clamps it
+    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -kClamp, kClamp);  // as the loss does
     s.low += clip[r] == kClippedLow;
     s.high += clip[r] == kClippedHigh;
     s.dual += clip[r] == kClippedDual;

@@ -81,7 +81,7 @@ void append(PackedGroups& out, const PackGroup& g, const Piece& piece) {
   p.segments.push_back({static_cast<int32_t>(p.ids.size()), static_cast<int32_t>(g.prompt.size()), -1});
   p.ids.insert(p.ids.end(), g.prompt.begin(), g.prompt.end());
   const auto head = [&p](size_t row, const PackResponse& r, size_t k) {
-    p.rows.push_back(static_cast<int32_t>(row));
+    p.head_rows.push_back(static_cast<int32_t>(row));
     p.targets.push_back(r.ids[k]);
     p.advantage.push_back(r.advantage);
     if (!r.old_log_prob.empty()) p.old_log_prob.push_back(r.old_log_prob[k]);
@@ -90,12 +90,12 @@ void append(PackedGroups& out, const PackGroup& g, const Piece& piece) {
   for (int i = piece.begin; i < piece.end; ++i) {
     const PackResponse& r = g.responses[static_cast<size_t>(i)];
     if (r.ids.empty()) continue;
-    out.responses.push_back({piece.group, i, static_cast<int>(p.rows.size()), 0, static_cast<int>(r.ids.size())});
+    out.responses.push_back({piece.group, i, static_cast<int>(p.head_rows.size()), 0, static_cast<int>(r.ids.size())});
     head(last, r, 0);
   }
   for (size_t i = first; i < out.responses.size(); ++i) {
     const PackResponse& r = g.responses[static_cast<size_t>(out.responses[i].response)];
-    out.responses[i].rest = static_cast<int>(p.rows.size());
+    out.responses[i].rest = static_cast<int>(p.head_rows.size());
     if (r.ids.size() == 1) continue;
     const size_t begin = p.ids.size();
     p.segments.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(r.ids.size() - 1), prefix});
@@ -131,7 +131,7 @@ std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const P
     const size_t end = b + 1 < begins.size() ? begins[b + 1] : pieces.size();
     for (size_t i = begins[b]; i < end; ++i) append(packs[b], groups[static_cast<size_t>(pieces[i].group)], pieces[i]);
     Pack& p = packs[b].pack;
-    const size_t rows = p.rows.size();
+    const size_t rows = p.head_rows.size();
     p.weight.assign(rows, 1.0f);
     p.log_prob.resize(rows);
     p.entropy.resize(rows);
@@ -171,8 +171,8 @@ void check_pack(const Pack& pack) {
     row += s.length;
   }
   CHECK_EQ(static_cast<size_t>(row), pack.ids.size());
-  for (int32_t r : pack.rows) CHECK(r >= 0 && r < row, "head row {} of {}", r, row);
-  const size_t rows = pack.rows.size();
+  for (int32_t r : pack.head_rows) CHECK(r >= 0 && r < row, "head row {} of {}", r, row);
+  const size_t rows = pack.head_rows.size();
   CHECK_EQ(pack.targets.size(), rows);
   CHECK_EQ(pack.advantage.size(), rows);
   CHECK_EQ(pack.weight.size(), rows);

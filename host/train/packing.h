@@ -1,11 +1,11 @@
-// Groups into packs (model/model.h): the prompt of a group once, its responses as segments that attend to it.
+// Groups into packs (model/pack.h): the prompt of a group once, its responses as segments that attend to it.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "model/model.h"
+#include "model/pack.h"
 
 namespace dapo {
 

@@ -17,11 +17,11 @@ struct Row {
 };
 
 /// Prompt and response of every row that fits; the response ends with the model's first end id or is cut.
-std::vector<Row> encode_rows(const Config& config, const Model& model, const Tokenizer& tokenizer, const Dataset& data,
-                             Progress& progress) {
+std::vector<Row> encode_rows(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
+                             const Dataset& data, Progress& progress) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   if (const std::string date = encoder.date_text(); !date.empty()) progress.note(date.c_str());
-  const int32_t end = encoder.stop_ids(model.config()).front();
+  const int32_t end = encoder.stop_ids(model).front();
   const size_t most = static_cast<size_t>(config.data.max_response_length);
   std::vector<Row> rows;
   size_t dropped = 0, cut = 0;
@@ -39,7 +39,7 @@ std::vector<Row> encode_rows(const Config& config, const Model& model, const Tok
     r.response.push_back(end);
     cut += r.response.size() > most;
     if (r.response.size() > most) r.response.resize(most);
-    check_positions(model.config(), config.model.path, static_cast<int64_t>(r.prompt.size()),
+    check_positions(model, config.model.path, static_cast<int64_t>(r.prompt.size()),
                     static_cast<int64_t>(r.response.size()));
     rows.push_back(std::move(r));
   }
@@ -53,14 +53,18 @@ std::vector<Row> encode_rows(const Config& config, const Model& model, const Tok
   return rows;
 }
 
+/// DrawKey.prompt of the draws that choose rows: no prompt of a rollout has it.
+constexpr int32_t kRowDraws = -2;
+
 /// `count` distinct rows of n, in random order, keyed by (seed, step).
 std::vector<size_t> draw_rows(uint64_t seed, int64_t step, size_t n, size_t count) {
   std::vector<size_t> chosen;
   std::vector<uint8_t> taken(n, 0);
   count = std::min(count, n);
   for (int32_t k = 0; chosen.size() < count; ++k) {
-    const size_t i = std::min(n - 1, static_cast<size_t>(double{draw(seed, {static_cast<int32_t>(step), -2, 0}, k)} *
-                                                         static_cast<double>(n)));
+    const size_t i =
+        std::min(n - 1, static_cast<size_t>(double{draw(seed, {static_cast<int32_t>(step), kRowDraws, 0}, k)} *
+                                            static_cast<double>(n)));
     if (taken[i]) continue;
     taken[i] = 1;
     chosen.push_back(i);
@@ -70,22 +74,23 @@ std::vector<size_t> draw_rows(uint64_t seed, int64_t step, size_t n, size_t coun
 
 }  // namespace
 
-std::string check_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+std::string check_sft(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& data,
                       Progress& progress) {
-  const std::vector<Row> rows = encode_rows(config, model, tokenizer, data, progress);
-  model.reserve(sft_limits(config, model.config(), model.backend()));
+  const std::vector<Row> rows = encode_rows(config, weights.config(), tokenizer, data, progress);
+  const ModelMemory fits(weights, sft_limits(config, weights.config(), weights.backend()));
   return fmt::format("{} rows, {} steps of {}\n{}\n{}", rows.size(), config.sft.steps, config.sft.batch_size,
                      shown_tokens("first prompt", tokenizer, rows[0].prompt),
                      shown_tokens("its response", tokenizer, rows[0].response));
 }
 
-SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+SftMetrics run_sft(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& data,
                    Progress& progress, const std::function<void(const SftMetrics&)>& on_step) {
-  const std::vector<Row> rows = encode_rows(config, model, tokenizer, data, progress);
-  model.reserve(sft_limits(config, model.config(), model.backend()));
-  model.begin_update();
+  const std::vector<Row> rows = encode_rows(config, weights.config(), tokenizer, data, progress);
+  ModelMemory memory(weights, sft_limits(config, weights.config(), weights.backend()));
+  Learner learner(memory);
+  learner.begin();
   const SftSection& c = config.sft;
-  const PackLimits limits = pack_limits(config, model);
+  const PackLimits limits = pack_limits(config, learner);
   SftMetrics m;
   int64_t applied = 0, total_tokens = 0;
   int refused = 0;
@@ -103,19 +108,19 @@ SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenize
     for (PackedGroups& packed : pack_groups(batch, limits)) {
       Pack& p = packed.pack;
       std::fill(p.weight.begin(), p.weight.end(), static_cast<float>(1 / targets));
-      model.train(p, 1.0f, DapoLoss{});
+      learner.train(p, 1.0f, DapoLoss{});
       for (float loss : p.loss) m.loss += loss / targets;
       m.tokens += static_cast<int64_t>(p.ids.size());
       progress.report(Phase::update, m.step, c.steps, total_tokens + m.tokens);
     }
     m.lr = sft_learning_rate(c, m.step);
-    Model::UpdateResult r{0, false};
+    Learner::UpdateResult r{0, false};
     if (std::isfinite(m.loss))
-      r = model.update({static_cast<float>(m.lr), static_cast<float>(c.beta1), static_cast<float>(c.beta2),
-                        static_cast<float>(c.eps), static_cast<float>(c.weight_decay), applied + 1,
-                        static_cast<float>(c.grad_clip)});
+      r = learner.update({static_cast<float>(m.lr), static_cast<float>(c.beta1), static_cast<float>(c.beta2),
+                          static_cast<float>(c.eps), static_cast<float>(c.weight_decay), applied + 1,
+                          static_cast<float>(c.grad_clip)});
     else
-      model.backend().zero(model.gradients());
+      learner.zero_gradients();
     m.grad_norm = r.grad_norm;
     applied += r.applied;
     refused = r.applied ? 0 : refused + 1;

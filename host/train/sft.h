@@ -8,7 +8,7 @@
 #include "data/dataset.h"
 #include "host/train/limits.h"
 #include "host/train/settings.h"
-#include "model/model.h"
+#include "model/weights.h"
 #include "tokenizer/tokenizer.h"
 
 namespace dapo {
@@ -21,13 +21,13 @@ struct SftMetrics {
 };
 
 /// config.sft.steps updates on batches of rows drawn without repetition inside a batch, keyed by (seed, step). A
-/// response ends with the model's first end id; what exceeds max_response_length is cut, without an end. Reserves the
-/// model's memory. The model is not saved. Returns the last step's metrics; on_step hears every one.
-SftMetrics run_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+/// response ends with the model's first end id; what exceeds max_response_length is cut, without an end. Allocates a
+/// Learner for its duration. The model is not saved. Returns the last step's metrics; on_step hears every one.
+SftMetrics run_sft(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& data,
                    Progress& progress, const std::function<void(const SftMetrics&)>& on_step = {});
 
 /// Everything that run_sft() does before its first step; the first row as the model sees it, for `--check`.
-std::string check_sft(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& data,
+std::string check_sft(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& data,
                       Progress& progress);
 
 }  // namespace dapo

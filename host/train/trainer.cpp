@@ -10,17 +10,12 @@
 namespace dapo {
 namespace {
 
-Model& reserved(Model& model, const ModelLimits& limits) {
-  model.reserve(limits);
-  return model;
-}
-
 /// None where every response shall run to its limit. `train`: its first prompt shows how prompts are written.
-std::vector<int32_t> end_ids(const Config& config, const Model& model, const Tokenizer& tokenizer,
+std::vector<int32_t> end_ids(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
                              const Dataset& train) {
   if (config.rollout.ignore_eos) return {};
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
-  return encoder.stop_ids(model.config(), train.size() > 0 ? encoder.encode(train[0]) : std::vector<int32_t>());
+  return encoder.stop_ids(model, train.size() > 0 ? encoder.encode(train[0]) : std::vector<int32_t>());
 }
 
 }  // namespace
@@ -29,15 +24,16 @@ int SampleGroup::correct() const {
   return static_cast<int>(std::count_if(samples.begin(), samples.end(), [](const Sample& s) { return s.verdict.acc; }));
 }
 
-Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& train,
+Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train,
                  Progress& progress)
     : config_(config),
-      model_(model),
+      memory_(weights, training_limits(config, weights.config(), weights.backend())),
+      decoder_(memory_),
+      learner_(memory_),
       train_(train),
       progress_(progress),
       cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),
-      rollout_(reserved(model, training_limits(config, model.config(), model.backend())),
-               end_ids(config, model, tokenizer, train)),
+      rollout_(decoder_, end_ids(config, weights.config(), tokenizer, train)),
       reward_(config.reward, tokenizer) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   for (size_t i = 0; i < train.size(); ++i) {
@@ -93,7 +89,7 @@ StepMetrics Trainer::step() {
 
   // 3. Old log-probs are the rollout's own; recomputing them only measures the mismatch.
   const Stopwatch updating;
-  model_.begin_update();
+  learner_.begin();
   if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs(m);
 
   // 10-11. Mini-batches in the order of generation; until the first update the weights are those that drew the

@@ -17,7 +17,7 @@
 #include "host/train/prompts.h"
 #include "host/train/reward.h"
 #include "host/train/settings.h"
-#include "model/model.h"
+#include "model/learner.h"
 #include "tokenizer/tokenizer.h"
 
 namespace dapo {
@@ -86,9 +86,9 @@ struct TrainerState {
 
 class Trainer {
  public:
-  /// Reserves the model's memory (training_limits). `train` stays with the caller. Prompts longer than the limit are
+  /// Allocates the memory of training_limits(). `train` stays with the caller. Prompts longer than the limit are
   /// dropped and counted, or an error, as config.data says. Error (exit 2) where none is left.
-  Trainer(const Config& config, Model& model, const Tokenizer& tokenizer, const Dataset& train, Progress& progress);
+  Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress);
   ~Trainer();
 
   /// One rollout step. Error (exit 4) after trainer.nonfinite_patience refused updates in a row; weights and moments
@@ -101,6 +101,7 @@ class Trainer {
   /// The groups that the last step drew and nothing is trained on: all right, all wrong, not judged, or surplus.
   const std::vector<SampleGroup>& left_out() const { return left_out_; }
   Rollout& rollout() { return rollout_; }
+  Learner& learner() { return learner_; }
   const TrainerState& state() const { return state_; }
   void restore(TrainerState state);
   size_t prompts_dropped() const { return dropped_; }
@@ -126,7 +127,9 @@ class Trainer {
   void summarize(StepMetrics& m);
 
   const Config config_;
-  Model& model_;
+  ModelMemory memory_;  // of the decoder and the learner, which take turns
+  Decoder decoder_;
+  Learner learner_;
   const Dataset& train_;
   Progress& progress_;
   std::vector<int32_t> rows_;                  // rows of `train_` that are used

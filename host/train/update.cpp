@@ -46,7 +46,7 @@ std::vector<PackedGroups> Trainer::pack(size_t begin, size_t end) const {
     first_of.push_back(responses);
     responses += groups.back().responses.size();
   }
-  std::vector<PackedGroups> packs = pack_groups(groups, pack_limits(config_, model_));
+  std::vector<PackedGroups> packs = pack_groups(groups, pack_limits(config_, learner_));
   const auto index = [&](const PackedResponse& r) {
     return first_of[static_cast<size_t>(r.group)] + static_cast<size_t>(r.response);
   };
@@ -79,27 +79,28 @@ void Trainer::update(size_t begin, size_t end, StepMetrics& m) {
     if (!all_finite(p.pack.advantage) || !all_finite(p.pack.old_log_prob) || !all_finite(p.pack.weight))
       return refuse("an advantage or an old log-prob is not finite", m);
   const ActorSection& a = config_.actor;
-  const DapoLoss loss{static_cast<float>(a.clip_ratio_low), static_cast<float>(a.clip_ratio_high),
-                      static_cast<float>(a.clip_ratio_c), 20.0f};
+  DapoLoss loss;
+  loss.clip_low = static_cast<float>(a.clip_ratio_low), loss.clip_high = static_cast<float>(a.clip_ratio_high);
+  loss.dual_clip = static_cast<float>(a.clip_ratio_c);
   PhaseTimes::Row& phase = m.phases[Phase::update];
   int64_t total = 0, done = 0;
   for (const PackedGroups& p : packs) total += static_cast<int64_t>(p.pack.ids.size());
   LossStats stats = stats_;
   for (PackedGroups& packed : packs) {
     Pack& p = packed.pack;
-    model_.train(p, config_.rollout.temperature, loss);
+    learner_.train(p, config_.rollout.temperature, loss);
     if (after_pack) after_pack(p);
     add_loss_stats(stats, p.log_prob, p.old_log_prob, p.entropy, p.loss, p.weight, p.clip);
     if (m.updates == 0) compare_log_probs(packed, begin, m.step);
     done += static_cast<int64_t>(p.ids.size());
-    phase.flops += 3 * model_.config().forward_flops(static_cast<double>(p.ids.size()), attention_pairs(p),
-                                                     static_cast<double>(p.rows.size()));
+    phase.flops += 3 * learner_.config().forward_flops(static_cast<double>(p.ids.size()), attention_pairs(p),
+                                                       static_cast<double>(p.head_rows.size()));
     progress_.report(Phase::update, done, total, phase.tokens + done);
   }
   phase.tokens += total;
   if (!stats.finite) return refuse("a log-prob, entropy or loss is not finite", m);
   if (m.updates == 0) compare_a_fresh_group(m.step);
-  const Model::UpdateResult r = model_.update(
+  const Learner::UpdateResult r = learner_.update(
       {static_cast<float>(m.lr), static_cast<float>(a.beta1), static_cast<float>(a.beta2), static_cast<float>(a.eps),
        static_cast<float>(a.weight_decay), state_.updates + 1, static_cast<float>(a.grad_clip)});
   if (!r.applied) return refuse("the gradient's norm is not finite", m);
@@ -113,7 +114,7 @@ void Trainer::update(size_t begin, size_t end, StepMetrics& m) {
 
 /// Leaves weights and moments as they are, and no trace of the bad gradient.
 void Trainer::refuse(const char* what, StepMetrics& m) {
-  model_.backend().zero(model_.gradients());
+  learner_.zero_gradients();
   ++m.updates_refused;
   ++state_.refused;
   m.alarms.push_back(fmt::format("update refused: {}", what));
@@ -144,8 +145,8 @@ void Trainer::compare_a_fresh_group(int64_t step) {
       std::find_if(groups_.begin(), groups_.end(), [step](const SampleGroup& g) { return g.step == step; });
   if (fresh == groups_.end()) return;
   const PackGroup input = pack_input(*fresh, false, config_.algorithm);
-  for (PackedGroups& packed : pack_groups({&input, 1}, pack_limits(config_, model_))) {
-    model_.score(packed.pack, config_.rollout.temperature);
+  for (PackedGroups& packed : pack_groups({&input, 1}, pack_limits(config_, learner_))) {
+    learner_.score(packed.pack, config_.rollout.temperature);
     compare_log_probs(packed, static_cast<size_t>(fresh - groups_.begin()), step);
   }
 }
@@ -155,7 +156,7 @@ void Trainer::compare_a_fresh_group(int64_t step) {
 void Trainer::recompute_old_log_probs(StepMetrics& m) {
   const NvtxRange range("old log-probs");
   for (PackedGroups& packed : pack(0, groups_.size())) {
-    model_.score(packed.pack, config_.rollout.temperature);
+    learner_.score(packed.pack, config_.rollout.temperature);
     compare_log_probs(packed, 0, m.step);
     for (const PackedResponse& r : packed.responses) {
       SampleGroup& g = groups_[static_cast<size_t>(r.group)];

@@ -33,18 +33,6 @@ std::string file_bytes(const std::string& header, size_t data, uint64_t length =
   return s + header + std::string(data, '\1');
 }
 
-/// The message of the Error that f() throws; "" where it throws none.
-template <class F>
-std::string message_of(F&& f, int code) {
-  try {
-    f();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), code) << e.what();
-    return e.what();
-  }
-  return "";
-}
-
 struct HeaderCase {
   const char* name;
   std::string header;
@@ -114,7 +102,7 @@ std::vector<HeaderCase> header_cases() {
 TEST_F(SafetensorsTest, HeadersAreJudgedByTheReferencesRules) {
   for (const HeaderCase& c : header_cases()) {
     const std::string file = put("x.safetensors", file_bytes(c.header, c.data));
-    const std::string message = message_of([&] { SafetensorsReader r(file); }, kExitUsage);
+    const std::string message = message_of(kExitUsage, [&] { SafetensorsReader r(file); });
     if (c.complaint[0] == '\0') {
       EXPECT_EQ(message, "") << c.name;
     } else {
@@ -129,7 +117,7 @@ TEST_F(SafetensorsTest, HeadersAreJudgedByTheReferencesRules) {
 TEST_F(SafetensorsTest, LengthsThatLie) {
   const auto verdict = [&](const std::string& bytes) {
     const std::string file = put("x.safetensors", bytes);
-    return message_of([&] { SafetensorsReader r(file); }, kExitUsage);
+    return message_of(kExitUsage, [&] { SafetensorsReader r(file); });
   };
   EXPECT_NE(verdict("").find("no safetensors file"), std::string::npos);
   EXPECT_NE(verdict("1234567").find("no safetensors file"), std::string::npos);
@@ -148,8 +136,8 @@ TEST_F(SafetensorsTest, AtMostAHundredThousandTensors) {
     }
     const std::string file = put("x.safetensors", file_bytes(header + "}", 0));
     put("model.safetensors.index.json", map + "}}");
-    return message_of([&] { SafetensorsReader r(file); }, kExitUsage) +
-           message_of([&] { SafetensorsReader r(folder_); }, kExitUsage);
+    return message_of(kExitUsage, [&] { SafetensorsReader r(file); }) +
+           message_of(kExitUsage, [&] { SafetensorsReader r(folder_); });
   };
   EXPECT_EQ(verdict(100'000), "");
   const std::string refused = verdict(100'001), part = "more than 100000 tensors";
@@ -194,7 +182,7 @@ TEST_F(SafetensorsTest, IndexThatLies) {
   put("s.safetensors", file_bytes(one, 1));
   const auto verdict = [&](const std::string& map) {
     put("model.safetensors.index.json", "{\"metadata\":{},\"weight_map\":" + map + "}");
-    return message_of([&] { SafetensorsReader r(folder_); }, kExitUsage);
+    return message_of(kExitUsage, [&] { SafetensorsReader r(folder_); });
   };
   EXPECT_EQ(verdict("{\"a\":\"s.safetensors\"}"), "");
   EXPECT_NE(verdict("{\"b\":\"s.safetensors\"}").find("'b' is not in s.safetensors"), std::string::npos);
@@ -214,7 +202,7 @@ TEST_F(SafetensorsTest, LinksAreFollowedAndOtherThingsNamed) {
   fs::create_symlink("../blobs/abc", link);  // as the hub's cache has it
   EXPECT_EQ(SafetensorsReader(path("snapshot")).tensors().size(), 1u);
   const auto expect_refused = [&](const std::string& what, const std::string& part) {
-    const std::string message = message_of([&] { SafetensorsReader r(what); }, kExitUsage);
+    const std::string message = message_of(kExitUsage, [&] { SafetensorsReader r(what); });
     EXPECT_NE(message.find(part), std::string::npos) << message;
   };
   fs::remove(path("blobs/abc"));
@@ -237,9 +225,9 @@ TEST_F(SafetensorsTest, OtherFormatsAreNamed) {
            {std::string("PK\x03\x04") + "archive/data.pkl", "a zip archive"},
            {"GGUF....", "a GGUF file"}}) {
     const std::string file = put("x.safetensors", bytes);
-    EXPECT_NE(message_of([&] { SafetensorsReader r(file); }, kExitUsage).find(part), std::string::npos) << part;
+    EXPECT_NE(message_of(kExitUsage, [&] { SafetensorsReader r(file); }).find(part), std::string::npos) << part;
     const std::string index = put("model.safetensors.index.json", bytes);
-    EXPECT_NE(message_of([&] { SafetensorsReader r(folder_); }, kExitUsage).find(part), std::string::npos) << part;
+    EXPECT_NE(message_of(kExitUsage, [&] { SafetensorsReader r(folder_); }).find(part), std::string::npos) << part;
   }
 }
 
@@ -256,7 +244,7 @@ TEST_F(SafetensorsTest, ShardsWithoutAnIndex) {
   const auto shard = [&](const std::string& name, const std::string& tensor) {
     put(name, file_bytes("{" + entry(tensor, "U8", "1", "0,1") + "}", 1));
   };
-  const auto verdict = [&] { return message_of([&] { SafetensorsReader r(folder_); }, kExitUsage); };
+  const auto verdict = [&] { return message_of(kExitUsage, [&] { SafetensorsReader r(folder_); }); };
   shard("model-00002-of-00002.safetensors", "b");
   EXPECT_NE(verdict().find("model-00001-of-00002.safetensors is missing, 1 of 2"), std::string::npos) << verdict();
   shard("model-00001-of-00002.safetensors", "a");
@@ -299,11 +287,11 @@ TEST_F(SafetensorsTest, TextFilesWithAByteOrderMark) {
   EXPECT_EQ(read_text_file(put("t.json", "\xEF\xBB\xBF{}")), "{}");
   const auto error = [&](const std::string& text) {
     const std::string file = put("t.json", text);
-    return message_of([&] { read_text_file(file); }, kExitUsage);
+    return message_of(kExitUsage, [&] { read_text_file(file); });
   };
   EXPECT_NE(error("version https://git-lfs.github.com/spec/v1\n").find("a Git LFS pointer"), std::string::npos);
   EXPECT_NE(error(std::string("\xFF\xFE{\0", 4)).find("UTF-16"), std::string::npos);
-  EXPECT_NE(message_of([&] { read_text_file(folder_); }, kExitUsage).find("a folder, not a file"), std::string::npos);
+  EXPECT_NE(message_of(kExitUsage, [&] { read_text_file(folder_); }).find("a folder, not a file"), std::string::npos);
 }
 
 TEST_F(SafetensorsTest, AWriteThatFailsLeavesNothing) {
@@ -311,7 +299,7 @@ TEST_F(SafetensorsTest, AWriteThatFailsLeavesNothing) {
   broken.fill = [](uint64_t, void*, size_t) { fail(kExitInternal, "device gone"); };
   EXPECT_THROW(write_safetensors(folder_, {broken}), Error);
   EXPECT_TRUE(fs::is_empty(folder_));
-  EXPECT_NE(message_of([&] { write_safetensors(path("absent"), {}); }, kExitResources), "");
+  EXPECT_NE(message_of(kExitResources, [&] { write_safetensors(path("absent"), {}); }), "");
 }
 
 TEST_F(SafetensorsTest, FilesOfTheReferenceLibrary) {

@@ -16,7 +16,7 @@ struct TrainerCase {
   TrainerCase(const Config& c, const char* device, const char* dtype)
       : config(c),
         toy(weights_that_say("abcd"), make_backend(device, dtype).backend),
-        trainer(config, toy.model, byte_tokenizer(), data, progress) {}
+        trainer(config, toy.weights, byte_tokenizer(), data, progress) {}
   std::vector<std::vector<int32_t>> responses() const {
     std::vector<std::vector<int32_t>> ids;
     for (const SampleGroup& g : trainer.trained())

@@ -25,7 +25,7 @@ TEST(CudaTrainer, FiveStepsAreTheCpus) {
   }
   // As in tests/host/train/trainer_test.cpp: Adam turns rounding into steps where a gradient is almost 0, hence the
   // mean.
-  const auto x = cpu.toy.get(cpu.toy.model.weights()), y = cuda.toy.get(cuda.toy.model.weights());
+  const auto x = cpu.toy.get(cpu.toy.weights.flat()), y = cuda.toy.get(cuda.toy.weights.flat());
   const auto& begin = weights_that_say("abcd");
   double difference = 0, moved = 0;
   for (size_t i = 0; i < x.size(); ++i) {

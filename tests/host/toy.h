@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cpu/cpu_backend.h"
-#include "model/model.h"
+#include "model/learner.h"
 #include "tests/testdata.h"
 
 namespace dapo {
@@ -24,13 +24,13 @@ struct Toy {
   std::unique_ptr<Backend> backend = make_cpu_backend(DType::f32);
   SingleComm comm{[](void* b, const Tensor& to, const Tensor& from) { static_cast<Backend*>(b)->copy(to, from); },
                   backend.get()};
-  Model model{*backend, comm, shapes()};
+  Weights weights{*backend, comm, shapes()};
 
-  explicit Toy(float std = 0.3f) { model.init(7, std); }
-  /// With the weights that `weights` holds.
-  explicit Toy(const std::vector<float>& weights) { set(model.weights(), weights); }
-  Toy(const std::vector<float>& weights, std::unique_ptr<Backend> device) : backend(std::move(device)) {
-    set(model.weights(), weights);
+  explicit Toy(float std = 0.3f) { weights.init(7, std); }
+  /// With these weights.
+  explicit Toy(const std::vector<float>& values) { set(weights.flat(), values); }
+  Toy(const std::vector<float>& values, std::unique_ptr<Backend> device) : backend(std::move(device)) {
+    set(weights.flat(), values);
   }
 
   static ModelConfig shapes() {

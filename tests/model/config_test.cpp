@@ -1,4 +1,4 @@
-// Shapes, the parameter table, flops, plans, folders in and out, bad folders.
+// Shapes, the parameter table, FLOP counts, memory plans; folders saved and loaded, broken folders.
 #include "model/config.h"
 
 #include <filesystem>
@@ -82,7 +82,7 @@ TEST(Config, FlopsByHand) {
   const double layer = 896.0 * 896 + 2 * 128 * 896 + 896.0 * 896 + 3 * 896.0 * 4864;
   EXPECT_EQ(c.forward_flops(1, 0, 0), 2 * 24 * layer);
   EXPECT_EQ(c.forward_flops(0, 0, 1), 2 * 896.0 * 151936);
-  EXPECT_EQ(c.forward_flops(0, 1, 0), 24 * 14 * (2 * 64 + 2 * 64));  // q . k and p v
+  EXPECT_EQ(c.forward_flops(0, 1, 0), 24 * 14 * (2 * 64 + 2 * 64));  // q . k, and p v
   EXPECT_EQ(c.forward_flops(10, 55, 3), 10 * c.forward_flops(1, 0, 0) + 55 * 24 * 14 * 256 + 3 * 2 * 896.0 * 151936);
 }
 
@@ -125,7 +125,7 @@ TEST_F(Folder, EndIdsOfBothFiles) {
   EXPECT_EQ(ends("null", "null"), Ids{});
 }
 
-TEST_F(Folder, WhatIsNotSupportedIsNamed) {
+TEST_F(Folder, ErrorsNameWhatIsNotSupported) {
   const std::string base =
       R"("hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,"vocab_size":32)";
   const auto verdict = [&](const std::string& more) {
@@ -164,7 +164,7 @@ TEST_F(Folder, WhatIsNotSupportedIsNamed) {
   EXPECT_NE(complaint([&] { load_model_config(folder_ + "/absent"); }).find("no such model folder"), std::string::npos);
 }
 
-/// What training does not change is saved as it was read, byte for byte.
+/// Keys that training does not change are saved as they were read, byte for byte.
 TEST_F(Folder, OtherKeysAreKept) {
   const std::string config =
       "{\n \"architectures\": [\n  \"Qwen2ForCausalLM\"\n ],\n \"hidden_size\": 64, \"intermediate_size\": 96, "
@@ -188,7 +188,7 @@ TEST_F(Folder, OtherKeysAreKept) {
   EXPECT_EQ(load_model_config(folder_ + "/out").eos, load_model_config(folder_).eos);
   const std::string newer = with("torch_dtype", "dtype", config);
   EXPECT_EQ(saved("\xEF\xBB\xBF" + newer, DType::f32), with("float16", "float32", newer));
-  // a classifier's head is left aside, and the name goes with it
+  // a classifier's head is ignored, so the architecture's name changes
   EXPECT_EQ(saved(with("CausalLM", "SequenceClassification", config), DType::bf16),
             with("[\n  \"Qwen2ForCausalLM\"\n ]", "[\"Qwen2ForCausalLM\"]", with("float16", "bfloat16", config)));
   fs::remove(folder_ + "/generation_config.json");
@@ -202,7 +202,7 @@ TEST_F(Folder, SavedAndLoadedAgain) {
       ModelConfig config = toy_config();
       config.tied = tied, config.eos = {1, 2}, config.pad = 3, config.rms_eps = 1e-5f;
       const auto rig = toy_rig(config, dtype);
-      rig->model->save(folder_);
+      rig->weights->save(folder_);
       const ModelConfig back = load_model_config(folder_);
       EXPECT_EQ(back.eos, config.eos);
       EXPECT_EQ(back.pad, 3);
@@ -210,28 +210,29 @@ TEST_F(Folder, SavedAndLoadedAgain) {
       EXPECT_EQ(back.tied, tied);
       EXPECT_EQ(back.rope_theta, config.rope_theta);
       const Rig again(folder_, dtype);
-      EXPECT_EQ(to_host(*again.backend, again.model->weights()), to_host(*rig->backend, rig->model->weights()));
+      EXPECT_EQ(to_host(*again.backend, again.weights->flat()), to_host(*rig->backend, rig->weights->flat()));
       const Rig other(folder_, dtype == DType::f32 ? rig_types().back() : DType::f32);
-      const auto want = to_host(*rig->backend, rig->model->weights()),
-                 got = to_host(*other.backend, other.model->weights());
+      const auto want = to_host(*rig->backend, rig->weights->flat()),
+                 got = to_host(*other.backend, other.weights->flat());
       const bool rounded = rig_types().size() == 2;
       for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got[i], rounded ? to_float(to_bf16(want[i])) : want[i]);
     }
   }
 }
 
-TEST_F(Folder, FilesThatDoNotFitTheConfig) {
+TEST_F(Folder, FilesThatContradictTheConfig) {
   const auto rig = toy_rig();
-  rig->model->save(folder_);
+  rig->weights->save(folder_);
   const auto verdict = [&](ModelConfig c) {
     Rig r(c);
-    return complaint([&] { r.model->load(folder_); });
+    return complaint([&] { r.weights->load(folder_); });
   };
   ModelConfig c = toy_config();
   EXPECT_EQ(verdict(c), "");
   c.ffn = 81;
-  EXPECT_NE(verdict(c).find("'model.layers.0.mlp.gate_proj.weight' is F32 [80, 48], config.json asks for F32 [81, 48]"),
-            std::string::npos)
+  EXPECT_NE(
+      verdict(c).find("'model.layers.0.mlp.gate_proj.weight' is F32 [80, 48], but config.json asks for F32 [81, 48]"),
+      std::string::npos)
       << verdict(c);
   c = toy_config(), c.layers = 4;
   EXPECT_NE(verdict(c).find("'model.layers.3.input_layernorm.weight' is missing"), std::string::npos) << verdict(c);
@@ -247,10 +248,10 @@ TEST(Init, IsNormalAndKeyed) {
   ModelConfig config = toy_config();
   config.vocab = 4000;
   Rig a(config), b(config), c(config);
-  a.model->init(1, 0.1f), b.model->init(1, 0.1f), c.model->init(2, 0.1f);
-  const auto wa = to_host(*a.backend, a.model->weights());
-  EXPECT_EQ(wa, to_host(*b.backend, b.model->weights()));
-  EXPECT_NE(wa, to_host(*c.backend, c.model->weights()));
+  a.weights->init(1, 0.1f), b.weights->init(1, 0.1f), c.weights->init(2, 0.1f);
+  const auto wa = to_host(*a.backend, a.weights->flat());
+  EXPECT_EQ(wa, to_host(*b.backend, b.weights->flat()));
+  EXPECT_NE(wa, to_host(*c.backend, c.weights->flat()));
   const size_t n = 4000 * 48;
   double sum = 0, squares = 0, fourth = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -263,33 +264,67 @@ TEST(Init, IsNormalAndKeyed) {
   EXPECT_NEAR(fourth / static_cast<double>(n), 3, 5 * scale * std::sqrt(96.0));
 }
 
-TEST(Plan, IsWhatIsUsed) {
+TEST(Plan, EqualsTheLayout) {
   for (DType dtype : rig_types())
     for (bool recompute : {false, true}) {
       Rig rig(toy_config(), dtype);
       ModelLimits limits;
       limits.max_length = 200, limits.pack_tokens = 300, limits.pack_segments = 9, limits.pack_head_rows = 120;
-      limits.batch = 5, limits.prefill_rows = 64, limits.kv_pages = 20, limits.train = true,
+      limits.batch = 5, limits.prefill_tokens = 64, limits.kv_pages = 20, limits.train = true,
       limits.recompute = recompute;
       const MemoryPlan plan = plan_memory(*rig.backend, toy_config(), limits);
-      rig.model->reserve(limits);
-      rig.model->begin_rollout();  // each CHECKs that it lays out what was planned
-      rig.model->begin_update();
-      EXPECT_EQ(plan.weights / Arena::kAlign, (rig.model->weights().bytes() + Arena::kAlign - 1) / Arena::kAlign);
-      EXPECT_GE(plan.state, rig.model->gradients().bytes() * 3 + rig.model->remainders().bytes());
+      rig.reserve(limits);
+      rig.decoder->begin();  // both CHECK that the layout takes the planned bytes
+      rig.learner->begin();
+      EXPECT_EQ(plan.weights / Arena::kAlign, (rig.weights->flat().bytes() + Arena::kAlign - 1) / Arena::kAlign);
+      EXPECT_GE(plan.state, rig.learner->gradients().bytes() * 3 + rig.learner->remainders().bytes());
     }
   Rig rig(toy_config());
   ModelLimits limits;
-  limits.max_length = 200, limits.batch = 5, limits.prefill_rows = 64, limits.kv_pages = 20;
+  limits.max_length = 200, limits.batch = 5, limits.prefill_tokens = 64, limits.kv_pages = 20;
   EXPECT_EQ(plan_memory(*rig.backend, toy_config(), limits).state, 0u) << "inference keeps no state";
   limits.kv_pages = int64_t{1} << 40;
-  try {
-    rig.model->reserve(limits);
-    FAIL() << "more pages than memory";
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), kExitResources);
-    EXPECT_NE(std::string(e.what()).find("KV pages"), std::string::npos) << e.what();
-  }
+  const std::string message = message_of(kExitResources, [&] { rig.reserve(limits); });
+  EXPECT_NE(message.find("KV pages"), std::string::npos) << message;
+}
+
+/// Both use the shared arena, so whoever lost it must begin again.
+TEST(Memory, IsUsedInTurn) {
+  Rig rig(toy_config());
+  Pack pack = make_pack({{random_ids(1, 5, 101), {random_ids(2, 4, 101)}}});
+  ModelLimits limits = training_limits(pack);
+  limits.batch = 1, limits.prefill_tokens = 8, limits.kv_pages = 2;
+  rig.weights->init(1, 0.1f);
+  rig.reserve(limits);
+  PagedBatch batch;
+  batch.ids = {1}, batch.row_begin = {0, 1}, batch.prefix_length = {0}, batch.own_length = {1};
+  batch.pages = {0}, batch.max_pages = 1;
+  const auto prefill = [&] { rig.decoder->prefill(batch, {}, {}, {}); };
+  const auto score = [&] { rig.learner->score(pack, 1.0f); };
+  EXPECT_NE(message_of(kExitInternal, prefill).find("begin() comes before prefill"), std::string::npos);
+  rig.decoder->begin();
+  prefill();
+  EXPECT_NE(message_of(kExitInternal, score).find("begin() comes before packs"), std::string::npos);
+  rig.learner->begin();
+  score();
+  EXPECT_NE(message_of(kExitInternal, prefill).find("begin() comes before prefill"), std::string::npos);
+  EXPECT_NE(message_of(kExitInternal, [&] { rig.decoder->decode(batch, 1, {}, {}, {}); }).find("before decode"),
+            std::string::npos);
+}
+
+/// A memory has room for what its limits ask for, no more.
+TEST(Memory, HasNoRoomForOtherCalls) {
+  Rig rig(toy_config());
+  Pack pack = make_pack({{random_ids(1, 5, 101), {random_ids(2, 4, 101)}}});
+  ModelLimits limits = training_limits(pack);
+  limits.train = false;
+  rig.learner_for(limits).score(pack, 1.0f);
+  EXPECT_NE(message_of(kExitInternal, [&] { rig.learner->train(pack, 1.0f, {}); }).find("no room for training"),
+            std::string::npos);
+  EXPECT_NE(message_of(kExitInternal, [&] { rig.learner->update({}); }).find("no room for training"),
+            std::string::npos);
+  EXPECT_NE(message_of(kExitInternal, [&] { Decoder decoder(*rig.memory); }).find("no room for decoding"),
+            std::string::npos);
 }
 
 }  // namespace

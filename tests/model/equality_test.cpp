@@ -1,4 +1,4 @@
-// Equalities that hold for ever (docs/design.md 9): most to the bit.
+// Equalities that must always hold (docs/design.md 9), most of them to the bit.
 #include "tests/model/rig.h"
 
 namespace dapo {
@@ -15,21 +15,21 @@ std::vector<Group> some_groups() {
 }
 
 void give_losses(Pack& p) {
-  for (size_t i = 0; i < p.rows.size(); ++i) {
+  for (size_t i = 0; i < p.head_rows.size(); ++i) {
     p.advantage[i] = i % 3 == 0 ? -0.7f : 1.2f;
     p.old_log_prob.push_back(-3.0f - 0.01f * static_cast<float>(i % 50));
   }
 }
 
-/// Pages of sequences, handed out in an order that is not the natural one.
+/// Pages in an order that is neither ascending nor contiguous.
 struct Pages {
   int32_t next = 37;
-  int32_t take() { return next = (next * 11 + 5) % 64; }  // a full-period walk of 64 pages
+  int32_t next_page() { return next = (next * 11 + 5) % 64; }  // a full-period walk of 64 pages
 };
 
 ModelLimits rollout_limits() {
   ModelLimits limits;
-  limits.max_length = 512, limits.batch = 6, limits.prefill_rows = 300, limits.kv_pages = 64;
+  limits.max_length = 512, limits.batch = 6, limits.prefill_tokens = 300, limits.kv_pages = 64;
   return limits;
 }
 
@@ -38,14 +38,14 @@ struct Rolled {
   std::vector<std::vector<int32_t>> tokens;
   std::vector<std::vector<float>> log_prob;
 };
-Rolled roll_out(Model& model, const std::vector<int32_t>& prompt, int samples, int count, int chunk,
+Rolled roll_out(Decoder& decoder, const std::vector<int32_t>& prompt, int samples, int count, int chunk,
                 const Sampling& sampling, int first_sample = 0) {
-  model.begin_rollout();
+  decoder.begin();
   Pages pages;
   const int n = static_cast<int>(prompt.size()), prompt_pages = (n + 63) / 64, own_pages = (count + 63) / 64;
   const int max_pages = prompt_pages + own_pages;
   std::vector<int32_t> shared;
-  for (int i = 0; i < prompt_pages; ++i) shared.push_back(pages.take());
+  for (int i = 0; i < prompt_pages; ++i) shared.push_back(pages.next_page());
   Rolled r;
   r.tokens.resize(static_cast<size_t>(samples));
   r.log_prob.resize(static_cast<size_t>(samples));
@@ -61,17 +61,17 @@ Rolled roll_out(Model& model, const std::vector<int32_t>& prompt, int samples, i
                  .own_length = {0},
                  .pages = shared,
                  .max_pages = prompt_pages,
-                 .sample_rows = {},
+                 .head_rows = {},
                  .keys = {},
                  .positions = {}};
-    b.prefix_length = {0}, b.own_length = {end};  // the prompt is nobody's prefix while it is being written
+    b.prefix_length = {0}, b.own_length = {end};  // while it is being written the prompt is a sequence, not a prefix
     if (end == n) {
-      b.sample_rows.assign(static_cast<size_t>(samples), n - 1 - begin);
+      b.head_rows.assign(static_cast<size_t>(samples), n - 1 - begin);
       b.keys = keys;
       b.positions.assign(static_cast<size_t>(samples), n);
-      model.prefill(b, sampling, tokens, log_prob);
+      decoder.prefill(b, sampling, tokens, log_prob);
     } else {
-      model.prefill(b, sampling, {}, {});
+      decoder.prefill(b, sampling, {}, {});
     }
   }
   PagedBatch b{.ids = tokens,
@@ -80,7 +80,7 @@ Rolled roll_out(Model& model, const std::vector<int32_t>& prompt, int samples, i
                .own_length = {},
                .pages = {},
                .max_pages = max_pages,
-               .sample_rows = {},
+               .head_rows = {},
                .keys = keys,
                .positions = {}};
   for (int s = 0; s < samples; ++s) {
@@ -89,16 +89,12 @@ Rolled roll_out(Model& model, const std::vector<int32_t>& prompt, int samples, i
     b.own_length.push_back(1);
     b.positions.push_back(n + 1);
     b.pages.insert(b.pages.end(), shared.begin(), shared.end());
-    for (int i = 0; i < own_pages; ++i) b.pages.push_back(pages.take());
+    for (int i = 0; i < own_pages; ++i) b.pages.push_back(pages.next_page());
   }
   const size_t rest = static_cast<size_t>(samples * (count - 1));
   std::vector<int32_t> more(rest);
   std::vector<float> more_log_prob(rest);
-  if (count > 1) {
-    model.decode_begin(b, count - 1);
-    for (int i = 0; i < count - 1; ++i) model.decode_step(i, sampling);
-    model.decode_collect(count - 1, more, more_log_prob);
-  }
+  if (count > 1) decoder.decode(b, count - 1, sampling, more, more_log_prob);
   for (size_t s = 0; s < static_cast<size_t>(samples); ++s) {
     r.tokens[s].push_back(tokens[s]);
     r.log_prob[s].push_back(log_prob[s]);
@@ -117,7 +113,7 @@ class Equality : public testing::TestWithParam<DType> {
 
 TEST_P(Equality, RolloutLogProbsAreTrainingLogProbs) {
   const auto rig = toy_rig(toy_config(), GetParam());
-  const bool slow = rig->backend->device() == Device::cuda;  // it may be the simulator
+  const bool slow = rig->backend->device() == Device::cuda;  // perhaps the simulator
   const int count = slow ? 66 : 90;
   const auto prompt = random_ids(11, 100, 101);
   Group group{prompt, std::vector<std::vector<int32_t>>(5, std::vector<int32_t>(static_cast<size_t>(count), 0))};
@@ -126,15 +122,15 @@ TEST_P(Equality, RolloutLogProbsAreTrainingLogProbs) {
   const ModelLimits training = training_limits(copies);
   limits.pack_tokens = training.pack_tokens, limits.pack_segments = training.pack_segments;
   limits.pack_head_rows = training.pack_head_rows, limits.train = true;
-  rig->model->reserve(limits);
+  rig->reserve(limits);
   const Sampling sampling{.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.01f, .seed = 123};
-  const Rolled whole = roll_out(*rig->model, prompt, 5, count, 300, sampling);
+  const Rolled whole = roll_out(*rig->decoder, prompt, 5, count, 300, sampling);
   for (int chunk : slow ? std::vector{37} : std::vector{64, 37, 1}) {
-    const Rolled other = roll_out(*rig->model, prompt, 5, count, chunk, sampling);
+    const Rolled other = roll_out(*rig->decoder, prompt, 5, count, chunk, sampling);
     EXPECT_EQ(whole.tokens, other.tokens) << "prefill in chunks of " << chunk;
     EXPECT_EQ(whole.log_prob, other.log_prob) << "prefill in chunks of " << chunk;
   }
-  const Rolled alone = roll_out(*rig->model, prompt, 1, count, 300, sampling, 3);
+  const Rolled alone = roll_out(*rig->decoder, prompt, 1, count, 300, sampling, 3);
   EXPECT_EQ(whole.tokens[3], alone.tokens[0]) << "a sample does not depend on its batch";
   EXPECT_EQ(whole.log_prob[3], alone.log_prob[0]);
   EXPECT_NE(whole.tokens[0], whole.tokens[1]);
@@ -142,12 +138,12 @@ TEST_P(Equality, RolloutLogProbsAreTrainingLogProbs) {
   group.responses = whole.tokens;
   std::vector<float> flat;
   for (const auto& l : whole.log_prob) flat.insert(flat.end(), l.begin(), l.end());
-  rig->model->begin_update();
+  rig->learner->begin();
   Pack pack = make_pack({group});
-  rig->model->score(pack, 0.8f);
+  rig->learner->score(pack, 0.8f);
   EXPECT_EQ(pack.log_prob, flat) << "scored in segments";
   pack.old_log_prob = flat;
-  rig->model->train(pack, 0.8f, {});
+  rig->learner->train(pack, 0.8f, {});
   EXPECT_EQ(pack.log_prob, flat) << "trained in segments";
   for (size_t i = 0; i < pack.loss.size(); ++i) ASSERT_EQ(pack.loss[i], -pack.advantage[i]) << "ratio 1";
 }
@@ -160,10 +156,9 @@ TEST_P(Equality, RecomputeChangesNoBit) {
     give_losses(pack);
     ModelLimits limits = training_limits(pack);
     limits.recompute = recompute;
-    rig->model->reserve(limits);
-    rig->model->begin_update();
-    rig->model->train(pack, 1.0f, {});
-    gradients[recompute] = to_host(*rig->backend, rig->model->gradients());
+    rig->learner_for(limits);
+    rig->learner->train(pack, 1.0f, {});
+    gradients[recompute] = to_host(*rig->backend, rig->learner->gradients());
     log_probs[recompute] = pack.log_prob;
   }
   EXPECT_EQ(gradients[0], gradients[1]);
@@ -176,19 +171,18 @@ TEST_P(Equality, AStepRepeatsToTheBit) {
     const auto rig = toy_rig(toy_config(), GetParam());
     Pack pack = make_pack(some_groups());
     give_losses(pack);
-    rig->model->reserve(training_limits(pack));
-    rig->model->begin_update();
+    rig->learner_for(training_limits(pack));
     for (int step = 1; step <= 2; ++step) {
-      rig->model->train(pack, 1.0f, {});
-      rig->model->update({.lr = 1e-2f,
-                          .beta1 = 0.9f,
-                          .beta2 = 0.999f,
-                          .eps = 1e-8f,
-                          .weight_decay = 0.1f,
-                          .step = step,
-                          .max_norm = 1});
+      rig->learner->train(pack, 1.0f, {});
+      rig->learner->update({.lr = 1e-2f,
+                            .beta1 = 0.9f,
+                            .beta2 = 0.999f,
+                            .eps = 1e-8f,
+                            .weight_decay = 0.1f,
+                            .step = step,
+                            .max_norm = 1});
     }
-    w = rig->model->masters();
+    w = rig->learner->masters();
   }
   EXPECT_EQ(weights[0], weights[1]);
 }
@@ -196,35 +190,34 @@ TEST_P(Equality, AStepRepeatsToTheBit) {
 INSTANTIATE_TEST_SUITE_P(Types, Equality, testing::Values(DType::f32, DType::bf16),
                          [](const auto& i) { return std::string(dtype_name(i.param)); });
 
-TEST(Packs, OneOrMany) {
+TEST(Packs, ManyPacksEqualOne) {
   const auto groups = some_groups();
   Pack whole = make_pack(groups);
   give_losses(whole);
   const auto rig = toy_rig();
-  rig->model->reserve(training_limits(whole));
-  rig->model->begin_update();
-  rig->model->train(whole, 1.0f, {});
-  const auto want = to_host(*rig->backend, rig->model->gradients());
-  rig->backend->zero(rig->model->gradients());
+  rig->learner_for(training_limits(whole));
+  rig->learner->train(whole, 1.0f, {});
+  const auto want = to_host(*rig->backend, rig->learner->gradients());
+  rig->backend->zero(rig->learner->gradients());
   size_t at = 0;
   for (const Group& g : groups) {
     Pack part = make_pack({g});
-    for (size_t i = 0; i < part.rows.size(); ++i) {
+    for (size_t i = 0; i < part.head_rows.size(); ++i) {
       part.weight[i] = whole.weight[at + i], part.advantage[i] = whole.advantage[at + i];
       part.old_log_prob.push_back(whole.old_log_prob[at + i]);
     }
-    rig->model->train(part, 1.0f, {});
-    for (size_t i = 0; i < part.rows.size(); ++i)
+    rig->learner->train(part, 1.0f, {});
+    for (size_t i = 0; i < part.head_rows.size(); ++i)
       ASSERT_EQ(part.log_prob[i], whole.log_prob[at + i]) << "row " << at + i;
-    at += part.rows.size();
+    at += part.head_rows.size();
   }
-  // Each gradient is a sum of some 450 products in f32, associated differently: sqrt(450) * 2^-24, times a few.
-  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->model->gradients()), want), 5e-6);
+  // Each gradient is an f32 sum of about 450 products in another order: sqrt(450) * 2^-24, times a few.
+  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->learner->gradients()), want), 5e-6);
 }
 
-/// The same sequences without any prefix: prompt and response in one segment. Sums over keys are cut elsewhere, so
-/// within rounding; a wrong position or mask of prefixed rows would show.
-TEST(Packs, APrefixIsThePartBefore) {
+/// The same sequences without prefixes: prompt and response in one segment. Sums over keys are cut at other places, so
+/// results agree within rounding only; a wrong position or mask of a token with a prefix would exceed that.
+TEST(Packs, APrefixEqualsTheStartOfTheSequence) {
   const auto groups = some_groups();
   Pack shared = make_pack(groups), plain;
   give_losses(shared);
@@ -235,7 +228,7 @@ TEST(Packs, APrefixIsThePartBefore) {
       plain.ids.insert(plain.ids.end(), response.begin(), response.end());
       plain.segments.push_back({begin, static_cast<int32_t>(plain.ids.size()) - begin, -1});
       for (size_t i = 0; i < response.size(); ++i) {
-        plain.rows.push_back(begin + prompt - 1 + static_cast<int32_t>(i));
+        plain.head_rows.push_back(begin + prompt - 1 + static_cast<int32_t>(i));
         plain.targets.push_back(response[i]);
       }
     }
@@ -244,65 +237,59 @@ TEST(Packs, APrefixIsThePartBefore) {
   const auto rig = toy_rig();
   ModelLimits limits = training_limits(plain);
   limits.pack_segments = static_cast<int64_t>(shared.segments.size());
-  rig->model->reserve(limits);
-  rig->model->begin_update();
-  rig->model->train(shared, 1.0f, {});
-  const auto want = to_host(*rig->backend, rig->model->gradients());
-  rig->backend->zero(rig->model->gradients());
-  rig->model->train(plain, 1.0f, {});
-  for (size_t i = 0; i < plain.rows.size(); ++i) EXPECT_NEAR(plain.log_prob[i], shared.log_prob[i], 2e-5) << i;
-  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->model->gradients()), want), 1e-5);
+  rig->learner_for(limits);
+  rig->learner->train(shared, 1.0f, {});
+  const auto want = to_host(*rig->backend, rig->learner->gradients());
+  rig->backend->zero(rig->learner->gradients());
+  rig->learner->train(plain, 1.0f, {});
+  for (size_t i = 0; i < plain.head_rows.size(); ++i) EXPECT_NEAR(plain.log_prob[i], shared.log_prob[i], 2e-5) << i;
+  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->learner->gradients()), want), 1e-5);
 }
 
-TEST(Packs, SegmentsAreCopiesOfThePrompt) {
+TEST(Packs, ASharedPromptEqualsCopies) {
   const auto groups = some_groups();
   Pack shared = make_pack(groups), copies = make_pack(groups, {.share_prompt = false});
   give_losses(shared);
   give_losses(copies);
   const auto rig = toy_rig();
-  rig->model->reserve(training_limits(copies));
-  rig->model->begin_update();
-  rig->model->train(shared, 1.0f, {});
-  const auto want = to_host(*rig->backend, rig->model->gradients());
-  rig->backend->zero(rig->model->gradients());
-  rig->model->train(copies, 1.0f, {});
+  rig->learner_for(training_limits(copies));
+  rig->learner->train(shared, 1.0f, {});
+  const auto want = to_host(*rig->backend, rig->learner->gradients());
+  rig->backend->zero(rig->learner->gradients());
+  rig->learner->train(copies, 1.0f, {});
   EXPECT_EQ(shared.log_prob, copies.log_prob);
   EXPECT_EQ(shared.entropy, copies.entropy);
-  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->model->gradients()), want), 5e-6);  // as above
+  EXPECT_LE(relative_norm(to_host(*rig->backend, rig->learner->gradients()), want), 5e-6);  // as above
 }
 
-TEST(Update, ANormThatIsNotFiniteChangesNothing) {
+TEST(Update, ANonFiniteNormChangesNothing) {
   Pack pack = make_pack(some_groups());
   const auto rig = toy_rig();
-  Model& model = *rig->model;
-  model.reserve(training_limits(pack));
-  model.begin_update();
-  model.train(pack, 1.0f, {});
-  const auto before = to_host(*rig->backend, model.weights());
+  Learner& learner = rig->learner_for(training_limits(pack));
+  learner.train(pack, 1.0f, {});
+  const auto before = to_host(*rig->backend, rig->weights->flat());
   const float bad = std::numeric_limits<float>::quiet_NaN();
-  rig->backend->copy_in(model.gradients().rows(17, 1), &bad);
+  rig->backend->copy_in(learner.gradients().rows(17, 1), &bad);
   const AdamW adamw{
       .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f, .step = 1, .max_norm = 1};
-  const auto result = model.update(adamw);
+  const auto result = learner.update(adamw);
   EXPECT_FALSE(result.applied);
-  EXPECT_EQ(to_host(*rig->backend, model.weights()), before);
-  for (const Tensor& t : {model.gradients(), model.moment1(), model.moment2()})
+  EXPECT_EQ(to_host(*rig->backend, rig->weights->flat()), before);
+  for (const Tensor& t : {learner.gradients(), learner.moment1(), learner.moment2()})
     for (float v : to_host(*rig->backend, t)) ASSERT_EQ(v, 0.0f);
 }
 
-TEST(Update, BfloatMastersMoveByLessThanAWeightCan) {
+TEST(Update, BfloatMastersMoveByLessThanABfloatStep) {
   SKIP_WITHOUT(DType::bf16);
   Pack pack = make_pack(some_groups());
   const auto rig = toy_rig(toy_config(), DType::bf16);
-  Model& model = *rig->model;
-  model.reserve(training_limits(pack));
-  model.begin_update();
-  const auto before = model.masters();
-  model.train(pack, 1.0f, {});
+  Learner& learner = rig->learner_for(training_limits(pack));
+  const auto before = learner.masters();
+  learner.train(pack, 1.0f, {});
   const AdamW adamw{
       .lr = 1e-6f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0, .step = 1, .max_norm = 0};
-  EXPECT_TRUE(model.update(adamw).applied);
-  const auto after = model.masters();
+  EXPECT_TRUE(learner.update(adamw).applied);
+  const auto after = learner.masters();
   double moved = 0;
   for (size_t i = 0; i < after.size(); ++i)
     moved = std::max(moved, std::abs(static_cast<double>(after[i]) - static_cast<double>(before[i])));

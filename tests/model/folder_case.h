@@ -1,4 +1,4 @@
-// A test with a model folder of its own.
+// A test with its own model folder.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,15 +12,10 @@ namespace dapo {
 class Folder : public testing::Test {
  protected:
   void put(const std::string& name, const std::string& text) const { scratch_.write(name, text); }
+  /// The message of the Error (exit 2) that f() throws; "" if it throws none.
   template <class F>
-  std::string complaint(F&& f, int code = kExitUsage) const {
-    try {
-      f();
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), code) << e.what();
-      return e.what();
-    }
-    return "";
+  std::string complaint(F&& f) const {
+    return message_of(kExitUsage, f);
   }
   const ScratchFolder scratch_;
   const std::string folder_ = scratch_.path();

@@ -10,7 +10,7 @@ namespace dapo {
 namespace {
 
 constexpr double kLogProb = 2e-5, kLogits = 3e-5, kGradient = 1e-5;
-// AdamW divides by sqrt(v): where a gradient is almost zero its rounding decides the step's sign. transformers in
+// AdamW divides by sqrt(v): if a gradient is almost zero, rounding decides the sign of its step. transformers in
 // float32 is off by up to 6e-5 here (relative norm of a tensor, k_proj.bias of d128); ours may not exceed it.
 constexpr double kWeights = 6e-5;
 
@@ -46,16 +46,15 @@ class Golden : public testing::TestWithParam<std::string> {
     dapo_.advantage = per_token;
     dapo_.old_log_prob = read_values<float>(*forward_, "old_log_prob");
     rig_ = std::make_unique<Rig>(folder_);
-    rig_->model->reserve(training_limits(pack_));
-    rig_->model->begin_update();
+    rig_->learner_for(training_limits(pack_));
   }
-  Model& model() { return *rig_->model; }
+  Learner& learner() { return *rig_->learner; }
   /// Worst relative norm over the tensors of a file against a flat buffer.
   double worst(const char* file, std::span<const float> flat) {
     const SafetensorsReader expected(folder_ + "/" + file);
     double w = 0;
     size_t found = 0;
-    for (const Param& p : model().params().all)
+    for (const Param& p : rig_->weights->params().all)
       for (const ParamPart& part : p.parts) {
         const auto want = read_values<float>(expected, part.name);
         EXPECT_EQ(static_cast<int64_t>(want.size()), part.rows * p.columns);
@@ -80,9 +79,9 @@ class Golden : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(Golden, Forward) {
-  const auto logits = model().logits(pack_);
+  const auto logits = learner().logits(pack_);
   const double e_logits = max_difference(logits, read_values<float>(*forward_, "logits"));
-  model().score(pack_, 1.0f);
+  learner().score(pack_, 1.0f);
   const double e_log_prob = max_difference(pack_.log_prob, read_values<float>(*forward_, "log_prob"));
   const double e_entropy = max_difference(pack_.entropy, read_values<float>(*forward_, "entropy"));
   EXPECT_LE(e_logits, kLogits);
@@ -92,12 +91,12 @@ TEST_P(Golden, Forward) {
 }
 
 TEST_P(Golden, DapoLossAndGradients) {
-  model().train(dapo_, 1.0f, {});
+  learner().train(dapo_, 1.0f, {});
   const double want = static_cast<double>(read_values<float>(*forward_, "dapo_loss")[0]);
-  EXPECT_NEAR(loss(dapo_), want, kLogProb * 2);  // a ratio's slope is within [-2, 2] here
-  const double e = worst("grads_dapo.safetensors", to_host(*rig_->backend, model().gradients()));
+  EXPECT_NEAR(loss(dapo_), want, kLogProb * 2);  // the slope of the ratio is within [-2, 2] here
+  const double e = worst("grads_dapo.safetensors", to_host(*rig_->backend, learner().gradients()));
   EXPECT_LE(e, kGradient) << name_;
-  EXPECT_EQ(dapo_.log_prob, (model().score(pack_, 1.0f), pack_.log_prob));
+  EXPECT_EQ(dapo_.log_prob, (learner().score(pack_, 1.0f), pack_.log_prob));
   fmt::print("{}: dapo loss {:.1e}, gradients {:.1e} ({})\n", GetParam(), std::abs(loss(dapo_) - want), e, name_);
 }
 
@@ -107,21 +106,21 @@ TEST_P(Golden, SupervisedLossGradientsAndThreeSteps) {
   AdamW adamw{
       .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f, .step = 0, .max_norm = 1.0f};
   for (int step = 0; step < 3; ++step) {
-    model().train(pack_, 1.0f, {});
+    learner().train(pack_, 1.0f, {});
     const auto& want = golden["sft_steps"][static_cast<size_t>(step)];
     EXPECT_NEAR(loss(pack_), want["loss"].get<double>(), kLogProb);
     if (step == 0) {
-      const double e = worst("grads_sft.safetensors", to_host(*rig_->backend, model().gradients()));
+      const double e = worst("grads_sft.safetensors", to_host(*rig_->backend, learner().gradients()));
       EXPECT_LE(e, kGradient) << name_;
       fmt::print("{}: sft gradients {:.1e} ({})\n", GetParam(), e, name_);
     }
     ++adamw.step;
-    const auto result = model().update(adamw);
+    const auto result = learner().update(adamw);
     EXPECT_TRUE(result.applied);
     EXPECT_NEAR(result.grad_norm, want["grad_norm"].get<double>(), kGradient * want["grad_norm"].get<double>());
   }
-  for (float g : to_host(*rig_->backend, model().gradients())) ASSERT_EQ(g, 0.0f);
-  const double e = worst("after_3_adamw_steps.safetensors", to_host(*rig_->backend, model().weights()));
+  for (float g : to_host(*rig_->backend, learner().gradients())) ASSERT_EQ(g, 0.0f);
+  const double e = worst("after_3_adamw_steps.safetensors", to_host(*rig_->backend, rig_->weights->flat()));
   fmt::print("{}: weights after three steps {:.1e} ({})\n", GetParam(), e, name_);
   EXPECT_LE(e, kWeights) << name_;
 }
@@ -129,32 +128,30 @@ TEST_P(Golden, SupervisedLossGradientsAndThreeSteps) {
 TEST_P(Golden, GreedyTokens) {
   Rig rig(folder_);
   ModelLimits limits;
-  limits.max_length = 128, limits.batch = 2, limits.prefill_rows = 64, limits.kv_pages = 8;
-  rig.model->reserve(limits);
+  limits.max_length = 128, limits.batch = 2, limits.prefill_tokens = 64, limits.kv_pages = 8;
+  rig.reserve(limits);
   std::ifstream in(folder_ + "/golden.json");
   const auto golden = nlohmann::json::parse(in);
   for (const auto& g : golden["greedy"]) {
     const auto prompt = g["prompt"].get<std::vector<int32_t>>(), want = g["response"].get<std::vector<int32_t>>();
     const auto margin = g["margin"].get<std::vector<double>>();
     const int n = static_cast<int>(prompt.size()), steps = static_cast<int>(want.size());
-    rig.model->begin_rollout();
+    rig.decoder->begin();
     PagedBatch b{.ids = prompt,
                  .row_begin = {0, n},
                  .prefix_length = {0},
                  .own_length = {n},
                  .pages = {3, 5, 0},
                  .max_pages = 3,
-                 .sample_rows = {n - 1},
+                 .head_rows = {n - 1},
                  .keys = {{}},
                  .positions = {n}};
     std::vector<int32_t> got(1);
     std::vector<float> log_prob(1), rest_log_prob(static_cast<size_t>(steps) - 1);
-    rig.model->prefill(b, {.temperature = 0}, got, log_prob);
-    b.ids = got, b.row_begin = {0, 1}, b.own_length = {n + 1}, b.sample_rows = {0}, b.positions = {n + 1};
+    rig.decoder->prefill(b, {.temperature = 0}, got, log_prob);
+    b.ids = got, b.row_begin = {0, 1}, b.own_length = {n + 1}, b.head_rows = {0}, b.positions = {n + 1};
     std::vector<int32_t> rest(static_cast<size_t>(steps) - 1);
-    rig.model->decode_begin(b, steps - 1);
-    for (int i = 0; i < steps - 1; ++i) rig.model->decode_step(i, {.temperature = 0});
-    rig.model->decode_collect(steps - 1, rest, rest_log_prob);
+    rig.decoder->decode(b, steps - 1, {.temperature = 0}, rest, rest_log_prob);
     got.insert(got.end(), rest.begin(), rest.end());
     for (size_t i = 0; i < want.size() && margin[i] > 4 * kLogits; ++i) ASSERT_EQ(got[i], want[i]) << "token " << i;
   }

@@ -1,4 +1,4 @@
-// Weights as people have them: other types, names and tensors, and folders whose weights are of another kind.
+// Weights as users have them: other types, names and extra tensors, and folders with weights of another kind.
 #include <filesystem>
 #include <functional>
 
@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A safetensors file of a model's tensors under other names, in another type, and others beside them.
+/// Writes a safetensors file with a model's tensors under other names or in another type, and with extra tensors.
 class Load : public Folder {
  protected:
   struct Extra {
@@ -55,8 +55,8 @@ class Load : public Folder {
   }
   std::string note() {
     Rig rig(small());
-    const std::string said = rig.model->load(folder_);
-    const auto w = to_host(*rig.backend, rig.model->weights());
+    const std::string said = rig.weights->load(folder_);
+    const auto w = to_host(*rig.backend, rig.weights->flat());
     for (size_t i = 0; i < 600; ++i) EXPECT_EQ(w[i], 1);
     return said;
   }
@@ -68,8 +68,8 @@ TEST_F(Load, HalfPrecisionFiles) {
     data.append(reinterpret_cast<const char*>(&kHalf[i % 6]), 2);
   });
   Rig rig(small());
-  rig.model->load(folder_);
-  const auto w = to_host(*rig.backend, rig.model->weights());
+  rig.weights->load(folder_);
+  const auto w = to_host(*rig.backend, rig.weights->flat());
   const float want[] = {1.0f, -2.0f, 0x1p-24f, -0x1p-24f, 65504.0f, 0x1.554p-2f};
   for (size_t i = 0; i < 600; ++i) ASSERT_EQ(w[i], want[i % 6]);
 }
@@ -80,36 +80,36 @@ TEST_F(Load, DoublePrecisionFiles) {
     data.append(reinterpret_cast<const char*>(&v), 8);
   });
   Rig rig(small());
-  rig.model->load(folder_);
-  const auto w = to_host(*rig.backend, rig.model->weights());
+  rig.weights->load(folder_);
+  const auto w = to_host(*rig.backend, rig.weights->flat());
   for (size_t i = 0; i < 600; ++i) ASSERT_EQ(w[i], static_cast<float>(1.0 / static_cast<double>(i + 1)));
 }
 
-TEST_F(Load, TensorsBesideTheModelAreLeftAside) {
+TEST_F(Load, ExtraTensorsAreIgnored) {
   const Naming same = [](const std::string& n) { return n; };
   write(small(), "F32", one, same);
   EXPECT_EQ(note(), "");
   write(small(), "F32", one, same, {{"model.layers.0.self_attn.rotary_emb.inv_freq", "F32", 64}});
   EXPECT_EQ(note(), "");  // computed anew, as transformers does
   write(small(), "F32", one, same, {{"v_head.summary.weight", "F32", 192}, {"lm_head.weight", "F32", 4}});
-  EXPECT_EQ(note(), "left aside, not part of the model: lm_head.weight, v_head.summary.weight");
+  EXPECT_EQ(note(), "ignored, not part of the model: lm_head.weight, v_head.summary.weight");
   write(small(), "F32", one, same, {{"a", "U8", 1}, {"b", "U8", 1}, {"c", "U8", 1}, {"d", "U8", 1}, {"e", "U8", 1}});
-  EXPECT_EQ(note(), "left aside, not part of the model: a, b, c, d and 1 more");
+  EXPECT_EQ(note(), "ignored, not part of the model: a, b, c, d and 1 more");
 }
 
 TEST_F(Load, NamesOfWrappedModels) {
   for (const std::string prefix : {"_orig_mod.", "module.", "base_model.model.", "model."}) {
     write(small(), "F32", one, [&](const std::string& n) { return prefix + n; });
-    EXPECT_EQ(note(), "tensor names read without \"" + prefix + "\"");
+    EXPECT_EQ(note(), "removed \"" + prefix + "\" from tensor names");
   }
   const auto bare = [](const std::string& n) { return n.starts_with("model.") ? n.substr(6) : n; };
   write(small(), "F32", one, bare, {{"score.weight", "F32", 192}});  // a Qwen2Model, a classifier
-  EXPECT_EQ(note(), "left aside, not part of the model: score.weight");
+  EXPECT_EQ(note(), "ignored, not part of the model: score.weight");
   ModelConfig untied = small();
   untied.tied = false;
   write(untied, "F32", one, bare);
   Rig rig(untied);
-  EXPECT_EQ(rig.model->load(folder_), "");
+  EXPECT_EQ(rig.weights->load(folder_), "");
 }
 
 TEST_F(Load, OtherArchitecturesAreRefused) {
@@ -121,16 +121,16 @@ TEST_F(Load, OtherArchitecturesAreRefused) {
   };
   expect_refused({"model.layers.0.self_attn.q_norm.weight", "F32", 32},
                  "unknown tensor 'model.layers.0.self_attn.q_norm");
-  expect_refused({"model.layers.0.mlp.up_proj.qweight", "I8", 32}, "is of a quantised checkpoint");
-  expect_refused({"model.layers.0.mlp.up_proj.weight_scale_inv", "F32", 32}, "is of a quantised checkpoint");
-  expect_refused({"model.layers.0.mlp.up_proj.lora_A.weight", "F32", 32}, "LoRA adapter that was not merged");
+  expect_refused({"model.layers.0.mlp.up_proj.qweight", "I8", 32}, "belongs to a quantised checkpoint");
+  expect_refused({"model.layers.0.mlp.up_proj.weight_scale_inv", "F32", 32}, "belongs to a quantised checkpoint");
+  expect_refused({"model.layers.0.mlp.up_proj.lora_A.weight", "F32", 32}, "belongs to a LoRA adapter: merge it");
   write(small(), "U8", [](std::string& data, size_t) { data += '\1'; });
   EXPECT_NE(verdict().find("expected F32, BF16, F16 or F64; is the checkpoint quantised?"), std::string::npos);
   write(small(), "F32", one, [](const std::string& n) { return n == "model.norm.weight" ? "" : n; });
   EXPECT_NE(verdict().find("'model.norm.weight' is missing"), std::string::npos) << verdict();
 }
 
-TEST_F(Folder, WeightsOfOtherKindsAreNamed) {
+TEST_F(Folder, ErrorsNameWeightsOfOtherKinds) {
   EXPECT_FALSE(has_weights(folder_));
   put("training_args.bin", "x");
   put("optimizer.pt", "x");
@@ -156,10 +156,10 @@ TEST_F(Folder, WeightsOfOtherKindsAreNamed) {
            {"checkpoint-500/model.safetensors", "no weights in it, but in checkpoint-500: name that folder"}})
     EXPECT_NE(verdict(file).find(part), std::string::npos) << file << ": " << verdict(file);
   fs::create_symlink("nowhere", folder_ + "/model.safetensors");
-  EXPECT_TRUE(has_weights(folder_));  // reading it says what is wrong
+  EXPECT_TRUE(has_weights(folder_));  // reading it gives the reason
 }
 
-TEST_F(Folder, WhyItIsNoModel) {
+TEST_F(Folder, ReasonsWhyItIsNotAModel) {
   put("m/config.json", "{}");
   put("m/tokenizer/tokenizer.json", "{}");
   put("m/model.safetensors", "x");

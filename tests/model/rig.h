@@ -1,4 +1,4 @@
-// A model for tests on the backend that the program names, packs made of sequences, and small random models.
+// A model for tests on the program's backend, packs made of sequences, and small random models.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,14 +10,15 @@
 #include <vector>
 
 #include "core/safetensors.h"
-#include "model/model.h"
+#include "model/decode.h"
+#include "model/learner.h"
 #include "tests/testdata.h"
 
 namespace dapo {
 
-/// The backend under test; defined by the program (the CPU: rig.cpp).
+/// The backend under test; each test program defines it (the CPU's: rig.cpp).
 std::unique_ptr<Backend> rig_backend(DType dtype);
-/// Whether there is one of this type: a CPU without bf16 products has f32 alone.
+/// False for bf16 on a CPU without bf16 products.
 bool rig_has(DType dtype);
 inline std::vector<DType> rig_types() {
   std::vector<DType> types = {DType::f32};
@@ -25,28 +26,43 @@ inline std::vector<DType> rig_types() {
   return types;
 }
 #define SKIP_WITHOUT(dtype) \
-  if (!rig_has(dtype)) GTEST_SKIP() << "skipped: this CPU multiplies no " << dtype_name(dtype)
+  if (!rig_has(dtype)) GTEST_SKIP() << "skipped: this CPU cannot multiply " << dtype_name(dtype)
 
-/// Names of their own: test_cuda links these tests with the host, which has a Group and a toy_config() too.
+/// A namespace of its own: test_cuda links these tests with the host's, which also have a Group and a toy_config().
 inline namespace model_tests {
 
 struct Rig {
   std::unique_ptr<Backend> backend;
   SingleComm comm;
-  std::unique_ptr<Model> model;
+  std::unique_ptr<Weights> weights;
+  std::unique_ptr<ModelMemory> memory;
+  std::unique_ptr<Decoder> decoder;  ///< after reserve(), if the limits have a batch
+  std::unique_ptr<Learner> learner;  ///< after reserve(), if the limits have packs
 
   explicit Rig(const ModelConfig& config, DType dtype = DType::f32)
       : backend(rig_backend(dtype)),
         comm([](void* b, const Tensor& to, const Tensor& from) { static_cast<Backend*>(b)->copy(to, from); },
              backend.get()),
-        model(std::make_unique<Model>(*backend, comm, config)) {}
+        weights(std::make_unique<Weights>(*backend, comm, config)) {}
   /// A folder's model, loaded.
   explicit Rig(const std::string& folder, DType dtype = DType::f32) : Rig(load_model_config(folder), dtype) {
-    model->load(folder);
+    weights->load(folder);
+  }
+  void reserve(const ModelLimits& limits) {
+    memory = std::make_unique<ModelMemory>(*weights, limits);
+    if (limits.batch > 0) decoder = std::make_unique<Decoder>(*memory);
+    if (limits.pack_tokens > 0) learner = std::make_unique<Learner>(*memory);
+  }
+  /// reserve(), then packs at once.
+  Learner& learner_for(const ModelLimits& limits) {
+    reserve(limits);
+    learner->begin();
+    return *learner;
   }
 };
 
-/// A toy with every feature: grouped heads, bias; odd sizes. Its head_dim is the least that tensor-core kernels take.
+/// A toy with every feature (grouped heads, bias) and odd sizes. Its head_dim is the smallest that the tensor-core
+/// kernels support.
 inline ModelConfig toy_config() {
   ModelConfig c;
   c.hidden = 48, c.ffn = 80, c.layers = 3, c.heads = 4, c.kv_heads = 2, c.head_dim = 32, c.vocab = 101;
@@ -56,17 +72,17 @@ inline ModelConfig toy_config() {
   return c;
 }
 
-/// A lively toy: random norms and biases too.
+/// A toy with random norms and biases as well.
 inline std::unique_ptr<Rig> toy_rig(const ModelConfig& config = toy_config(), DType dtype = DType::f32) {
   auto rig = std::make_unique<Rig>(config, dtype);
-  rig->model->init(7, 0.15f);
-  const ParamTable& params = rig->model->params();
+  rig->weights->init(7, 0.15f);
+  const ParamTable& params = rig->weights->params();
   for (size_t i = 0; i < params.all.size(); ++i)
     if (const Param& p = params.all[i]; !p.matrix)
       for (int64_t j = 0; j < p.numel(); ++j) {
         const float v = (p.name.ends_with("bias") ? 0.0f : 0.8f) +
                         0.4f * uniform(philox(99, {{static_cast<uint32_t>(i), static_cast<uint32_t>(j), 0, 0}}).x[0]);
-        const Tensor at = rig->model->weights().rows(p.offset + j, 1);
+        const Tensor at = rig->weights->flat().rows(p.offset + j, 1);
         const bf16 half = to_bf16(v);
         rig->backend->copy_in(at, dtype == DType::f32 ? static_cast<const void*>(&v) : &half);
         rig->backend->synchronize();
@@ -92,7 +108,7 @@ struct PackOptions {
   bool share_prompt = true;  ///< one prompt segment and its responses; else each response with its own copy
 };
 
-/// Head rows come by group, response, token, whatever the layout.
+/// Head rows are ordered by group, response, token in either layout.
 inline Pack make_pack(const std::vector<Group>& groups, PackOptions options = {}) {
   Pack p;
   const auto add = [&](const std::vector<int32_t>& ids, int32_t prefix) {
@@ -110,13 +126,13 @@ inline Pack make_pack(const std::vector<Group>& groups, PackOptions options = {}
       const int32_t begin = static_cast<int32_t>(p.ids.size());
       add(response, prompt);
       for (size_t i = 0; i < response.size(); ++i) {
-        p.rows.push_back(i == 0 ? last : begin + static_cast<int32_t>(i) - 1);
+        p.head_rows.push_back(i == 0 ? last : begin + static_cast<int32_t>(i) - 1);
         p.targets.push_back(response[i]);
       }
     }
   }
-  p.advantage.assign(p.rows.size(), 1.0f);
-  p.weight.assign(p.rows.size(), 1.0f / static_cast<float>(p.rows.size()));
+  p.advantage.assign(p.head_rows.size(), 1.0f);
+  p.weight.assign(p.head_rows.size(), 1.0f / static_cast<float>(p.head_rows.size()));
   return p;
 }
 
@@ -125,7 +141,7 @@ inline ModelLimits training_limits(const Pack& p, int max_length = 512) {
   limits.max_length = max_length;
   limits.pack_tokens = static_cast<int64_t>(p.ids.size());
   limits.pack_segments = static_cast<int64_t>(p.segments.size());
-  limits.pack_head_rows = static_cast<int64_t>(p.rows.size());
+  limits.pack_head_rows = static_cast<int64_t>(p.head_rows.size());
   limits.train = true;
   return limits;
 }

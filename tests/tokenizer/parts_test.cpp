@@ -136,11 +136,11 @@ TEST(Split, ScannersAgreeWithTheirPatterns) {
 }
 
 TEST(Split, RegexErrors) {
-  EXPECT_NE(error_of(kExitUsage, [] { make_regex_splitter("(a"); }).find("(a"), std::string::npos);
+  EXPECT_NE(message_of(kExitUsage, [] { make_regex_splitter("(a"); }).find("(a"), std::string::npos);
   // Exponential: stopped by the limit.
   const auto bad = make_regex_splitter("(?:(?:a+)+)+[0-9]");
   std::vector<uint32_t> ends;
-  EXPECT_NE(error_of(kExitUsage, [&] { bad->split(std::string(64, 'a') + "c", 0, ends); }).find("gave up"),
+  EXPECT_NE(message_of(kExitUsage, [&] { bad->split(std::string(64, 'a') + "c", 0, ends); }).find("gave up"),
             std::string::npos);
   EXPECT_EQ(pieces(*make_regex_splitter("b*"), "abba\xFF"), (Pieces{"a", "bb", "a\xFF"})) << "no empty pieces";
 }
@@ -262,8 +262,8 @@ void expect_threads_share(const std::string& json, const std::string& book) {
   for (size_t t = 0; t < wrong.size(); ++t) {
     threads.emplace_back([&, t] {
       for (size_t i = 0; i < lines.size(); ++i)
-        wrong[t] +=
-            (i % 2 ? *tokenizer : *twin).encode(lines[i]) != expected[i] || tokenizer->decode(expected[i], false) != lines[i];
+        wrong[t] += (i % 2 ? *tokenizer : *twin).encode(lines[i]) != expected[i] ||
+                    tokenizer->decode(expected[i], false) != lines[i];
     });
   }
   threads.clear();

@@ -2,6 +2,7 @@
 // start.
 #include "cuda/cuda_device.h"
 #include "host/app/backends.h"
+#include "model/decode.h"
 #include "tests/cuda/sim/driver_test.h"
 #include "tests/host/toy.h"
 
@@ -49,12 +50,13 @@ TEST_F(CudaEngine, RecordedGraphsAreBounded) {
 TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
   const auto backend = make_cuda_backend(DType::bf16);
   const auto comm = make_single_comm(*backend);
-  Model model(*backend, *comm, Toy::shapes());
-  model.init(7, 0.15f);
+  Weights weights(*backend, *comm, Toy::shapes());
+  weights.init(7, 0.15f);
   ModelLimits limits;
-  limits.max_length = 64, limits.batch = 16, limits.prefill_rows = 16, limits.kv_pages = 16;
-  model.reserve(limits);
-  model.begin_rollout();
+  limits.max_length = 64, limits.batch = 16, limits.prefill_tokens = 16, limits.kv_pages = 16;
+  ModelMemory memory(weights, limits);
+  Decoder decoder(memory);
+  decoder.begin();
   const long before = sim::live().executables;
   std::vector<int32_t> first;
   for (int count : {16, 15, 11, 9}) {
@@ -66,9 +68,7 @@ TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
     }
     std::vector<int32_t> tokens(static_cast<size_t>(3 * count));
     std::vector<float> log_prob(tokens.size());
-    model.decode_begin(b, 3);
-    for (int i = 0; i < 3; ++i) model.decode_step(i, {});
-    model.decode_collect(3, tokens, log_prob);
+    decoder.decode(b, 3, {}, tokens, log_prob);
     if (first.empty()) first = tokens;
     for (int step = 0; step < 3; ++step)
       for (int i = 0; i < count; ++i)
@@ -76,10 +76,12 @@ TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
             << "token " << step << " of sequence " << i << " of " << count;
   }
   EXPECT_EQ(sim::live().executables - before, 1);
-  PagedBatch b;  // the page on which batches are filled up is nobody else's
+  PagedBatch b;  // the page of padding sequences is not available to others
   b.ids = {3}, b.row_begin = {0, 1}, b.prefix_length = {0}, b.own_length = {1}, b.max_pages = 1;
   b.pages = {16}, b.keys = {{1, 0, 0}}, b.positions = {1};
-  expect_error(kExitInternal, "page 16 of 16", [&] { model.decode_begin(b, 3); });
+  std::vector<int32_t> tokens(3);
+  std::vector<float> log_prob(3);
+  expect_error(kExitInternal, "page 16 of 16", [&] { decoder.decode(b, 3, {}, tokens, log_prob); });
 }
 
 TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
@@ -88,7 +90,7 @@ TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
   const auto draw = [] {
     const auto backend = make_cuda_backend(DType::f32);
     const auto comm = make_single_comm(*backend);
-    Model(*backend, *comm, Toy::shapes()).init(7, 0.3f);
+    Weights(*backend, *comm, Toy::shapes()).init(7, 0.3f);
   };
   sim::fail_call(3, cudaErrorMemoryAllocation, "cudaMallocHost");
   expect_error(kExitResources, "cudaMallocHost", draw);
@@ -102,10 +104,10 @@ TEST_F(CudaEngine, AModelTooLargeIsRefusedBeforeItRuns) {
   auto chosen = make_backend("cuda", "f32");
   sim::set_total_memory(1 << 20);
   const auto comm = make_single_comm(*chosen.backend);
-  Model model(*chosen.backend, *comm, Toy::shapes());
+  Weights weights(*chosen.backend, *comm, Toy::shapes());
   ModelLimits l;
   l.max_length = 256, l.pack_tokens = l.pack_segments = l.pack_head_rows = 4096, l.train = true;
-  expect_error(kExitResources, "are free", [&] { model.reserve(l); });
+  expect_error(kExitResources, "are free", [&] { ModelMemory memory(weights, l); });
 }
 
 }  // namespace

@@ -75,33 +75,30 @@ void workload() {
   ModelConfig config = toy_config();
   config.layers = 1;
   Rig rig(config, DType::bf16);
-  Model& model = *rig.model;
-  model.init(7, 0.15f);
+  rig.weights->init(7, 0.15f);
   Group group{random_ids(1, 9, 101), {random_ids(2, 5, 101)}};
   Pack pack = make_pack({group});
   ModelLimits limits = training_limits(pack, 128);
-  limits.batch = 1, limits.prefill_rows = 16, limits.kv_pages = 4;
-  model.reserve(limits);
-  model.begin_rollout();
+  limits.batch = 1, limits.prefill_tokens = 16, limits.kv_pages = 4;
+  rig.reserve(limits);
+  rig.decoder->begin();
   PagedBatch b{.ids = group.prompt,
                .row_begin = {0, 9},
                .prefix_length = {0},
                .own_length = {9},
                .pages = {2, 1},
                .max_pages = 2,
-               .sample_rows = {8},
+               .head_rows = {8},
                .keys = {{}},
                .positions = {9}};
   std::vector<int32_t> token(1), rest(3);
   std::vector<float> log_prob(1), rest_log_prob(3);
-  model.prefill(b, {}, token, log_prob);
-  b.ids = token, b.row_begin = {0, 1}, b.own_length = {10}, b.sample_rows = {0}, b.positions = {10};
-  model.decode_begin(b, 3);
-  for (int i = 0; i < 3; ++i) model.decode_step(i, {});
-  model.decode_collect(3, rest, rest_log_prob);
-  model.begin_update();
-  model.train(pack, 1.0f, {});
-  model.update(
+  rig.decoder->prefill(b, {}, token, log_prob);
+  b.ids = token, b.row_begin = {0, 1}, b.own_length = {10}, b.head_rows = {0}, b.positions = {10};
+  rig.decoder->decode(b, 3, {}, rest, rest_log_prob);
+  rig.learner->begin();
+  rig.learner->train(pack, 1.0f, {});
+  rig.learner->update(
       {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0, .step = 1, .max_norm = 1});
 }
 

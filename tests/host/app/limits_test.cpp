@@ -17,21 +17,21 @@ TEST(Limits, PagesThatDoNotHoldTheLongestSequenceAreAnError) {
   const int page = c.rollout.page_size;
   c.data.max_prompt_length = page + 1;                         // two pages, and one of the response
   const double least = 2.0 * 2 * 1 * 16 * 4 * 3 * page / 1e9;  // K and V, layers, KV heads, width, bytes, pages, tokens
-  EXPECT_DOUBLE_EQ(least_kv_gb(c, toy.model.config(), *toy.backend), least);
+  EXPECT_DOUBLE_EQ(least_kv_gb(c, toy.weights.config(), *toy.backend), least);
   c.rollout.kv_memory_gb = least;
-  EXPECT_EQ(training_limits(c, toy.model.config(), *toy.backend).kv_pages, 3);
+  EXPECT_EQ(training_limits(c, toy.weights.config(), *toy.backend).kv_pages, 3);
   c.rollout.kv_memory_gb = least * 0.99;
-  const std::string said = error_of(kExitUsage, [&] { training_limits(c, toy.model.config(), *toy.backend); });
+  const std::string said = message_of(kExitUsage, [&] { training_limits(c, toy.weights.config(), *toy.backend); });
   EXPECT_NE(said.find("rollout.kv_memory_gb"), std::string::npos) << said;
   EXPECT_NE(said.find(fmt::format("3 pages of {} tokens", page)), std::string::npos) << said;
   c.rollout.kv_memory_gb = 0;
-  EXPECT_GT(training_limits(c, toy.model.config(), *toy.backend).kv_pages, 3);
+  EXPECT_GT(training_limits(c, toy.weights.config(), *toy.backend).kv_pages, 3);
 }
 
 TEST(Limits, ACpuThatLacksAnInstructionSetIsNamed) {
   check_cpu();
   EXPECT_GE(needed_cpu_features().size(), 2u);
-  const std::string said = error_of(kExitUsage, [] {
+  const std::string said = message_of(kExitUsage, [] {
     check_cpu({{"avx2", false}, {"fma", true}, {"avx512f", false}});
   });
   EXPECT_NE(said.find("lacks avx2, avx512f,"), std::string::npos) << said;
@@ -42,9 +42,9 @@ TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
   const std::string path = temp_folder() + "/taken";
   LineWriter out(path);
   std::filesystem::create_directories(path + "/by");
-  error_of(kExitUsage, [&] { LineWriter again(path); });
+  message_of(kExitUsage, [&] { LineWriter again(path); });
   out.line("{}");
-  error_of(kExitResources, [&] { out.commit(); });
+  message_of(kExitResources, [&] { out.commit(); });
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
 }
 

@@ -32,13 +32,13 @@ struct Engine {
 
   void prefill(const Scheduler::Chunk& c, int& rows, int& draws) {
     const Scheduler::Group g = scheduler.group(c.group);
-    auto& in_pages = c.sequence < 0 ? prompt_rows[g.pages.at(0)] : own_rows[c.sequence];
+    auto& in_pages = c.of_prompt() ? prompt_rows[g.pages.at(0)] : own_rows[c.sequence];
     if (c.begin == 0) in_pages = 0;
     ASSERT_EQ(c.begin, in_pages);
     in_pages += c.rows;
     rows += c.rows;
     prefilled += c.rows;
-    if (c.sequence >= 0) {
+    if (!c.of_prompt()) {
       ASSERT_EQ(prompt_rows[g.pages.at(0)], g.prompt_length);
       ASSERT_LE(in_pages, scheduler.sequence(c.sequence).tokens - 1);
     }

@@ -52,9 +52,9 @@ TEST(Packing, RandomGroupsKeepEveryInvariant) {
       const Pack& p = pg.pack;
       ASSERT_NO_THROW(check_pack(p));
       EXPECT_LE(static_cast<int64_t>(p.ids.size()), limits.tokens);
-      EXPECT_LE(static_cast<int64_t>(p.rows.size()), limits.tokens);
+      EXPECT_LE(static_cast<int64_t>(p.head_rows.size()), limits.tokens);
       EXPECT_LE(static_cast<int64_t>(p.segments.size()), limits.segments);
-      EXPECT_EQ(p.old_log_prob.size(), p.rows.size());
+      EXPECT_EQ(p.old_log_prob.size(), p.head_rows.size());
       for (const PackedResponse& r : pg.responses) {
         EXPECT_GE(r.group, last_group);  // generation order
         last_group = r.group;
@@ -64,7 +64,7 @@ TEST(Packing, RandomGroupsKeepEveryInvariant) {
           const size_t h = static_cast<size_t>(r.head_row(k));
           ++seen[p.targets[h]];
           EXPECT_EQ(p.targets[h], ids[size_t(k)]);
-          EXPECT_EQ(p.ids[static_cast<size_t>(p.rows[h])],
+          EXPECT_EQ(p.ids[static_cast<size_t>(p.head_rows[h])],
                     k == 0 ? o.prompts[size_t(r.group)].back() : ids[size_t(k - 1)]);
           EXPECT_EQ(p.old_log_prob[h], o.old[size_t(r.group)][size_t(r.response)][size_t(k)]);
           EXPECT_EQ(p.advantage[h], float(r.group * 100 + r.response));
@@ -138,7 +138,7 @@ TEST(Packing, WeightsAndPairs) {
   ASSERT_EQ(packs.size(), 1u);
   Pack& p = packs[0].pack;
   EXPECT_EQ(p.ids, (std::vector<int32_t>{1, 2, 4, 5}));
-  EXPECT_EQ(p.rows, (std::vector<int32_t>{1, 1, 2, 3}));
+  EXPECT_EQ(p.head_rows, (std::vector<int32_t>{1, 1, 2, 3}));
   EXPECT_EQ(p.targets, (std::vector<int32_t>{3, 4, 5, 6}));
   set_weights(packs[0], std::vector<double>{0.5, 0.25});
   EXPECT_EQ(p.weight, (std::vector<float>{0.5f, 0.25f, 0.25f, 0.25f}));

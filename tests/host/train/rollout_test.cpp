@@ -24,11 +24,11 @@ std::vector<Request> requests(int count, int samples, int max_new) {
   return out;
 }
 
-ModelLimits limits(int batch, int prefill_rows, int page_size, int64_t pages, int steps) {
+ModelLimits limits(int batch, int prefill_tokens, int page_size, int64_t pages, int steps) {
   ModelLimits l;
   l.max_length = 256;
   l.batch = batch;
-  l.prefill_rows = prefill_rows;
+  l.prefill_tokens = prefill_tokens;
   l.page_size = page_size;
   l.kv_pages = pages;
   l.decode_steps = steps;
@@ -43,8 +43,10 @@ struct Result {
 
 Result generate(const ModelLimits& l, std::vector<Request> requests, const Sampling& s) {
   Toy toy;
-  toy.model.reserve(l);
-  Rollout rollout(toy.model, {256});
+  ModelMemory memory(toy.weights, l);
+  Decoder decoder(memory);
+  Learner learner(memory);
+  Rollout rollout(decoder, {256});
   Request small = requests[0];
   small.samples = 1, small.max_new = 2;
   Result r;
@@ -56,9 +58,9 @@ Result generate(const ModelLimits& l, std::vector<Request> requests, const Sampl
     packed.push_back({g.prompt, {}});
     for (const Response& a : g.responses) packed.back().responses.push_back({a.ids, a.log_prob, 1});
   }
-  toy.model.begin_update();
+  learner.begin();
   for (PackedGroups& p : pack_groups(packed, {4096, 4096})) {
-    toy.model.score(p.pack, s.temperature > 0 ? s.temperature : 1.0f);
+    learner.score(p.pack, s.temperature > 0 ? s.temperature : 1.0f);
     EXPECT_EQ(p.pack.log_prob, p.pack.old_log_prob);
   }
   rollout.generate({small}, s);
@@ -113,8 +115,9 @@ TEST(Rollout, EveryEndIdEndsAResponse) {
   const Result all = generate(limits(32, 1000, 64, 200, 1), r, s);
   const int32_t other = all.groups[0].responses[0].ids[1];  // a second end id, which occurs
   Toy toy;
-  toy.model.reserve(limits(32, 1000, 64, 200, 1));
-  Rollout rollout(toy.model, {256, other});
+  ModelMemory memory(toy.weights, limits(32, 1000, 64, 200, 1));
+  Decoder decoder(memory);
+  Rollout rollout(decoder, {256, other});
   const std::vector<Group> cut = rollout.generate(r, s);
   int by_other = 0;
   for (size_t g = 0; g < cut.size(); ++g)
@@ -154,8 +157,9 @@ TEST(Rollout, PromptsMayComeWhileItRuns) {
   std::vector<Request> r = requests(6, 4, 30);
   const Result all = generate(limits(8, 100, 64, 30, 1), r, s);
   Toy toy;
-  toy.model.reserve(limits(8, 100, 64, 30, 1));
-  Rollout rollout(toy.model, {256});
+  ModelMemory memory(toy.weights, limits(8, 100, 64, 30, 1));
+  Decoder decoder(memory);
+  Rollout rollout(decoder, {256});
   int64_t heard = 0;
   rollout.on_token = [&](int64_t, int, int32_t) { ++heard; };
   rollout.begin(s);
@@ -174,8 +178,9 @@ TEST(Rollout, PromptsMayComeWhileItRuns) {
 
 TEST(Rollout, RefusesWhatDoesNotFit) {
   Toy toy;
-  toy.model.reserve(limits(8, 100, 64, 5, 1));
-  Rollout rollout(toy.model, {256});
+  ModelMemory memory(toy.weights, limits(8, 100, 64, 5, 1));
+  Decoder decoder(memory);
+  Rollout rollout(decoder, {256});
   rollout.begin({});
   Request r = requests(1, 2, 254)[0];
   EXPECT_THROW(rollout.add(r), Error);  // 257 tokens

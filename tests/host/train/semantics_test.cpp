@@ -20,7 +20,7 @@ struct Steps {
   NoProgress progress;
   Trainer trainer;
   explicit Steps(const Config& c)
-      : config(c), data(questions("a")), trainer(config, toy.model, byte_tokenizer(), data, progress) {}
+      : config(c), data(questions("a")), trainer(config, toy.weights, byte_tokenizer(), data, progress) {}
 };
 
 TEST(Semantics, TheLossIsClippedWeightedAndTemperedAsTheConfigSays) {
@@ -35,7 +35,7 @@ TEST(Semantics, TheLossIsClippedWeightedAndTemperedAsTheConfigSays) {
   size_t call = 0;
   run.trainer.after_pack = [&](Pack& p) {
     double weights = 0;
-    for (size_t r = 0; r < p.rows.size(); ++r) {
+    for (size_t r = 0; r < p.head_rows.size(); ++r) {
       const TokenLoss t = token_loss(p.log_prob[r], p.old_log_prob[r], p.advantage[r], want);
       EXPECT_NEAR(p.loss[r], t.loss, 1e-5f * std::abs(t.loss) + 1e-6f);
       EXPECT_EQ(p.clip[r], t.clip);
@@ -108,7 +108,7 @@ TEST(Semantics, OverlongFilteringMasksTruncatedResponsesAlone) {
     run.trainer.after_rollout = [](std::vector<SampleGroup>& groups) {
       groups[0].samples[0].response.finish = Finish::stop;  // at least one is not cut
     };
-    run.trainer.after_pack = [&](Pack& p) { rows += p.rows.size(); };
+    run.trainer.after_pack = [&](Pack& p) { rows += p.head_rows.size(); };
     run.trainer.step();
     for (const SampleGroup& g : run.trainer.trained())
       for (const Sample& s : g.samples) (s.response.finish == Finish::length ? cut : whole) += s.response.ids.size();
@@ -124,23 +124,24 @@ TEST(Semantics, AnUpdateIsAdamWWithTheConfigsNumbers) {
   c.actor.beta1 = 0.8, c.actor.beta2 = 0.95, c.actor.eps = 1e-6, c.actor.weight_decay = 0.3;
   c.actor.grad_clip = 0.05;
   Steps run(c);
-  Model& model = run.toy.model;
+  const Weights& weights = run.toy.weights;
+  const Learner& learner = run.trainer.learner();
   struct At {
     std::vector<float> w, m, v, g;
   };
   std::vector<At> before;
   run.trainer.after_pack = [&](Pack&) {
-    before.push_back({run.toy.get(model.weights()), run.toy.get(model.moment1()), run.toy.get(model.moment2()),
-                      run.toy.get(model.gradients())});
+    before.push_back({run.toy.get(weights.flat()), run.toy.get(learner.moment1()), run.toy.get(learner.moment2()),
+                      run.toy.get(learner.gradients())});
   };
   std::vector<double> lr;
   for (int step = 0; step < 2; ++step) lr.push_back(run.trainer.step().lr);
   EXPECT_DOUBLE_EQ(lr[0], 2e-3);  // warm-up is counted in steps
   EXPECT_DOUBLE_EQ(lr[1], 4e-3);
   ASSERT_EQ(before.size(), 4u);
-  before.push_back({run.toy.get(model.weights()), {}, {}, {}});
+  before.push_back({run.toy.get(weights.flat()), {}, {}, {}});
   std::vector<uint8_t> decayed(before[0].w.size(), 0);
-  for (const Param& p : model.params().all)
+  for (const Param& p : weights.params().all)
     if (p.decayed) std::fill_n(decayed.begin() + p.offset, p.numel(), uint8_t{1});
   int clipped = 0;
   for (size_t k = 0; k < 4; ++k) {

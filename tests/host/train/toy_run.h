@@ -70,10 +70,10 @@ inline const std::vector<float>& weights_that_say(const std::string& letters) {
   config.sft.lr_warmup_steps = 5;
   Toy toy;
   NoProgress progress;
-  const SftMetrics m = run_sft(config, toy.model, byte_tokenizer(), dataset_of(lines), progress);
+  const SftMetrics m = run_sft(config, toy.weights, byte_tokenizer(), dataset_of(lines), progress);
   // a letter costs log(letters), the end nothing: half of the former a token
   EXPECT_NEAR(m.loss, std::log(static_cast<double>(letters.size())) / 2, 0.2);
-  weights = toy.get(toy.model.weights());
+  weights = toy.get(toy.weights.flat());
   return weights;
 }
 

@@ -15,8 +15,8 @@ struct Case {
   NoProgress progress;
   Trainer trainer;
   Case(const Config& c, Dataset d, const std::vector<float>& weights)
-      : config(c), data(std::move(d)), toy(weights), trainer(config, toy.model, byte_tokenizer(), data, progress) {}
-  std::vector<float> weights() { return toy.get(toy.model.weights()); }
+      : config(c), data(std::move(d)), toy(weights), trainer(config, toy.weights, byte_tokenizer(), data, progress) {}
+  std::vector<float> weights() { return toy.get(toy.weights.flat()); }
 };
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {

@@ -47,8 +47,8 @@ TEST(Trainer, RepeatsBitForBitAndResumes) {
   EXPECT_FALSE(b.trainer.state().bank.empty());
   const StepMetrics whole = a.trainer.step();
   Case resumed(c, questions("a"), b.weights());
-  resumed.toy.set(resumed.toy.model.moment1(), b.toy.get(b.toy.model.moment1()));
-  resumed.toy.set(resumed.toy.model.moment2(), b.toy.get(b.toy.model.moment2()));
+  resumed.toy.set(resumed.trainer.learner().moment1(), b.toy.get(b.trainer.learner().moment1()));
+  resumed.toy.set(resumed.trainer.learner().moment2(), b.toy.get(b.trainer.learner().moment2()));
   resumed.trainer.restore(b.trainer.state());
   const StepMetrics m = resumed.trainer.step();
   EXPECT_TRUE(same_bits(a.weights(), resumed.weights()));
@@ -116,7 +116,7 @@ TEST(Trainer, GradientNormsAreTheMeanAndTheLargest) {
   std::vector<double> norms;
   run.trainer.after_pack = [&](Pack&) {
     double squares = 0;
-    for (const float g : run.toy.get(run.toy.model.gradients())) squares += double{g} * g;
+    for (const float g : run.toy.get(run.trainer.learner().gradients())) squares += double{g} * g;
     norms.push_back(std::sqrt(squares));
   };
   const StepMetrics m = run.trainer.step();
@@ -133,7 +133,7 @@ TEST(Trainer, BadNumbersAreRefusedAndLeaveNoTrace) {
   run.trainer.step();
   const auto state = [&run] {
     std::vector<float> all = run.weights();
-    for (const Tensor& t : {run.toy.model.moment1(), run.toy.model.moment2()})
+    for (const Tensor& t : {run.trainer.learner().moment1(), run.trainer.learner().moment2()})
       for (float x : run.toy.get(t)) all.push_back(x);
     return all;
   };
@@ -143,9 +143,9 @@ TEST(Trainer, BadNumbersAreRefusedAndLeaveNoTrace) {
       [&](Pack& p) { p.log_prob.back() = infinity; },
       [&](Pack& p) { p.entropy[0] = nan; },
       [&](Pack&) {
-        std::vector<float> g = run.toy.get(run.toy.model.gradients());
+        std::vector<float> g = run.toy.get(run.trainer.learner().gradients());
         g[100] = nan;
-        run.toy.set(run.toy.model.gradients(), g);
+        run.toy.set(run.trainer.learner().gradients(), g);
       },
   };
   for (size_t i = 0; i < breaks.size(); ++i) {
@@ -154,7 +154,7 @@ TEST(Trainer, BadNumbersAreRefusedAndLeaveNoTrace) {
     EXPECT_EQ(m.updates, 0) << i;
     EXPECT_EQ(m.updates_refused, 2) << i;
     EXPECT_TRUE(same_bits(before, state())) << i;
-    for (float g : run.toy.get(run.toy.model.gradients())) ASSERT_EQ(g, 0) << i;
+    for (float g : run.toy.get(run.trainer.learner().gradients())) ASSERT_EQ(g, 0) << i;
   }
   run.trainer.after_pack = nullptr;
   run.trainer.after_rollout = [&](std::vector<SampleGroup>& g) { g[0].samples[1].shaped = nan; };
@@ -189,7 +189,7 @@ TEST(Trainer, WeightsThatHoldNanEndTheRunAtTheFirstDraw) {
   std::vector<float> weights = guesser();
   weights[5] = std::numeric_limits<float>::quiet_NaN();
   Case run(toy_config(), questions("a"), weights);
-  const std::string said = error_of(kExitNumerics, [&] { run.trainer.step(); });
+  const std::string said = message_of(kExitNumerics, [&] { run.trainer.step(); });
   EXPECT_NE(said.find("not finite"), std::string::npos) << said;
 }
 
@@ -245,8 +245,9 @@ TEST(Evaluate, IsTheSameEveryTimeAndInParts) {
   const auto run = [&](int batch) {
     Toy toy(guesser());
     c.rollout.max_num_seqs = batch;
-    toy.model.reserve(generation_limits(c, toy.model.config(), *toy.backend, 12, 1000));
-    Rollout rollout(toy.model, {256});
+    ModelMemory memory(toy.weights, generation_limits(c, toy.weights.config(), *toy.backend, 12, 1000));
+    Decoder decoder(memory);
+    Rollout rollout(decoder, {256});
     NoProgress progress;
     EvalResult r = evaluate(c, rollout, byte_tokenizer(), data, progress);
     EXPECT_EQ(r.fields().size(), evaluate(c, rollout, byte_tokenizer(), data, progress).fields().size());

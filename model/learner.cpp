@@ -1,0 +1,132 @@
+#include "model/learner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace dapo {
+
+Learner::Learner(ModelMemory& memory)
+    : memory_(memory),
+      weights_(memory.weights()),
+      backend_(memory.backend()),
+      layers_(weights_, memory.constants().rope),
+      state_(memory.state()) {
+  CHECK(limits().pack_tokens > 0, "the memory has no room for packs");
+}
+
+void Learner::begin() {
+  memory_.use_workspace();
+  Arena arena = memory_.give_shared(this);
+  buffers_ = lay_update(arena, config(), limits(), backend_.dtype());
+  CHECK_EQ(arena.peak(), memory_.plan().update, "the plan differs from the layout");
+  staged_ = memory_.staged_inputs(buffers_.inputs);
+}
+
+void Learner::forward(const PackInputs& in) {
+  const int64_t n = in.ids.dim(0);
+  Tensor x, delta;
+  for (int l = 0; l < config().layers; ++l) {
+    const LayerBuffers b = layer(l).first(n);
+    if (l == 0) {
+      layers_.embed(b, in.ids);
+      x = b.x_in;
+    }
+    layers_.attention_half(l, b, x, delta, attention_inputs(in));
+    layers_.mlp_half(l, b);
+    x = b.x_mid, delta = b.delta;
+  }
+}
+
+void Learner::final_norm(const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head) {
+  const LayerBuffers last = buffers_.layers.back().first(in.ids.dim(0));
+  layers_.final_norm(head, last.x_mid, last.delta, head_rows);
+}
+
+void Learner::score(Pack& pack, float temperature) {
+  const PackInputs in = stage(pack);
+  const int64_t r = in.head_rows.dim(0);
+  forward(in);
+  const HeadBuffers head = buffers_.head.first(r);
+  final_norm(in, in.head_rows, head);
+  const Tensor log_prob = buffers_.log_prob.rows(0, r), entropy = buffers_.entropy.rows(0, r);
+  backend_.lm_logprob(log_prob, entropy, head.h, layers_.head(), in.targets, temperature);
+  pack.log_prob.resize(pack.head_rows.size());
+  pack.entropy.resize(pack.head_rows.size());
+  backend_.copy_out(pack.log_prob.data(), log_prob);
+  backend_.copy_out(pack.entropy.data(), entropy);
+  backend_.synchronize();
+}
+
+Learner::UpdateResult Learner::update(const AdamW& adamw) {
+  CHECK(limits().train, "the memory has no room for training");
+  memory_.use_workspace();
+  const Tensor& norm2 = memory_.constants().norm2;
+  backend_.zero(norm2);
+  backend_.sum_of_squares(norm2, state_.gradients);  // the padding between parameters is always zero
+  const ParamTable& params = weights_.params();
+  const auto end_of_run = [&](size_t i) {  // neighbours with the same weight decay are updated in one call
+    while (i + 1 < params.all.size() && params.all[i + 1].decayed == params.all[i].decayed) ++i;
+    return i + 1;
+  };
+  for (size_t i = 0, end = 0; i < params.all.size(); i = end) {
+    end = end_of_run(i);
+    const int64_t begin = params.all[i].offset;
+    const int64_t count = (end < params.all.size() ? params.all[end].offset : params.size) - begin;
+    AdamW run = adamw;
+    if (!params.all[i].decayed) run.weight_decay = 0;
+    backend_.adamw(weights_.flat().rows(begin, count),
+                   state_.remainders ? state_.remainders.rows(begin, count) : Tensor(),
+                   state_.moment1.rows(begin, count), state_.moment2.rows(begin, count),
+                   state_.gradients.rows(begin, count), norm2, run);
+  }
+  double sum = 0;
+  backend_.copy_out_now(&sum, norm2);
+  return {std::sqrt(sum), std::isfinite(sum)};
+}
+
+std::vector<float> Learner::masters() const {
+  std::vector<float> out(static_cast<size_t>(weights_.params().size));
+  if (backend_.dtype() == DType::f32) {
+    backend_.copy_out_now(out.data(), weights_.flat());
+    return out;
+  }
+  std::vector<bf16> weights(out.size());
+  std::vector<int16_t> remainders(out.size());
+  backend_.copy_out(weights.data(), weights_.flat());
+  if (state_.remainders) backend_.copy_out(remainders.data(), state_.remainders);
+  backend_.synchronize();
+  for (size_t i = 0; i < out.size(); ++i) out[i] = join_master(weights[i], remainders[i]);
+  return out;
+}
+
+std::vector<float> Learner::logits(const Pack& pack) {
+  const PackInputs in = stage(pack);
+  const int64_t n = in.ids.dim(0), v = config().vocab, step = std::min(n, limits().pack_head_rows);
+  forward(in);
+  const OwnedBlock block(backend_, Tensor(nullptr, backend_.dtype(), {step, v}).bytes());
+  std::vector<float> out;
+  backend_.synchronize();  // the pack's inputs have been copied, so their pinned memory may be reused
+  for (int64_t begin = 0; begin < n; begin += step) {
+    const int64_t count = std::min(step, n - begin);
+    std::vector<int32_t> index(static_cast<size_t>(count));
+    std::iota(index.begin(), index.end(), static_cast<int32_t>(begin));
+    staged_.reset();
+    const Tensor head_rows = staged_.put(index), y(block.data(), backend_.dtype(), {count, v});
+    const HeadBuffers head = buffers_.head.first(count);
+    final_norm(in, head_rows, head);
+    backend_.matmul(y, head.h, layers_.head(), {});
+    const size_t values = static_cast<size_t>(count * v);
+    if (backend_.dtype() == DType::f32) {
+      out.resize(out.size() + values);
+      backend_.copy_out_now(out.data() + out.size() - values, y);
+    } else {
+      std::vector<bf16> half(values);
+      backend_.copy_out_now(half.data(), y);
+      for (const bf16 x : half) out.push_back(to_float(x));
+    }
+  }
+  return out;
+}
+
+}  // namespace dapo

@@ -1,0 +1,93 @@
+// Learner: log-probs, gradients and updates of weights, over packs.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "model/forward.h"
+#include "model/model_memory.h"
+#include "model/pack.h"
+
+namespace dapo {
+
+/// i32 vectors on the device that list, for each key, the items that have it: items[offsets[k], offsets[k + 1]).
+struct DeviceIndex {
+  Tensor keys;  ///< the distinct keys, if not 0, 1, 2, ...
+  Tensor offsets, items;
+};
+
+/// A pack's inputs on the device; shapes as in Pack.
+struct PackInputs {
+  Segments segments;
+  Tensor ids, positions, head_rows, targets;
+  Tensor old_log_prob, advantage, weight;  ///< train only; old_log_prob may be empty
+  DeviceIndex tokens_by_id;                ///< train only: for embedding_backward
+  DeviceIndex heads_by_token;              ///< train only: head rows of each token, for sum_rows
+};
+
+/// score() and train() work between begin() and the begin() of a Decoder on the same memory: both use the shared arena
+/// in turn. update() and the state work at any time.
+class Learner {
+ public:
+  /// The memory must have room: limits().pack_tokens > 0; for train() and update() also limits().train.
+  explicit Learner(ModelMemory& memory);
+  Learner(const Learner&) = delete;
+  Learner& operator=(const Learner&) = delete;
+
+  Weights& weights() const { return weights_; }
+  Backend& backend() const { return backend_; }
+  const ModelConfig& config() const { return weights_.config(); }
+  const ModelLimits& limits() const { return memory_.limits(); }
+
+  /// Takes the shared arena. A Decoder's KV pages are lost.
+  void begin();
+  /// Sets log_prob and entropy of pack.targets at this temperature. Blocks.
+  void score(Pack& pack, float temperature);
+  /// Forward and backward: adds to the gradients; sets log_prob, entropy, loss and clip. Blocks.
+  void train(Pack& pack, float temperature, const DapoLoss& loss);
+
+  struct UpdateResult {
+    double grad_norm;  ///< global L2 norm before clipping
+    bool applied;      ///< false: the norm was not finite, so weights and moments are unchanged
+  };
+  /// AdamW over the table; weight decay only on parameters that are `decayed`. Gradients are zero afterwards, applied
+  /// or not. Blocks.
+  UpdateResult update(const AdamW& adamw);
+  void zero_gradients() { backend_.zero(state_.gradients); }
+
+  // State, for checkpoints and tests: flat, in table order; empty unless limits().train.
+  Tensor gradients() const { return state_.gradients; }    ///< f32
+  Tensor moment1() const { return state_.moment1; }        ///< f32
+  Tensor moment2() const { return state_.moment2; }        ///< f32
+  Tensor remainders() const { return state_.remainders; }  ///< i16; empty if T = f32
+  /// The f32 masters of the weights, on the host.
+  std::vector<float> masters() const;
+  /// Logits f32[N, V] of every token of a pack, on the host: for tests and small models. Allocates.
+  std::vector<float> logits(const Pack& pack);
+
+ private:
+  PackInputs stage(const Pack& pack);
+  void stage_for_training(const Pack& pack, PackInputs& in);
+  AttentionInputs attention_inputs(const PackInputs& in) const { return {in.positions, &in.segments, nullptr, {}}; }
+  const LayerBuffers& layer(int l) const { return buffers_.layers[static_cast<size_t>(l)]; }
+  Tensor gradient(int index) const { return weights_.params().view(state_.gradients, index); }
+  /// All layers; buffers_.layers then hold what backward reads.
+  void forward(const PackInputs& in);
+  /// The final norm of head_rows, after forward().
+  void final_norm(const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head);
+
+  // backward.cpp
+  void backward_layer(int l, const PackInputs& in);
+  void backward_mlp(const LayerParams& p, const LayerBuffers& b);
+  void backward_attention(const LayerParams& p, const LayerBuffers& b, const PackInputs& in);
+
+  ModelMemory& memory_;
+  Weights& weights_;
+  Backend& backend_;
+  const Layers layers_;
+  const StateBuffers state_;
+  UpdateBuffers buffers_;
+  StagedInputs staged_;
+};
+
+}  // namespace dapo

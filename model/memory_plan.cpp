@@ -1,0 +1,40 @@
+#include "model/memory_plan.h"
+
+#include "model/buffers.h"
+
+namespace dapo {
+
+MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const ModelLimits& limits) {
+  CHECK(limits.max_length > 0 && limits.page_size % kKvTile == 0, "length {}, page size {}", limits.max_length,
+        limits.page_size);
+  const ParamTable params = parameter_table(config);
+  const DType dtype = backend.dtype();
+  MemoryPlan plan{};
+  const auto measure = [&](const char* name, auto&& lay_out) {
+    Arena arena(name);
+    lay_out(arena);
+    plan.pieces.insert(plan.pieces.end(), arena.holdings().begin(), arena.holdings().end());
+    return arena.peak();
+  };
+  plan.weights = measure("weights", [&](Arena& a) { a.take("weights", dtype, {params.size}); });
+  plan.state = limits.train ? measure("state", [&](Arena& a) { lay_state(a, params, dtype); }) : 0;
+  plan.rollout = measure("rollout", [&](Arena& a) { lay_rollout(a, config, limits, dtype); });
+  plan.update = measure("update", [&](Arena& a) { lay_update(a, config, limits, dtype); });
+  plan.workspace = measure("workspace", [&](Arena& a) {
+    lay_constants(a, config, limits);
+    a.take("scratch of the ops", DType::u8,
+           {static_cast<int64_t>(backend.workspace_bytes(workspace_needs(config, limits)))});
+  });
+  return plan;
+}
+
+int64_t most_product_rows(const ModelLimits& l) {
+  return std::max({l.pack_tokens, int64_t{l.prefill_tokens}, int64_t{l.batch}});
+}
+
+int64_t most_sequence_pages(const ModelLimits& limits) {
+  // One more than its tokens fill: a prompt may end in the middle of a page, and the response then begins a new one.
+  return (limits.max_length + limits.page_size - 1) / limits.page_size + 1;
+}
+
+}  // namespace dapo

@@ -1,0 +1,45 @@
+// How large the calls of a run will be, and how much memory they need; plans and runs share the code that lays it out.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "core/backend.h"
+#include "model/config.h"
+
+namespace dapo {
+
+/// The largest calls that a run will make.
+struct ModelLimits {
+  int max_length = 0;  ///< longest prompt + response, tokens
+
+  // The Learner's packs; pack_tokens = 0: no Learner.
+  int64_t pack_tokens = 0;
+  int64_t pack_segments = 0;
+  int64_t pack_head_rows = 0;  ///< tokens of a pack that predict a target
+  bool train = false;          ///< keep activations for backward, gradients and moments; false: score() alone
+  bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
+
+  // The Decoder's batches; batch = 0: no Decoder.
+  int batch = 0;           ///< sequences of a decode step; also draws of a prefill
+  int prefill_tokens = 0;  ///< new tokens of one prefill
+  int page_size = 64;      ///< tokens of a KV page, a multiple of kKvTile
+  int64_t kv_pages = 0;    ///< pages that sequences can hold together; each page has a part in every layer
+  int decode_steps = 256;  ///< most steps of one decode()
+};
+
+/// Rows of the largest matrix product with a weight.
+int64_t most_product_rows(const ModelLimits& limits);
+/// Most pages that one sequence can hold.
+int64_t most_sequence_pages(const ModelLimits& limits);
+
+/// Bytes of each arena. The Decoder and the Learner use theirs in turn, so the larger one counts.
+struct MemoryPlan {
+  size_t weights, state, rollout, update, workspace;
+  size_t total() const { return weights + state + std::max(rollout, update) + workspace; }
+  std::vector<Arena::Holding> pieces;  ///< bytes by name, of all arenas
+};
+/// Allocates nothing: runs the layout code on arenas that only count.
+MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const ModelLimits& limits);
+
+}  // namespace dapo

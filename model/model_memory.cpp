@@ -1,0 +1,60 @@
+#include "model/model_memory.h"
+
+#include "model/forward.h"
+
+namespace dapo {
+namespace {
+
+/// The plan, after a check that it fits. Products are prepared here since that takes memory of its own for a while.
+MemoryPlan plan_that_fits(const Weights& weights, const ModelLimits& limits) {
+  Backend& backend = weights.backend();
+  MemoryPlan plan = plan_memory(backend, weights.config(), limits);
+  const size_t needed = plan.total() - plan.weights, available = backend.memory_available();
+  const auto gib = [](size_t bytes) { return static_cast<double>(bytes) / 0x1p30; };
+  if (needed > available) {
+    std::string pieces;
+    for (const Arena::Holding& h : plan.pieces)
+      pieces += fmt::format("{}{} {:.2f}", pieces.empty() ? "" : ", ", h.what, gib(h.bytes));
+    fail(kExitResources,
+         "the model needs {:.2f} GiB besides its weights, but {:.2f} GiB are free (GiB: {}); lower the batch, the "
+         "lengths or the number of pages, or turn recompute on",
+         gib(needed), gib(available), pieces);
+  }
+  backend.prepare_products(weight_shapes(weights.params()), most_product_rows(limits));
+  return plan;
+}
+
+/// Bytes of the inputs of the largest call.
+size_t input_bytes(const ModelConfig& config, const ModelLimits& limits, DType dtype) {
+  Arena rollout("rollout"), update("update");
+  return std::max(lay_rollout(rollout, config, limits, dtype).inputs.bytes(),
+                  lay_update(update, config, limits, dtype).inputs.bytes());
+}
+
+}  // namespace
+
+ModelMemory::ModelMemory(Weights& weights, const ModelLimits& limits)
+    : weights_(weights),
+      limits_(limits),
+      plan_(plan_that_fits(weights, limits)),
+      state_(backend(), plan_.state, OwnedBlock::dense),
+      shared_(backend(), std::max(plan_.rollout, plan_.update)),
+      workspace_(backend(), plan_.workspace),
+      workspace_arena_("workspace", workspace_.data(), workspace_.bytes()),
+      constants_(lay_constants(workspace_arena_, weights.config(), limits)),
+      pinned_(backend(), input_bytes(weights.config(), limits, backend().dtype()), OwnedBlock::pinned) {
+  if (limits.train) {
+    Arena arena("state", state_.data(), state_.bytes());
+    state_buffers_ = lay_state(arena, weights.params(), backend().dtype());
+  }
+  const std::vector<float> rope = rope_table(weights.config(), limits.max_length);
+  backend().copy_in(constants_.rope, rope.data());
+  backend().synchronize();
+}
+
+Arena ModelMemory::give_shared(const void* holder) {
+  holder_ = holder;
+  return {"shared", shared_.data(), shared_.bytes()};
+}
+
+}  // namespace dapo

@@ -1,0 +1,50 @@
+// The weights of a model on its device, and the ways in and out: a Hugging Face folder, or a random start.
+#pragma once
+
+#include <string>
+
+#include "core/comm.h"
+#include "model/config.h"
+#include "model/owned_block.h"
+#include "model/params.h"
+
+namespace dapo {
+
+class Weights {
+ public:
+  /// Allocates; values are unspecified until load() or init(). Error (exit 3) if the device has too little memory.
+  Weights(Backend& backend, Comm& tensor_parallel, const ModelConfig& config);
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  Backend& backend() const { return backend_; }
+  Comm& tensor_parallel() const { return tensor_parallel_; }
+  const ModelConfig& config() const { return config_; }
+  const ParamTable& params() const { return params_; }
+
+  /// T[params().size]: all parameters in table order.
+  Tensor flat() const { return flat_; }
+  /// Parameter `index` of the table, T[rows, columns] or T[rows].
+  Tensor view(int index) const { return params_.view(flat_, index); }
+
+  /// Reads safetensors, sharded or not, straight into the weights, and converts them to T. The tensors must have the
+  /// names and shapes of the table; a tied head may be absent. Error (exit 2) names file, tensor, expected and actual
+  /// shape. Returns one line about what differs from a folder that transformers saves (ignored tensors, a prefix of
+  /// their names), or "".
+  std::string load(const std::string& folder);
+  /// Matrices ~ Normal(0, std), biases 0, norms 1. Each element is a pure function of (seed, parameter, index).
+  void init(uint64_t seed, float std);
+  /// Writes model.safetensors (above 5 GB: shards and their index), config.json and generation_config.json; weights as
+  /// T. Error (exit 3) if the disk refuses.
+  void save(const std::string& folder) const;
+
+ private:
+  Backend& backend_;
+  Comm& tensor_parallel_;
+  const ModelConfig config_;
+  const ParamTable params_;
+  const OwnedBlock block_;
+  const Tensor flat_;
+};
+
+}  // namespace dapo
