@@ -185,7 +185,7 @@ TEST(Runtime, LaunchesThatTheDeviceRefuses) {
   launch(increment, {dim3(1), dim3(32), 200 << 10}, p.data(), 1);
   EXPECT_EQ(p.host()[3], 1);
   EXPECT_THROW(launch(increment, {dim3(1, 65536), dim3(32)}, p.data(), 1), Error);
-  // Without the opt-in that launch() does: 48 KB less what the kernel has of static arrays.
+  // Without the opt-in of launch(): 48 KB less the static arrays of the kernel.
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(1), config.blockDim = dim3(32), config.dynamicSmemBytes = 48 << 10;
   EXPECT_EQ(cudaLaunchKernelEx(&config, decrement, p.data(), 1), cudaErrorInvalidValue);
@@ -213,7 +213,7 @@ TEST(Runtime, EveryCallCanFailOnceAndNothingLeaks) {
     sim::fail_call(0, 0);
     if (!given) break;
   }
-  EXPECT_EQ(failures, 5);  // cudaMalloc, copy, launch, synchronize, copy back; cudaFree's is nobody's
+  EXPECT_EQ(failures, 5);  // cudaMalloc, copy, launch, synchronize, copy back; nothing checks cudaFree's
   EXPECT_EQ(sim::live().total(), before);
   cudaGetLastError();
 }
