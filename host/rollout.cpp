@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/sizes.h"
 #include "host/nvtx.h"
 
 namespace dapo {
@@ -153,8 +154,8 @@ void Rollout::decode(const Scheduler::Work& work) {
   // Few widths of the page table: a device records a decode once for each.
   constexpr size_t kWidths = 8;
   const ModelLimits& l = model_.limits();
-  const int most = (l.max_length + l.page_size - 1) / l.page_size + 1;
-  start_batch(n, std::max(max_pages, std::min(size_t(most), (max_pages + kWidths - 1) / kWidths * kWidths)));
+  const int most = ceil_div(l.max_length, l.page_size) + 1;
+  start_batch(n, std::max(max_pages, std::min(size_t(most), round_up(max_pages, kWidths))));
   double pairs = 0;
   for (size_t b = 0; b < n; ++b) {
     const Scheduler::Sequence& q = scheduler_.sequence(work.sequences[b]);

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "core/sizes.h"
 #include "host/pages.h"
 
 namespace dapo {
@@ -77,7 +78,7 @@ class Scheduler {
   void check() const;
 
  private:
-  int pages_for(int tokens) const { return (tokens + limits_.page_size - 1) / limits_.page_size; }
+  int pages_for(int tokens) const { return ceil_div(tokens, limits_.page_size); }
   bool can_grow(const Sequence& s) const;
   bool admit_one();
   void plan_chunks();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/sizes.h"
+
 namespace dapo {
 namespace {
 
@@ -36,7 +38,7 @@ HeadBuffers HeadBuffers::first(int64_t n) const {
 }
 
 int64_t max_pages(const ModelLimits& limits) {
-  return (limits.max_length + limits.page_size - 1) / limits.page_size + 1;  // a prefix ends in the middle of a page
+  return ceil_div(limits.max_length, limits.page_size) + 1;  // a prefix ends in the middle of a page
 }
 
 RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits& limits, DType dtype) {

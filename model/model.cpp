@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/sizes.h"
 #include "model/impl.h"
 
 namespace dapo {
@@ -68,12 +69,12 @@ void Model::reserve(const ModelLimits& limits) {
   if (needed > available) {
     std::string pieces;
     for (const Arena::Holding& h : m.plan.pieces)
-      pieces += fmt::format("{}{} {:.2f}", pieces.empty() ? "" : ", ", h.what, static_cast<double>(h.bytes) / 0x1p30);
+      pieces += fmt::format("{}{} {:.2f}", pieces.empty() ? "" : ", ", h.what, gib(h.bytes));
     fail(
         kExitResources,
         "the model needs {:.2f} GiB beside its weights, {:.2f} GiB are free (GiB: {}); lower the batch, the lengths or "
         "the pages, or turn recompute on",
-        static_cast<double>(needed) / 0x1p30, static_cast<double>(available) / 0x1p30, pieces);
+        gib(needed), gib(available), pieces);
   }
   limits_ = limits;
   backend_.prepare_products(weight_shapes(params_), most_rows(limits));

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/sizes.h"
 #include "model/impl.h"
 
 namespace dapo {
@@ -33,7 +34,7 @@ PagedSequences Model::Impl::put_sequences(const PagedBatch& batch, size_t asked,
     const int rows = batch.row_begin[b + 1] - batch.row_begin[b];
     CHECK(rows >= 0 && rows <= max_rows && rows <= own, "sequence {}: {} rows of {}", b, rows, own);
     if (rows == 0) continue;
-    const int length = prefix + own + extra, pages = (prefix + page - 1) / page + (own + extra + page - 1) / page;
+    const int length = prefix + own + extra, pages = ceil_div(prefix, page) + ceil_div(own + extra, page);
     CHECK_LE(length, model.limits_.max_length, "sequence {}", b);
     CHECK_LE(pages, batch.max_pages, "sequence {}: {} + {} + {} tokens", b, prefix, own, extra);
     for (int i = 0; i < pages; ++i) {
@@ -120,7 +121,7 @@ namespace {
 /// Rows of a decode batch of n sequences: few numbers, for a GPU records a decode step once for each.
 size_t decode_bucket(size_t n, size_t most) {
   const size_t unit = n <= 8 ? std::bit_ceil(n) : n <= 64 ? 8 : n <= 256 ? 16 : 64;
-  return std::min(most, (n + unit - 1) / unit * unit);
+  return std::min(most, round_up(n, unit));
 }
 
 /// The batch with sequences of one token behind it, which live on page `spare` and are thrown away.

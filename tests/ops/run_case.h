@@ -71,7 +71,7 @@ class Guarded {
     std::copy(shape.begin(), shape.end(), tensor.shape.begin());
     // The end guard begins right after the last element, so that one element too many is seen.
     host_.assign(tensor.bytes() + 2 * kGuard, std::byte{0xc5});
-    all_ = Tensor(b.allocate(host_.size()), DType::u8, {static_cast<int64_t>(host_.size())});
+    all_ = Tensor(b.allocate(host_.size()), DType::u8, {std::ssize(host_)});
     tensor.data = static_cast<char*>(all_.data) + kGuard;
   }
   ~Guarded() { backend_.release(all_.data, host_.size()); }
@@ -136,7 +136,7 @@ inline std::vector<Values> inputs_of(const OpCase& c, unsigned seed = 1) {
   std::vector<Values> all;
   for (const Operand& o : c.operands) {
     Values v = o.preset;
-    if (v.empty()) v.assign(static_cast<size_t>(o.numel()), NAN);
+    if (v.empty()) v.assign(o.numel(), NAN);
     if (o.preset.empty() && o.role != Role::out)
       for (double& x : v) x = o.integers ? static_cast<double>(random() % 3) - 1 : normal(random) * o.scale + o.offset;
     all.push_back(std::move(v));

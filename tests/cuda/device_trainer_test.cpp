@@ -1,5 +1,5 @@
-// The whole trainer with --device cuda beside --device cpu.
-#include "tests/cuda/trainer_case.h"
+// The whole trainer with --device cuda against --device cpu.
+#include "tests/cuda/device_trainer.h"
 
 namespace dapo {
 namespace {
@@ -18,7 +18,7 @@ TEST(CudaTrainer, FiveStepsAreTheCpus) {
     expect_agreement(got);
     ASSERT_EQ(cuda.responses(), cpu.responses()) << "step " << step;
     EXPECT_EQ(got.updates, want.updates);
-    // Rounding of f32 through two layers: 1e-6 of a loss of order 1; the norm's gradients are sums of such.
+    // Rounding of f32 through two layers: 1e-6 of a loss of order 1; the norm is a sum over gradients of that accuracy.
     EXPECT_NEAR(got.loss, want.loss, 1e-5) << "step " << step;
     EXPECT_NEAR(got.entropy, want.entropy, 1e-4) << "step " << step;
     EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-3 * want.grad_norm) << "step " << step;

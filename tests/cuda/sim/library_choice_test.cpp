@@ -1,12 +1,12 @@
-// When cuBLASLt is loaded, what it is refused for, how few calls a product makes: counted and caused by the simulator.
-#include "cuda/products.h"
-
+// When cuBLASLt is loaded, which products it is not used for, how few calls a product makes: caused and counted by the
+// simulator.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
 #include "cuda/cuda_device.h"
 #include "cuda/launch.h"
+#include "cuda/products.h"
 #include "sim/cublasLt.h"
 #include "tests/cuda/sim/driver_test.h"
 
@@ -54,7 +54,7 @@ TEST_F(ProductsDriver, TheLibraryIsLoadedWhereItIsNeeded) {
 TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsPassedOver) {
   Products all(nullptr, sim::device_properties());
   EXPECT_TRUE(says(line_of(all), "own kernels or cuBLASLt 13.0.0, whichever is faster")) << all.describe();
-  sim::set_library_other_bits(0b0111);  // the fourth has the right ones
+  sim::set_library_other_bits(0b0111);  // only the fourth has the right bits
   Products fourth(nullptr, sim::device_properties());
   EXPECT_FALSE(says(line_of(fourth), "other bits")) << fourth.describe();
   sim::set_library_other_bits(0b1111);
@@ -80,7 +80,7 @@ TEST_F(ProductsDriver, AnotherCardIsNamed) {
   EXPECT_TRUE(says(line_of(ampere), "tuned for sm_90, this is sm_80")) << ampere.describe();
 }
 
-/// Descriptors are made once: a repeated product is one call, with other rows or another bias a few.
+/// Descriptors are created once: a repeated product is one call; with other rows or another bias, a few.
 TEST_F(ProductsDriver, ARepeatedProductIsOneCall) {
   Products products(nullptr, sim::device_properties());
   products.prepare({&kWeight, 1}, DType::bf16, kRows);
