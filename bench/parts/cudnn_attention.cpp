@@ -9,7 +9,7 @@
 #include "cuda/probe.h"
 
 namespace cudnn_frontend {
-void* cudnn_dlhandle = nullptr;  // the frontend takes libcudnn's functions from here
+void* cudnn_dlhandle = nullptr;  // where the frontend looks up libcudnn's functions
 }
 
 namespace dapo::bench {

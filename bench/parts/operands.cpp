@@ -93,7 +93,7 @@ size_t Operands::bytes(const ops::OpCase& c) {
 }
 
 Operands::Operands(Backend& backend, const ops::OpCase& c, int sets) : backend_(backend), case_(c) {
-  // The destructor of a half-made object does not run.
+  // The destructor does not run if the constructor throws.
   try {
     for (int s = 0; s < sets; ++s) {
       sets_.emplace_back();
@@ -143,7 +143,7 @@ void Operands::fill(const Tensor& t, const ops::Operand& o, size_t index) {
   else
     typed(t.dtype, [&](auto x) {
       const std::vector<float>& random = pattern();
-      const size_t shift = index * 104729;  // no operand begins as another does
+      const size_t shift = index * 104729;  // operands begin differently
       for (size_t i = 0; i < unit; ++i) {
         const double v = o.preset.empty() ? random[(shift + i) % kPattern] * o.scale + o.offset : o.preset[i];
         put<decltype(x)>(host.data(), i, square ? v * v : v);

@@ -1,5 +1,5 @@
-// A case's tensors on a device, several sets of them so that a repeated op does not find its operands in cache; and
-// what the host reads of them. Numbers are normal random ones, outputs begin as NaN.
+// A case's tensors on a device, in several sets, so that a repeated op does not find its operands in cache; and samples
+// of them on the host. Contents are normal random numbers; outputs start as NaN.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace dapo::bench {
 
-/// What a case's tensors held and hold, read piece by piece from the first set.
+/// The contents of a case's tensors before and after the op, read piece by piece from the first set.
 class Sampled {
  public:
   Sampled(Backend& backend, const std::vector<Tensor>& now, const std::vector<Tensor>& before);
@@ -26,7 +26,7 @@ class Sampled {
  private:
   struct Pieces {
     Tensor tensor;
-    std::vector<std::unique_ptr<char[]>> pieces;  ///< those that were asked for
+    std::vector<std::unique_ptr<char[]>> pieces;  ///< those that were read
   };
   const char* piece(Pieces& p, size_t index);
   double get(std::vector<Pieces>& all, int operand, int64_t i);

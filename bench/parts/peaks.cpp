@@ -13,7 +13,7 @@ namespace dapo::bench {
 namespace {
 
 #ifndef DAPO_CUDA
-/// A build without CUDA makes no backend that would need one.
+/// A build without CUDA has no backend that would need one.
 class CudaClock {
  public:
   explicit CudaClock(Backend&) {}
@@ -60,12 +60,12 @@ OpClock::OpClock(Backend& backend, int runs, std::function<void()> body, double 
   if (simulated(backend)) return;
   const double once = timed(1);
   times_ = static_cast<int>(std::clamp(least / std::max(once, 1e-9), 1.0, 10000.0));
-  if (device_ != nullptr) timed(times_);  // the check before left the device idle, its clocks low
+  if (device_ != nullptr) timed(times_);  // the device was idle during the check, its clocks low
 }
 OpClock::~OpClock() {
   try {
     backend_.synchronize();
-  } catch (const Error&) {  // was thrown before, where it was met
+  } catch (const Error&) {  // thrown before, where it occurred
   }
 }
 
@@ -120,7 +120,7 @@ int operand_sets(Backend& backend, const ops::OpCase& c) {
 
 namespace {
 
-/// Two buffers of a size that leaves memory for others; the best of a copy by the runtime and, on a GPU, by kernels.
+/// Two buffers that leave memory for others; the best of a copy by the runtime and, on a GPU, by kernels.
 void measure_memory(Backend& b, Peaks& peaks, double least) {
   const bool gpu = on_gpu(b);
   const size_t wanted = simulated(b) ? size_t{1} << 20 : gpu ? size_t{4} << 30 : size_t{256} << 20;

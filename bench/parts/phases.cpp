@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "core/sizes.h"
 #include "host/nvtx.h"
 #include "host/phases.h"
 
@@ -20,12 +21,12 @@ std::vector<int32_t> random_ids(size_t count, int vocab, unsigned seed) {
 }
 
 int pages_for(int tokens) {
-  return (tokens + kPage - 1) / kPage;
+  return ceil_div(tokens, kPage);
 }
 
 bool fits(const Backend& b, const ModelConfig& config, const ModelLimits& l, double& gigabytes) {
   const MemoryPlan p = plan_memory(b, config, l);
-  gigabytes = static_cast<double>(p.total()) / 1e9;
+  gigabytes = gb(p.total());
   return p.total() <= static_cast<size_t>(0.95 * static_cast<double>(b.memory_available()));
 }
 
