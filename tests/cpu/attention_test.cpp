@@ -165,7 +165,7 @@ constexpr double kForward = std::is_same_v<T, float> ? 4e-12 : 4e-6;
 template <class T>
 constexpr double kBackward = std::is_same_v<T, float> ? 4e-12 : 2e-5;
 
-TYPED_TEST(AttentionTest, IsItsMeaning) {
+TYPED_TEST(AttentionTest, EqualsItsDefinition) {
   const std::vector<Segment> segments = some_segments();
   const int64_t n = rows_of(segments);
   for (const AttentionDims& dims : kShapes) {

@@ -55,7 +55,7 @@ void check(int64_t m, int64_t n, int64_t k, DType out, bool with_bias) {
     }
 }
 
-TEST(FewRows, AreTheProduct) {
+TEST(FewRows, EqualTheProduct) {
   for (const int64_t m : {1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64})
     for (const auto& [n, k] :
          {std::pair<int64_t, int64_t>{1, 2}, {7, 10}, {8, 512}, {13, 514}, {67, 898}, {24, 1024}, {9, 2600}})
@@ -63,7 +63,7 @@ TEST(FewRows, AreTheProduct) {
         for (const bool bias : {false, true}) check(m, n, k, out, bias);
 }
 
-TEST(FewRows, OthersAreTheLibrarys) {
+TEST(FewRows, OtherShapesAreLeftToTheLibrary) {
   const Product p{.m = 4,
                   .n = 8,
                   .k = 16,

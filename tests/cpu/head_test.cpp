@@ -116,7 +116,7 @@ double nmse(const std::vector<T>& got, const std::vector<double>& want) {
   return error / norm;
 }
 
-TYPED_TEST(HeadTest, LossAndGradientsAreTheirMeaning) {
+TYPED_TEST(HeadTest, LossAndGradientsEqualTheirDefinition) {
   for (const auto& [rows, vocab, hidden, temperature] : {std::tuple{37, 61, 24, 1.0f},
                                                          {5, 4097, 16, 0.7f},
                                                          {600, 37, 8, 1.3f},

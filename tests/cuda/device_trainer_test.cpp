@@ -11,7 +11,7 @@ void expect_agreement(const StepMetrics& m) {
   EXPECT_EQ(m.ratio_error, 0) << "step " << m.step;
 }
 
-TEST(CudaTrainer, FiveStepsAreTheCpus) {
+TEST(CudaTrainer, FiveStepsEqualTheCpus) {
   TrainerCase cpu(toy_config(), "cpu", "f32"), cuda(toy_config(), "cuda", "f32");
   for (int step = 1; step <= 5; ++step) {
     const StepMetrics want = cpu.trainer.step(), got = cuda.trainer.step();

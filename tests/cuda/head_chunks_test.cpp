@@ -8,7 +8,7 @@
 namespace dapo::cuda {
 namespace {
 
-TEST(HeadChunks, AreOfOneSizeAndFitTheWorkspace) {
+TEST(HeadChunks, HaveOneSizeAndFitTheWorkspace) {
   EXPECT_EQ(head_chunk_rows(16384, 151936, kTrainedLogits), 4096);  // Qwen2.5: four chunks of the same size
   EXPECT_EQ(head_chunk_rows(4353, 151936, kTrainedLogits), 2304);
   EXPECT_EQ(head_chunk_rows(4352, 151936, kTrainedLogits), 4352);

@@ -76,7 +76,7 @@ void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool
       << (b_transposed ? ", b transposed" : "");
 }
 
-TEST(CudaProducts, OwnKernelsGiveWhatCublasLtGives) {
+TEST(CudaProducts, OwnKernelsEqualCublasLt) {
   for (const bool a_transposed : {false, true})
     for (const bool b_transposed : {false, true}) {
       for (const int sms : {2, 4, 132}) {  // a large tile, a medium one, a small one
@@ -141,7 +141,7 @@ TEST(CudaProducts, TheChoiceByShapeKeepsTheBits) {
 }
 
 /// A weight of a megabyte is also timed: the bits are the same, whichever kernel is chosen.
-TEST(CudaProducts, WhatIsFasterKeepsTheBits) {
+TEST(CudaProducts, TheFasterKernelHasTheSameBits) {
   Forward f(8, 1032, 520, false);
   Products own(nullptr, device_properties()), automatic(nullptr, device_properties());
   own.use(Products::Kind::own);

@@ -80,7 +80,7 @@ std::vector<std::vector<float>> some_rows(int64_t vocab) {
   return rows;
 }
 
-TEST(SampleTest, TokensAreTheCpus) {
+TEST(SampleTest, TokensEqualTheCpus) {
   std::vector<int64_t> vocabs{1, 2, 127, 128, 129, 1000, 5001};
   if (!slow_device()) vocabs.insert(vocabs.end(), {40000, 151936});
   for (const int64_t vocab : vocabs)

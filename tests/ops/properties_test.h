@@ -135,7 +135,7 @@ inline std::vector<FilteredDistribution> read_distributions(const std::string& p
   return all;
 }
 
-TEST(OpProperties, RowsOfAProductDoNotDependOnTheirCompany) {
+TEST(OpProperties, RowsOfAProductDoNotDependOnOtherRows) {
   struct Shape {
     int64_t most, o, i;
   };

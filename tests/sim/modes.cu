@@ -21,7 +21,7 @@ class Modes : public ::testing::Test {
   void TearDown() override { unsetenv("DAPO_SIM_PROTECT"), unsetenv("DAPO_SIM_LAZY"); }
 };
 
-TEST_F(Modes, DeviceMemoryIsOutOfTheHostsReach) {
+TEST_F(Modes, TheHostCannotAccessDeviceMemory) {
   setenv("DAPO_SIM_PROTECT", "1", 1);
   const auto by_the_host = [](bool directly) {
     DeviceArray<float> x(32, 1.0f);
@@ -33,7 +33,7 @@ TEST_F(Modes, DeviceMemoryIsOutOfTheHostsReach) {
   EXPECT_DEATH(by_the_host(true), "");
 }
 
-TEST_F(Modes, WorkIsDoneWhenItIsWaitedFor) {
+TEST_F(Modes, WorkIsDoneWhenSomebodyWaits) {
   setenv("DAPO_SIM_LAZY", "1", 1);
   const auto in_order = [] {
     DeviceArray<float> x(32, 1.0f);

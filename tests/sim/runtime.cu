@@ -159,7 +159,7 @@ TEST(Runtime, CopiesKnowWhoOwnsAnAddress) {
   cudaGetLastError();
 }
 
-TEST(Runtime, DeviceIsWhatATestSays) {
+TEST(Runtime, DeviceHasThePropertiesThatTestsSet) {
   sim::set_total_memory(1 << 20);
   void* p = nullptr;
   EXPECT_EQ(cudaMalloc(&p, 2 << 20), cudaErrorMemoryAllocation);
@@ -246,7 +246,7 @@ std::vector<float> linear(int m, int n, int k, const std::vector<float>& x, cons
   cublasLtDestroy(h);
   return dy.host();
 }
-TEST(Runtime, CublasLtIsAProductAndDoesNotDependOnTheRows) {
+TEST(Runtime, CublasLtMultipliesAndDoesNotDependOnTheRows) {
   const int m = 37, n = 45, k = 19;
   std::vector<float> x(std::size_t(m * k)), w(std::size_t(n * k)), bias(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = float(int(i * 7 % 11) - 5);

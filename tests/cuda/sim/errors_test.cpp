@@ -40,7 +40,7 @@ TEST_F(CudaErrors, EachReasonIsNamed) {
   EXPECT_EQ(sim::live().total(), before.total());
 }
 
-TEST_F(CudaErrors, AutoTakesTheCpuWhereNoGpuWillDoAndSaysWhy) {
+TEST_F(CudaErrors, AutoUsesTheCpuIfNoGpuIsUsableAndSaysWhy) {
   const auto expect_cpu = [](const std::string& says) {
     const ChosenBackend chosen = make_backend("auto", "f32");
     EXPECT_EQ(chosen.backend->device(), Device::cpu);

@@ -13,7 +13,6 @@
 namespace dapo {
 namespace {
 
-using cuda::Product;
 using cuda::Products;
 
 class ProductsDriver : public DriverTest {
@@ -28,7 +27,7 @@ class ProductsDriver : public DriverTest {
   static bool says(const std::string& line, const char* part) { return line.find(part) != std::string::npos; }
 };
 
-TEST_F(ProductsDriver, TheLibraryIsLoadedWhereItIsNeeded) {
+TEST_F(ProductsDriver, TheLibraryIsLoadedOnlyIfNeeded) {
   const long before = sim::live().handles;
   {
     const auto automatic = make_cuda_backend(DType::bf16);
@@ -51,7 +50,7 @@ TEST_F(ProductsDriver, TheLibraryIsLoadedWhereItIsNeeded) {
   EXPECT_EQ(sim::live().handles, before);
 }
 
-TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsPassedOver) {
+TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsSkipped) {
   Products all(nullptr, sim::device_properties());
   EXPECT_TRUE(says(line_of(all), "own kernels or cuBLASLt 13.0.0, whichever is faster")) << all.describe();
   sim::set_library_other_bits(0b0111);  // only the fourth has the right bits
@@ -63,7 +62,7 @@ TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsPassedOver) {
       << none.describe();
 }
 
-TEST_F(ProductsDriver, WithoutTheLibraryOwnKernelsServe) {
+TEST_F(ProductsDriver, WithoutTheLibraryOwnKernelsRun) {
   sim::fail_call(1, CUBLAS_STATUS_NOT_INITIALIZED, "cublasLtCreate");
   Products broken(nullptr, sim::device_properties());
   EXPECT_TRUE(says(line_of(broken), "own kernels; cublasLt: cublasLtCreate failed")) << broken.describe();
