@@ -162,8 +162,8 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
     counters["GFLOP/s"] = r.flops / r.seconds * 1e-9;
     counters["%product"] = 100 * r.flops / r.seconds / run.peaks.of(r.type);
   }
-  counters["sampled"] = static_cast<double>(r.verdict.sampled);
-  counters["wrong"] = static_cast<double>(r.verdict.wrong);
+  counters["sampled"] = r.verdict.sampled;
+  counters["wrong"] = r.verdict.wrong;
   if (r.peer > 0) counters["peer_us"] = r.peer * 1e6;
   if (r.verdict.wrong > 0) state.SetLabel("WRONG " + r.verdict.worst);
   run.results.push_back(std::move(r));

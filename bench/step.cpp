@@ -134,10 +134,9 @@ StepRow time_steps(const Options& o, const Config& config, Model& model, const T
         "step {}: {:.3f} s; rollout {:.3f} s, {:.0f} tokens/s; update {:.3f} s, {:.0f} tokens/s, {:.0f} GFLOP/s, "
         "{:.0f} % of the product rate ({:.0f} GFLOP/s); mismatch {:g}\n",
         m.step, m.seconds, m.phases[Phase::rollout].seconds,
-        static_cast<double>(m.phases[Phase::rollout].tokens) / m.phases[Phase::rollout].seconds,
-        m.phases[Phase::update].seconds,
-        static_cast<double>(m.phases[Phase::update].tokens) / m.phases[Phase::update].seconds,
-        rate(Phase::update) / 1e9, 100 * rate(Phase::update) / peak, peak / 1e9, m.mismatch);
+        m.phases[Phase::rollout].tokens / m.phases[Phase::rollout].seconds, m.phases[Phase::update].seconds,
+        m.phases[Phase::update].tokens / m.phases[Phase::update].seconds, rate(Phase::update) / 1e9,
+        100 * rate(Phase::update) / peak, peak / 1e9, m.mismatch);
     for (const std::string& a : m.alarms)  // random weights raise most of them
       if (!random || a.starts_with("update refused")) fmt::print("  {}\n", a);
     std::fflush(stdout);
@@ -219,8 +218,7 @@ void report_steps(Report& r, nlohmann::json& json, const Options& o, const StepR
   const StepMetrics& m = row.steps.back();
   const auto& rollout = m.phases[Phase::rollout];
   const auto& update = m.phases[Phase::update];
-  const double rollout_rate = static_cast<double>(rollout.tokens) / rollout.seconds,
-               update_rate = static_cast<double>(update.tokens) / update.seconds;
+  const double rollout_rate = rollout.tokens / rollout.seconds, update_rate = update.tokens / update.seconds;
   r.line("\n## A DAPO step: {} prompts x {} responses, {} + {} tokens\n", o.prompts, o.group, o.prompt_tokens,
          o.new_tokens);
   r.line("| | seconds | tokens/s | of limit |\n|---|---:|---:|---:|");

@@ -20,17 +20,17 @@ constexpr int kRowSamples = 8;  // of each dear row, if rows are dear
 /// The case without the bytes of operands that only its gradient check reads.
 OpCase without(OpCase c, std::initializer_list<int> unused) {
   for (const int i : unused) {
-    const ops::Operand& o = c.operands[static_cast<size_t>(i)];
-    c.bytes -= static_cast<double>(o.numel()) * static_cast<double>(dtype_size(o.dtype));
+    const ops::Operand& o = c.operands[i];
+    c.bytes -= o.numel() * dtype_size(o.dtype);
   }
   return c;
 }
 
 std::vector<Segment> grouped(int64_t tokens) {
-  return ops::groups_of(2, static_cast<int32_t>(tokens / 8), 4, static_cast<int32_t>(3 * tokens / 32));
+  return ops::groups_of(2, tokens / 8, 4, 3 * tokens / 32);
 }
 std::vector<Segment> sequences_of(int64_t tokens, int length) {
-  return ops::groups_of(static_cast<int>(std::max<int64_t>(1, tokens / length)), length, 0, 0);
+  return ops::groups_of(std::max<int64_t>(1, tokens / length), length, 0, 0);
 }
 
 BenchCase attention_of(DType t, const std::vector<Segment>& s, AttentionDims d, bool backward) {
@@ -106,8 +106,8 @@ void add_attention(std::vector<BenchCase>& all, const BenchShape& m, DType t) {
       all.push_back(attention_of(t, sequences_of(m.tokens, length), m.heads, backward));
   }
   for (const int64_t batch : m.batches)
-    for (const int context : m.contexts) all.push_back(decode_case(t, m.heads, static_cast<int>(batch), 1, 0, context));
-  const int batch = static_cast<int>(m.batches.back()), context = m.contexts.back();
+    for (const int context : m.contexts) all.push_back(decode_case(t, m.heads, batch, 1, 0, context));
+  const int batch = m.batches.back(), context = m.contexts.back();
   const int group = std::min(16, batch);
   all.push_back(decode_case(t, m.heads, batch, group, context / 2, context / 2));
 }
@@ -205,8 +205,8 @@ namespace {
 /// The elements of an output that are compared: its first, its last and some in between, or some of each dear row.
 std::vector<int64_t> sampled_elements(const ops::Operand& o, bool dear_row) {
   const int64_t count = o.numel(), width = count / o.shape[0];
-  std::mt19937_64 random(static_cast<uint64_t>(count));
-  const auto below = [&random](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+  std::mt19937_64 random(count);
+  const auto below = [&random](int64_t n) { return int64_t(random() % uint64_t(n)); };
   std::vector<int64_t> elements;
   if (dear_row) {
     for (const int64_t r : dear_rows(o.shape[0]))
@@ -235,14 +235,13 @@ Verdict check_case(Backend& backend, const BenchCase& c, Operands& operands) {
     std::vector<Expected> expected;
     double squares = 0;
     for (const int64_t e : elements) {
-      expected.push_back(c.expected(sampled, static_cast<int>(i), e));
+      expected.push_back(c.expected(sampled, i, e));
       squares += expected.back().value * expected.back().value;
     }
-    const double rms = std::sqrt(squares / static_cast<double>(elements.size()));
+    const double rms = std::sqrt(squares / elements.size());
     for (size_t k = 0; k < elements.size(); ++k) {
       const Expected& w = expected[k];
-      const double got =
-          c.got ? c.got(sampled, static_cast<int>(i), elements[k]) : sampled.at(static_cast<int>(i), elements[k]);
+      const double got = c.got ? c.got(sampled, i, elements[k]) : sampled.at(i, elements[k]);
       ++verdict.sampled;
       if (std::abs(got - w.value) <= tolerance * (std::abs(w.value) + rms + (i == 0 ? w.terms : 0))) continue;
       if (verdict.wrong++ == 0)

@@ -26,7 +26,7 @@ BenchCase decode_case(DType t, AttentionDims d, int batch, int group, int prefix
     for (int i = 0; i < own_pages; ++i) pages.push_back(groups * prompt_pages + b * own_pages + i);
   }
   row_begin.push_back(batch);
-  const auto same = [batch](int x) { return std::vector<int32_t>(static_cast<size_t>(batch), x); };
+  const auto same = [batch](int x) { return std::vector<int32_t>(batch, x); };
 
   BenchCase c{{"paged_attention",
                fmt::format("B{}/{}+{}x{}", batch, prefix, own, ops::dims(d.heads, d.kv_heads, d.head_dim)), t,
@@ -66,10 +66,9 @@ BenchCase decode_case(DType t, AttentionDims d, int batch, int group, int prefix
       return std::pair(at.k(from, kv), at.v(from, kv));
     });
   };
-  const double size = static_cast<double>(dtype_size(t)),
-               tokens = double{1} * groups * prefix + double{1} * batch * own;
-  op.bytes = size * (2 * tokens * static_cast<double>(d.kv_width()) + 2.0 * batch * static_cast<double>(d.q_width()));
-  op.flops = 4.0 * batch * (prefix + own) * static_cast<double>(d.q_width());
+  const double size = dtype_size(t), tokens = double{1} * groups * prefix + double{1} * batch * own;
+  op.bytes = size * (2 * tokens * d.kv_width() + 2.0 * batch * d.q_width());
+  op.flops = 4.0 * batch * (prefix + own) * d.q_width();
   return c;
 }
 

@@ -19,8 +19,8 @@ class Sampled {
   double before(int operand, int64_t i) { return get(before_, operand, i); }
   /// Elements [begin, begin + count) as at().
   void read(int operand, int64_t begin, int64_t count, double* to);
-  int64_t numel(int operand) const { return now_[static_cast<size_t>(operand)].tensor.numel(); }
-  const Tensor& tensor(int operand) const { return now_[static_cast<size_t>(operand)].tensor; }
+  int64_t numel(int operand) const { return now_[operand].tensor.numel(); }
+  const Tensor& tensor(int operand) const { return now_[operand].tensor; }
   Backend& backend() { return backend_; }
 
  private:
@@ -45,7 +45,7 @@ class Operands {
   Operands(const Operands&) = delete;
   Operands& operator=(const Operands&) = delete;
 
-  const std::vector<Tensor>& set(int i) const { return sets_[static_cast<size_t>(i)]; }
+  const std::vector<Tensor>& set(int i) const { return sets_[i]; }
   int sets() const { return static_cast<int>(sets_.size()); }
   /// Copies of the in-out operands as they are now; the others are empty.
   std::vector<Tensor> keep_inouts();
