@@ -124,7 +124,7 @@ def reason(text):
 
 def trainer(r):
     """five DAPO steps of a toy equal the CPU's, in f32; bf16 samples what it trains on"""
-    return tests(r, "CudaTrainer.*:-*Replays*", "CudaTrainer.FiveStepsAreTheCpus", 2)
+    return tests(r, "CudaTrainer.*:-*Replays*", "CudaTrainer.FiveStepsEqualTheCpus", 2)
 
 
 def equalities(r):

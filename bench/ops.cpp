@@ -1,15 +1,14 @@
 // Every op of a backend at the shapes of a toy and of Qwen2.5-0.5B, 1.5B, 7B and 32B, from the table of cases that its
-// tests use: milliseconds, GB/s and TFLOP/s, their share of what this machine reaches in a plain copy and a large
-// product (measured first), elements that are wrong against fp64 among those sampled, and the libraries' time for the
-// same work where they do it: cuBLASLt's products (DAPO_CUDA_PRODUCTS=cublaslt; ours are then the own kernels), cuDNN's
-// fused attention.
+// tests use: milliseconds, GB/s and TFLOP/s, their share of the rates of a plain copy and a large product on this
+// machine (measured first), the number of sampled elements that differ from fp64, and the time of the libraries that do
+// the same work: cuBLASLt's products (against our own kernels), cuDNN's fused attention.
 //
 //   bench_ops [--device cpu|cuda] [--shape toy,0.5b,1.5b,7b,32b] [--quick] [--no-peers] [--markdown FILE]
 //             [--benchmark_filter=REGEX] [--benchmark_out=FILE.json] [--benchmark_...]
 //
-// On a GPU: device time by events round replays of a graph of up to 100 runs on different operands, twice the L2 cache
-// apart; operands are normal random numbers, outputs begin as NaN. A case's time is the median of its samples.
-// Exit 4 where an element is wrong; 70 where a case failed.
+// On a GPU: device time, from events around replays of a graph of up to 100 runs on different operands, so many that
+// twice the L2 cache lies between two uses of one; operands are normal random numbers, outputs start as NaN. A case's
+// time is the median of its samples. Exit 4 if an element is wrong; 70 if a case failed.
 #include <benchmark/benchmark.h>
 
 #include <CLI/CLI.hpp>
@@ -53,7 +52,7 @@ struct Run {
   double least() const { return options.quick ? 4e-3 : 10e-3; }
 };
 
-/// The libraries' seconds for the same work; 0: they are not asked, or do not do it. `body` runs the op on each set.
+/// Seconds of the library that does the same work; 0: none does, or none is used. `body` runs the op on each set.
 double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& operands,
                     const std::function<void()>& body, Result& r) {
   try {
@@ -83,15 +82,15 @@ double peer_seconds(Run& run, Backend& b, const BenchCase& c, const Operands& op
   return 0;
 }
 
-/// Written anew after each case: what was measured is there whatever ends the program.
+/// Rewritten after each case, so that the measurements survive any end of the program.
 void write_markdown(const Run& run) {
   if (run.options.markdown.empty()) return;
   const Options& o = run.options;
   std::string out = fmt::format(
       "# Ops\n\n{}\n`bench_ops --device {}{}{}{}`\n\n"
       "Bytes and FLOPs are the algorithm's (every operand once); shares are of the copy and of the product above. "
-      "limit: the least time that either allows, over the time. "
-      "wrong: elements off by more than the tolerance of the op's tests, of those compared with fp64. "
+      "limit: the least time that bytes and FLOPs allow, over the time. "
+      "wrong: elements that differ from fp64 by more than the tolerance of the op's tests, of those compared. "
       "The last columns: the library's time, and ours over it.\n",
       run.head, o.device, o.quick ? " --quick" : "", o.shapes.empty() ? "" : " --shape ", fmt::join(o.shapes, ","));
   std::string shape;
@@ -139,7 +138,7 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
     };
     std::vector<double> samples;
     {
-      // Beside the library, a product is timed as the own kernels run it; the other ops as a model meets them.
+      // Our side of a comparison with the library is the own kernels; other ops run as they do in a model.
       std::optional<ProductsBy> own;
       if (c.product) own.emplace(b, ProductsBy::own);
       OpClock clock(b, operands.sets(), body, run.least());
@@ -163,8 +162,8 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
     counters["GFLOP/s"] = r.flops / r.seconds * 1e-9;
     counters["%product"] = 100 * r.flops / r.seconds / run.peaks.of(r.type);
   }
-  counters["sampled"] = static_cast<double>(r.verdict.sampled);
-  counters["wrong"] = static_cast<double>(r.verdict.wrong);
+  counters["sampled"] = r.verdict.sampled;
+  counters["wrong"] = r.verdict.wrong;
   if (r.peer > 0) counters["peer_us"] = r.peer * 1e6;
   if (r.verdict.wrong > 0) state.SetLabel("WRONG " + r.verdict.worst);
   run.results.push_back(std::move(r));
@@ -184,11 +183,11 @@ int run(const Options& options, char* program) {
   std::vector<std::string> texts = options.rest;
   std::vector<char*> arguments{program};
   for (std::string& s : texts) arguments.push_back(s.data());
-  int count = static_cast<int>(arguments.size());
+  int count = arguments.size();
   benchmark::Initialize(&count, arguments.data());
-  if (count > 1) fail_input("{}: not known; --help lists what there is", arguments[1]);
+  if (count > 1) fail_input("{}: not known; see --help", arguments[1]);
 
-  // On a GPU the f32 kernels are for tests: bf16 is what is timed.
+  // On a GPU only bf16 is timed: the f32 kernels are for tests.
   std::vector<DType> types{DType::bf16};
   if (options.device == "cpu") types = {DType::f32};
   if (options.device == "cpu" && cpu_has_bf16()) types.push_back(DType::bf16);
@@ -219,7 +218,7 @@ int run(const Options& options, char* program) {
     for (const BenchShape& s : shapes)
       for (BenchCase& c : bench_cases(s, t)) {
         const bool of_f32 = c.op.type == DType::f32 && t == DType::bf16;
-        if (of_f32 && types.size() > 1) continue;  // is among the f32 backend's
+        if (of_f32 && types.size() > 1) continue;  // the f32 backend has it too
         entries.push_back({s.name, std::move(c), &b});
       }
   }

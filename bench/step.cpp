@@ -1,16 +1,16 @@
-// Whole DAPO steps by phase, and their stages by themselves: decode by batch and context, training by length; each with
-// its share of what this device could do (bench/parts/phases.h: bytes over the best measured rate of memory, FLOPs over
-// the best measured product).
+// Whole DAPO steps by phase, and their stages separately: decode by batch and context, training by length; each with
+// its share of this device's limit (bench/parts/phases.h: bytes over the best measured rate of memory, FLOPs over the
+// best measured product).
 //
-// With random weights of a named shape, made on the spot (no files, random tokens):
+// With random weights of a named shape (no files, random tokens):
 //   bench_step --shape toy|0.5b|1.5b|3b|7b|14b|32b [--device cuda] [--quick] [--what decode,train,step] [--no-peers]
 //              [--prompts 64 --group 16 --prompt-tokens 256 --new-tokens 1024 --steps 2]
 //              [--markdown FILE] [--json FILE]
-// With a model folder and prompts (bench/peers/trl_dapo.py is the peer's side of it): the step alone.
+// With a model folder and prompts, only the step (bench/peers/trl_dapo.py is its counterpart):
 //   bench_step --model DIR --data gsm8k_train.jsonl [--prompts 4 --group 8 --new-tokens 128 --steps 3]
 //
-// Every response is exactly --new-tokens long, and the reward is a cheap one with variance, so that every group trains:
-// the work is the same for any program. The last line is JSON. What memory has no room for is left out and named.
+// Every response has exactly --new-tokens tokens, and the reward is cheap and varies, so that every group trains: the
+// work is the same for any program. The last line is JSON. What does not fit in memory is left out and reported.
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -24,6 +24,7 @@
 
 #include "bench/parts/step_phases.h"
 #include "bench/parts/write_file.h"
+#include "core/sizes.h"
 #include "host/app/report_error.h"
 #include "host/app/session.h"
 #include "host/train/trainer.h"
@@ -78,7 +79,7 @@ Config config_of(const Options& o) {
   return c;
 }
 
-/// Prompts of random letters, a token each by the byte tokenizer, and a folder that holds them for as long as it lives.
+/// Prompts of random letters (a token each for the byte tokenizer), in a folder that is deleted with this object.
 class RandomInputs {
  public:
   explicit RandomInputs(const Options& o)
@@ -110,8 +111,8 @@ struct StepRow {
   StepLimit limit{0, 0};  ///< 0: not known (a model folder)
 };
 
-/// Steps of a trainer; the reward is a coin by the response's first token, or (a model folder) the parity of its text's
-/// length, as the peer's reward has it.
+/// Steps of a trainer. The reward is the parity of the response's first token, or (a model folder) of the length of its
+/// text, as in the peer's program.
 StepRow time_steps(const Options& o, const Config& config, Weights& weights, const Tokenizer& tokenizer,
                    const Dataset& data, double peak) {
   NoProgress progress;
@@ -133,11 +134,10 @@ StepRow time_steps(const Options& o, const Config& config, Weights& weights, con
         "step {}: {:.3f} s; rollout {:.3f} s, {:.0f} tokens/s; update {:.3f} s, {:.0f} tokens/s, {:.0f} GFLOP/s, "
         "{:.0f} % of the product rate ({:.0f} GFLOP/s); mismatch {:g}\n",
         m.step, m.seconds, m.phases[Phase::rollout].seconds,
-        static_cast<double>(m.phases[Phase::rollout].tokens) / m.phases[Phase::rollout].seconds,
-        m.phases[Phase::update].seconds,
-        static_cast<double>(m.phases[Phase::update].tokens) / m.phases[Phase::update].seconds,
-        rate(Phase::update) / 1e9, 100 * rate(Phase::update) / peak, peak / 1e9, m.mismatch);
-    for (const std::string& a : m.alarms)  // random weights set off most of them
+        m.phases[Phase::rollout].tokens / m.phases[Phase::rollout].seconds, m.phases[Phase::update].seconds,
+        m.phases[Phase::update].tokens / m.phases[Phase::update].seconds, rate(Phase::update) / 1e9,
+        100 * rate(Phase::update) / peak, peak / 1e9, m.mismatch);
+    for (const std::string& a : m.alarms)  // random weights raise most of them
       if (!random || a.starts_with("update refused")) fmt::print("  {}\n", a);
     std::fflush(stdout);
   }
@@ -149,9 +149,7 @@ nlohmann::json json_of(const StepRow& row) {
   for (const StepMetrics& m : row.steps) seconds.push_back(m.seconds);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return {{"program", "dapo.cu"},
-          {"step_seconds", seconds},
-          {"peak_mb", std::round(static_cast<double>(usage.ru_maxrss) / 102.4) / 10}};
+  return {{"program", "dapo.cu"}, {"step_seconds", seconds}, {"peak_mb", std::round(usage.ru_maxrss / 102.4) / 10}};
 }
 
 int run_folder(const Options& o) {
@@ -166,7 +164,7 @@ int run_folder(const Options& o) {
   return kExitOk;
 }
 
-/// Collects the report as it goes: printed, and put into the markdown.
+/// Collects the report: prints it, and writes the markdown.
 class Report {
  public:
   template <class... A>
@@ -203,7 +201,7 @@ void report_training(Report& r, nlohmann::json& json, const std::vector<TrainRow
       "| length | tokens | pack ms | AdamW ms | tokens/s | limit, tokens/s | of limit | pack, of limit | AdamW, of "
       "limit |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
   for (const TrainRow& x : rows) {
-    const double all = x.seconds + x.update, limit = x.limit + x.update_limit, n = static_cast<double>(x.tokens);
+    const double all = x.seconds + x.update, limit = x.limit + x.update_limit, n = x.tokens;
     r.line("| {} | {} | {:.2f} | {:.2f} | {:.0f} | {:.0f} | {:.1f} % | {:.1f} % | {:.1f} % |", x.length, x.tokens,
            x.seconds * 1e3, x.update * 1e3, n / all, n / limit, 100 * limit / all, 100 * x.limit / x.seconds,
            100 * x.update_limit / x.update);
@@ -220,8 +218,7 @@ void report_steps(Report& r, nlohmann::json& json, const Options& o, const StepR
   const StepMetrics& m = row.steps.back();
   const auto& rollout = m.phases[Phase::rollout];
   const auto& update = m.phases[Phase::update];
-  const double rollout_rate = static_cast<double>(rollout.tokens) / rollout.seconds,
-               update_rate = static_cast<double>(update.tokens) / update.seconds;
+  const double rollout_rate = rollout.tokens / rollout.seconds, update_rate = update.tokens / update.seconds;
   r.line("\n## A DAPO step: {} prompts x {} responses, {} + {} tokens\n", o.prompts, o.group, o.prompt_tokens,
          o.new_tokens);
   r.line("| | seconds | tokens/s | of limit |\n|---|---:|---:|---:|");
@@ -245,7 +242,7 @@ void report_steps(Report& r, nlohmann::json& json, const Options& o, const StepR
                   {"mismatch", m.mismatch}};
 }
 
-/// The trainer as a user runs it, on random weights; `note` says what does not fit.
+/// The trainer as in a user's run, with random weights; `note` reports what does not fit.
 StepRow step_of_shape(const Options& o, Backend& b, const ModelConfig& shape, const Peaks& peaks, std::string& note) {
   const RandomInputs inputs(o);
   const auto tokenizer = Tokenizer::load(inputs.folder());
@@ -259,15 +256,14 @@ StepRow step_of_shape(const Options& o, Backend& b, const ModelConfig& shape, co
   c.actor.ppo_mini_batch_size = std::max(1, o.prompts / 2);
   const MemoryPlan plan = plan_memory(b, shape, training_limits(c, shape, b));
   if (plan.total() > b.memory_available()) {
-    note += fmt::format("the step needs {:.1f} GB, {:.1f} are free: left out; ",
-                        static_cast<double>(plan.total()) / 1e9, static_cast<double>(b.memory_available()) / 1e9);
+    note += fmt::format("the step needs {:.1f} GB, {:.1f} are free: left out; ", gb(plan.total()),
+                        gb(b.memory_available()));
     return {};
   }
   RandomModel random(b, shape);
   StepRow row = time_steps(o, c, random.weights, *tokenizer, data, peaks.of(b.dtype()));
-  row.limit =
-      step_limit(shape, b.dtype(), peaks, o.prompts, o.group, o.prompt_tokens, o.new_tokens, c.rollout.max_num_seqs,
-                 (o.prompts + c.actor.ppo_mini_batch_size - 1) / c.actor.ppo_mini_batch_size);
+  row.limit = step_limit(shape, b.dtype(), peaks, o.prompts, o.group, o.prompt_tokens, o.new_tokens,
+                         c.rollout.max_num_seqs, ceil_div(o.prompts, c.actor.ppo_mini_batch_size));
   return row;
 }
 
@@ -280,8 +276,8 @@ int run_shape(Options o) {
   measure_peaks(b, peaks, !o.no_peers);
   Report report;
   nlohmann::json json{{"decode", nlohmann::json::array()}, {"train", nlohmann::json::array()}};
-  report.line("# {}, random weights ({:.2f} billion parameters)\n\n{}", o.shape,
-              static_cast<double>(shape.parameters()) / 1e9, peaks_text(b, peaks));
+  report.line("# {}, random weights ({:.2f} billion parameters)\n\n{}", o.shape, shape.parameters() / 1e9,
+              peaks_text(b, peaks));
   std::string note;
   StepRow steps;
   if (o.asks("decode"))

@@ -37,7 +37,7 @@ struct Input {
       bytes += line.size();
       ids.push_back(tokenizer->encode(line));
       tokens += ids.back().size();
-      for (const int32_t id : ids.back()) checksum = checksum * 31 + static_cast<uint32_t>(id);
+      for (const int32_t id : ids.back()) checksum = checksum * 31 + uint32_t(id);
       lines.push_back(std::move(line));
     }
   }
@@ -50,7 +50,7 @@ const Input& input() {
 
 void report(benchmark::State& state) {
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * input().bytes));
-  state.counters["tokens"] = static_cast<double>(input().tokens);
+  state.counters["tokens"] = input().tokens;
   state.counters["checksum"] = input().checksum;
 }
 

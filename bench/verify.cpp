@@ -1,5 +1,5 @@
-// Verifiers: responses a second on one core. Inputs are shaped like real ones: some 1.5 kB of reasoning, then an
-// answer. DAPO_TEST_DATA (else ../shared/data) adds math_dapo on the real responses of its vectors.
+// Verifiers: responses a second on one core. Inputs look like real ones: about 1.5 kB of reasoning, then an answer.
+// DAPO_TEST_DATA (else ../shared/data) adds math_dapo on the real responses of its vectors.
 #include "host/verify/verify.h"
 
 #include <benchmark/benchmark.h>

@@ -1,5 +1,5 @@
 // Arena: one allocation at start, handed out in named pieces; scratch is mark/release. A measuring arena has no memory
-// and only counts, so that a plan runs the very code that later lays things out.
+// and only counts, so that --plan runs the code that later lays the memory out.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/sizes.h"
 #include "core/tensor.h"
 
 namespace dapo {
@@ -20,19 +21,19 @@ class Arena {
     size_t bytes;
   };
 
-  /// Measures: take() returns views of no memory.
+  /// Measures: the tensors of take() have no memory.
   explicit Arena(std::string name) : name_(std::move(name)) {}
-  /// Lays out [base, base + capacity); base is aligned to kAlign and owned by someone else.
+  /// Lays out [base, base + capacity); base is aligned to kAlign; the caller owns it.
   Arena(std::string name, void* base, size_t capacity)
       : name_(std::move(name)), base_(static_cast<char*>(base)), capacity_(capacity) {}
 
-  /// A view of fresh memory (contents unspecified). Error kExitResources where the arena is full.
+  /// A tensor in fresh memory (contents unspecified). Error kExitResources if the arena is full.
   Tensor take(const char* what, DType dtype, std::initializer_list<int64_t> shape) {
     Tensor t(nullptr, dtype, shape);
-    const size_t bytes = (t.bytes() + kAlign - 1) / kAlign * kAlign;
+    const size_t bytes = round_up(t.bytes(), kAlign);
     if (base_ != nullptr) {
       if (bytes > capacity_ - used_)
-        fail(kExitResources, "arena {}: {} needs {} bytes, {} of {} are left", name_, what, bytes, capacity_ - used_,
+        fail(kExitResources, "arena {}: {} needs {} bytes, {} of {} are free", name_, what, bytes, capacity_ - used_,
              capacity_);
       t.data = base_ + used_;
     }
@@ -55,7 +56,7 @@ class Arena {
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }
   size_t capacity() const { return capacity_; }
-  /// Who holds what: the most that each name ever held at once.
+  /// The most bytes that each name ever held at once.
   const std::vector<Holding>& holdings() const { return holdings_; }
 
  private:
@@ -79,7 +80,7 @@ class Arena {
   std::vector<Live> live_;
 };
 
-/// Gives back what was taken since its construction.
+/// Releases what was taken since its construction.
 class ArenaScope {
  public:
   explicit ArenaScope(Arena& a) : arena_(a), mark_(a.mark()) {}

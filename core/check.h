@@ -1,7 +1,7 @@
 // Checks that are always on, and the one exception type of the project.
 //
-// A failure names what was expected, what was found, where, and how to mend it. Bad input (files, flags, settings) is
-// thrown as Error with exit code 2 and reaches the user as one line; a broken invariant of our own carries file:line.
+// A failure names what was expected, what was found, where, and how to repair it. Bad input (files, flags, settings) is
+// thrown as Error with exit code 2 and reaches the user as one line; a broken invariant of ours carries file:line.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,9 +15,9 @@ namespace dapo {
 /// Exit codes of both programs.
 enum ExitCode : int {
   kExitOk = 0,
-  kExitUsage = 2,      ///< bad usage, config or input: one line, what, where, how to mend
+  kExitUsage = 2,      ///< bad usage, config or input: one line, what, where, how to repair
   kExitResources = 3,  ///< memory, disk, device
-  kExitNumerics = 4,   ///< numbers went bad K times in a row
+  kExitNumerics = 4,   ///< numbers were not finite, K times in a row
   kExitLostRank = 5,   ///< a rank died or hangs
   kExitInternal = 70,  ///< a bug of ours (EX_SOFTWARE)
   kExitInterrupted = 130,
@@ -39,7 +39,7 @@ template <class... A>
   throw Error(code, fmt::format(text, std::forward<A>(args)...));
 }
 
-/// Bad usage, config or input (exit code 2): say what, where and how to mend.
+/// Bad usage, config or input (exit code 2): say what, where and how to repair it.
 template <class... A>
 [[noreturn]] void fail_input(fmt::format_string<A...> text, A&&... args) {
   throw Error(kExitUsage, fmt::format(text, std::forward<A>(args)...));

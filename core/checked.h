@@ -1,5 +1,5 @@
 // Arithmetic on sizes that come from files: every sum, product and narrowing goes through here, so that a hostile
-// number ends in one clear line (exit code 2) and never wraps.
+// number gives one clear error (exit code 2) and never wraps.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +14,13 @@ namespace dapo {
 /// a + b; `what` names the quantity and its file.
 inline uint64_t checked_add(uint64_t a, uint64_t b, std::string_view what) {
   uint64_t sum = 0;
-  if (__builtin_add_overflow(a, b, &sum)) fail_input("{}: {} + {} is more than 64 bits hold", what, a, b);
+  if (__builtin_add_overflow(a, b, &sum)) fail_input("{}: {} + {} does not fit 64 bits", what, a, b);
   return sum;
 }
 
 inline uint64_t checked_mul(uint64_t a, uint64_t b, std::string_view what) {
   uint64_t product = 0;
-  if (__builtin_mul_overflow(a, b, &product)) fail_input("{}: {} x {} is more than 64 bits hold", what, a, b);
+  if (__builtin_mul_overflow(a, b, &product)) fail_input("{}: {} x {} does not fit 64 bits", what, a, b);
   return product;
 }
 

@@ -1,4 +1,4 @@
-// Collectives between the ranks of a group. Single rank here; MPI lives in cpu/, NCCL in cuda/.
+// Collectives between the ranks of a group, with an implementation for one rank.
 #pragma once
 
 #include "core/tensor.h"
@@ -16,13 +16,13 @@ class Comm {
   virtual void all_reduce_max(const Tensor& t) = 0;
   /// out[size, n] = every rank's in[n], by rank.
   virtual void all_gather(const Tensor& out, const Tensor& in) = 0;
-  /// out[n] = this rank's part of the sum over ranks of in[size, n].
+  /// out[n] = row rank() of the sum over ranks of in[size, n].
   virtual void reduce_scatter(const Tensor& out, const Tensor& in) = 0;
   virtual void broadcast(const Tensor& t, int root) = 0;
   virtual void barrier() = 0;
 };
 
-/// A group of one rank: sums are what they are.
+/// A group of one rank: every collective is a no-op, or a copy.
 class SingleComm final : public Comm {
  public:
   using Copy = void (*)(void* context, const Tensor& to, const Tensor& from);

@@ -83,7 +83,7 @@ struct SplitMaster {
 };
 DAPO_HD SplitMaster split_master(float master) {
   const uint32_t u = float_bits(master);
-  const uint16_t high = static_cast<uint16_t>((u + 0x8000u) >> 16);
+  const uint16_t high = (u + 0x8000u) >> 16;
   return {{high}, static_cast<int16_t>(static_cast<uint16_t>(u - (static_cast<uint32_t>(high) << 16)))};
 }
 DAPO_HD float join_master(bf16 weight, int16_t remainder) {

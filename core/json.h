@@ -1,5 +1,5 @@
-// A strict pull reader of JSON text (RFC 8259) for untrusted headers and configs: it needs no memory beyond the text,
-// whatever the text holds (simdjson indexes the whole of it first: 4 bytes a token, 400 MB for a hostile safetensors
+// A strict pull reader of JSON text (RFC 8259) for untrusted headers and configs: it needs no memory beyond the text
+// (simdjson indexes the whole of it first: 4 bytes a token, 400 MB for a hostile safetensors
 // header), its depth is capped, and every error names the file and the byte.
 #pragma once
 
@@ -16,16 +16,16 @@ class JsonReader {
   static constexpr int kMaxDepth = 64;
   enum class Kind : uint8_t { object, array, string, number, boolean, null };
 
-  /// Error (exit 2) where the text is not UTF-8. `text` must outlive the reader; `where` (a path) begins every message.
+  /// Error (exit 2) if the text is not UTF-8. `text` must outlive the reader; `where` (a path) begins every message.
   JsonReader(std::string_view text, std::string where);
 
   /// Kind of the value that comes next.
   Kind peek();
-  /// Enters an object; then key() moves to the next member (its value must be read or skipped) or leaves and says
-  /// false.
+  /// Enters an object; key() then moves to the next member, whose value must be read or skipped, or leaves the object
+  /// and returns false.
   void object();
   bool key(std::string& name);
-  /// Enters an array; then item() says whether one more value comes, or leaves and says false.
+  /// Enters an array; item() then returns true if one more value follows, or leaves the array and returns false.
   void array();
   bool item();
 
@@ -36,7 +36,7 @@ class JsonReader {
   double number();
   bool boolean();
   void null();
-  /// Passes over one value of any kind, which must be valid, or one of Python's NaN, Infinity and -Infinity.
+  /// Skips one value of any kind, which must be valid, or one of Python's NaN, Infinity and -Infinity.
   void skip();
   /// Bytes of the text read so far.
   size_t position() const { return at_; }
@@ -63,13 +63,13 @@ class JsonReader {
   bool first_ = false;
 };
 
-/// `text`, which is one JSON object, with these members (name, JSON value) in place of its own of that name, or at its
-/// end; every other byte stays as it is. Error (exit 2) opens with `where`.
+/// `text`, which is one JSON object, with these members (name, JSON value): each replaces the member of that name, or
+/// is added at the end; every other byte stays as it is. An Error (exit 2) begins with `where`.
 std::string with_members(const std::string& text, const std::string& where,
                          const std::vector<std::pair<std::string, std::string>>& members);
 
 /// Whole text of a regular file of at most `limit` bytes, links followed, without a byte order mark. Error (exit 2)
-/// names the path and what else is there (core/files.h).
+/// names the path and says what is there instead (core/files.h).
 std::string read_text_file(const std::string& path, size_t limit = size_t{64} << 20);
 
 }  // namespace dapo

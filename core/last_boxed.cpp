@@ -21,7 +21,7 @@ string_view trimmed(string_view s) {
   return s;
 }
 
-/// Up to the brace that closes what is open at the beginning.
+/// The text up to the brace that closes the one before it.
 std::optional<string_view> to_closing_brace(string_view s) {
   size_t open = 1;
   for (size_t i = 0; i < s.size(); ++i) {
@@ -35,7 +35,7 @@ std::optional<string_view> to_closing_brace(string_view s) {
   return std::nullopt;
 }
 
-/// What a box without braces holds; empty where it is none.
+/// The content of a box without braces; empty if it is prose.
 string_view without_braces(string_view s) {
   size_t open = 0, i = 0;
   for (; i < s.size() && s[i] != '\n'; ++i) {
@@ -67,7 +67,7 @@ std::optional<string_view> last_boxed(string_view text) {
         const auto content = to_closing_brace(rest.substr(1));
         return content ? std::optional(trimmed(*content)) : std::nullopt;
       }
-      rest = rest.substr(0, next - std::min(next, text.size() - rest.size()));  // no byte is looked at twice
+      rest = rest.substr(0, next - std::min(next, text.size() - rest.size()));  // no byte is read twice
       if (const string_view content = without_braces(rest); !content.empty()) return content;
     }
   }

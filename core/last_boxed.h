@@ -6,7 +6,7 @@
 
 namespace dapo {
 
-/// Content of the last \boxed of a text, else of the last \fbox; nothing where there is none, or its brace stays open.
+/// Content of the last \boxed of a text, else of the last \fbox; nullopt if there is none, or if its brace stays open.
 /// "\boxed{5}" and "\boxed {5}" go to the matching brace (\{ and \} do not count). "\boxed 5" goes, as in MATH's
 /// checker, to the end of the formula: $, \), \], \\, \end, or a brace that closes what was open before. Where none of
 /// these follows on its line it is one word without its full stop, or, if that begins with a letter, no box but prose

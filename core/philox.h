@@ -11,7 +11,7 @@ struct Philox4 {
 };
 
 DAPO_HD Philox4 philox(uint64_t key, Philox4 counter) {
-  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+  uint32_t k0 = key, k1 = key >> 32;
   Philox4 c = counter;
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53u} * c.x[0], p1 = uint64_t{0xCD9E8D57u} * c.x[2];
@@ -28,7 +28,7 @@ DAPO_HD float uniform(uint32_t x) {
   return static_cast<float>(x >> 8) * 0x1p-24f;
 }
 
-/// What a sampled token's draw depends on, beside the run's seed and the token's position in its sequence.
+/// With the run's seed and the token's position in its sequence, all that a sampled token's draw depends on.
 struct DrawKey {
   int32_t step;
   int32_t prompt;

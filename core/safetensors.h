@@ -25,16 +25,16 @@ struct TensorInfo {
   std::string describe() const;  ///< "BF16 [896, 4864]"
 };
 
-/// The files NAME-0000i-of-0000N.safetensors of a folder, in order; empty where there are none. Error (exit 2) where
-/// some of the N are missing.
+/// The files NAME-0000i-of-0000N.safetensors of a folder, in order; empty if there are none. Error (exit 2) if some
+/// of the N are missing.
 std::vector<std::string> shards_in(const std::string& folder);
 
-/// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of the shards that
-/// lie there without an index, or of one .safetensors file. Links are followed. Error (exit 2) names the file and what
+/// All tensors of model.safetensors, or of the shards that model.safetensors.index.json names, or of the shards of
+/// a folder without an index, or of one .safetensors file. Links are followed. Error (exit 2) names the file and what
 /// it is instead (core/files.h), or the rule that it breaks (header <= 100 MB and starting with '{', offsets sorted and
 /// contiguous from 0 to the end of the file, shape x size == span, no duplicate names, at most 100,000 tensors, shard
-/// names in an index plain file names). Tensors of a file come in the order of their data; tensors of a shard that the
-/// index does not put there are left out.
+/// names in an index plain file names). Tensors of a file come in the order of their data; tensors that the index does
+/// not assign to the shard they are in are ignored.
 class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path);  ///< folder or file
@@ -54,11 +54,11 @@ struct TensorToWrite {
   std::string name;
   DType dtype;
   std::vector<int64_t> shape;
-  /// Puts bytes [offset, offset + bytes) of the tensor at `to`.
+  /// Copies bytes [offset, offset + bytes) of the tensor to `to`.
   std::function<void(uint64_t offset, void* to, size_t bytes)> fill;
 };
 /// Writes folder/model.safetensors, or shards of at most `shard_bytes` and the index; metadata {"format":"pt"}. Files
-/// are written under a temporary name, synced and renamed; error exit 3 where the disk refuses.
+/// are written under a temporary name, synced and renamed; error exit 3 if the disk refuses.
 void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors,
                        uint64_t shard_bytes = 5'000'000'000ull);
 

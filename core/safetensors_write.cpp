@@ -110,7 +110,7 @@ void write_file(const std::string& path, std::vector<const TensorToWrite*> tenso
   file.write(text.data(), text.size());
   for (const TensorToWrite* t : tensors)
     for (uint64_t done = 0, all = size_of(*t); done < all;) {
-      const size_t n = static_cast<size_t>(std::min<uint64_t>(kChunk, all - done));
+      const size_t n = std::min<uint64_t>(kChunk, all - done);
       t->fill(done, buffer.data(), n);
       file.write(buffer.data(), n);
       done += n;

@@ -22,24 +22,24 @@ struct Tensor {
   Tensor(void* p, DType t, std::initializer_list<int64_t> s) : data(p), dtype(t), rank(static_cast<int>(s.size())) {
     CHECK_LE(s.size(), shape.size());
     int i = 0;
-    for (int64_t d : s) shape[static_cast<size_t>(i++)] = d;
+    for (int64_t d : s) shape[i++] = d;
   }
   template <class T>
   static Tensor of(std::span<T> s) {
     return Tensor(const_cast<std::remove_const_t<T>*>(s.data()), dtype_of<std::remove_const_t<T>>::value,
-                  {static_cast<int64_t>(s.size())});
+                  {std::ssize(s)});
   }
 
-  /// Where an op takes an optional tensor, an empty one stands for "none".
+  /// An empty tensor stands for "none" where an op takes an optional one.
   bool empty() const { return data == nullptr; }
   explicit operator bool() const { return data != nullptr; }
-  int64_t dim(int i) const { return shape[static_cast<size_t>(i)]; }
+  int64_t dim(int i) const { return shape[i]; }
   int64_t numel() const {
     int64_t n = rank > 0 ? 1 : 0;
     for (int i = 0; i < rank; ++i) n *= dim(i);
     return n;
   }
-  size_t bytes() const { return static_cast<size_t>(numel()) * dtype_size(dtype); }
+  size_t bytes() const { return numel() * dtype_size(dtype); }
   /// Elements of one row (all dimensions but the first).
   int64_t row_size() const { return dim(0) == 0 ? 0 : numel() / dim(0); }
 
@@ -54,7 +54,7 @@ struct Tensor {
   Tensor rows(int64_t begin, int64_t count) const {
     CHECK(begin >= 0 && count >= 0 && begin + count <= dim(0), "rows [{}, {}) of {}", begin, begin + count, describe());
     Tensor t = *this;
-    t.data = static_cast<char*>(data) + static_cast<size_t>(begin * row_size()) * dtype_size(dtype);
+    t.data = static_cast<char*>(data) + begin * row_size() * dtype_size(dtype);
     t.shape[0] = count;
     return t;
   }
@@ -72,11 +72,13 @@ struct Tensor {
   }
 };
 
-/// States what an op or a loader expects; a mismatch prints both.
-inline void expect(const char* what, const Tensor& t, DType dtype, std::initializer_list<int64_t> shape) {
+/// Error unless the argument of the op is a tensor of this type and shape; the message shows both.
+inline void expect(const char* op, const char* argument, const Tensor& t, DType dtype,
+                   std::initializer_list<int64_t> shape) {
   const Tensor want(nullptr, dtype, shape);
   if (t.dtype != dtype || t.rank != want.rank || t.shape != want.shape || (t.empty() && want.numel() > 0)) [[unlikely]]
-    fail(kExitInternal, "{}: expected {}, got {}{}", what, want.describe(), t.describe(), t.empty() ? " (empty)" : "");
+    fail(kExitInternal, "{}: {}: expected {}, got {}{}", op, argument, want.describe(), t.describe(),
+         t.empty() ? " (empty)" : "");
 }
 
 }  // namespace dapo

@@ -1,6 +1,7 @@
-// sum_of_squares, adamw, cast, increment: the update, and small change.
+// sum_of_squares and adamw: the update.
 #include <cmath>
 
+#include "core/op_checks.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
@@ -28,7 +29,7 @@ template <class N>
 inline f32x16 load_master(const bf16* w, const int16_t* remainder, N n) {
   using i16x16 = int16_t __attribute__((vector_size(32)));
   i16x16 low = {};
-  std::memcpy(&low, remainder, static_cast<size_t>(n) * sizeof(int16_t));
+  std::memcpy(&low, remainder, n * sizeof(int16_t));
   const u32x16 high = reinterpret_cast<u32x16>(load_part(w, n));
   return reinterpret_cast<f32x16>(high + reinterpret_cast<u32x16>(__builtin_convertvector(low, i32x16)));
 }
@@ -37,15 +38,15 @@ inline void store_master(bf16* w, int16_t* remainder, f32x16 v, N n) {
   const u32x16 u = reinterpret_cast<u32x16>(v);
   const u16x16 high = __builtin_convertvector((u + 0x8000u) >> 16, u16x16);
   const u16x16 low = __builtin_convertvector(u, u16x16);
-  std::memcpy(w, &high, static_cast<size_t>(n) * sizeof(bf16));
-  std::memcpy(remainder, &low, static_cast<size_t>(n) * sizeof(int16_t));
+  std::memcpy(w, &high, n * sizeof(bf16));
+  std::memcpy(remainder, &low, n * sizeof(int16_t));
 }
 
 }  // namespace
 
 template <class T>
 void CpuBackend<T>::sum_of_squares(const Tensor& out, const Tensor& x) {
-  expect("sum_of_squares: out", out, DType::f64, {1});
+  check_sum_of_squares(out, x);
   const int64_t size = x.numel();
   if (size == 0) return;
   const float* from = x.as<float>();
@@ -70,12 +71,8 @@ void CpuBackend<T>::sum_of_squares(const Tensor& out, const Tensor& x) {
 template <class T>
 void CpuBackend<T>::adamw(const Tensor& w, const Tensor& remainder, const Tensor& m, const Tensor& v,
                           const Tensor& grad, const Tensor& norm2, const AdamW& params) {
+  check_adamw(dtype(), w, remainder, m, v, grad, norm2, params);
   const int64_t size = w.numel();
-  expect("adamw: w", w, dtype(), {size});
-  if (dtype() == DType::bf16) expect("adamw: remainder", remainder, DType::i16, {size});
-  for (const Tensor* t : {&m, &v, &grad}) expect("adamw: m, v, grad", *t, DType::f32, {size});
-  expect("adamw: norm2", norm2, DType::f64, {1});
-  CHECK_GE(params.step, 1);
   if (size == 0) return;
   const double squares = *norm2.as<double>();
   if (!std::isfinite(squares)) return zero(grad);
@@ -83,11 +80,11 @@ void CpuBackend<T>::adamw(const Tensor& w, const Tensor& remainder, const Tensor
   const double clip = params.max_norm > 0 ? params.max_norm / (std::sqrt(squares) + 1e-6) : 1.0;
   const double correction1 = 1 - std::pow(double{params.beta1}, params.step);
   const double correction2 = 1 - std::pow(double{params.beta2}, params.step);
-  const float scale = static_cast<float>(std::min(1.0, clip));
+  const float scale = std::min(1.0, clip);
   const float keep1 = params.beta1, add1 = 1 - params.beta1, keep2 = params.beta2, add2 = 1 - params.beta2;
-  const float decay = static_cast<float>(1 - double{params.lr} * params.weight_decay);
-  const float step = static_cast<float>(-params.lr / correction1);
-  const float root = static_cast<float>(1 / std::sqrt(correction2));
+  const float decay = 1 - double{params.lr} * params.weight_decay;
+  const float step = -params.lr / correction1;
+  const float root = 1 / std::sqrt(correction2);
   T* weight = w.as<T>();
   int16_t* low = remainder ? remainder.as<int16_t>() : nullptr;
   float *mean = m.as<float>(), *square = v.as<float>(), *g = grad.as<float>();
@@ -106,31 +103,6 @@ void CpuBackend<T>::adamw(const Tensor& w, const Tensor& remainder, const Tensor
       store_part(square + i, vi, n);
       store_part(g + i, f32x16{}, n);
     });
-}
-
-template <class T>
-void CpuBackend<T>::cast(const Tensor& to, const Tensor& from) {
-  const int64_t size = from.numel();
-  CHECK_EQ(to.numel(), size, "cast of {} to {}", from.describe(), to.describe());
-  if (to.dtype == from.dtype) return copy(to, from);
-  if (size == 0) return;
-  const auto convert = [size](auto* out, const auto* in) {
-    constexpr int64_t kPiece = 4096;
-#pragma omp parallel for schedule(static) if (size > kParallelFrom)
-    for (int64_t begin = 0; begin < size; begin += kPiece)
-      each_part(std::min(kPiece, size - begin),
-                [&](int64_t c, auto n) { store_part(out + begin + c, load_part(in + begin + c, n), n); });
-  };
-  if (to.dtype == DType::f32)
-    convert(to.as<float>(), static_cast<const bf16*>(from.as<bf16>()));
-  else
-    convert(to.as<bf16>(), static_cast<const float*>(from.as<float>()));
-}
-
-template <class T>
-void CpuBackend<T>::increment(const Tensor& t) {
-  int32_t* x = t.as<int32_t>();
-  for (int64_t i = 0; i < t.numel(); ++i) ++x[i];
 }
 
 template class CpuBackend<float>;

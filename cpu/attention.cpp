@@ -1,6 +1,7 @@
 // Attention over packed segments, forward; its scratch. Backward: attention_backward.cpp; pages: paged_attention.cpp.
 #include <omp.h>
 
+#include "core/op_checks.h"
 #include "cpu/attention_rows.h"
 #include "cpu/attention_work.h"
 #include "cpu/cpu_backend.h"
@@ -21,36 +22,20 @@ size_t attention_workspace_bytes(const WorkspaceNeeds& needs, DType) {
   return std::max(forward.peak(), backward.peak());
 }
 
-void check_segments(const Segments& segments, int64_t rows) {
-  const std::span<const Segment> s = segments.host;
-  int64_t next = 0;
-  for (size_t i = 0; i < s.size(); ++i) {
-    CHECK(s[i].begin == next && s[i].length >= 1, "segment {} is [{}, +{}), the one before ends at {}", i, s[i].begin,
-          s[i].length, next);
-    CHECK(s[i].prefix < static_cast<int64_t>(i) && (s[i].prefix < 0 || s[static_cast<size_t>(s[i].prefix)].prefix < 0),
-          "segment {} has prefix {}: not an earlier segment without a prefix", i, s[i].prefix);
-    next += s[i].length;
-  }
-  CHECK_EQ(next, rows, "segments must cover the pack");
-}
-
 template <class T>
 void CpuBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tensor& qkv, const Segments& segments,
                               const AttentionDims& dims) {
+  check_attention(dtype(), out, lse, qkv, segments, dims);
   const int64_t n = qkv.dim(0), ld = dims.qkv_width();
-  expect("attention: qkv", qkv, dtype(), {n, ld});
-  expect("attention: out", out, dtype(), {n, dims.q_width()});
-  expect("attention: lse", lse, DType::f32, {n, dims.heads});
-  check_segments(segments, n);
   const ArenaScope scope(workspace());
   const Tensor items = workspace().take("items", DType::i32, {n, 2});
   const Tensor scratch =
       workspace().take("rows", DType::f32, {omp_get_max_threads(), AttentionRows::scratch_floats(dims)});
   QueryBlock* blocks = reinterpret_cast<QueryBlock*>(items.as<int32_t>());
   int64_t count = 0, sums = 0;
-  for (size_t s = 0; s < segments.host.size(); ++s)
+  for (int32_t s = 0; s < std::ssize(segments.host); ++s)
     for (int32_t q = 0; q < segments.host[s].length; q += kQueryBlock) {
-      blocks[count++] = {static_cast<int32_t>(s), q};
+      blocks[count++] = {s, q};
       sums += kQueryBlock * (q + kQueryBlock) * dims.q_width();
     }
 
@@ -59,7 +44,7 @@ void CpuBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tensor
   for (int64_t item = count * dims.kv_heads - 1; item >= 0; --item) {  // the last blocks of a segment see most keys
     const QueryBlock block = blocks[item / dims.kv_heads];
     const int64_t kv_head = item % dims.kv_heads, head = kv_head * group;
-    const Segment segment = segments.host[static_cast<size_t>(block.sequence)];
+    const Segment segment = segments.host[block.sequence];
     const T* q = qkv.as<T>() + (segment.begin + block.first) * ld + head * d;
     const T* k = qkv.as<T>() + dims.q_width() + kv_head * d;
     const auto visit = [&](AttentionRows& rows, int64_t begin, int64_t length, bool own) {
@@ -72,7 +57,7 @@ void CpuBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tensor
     AttentionRows rows(scratch.as<float>() + omp_get_thread_num() * scratch.dim(1), dims);
     rows.begin(q, ld, queries, block.first);
     if (segment.prefix >= 0) {
-      const Segment prefix = segments.host[static_cast<size_t>(segment.prefix)];
+      const Segment prefix = segments.host[segment.prefix];
       visit(rows, prefix.begin, prefix.length, false);
     }
     visit(rows, segment.begin, block.first + queries, true);

@@ -1,10 +1,11 @@
 // Attention over packed segments, backward. With p = exp(s - lse), dp = dout v^T and delta = sum(dout * out):
-// ds = p * (dp - delta), dv = p^T dout, dq = ds k / sqrt(D), dk = ds^T q / sqrt(D). A thread owns a prefix with all the
-// segments that use it, for one KV head, so every sum has one order.
+// ds = p * (dp - delta), dv = p^T dout, dq = ds k / sqrt(D), dk = ds^T q / sqrt(D). A thread owns a prefix with all
+// segments that use it, for one KV head, so that every sum has one order.
 #include <omp.h>
 
 #include <cmath>
 
+#include "core/op_checks.h"
 #include "cpu/attention_kernel.h"
 #include "cpu/attention_work.h"
 #include "cpu/cpu_backend.h"
@@ -12,12 +13,12 @@
 namespace dapo::cpu {
 namespace {
 
-constexpr int64_t kRows = 48;  // rows whose p and ds stay in the first-level cache between their four uses
+constexpr int64_t kRows = 48;  // rows whose p and ds stay in the L1 cache between their four uses
 
 /// p = exp(p - lse) where the row sees the key, else 0; ds = p * (ds - delta), from dp.
 [[gnu::noinline]] void softmax_backward(float* p, float* ds, float lse, float delta, int64_t visible, int64_t vectors) {
   for (int64_t v = 0; v < vectors; ++v) {
-    const int left = static_cast<int>(visible - v * kLanes);
+    const int left = visible - v * kLanes;
     const f32x16 x = select(kLaneIndex < left, vexp(load(p + v * kLanes) - lse), f32x16{});
     const f32x16 dx = x * (load(ds + v * kLanes) - delta);
     store(p + v * kLanes, x);
@@ -43,7 +44,7 @@ struct Pack {
   AttentionDims dims{};
 };
 
-/// The gradients of one KV head over a family of segments.
+/// The gradients of one KV head over a family: a segment without a prefix, and all segments that use it as theirs.
 template <class T>
 class Family {
  public:
@@ -96,7 +97,7 @@ class Family {
       const int64_t queries = std::min<int64_t>(kQueryBlock, segment.length - first);
       begin_queries(segment.begin + first, queries);
       if (segment.prefix >= 0) {
-        const Segment prefix = pack_.segments[static_cast<size_t>(segment.prefix)];
+        const Segment prefix = pack_.segments[segment.prefix];
         for (int64_t j = 0; j < prefix.length; j += kKvTile)
           visit(prefix.begin + j, std::min<int64_t>(kKvTile, prefix.length - j), first, -1);
       }
@@ -134,7 +135,7 @@ class Family {
       const int64_t rows = std::min(kRows, rows_ - r);
       const int64_t reach = visible(first_query + (r + rows - 1) / group_, first, n);
       if (reach == 0) continue;
-      const int64_t vectors = (reach + kLanes - 1) / kLanes;
+      const int64_t vectors = ceil_div(reach, kLanes);
       const float *q = q_ + r * width_, *dout = dout_ + r * width_;
       small_product(p_, kKvTile, {q, width_, 1}, kt_, kKvTile, rows, vectors, dim_, false);
       small_product(ds_, kKvTile, {dout, width_, 1}, vt_, kKvTile, rows, vectors, dim_, false);
@@ -180,13 +181,8 @@ int64_t attention_backward_floats(const AttentionDims& dims) {
 template <class T>
 void CpuBackend<T>::attention_backward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                                        const Tensor& lse, const Segments& segments, const AttentionDims& dims) {
-  const int64_t n = qkv.dim(0), count = static_cast<int64_t>(segments.host.size());
-  expect("attention_backward: qkv", qkv, dtype(), {n, dims.qkv_width()});
-  expect("attention_backward: dqkv", dqkv, dtype(), {n, dims.qkv_width()});
-  expect("attention_backward: out", out, dtype(), {n, dims.q_width()});
-  expect("attention_backward: dout", dout, dtype(), {n, dims.q_width()});
-  expect("attention_backward: lse", lse, DType::f32, {n, dims.heads});
-  check_segments(segments, n);
+  check_attention_backward(dtype(), dqkv, dout, qkv, out, lse, segments, dims);
+  const int64_t n = qkv.dim(0), count = std::ssize(segments.host);
   const ArenaScope scope(workspace());
   const int64_t width = padded(dims.head_dim);
   const Tensor dkv = workspace().take("dk, dv", DType::f32, {dims.kv_heads, n, 2, width});
@@ -194,7 +190,7 @@ void CpuBackend<T>::attention_backward(const Tensor& dqkv, const Tensor& dout, c
   const Pack<T> pack{qkv.as<T>(), out.as<T>(), dout.as<T>(), dqkv.as<T>(), lse.as<float>(), segments.host, dims};
 #pragma omp parallel for schedule(dynamic) if (count * dims.kv_heads > 1)
   for (int64_t item = 0; item < count * dims.kv_heads; ++item) {
-    const size_t root = static_cast<size_t>(item / dims.kv_heads);
+    const size_t root = item / dims.kv_heads;
     const int64_t kv_head = item % dims.kv_heads;
     if (segments.host[root].prefix >= 0) continue;
     Family<T>(pack, kv_head, dkv.as<float>() + kv_head * n * 2 * width,

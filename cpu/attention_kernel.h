@@ -1,6 +1,6 @@
-// What attention's loops are made of: one small product, and how a tile of keys is read. Every element of a product is
-// one chain of multiply-adds in the order of k, whatever the number of rows and columns around it: that is why decode,
-// prefill and training agree bit for bit. Kernels are not inlined, so that no context changes their arithmetic.
+// The building blocks of attention: one small product, and the reading of a tile of keys. Every element of a product is
+// one chain of multiply-adds in the order of k, for any number of rows and columns: that is why decode, prefill and
+// training agree bit for bit. Kernels are not inlined, so that no context changes their arithmetic.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/backend.h"
+#include "core/sizes.h"
 #include "cpu/vec.h"
 
 namespace dapo::cpu {
@@ -20,15 +21,12 @@ inline constexpr int kMaxVectors = 1;  // 6 x 2 halves, 2, 1: 15 of 16 registers
 #endif
 inline constexpr int64_t kQueryBlock = 64;  ///< queries whose state a thread keeps while it visits the tiles
 
-inline int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
 /// Length of a row of head_dim floats in scratch: whole vectors.
 inline int64_t padded(int64_t head_dim) {
   return round_up(head_dim, kLanes);
 }
 
-/// A thread's scratch, cut in order; without memory it measures.
+/// Cuts a thread's scratch into pieces; without memory it only measures.
 class Carver {
  public:
   explicit Carver(float* base) : base_(base) {}
@@ -53,7 +51,7 @@ struct Left {
 #ifdef __AVX512F__
 using Register = f32x16;
 #else
-// GCC keeps a f32x16 in memory where no register holds it.
+// GCC keeps an f32x16 in memory if no register can hold it.
 using Register = float __attribute__((vector_size(32)));
 inline Register fma(Register a, Register b, Register c) {
   return reinterpret_cast<Register>(
@@ -102,7 +100,7 @@ constexpr auto block_products(std::integer_sequence<int, I...>) {
 template <class E>
 inline constexpr auto kBlockProducts = block_products<E>(std::make_integer_sequence<int, kMaxRows * kMaxVectors>());
 
-/// Rows of the next block when n are left: no block much smaller than the others (7 heads a key are 4 + 3, not 6 + 1).
+/// Rows of the next block when n are left: no block is much smaller than the others (7 rows are 4 + 3, not 6 + 1).
 inline int64_t next_rows(int64_t n) {
   return n <= kMaxRows ? n : n < 2 * kMaxRows ? (n + 1) / 2 : kMaxRows;
 }
@@ -115,13 +113,13 @@ inline void small_product(float* c, int64_t ldc, Left a, const E* b, int64_t ldb
     const int64_t nv = std::min<int64_t>(kMaxVectors, vectors - v);
     for (int64_t i = 0, n = 0; i < m; i += n) {
       n = next_rows(m - i);
-      kBlockProducts<E>[static_cast<size_t>((n - 1) * kMaxVectors + nv - 1)](
-          c + i * ldc + v * kLanes, ldc, {a.p + i * a.row, a.row, a.step}, b + v * kLanes, ldb, k, add);
+      kBlockProducts<E>[(n - 1) * kMaxVectors + nv - 1](c + i * ldc + v * kLanes, ldc, {a.p + i * a.row, a.row, a.step},
+                                                        b + v * kLanes, ldb, k, add);
     }
   }
 }
 
-/// to[n, padded(d)] = from[n, d], the rest of a row zero.
+/// to[n, padded(d)] = from[n, d]; the rest of each row is zero.
 template <class T>
 void read_rows(float* to, const T* from, int64_t ld, int64_t n, int64_t d) {
   const int64_t whole = d / kLanes * kLanes, width = padded(d);
@@ -131,7 +129,7 @@ void read_rows(float* to, const T* from, int64_t ld, int64_t n, int64_t d) {
   }
 }
 
-/// Rows become columns: four rounds of exchanging halves.
+/// Rows become columns, in four rounds that exchange halves.
 inline void transpose(f32x16 (&r)[kLanes]) {
   const auto round = [&]<size_t... I>(auto w, std::index_sequence<I...>) {
     constexpr int kWidth = decltype(w)::value;
@@ -167,8 +165,8 @@ void read_transposed(float* to, const T* from, int64_t ld, int64_t n, int64_t d)
 
 inline constexpr i32x16 kLaneIndex = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-/// Where query i (its index in its own segment) stops in a tile of `keys` keys that begins at own key `first`, or in a
-/// prefix (first < 0).
+/// Keys that query i (its index in its own segment) sees of a tile of `keys` keys that begins at own key `first`, or of
+/// a prefix tile (first < 0).
 inline int64_t visible(int64_t i, int64_t first, int64_t keys) {
   return first < 0 ? keys : std::clamp<int64_t>(i + 1 - first, 0, keys);
 }

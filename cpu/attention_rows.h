@@ -1,5 +1,5 @@
 // The forward of attention for a block of query rows that share a KV head: the one definition that training, prefill
-// and decode call, tile after tile (flash attention: Dao et al. 2022, with the online softmax of Milakov and
+// and decode call, tile by tile (flash attention: Dao et al. 2022, with the online softmax of Milakov and
 // Gimelshein 2018).
 #pragma once
 
@@ -30,11 +30,10 @@ class AttentionRows {
     floats_ = carver.used();
   }
 
-  /// Takes up `count` queries, the first of them number `first_query` of its segment: q[i] is row i's first head, rows
-  /// `ld` apart.
+  /// Loads `count` queries; the first is number `first_query` of its segment. q[i * ld] is row i's first head.
   template <class T>
   void begin(const T* q, int64_t ld, int64_t count, int64_t first_query);
-  /// One tile: keys [dim, kKvTile] transposed, values [.., ldv] readable in whole vectors; n keys exist. first: index
+  /// Adds one tile of n keys: keys [dim, kKvTile] transposed, values [n, ldv] readable in whole vectors. first: index
   /// of the tile's first key in the queries' own segment, or -1 for a tile of the prefix.
   template <class E>
   void visit(const E* keys, const E* values, int64_t ldv, int64_t n, int64_t first);
@@ -45,7 +44,7 @@ class AttentionRows {
     read_rows(values_, v, ld, n, dim_);
     visit(keys_, values_, width_, n, first);
   }
-  /// The same, from transposed keys and rows of values that may only be read to their end.
+  /// The same, from transposed keys and rows of values that must not be read beyond their end.
   template <class E>
   void visit_narrow(const E* keys, const E* values, int64_t ldv, int64_t n, int64_t first) {
     if (dim_ % kLanes == 0) return visit(keys, values, ldv, n, first);
@@ -53,7 +52,7 @@ class AttentionRows {
     read_rows(values_, values, ldv, n, dim_);
     visit(keys_, values_, width_, n, first);
   }
-  /// Writes the rows, as begin() read them; lse (rows ld_lse apart) may be null.
+  /// Writes the rows, laid out as begin() read them; lse (rows ld_lse apart) may be null.
   template <class T>
   void finish(T* out, int64_t ld, float* lse, int64_t ld_lse);
 
@@ -62,14 +61,14 @@ class AttentionRows {
   float *q_, *out_, *max_, *sum_, *scores_, *keys_, *values_;
 };
 
-/// Scores of one row become exp(score - max); maximum, sums (one a lane) and output so far are rescaled to the new
-/// maximum. Scores from `visible` on are dropped; `vectors` cover what the block's product will read.
+/// Scores of one row become exp(score - max); maximum, sums (one a lane) and the output so far are rescaled to the new
+/// maximum. Scores from `visible` on are masked; `vectors` cover all that the block's product will read.
 [[gnu::noinline]] inline void online_softmax(float* scores, int64_t visible, int64_t vectors, float* max, float* sum,
                                              float* out, int64_t width) {
   const f32x16 none = splat(-__builtin_inff());
   f32x16 top = none;
   for (int64_t v = 0; v < vectors; ++v) {
-    const int left = static_cast<int>(visible - v * kLanes);
+    const int left = visible - v * kLanes;
     f32x16 s = load(scores + v * kLanes);
     if (left < kLanes) s = select(kLaneIndex < left, s, none);
     store(scores + v * kLanes, s);
@@ -117,7 +116,7 @@ void AttentionRows::visit(const E* keys, const E* values, int64_t ldv, int64_t n
     rows = next_rows(rows_ - r);
     const int64_t reach = visible(first_query_ + (r + rows - 1) / group_, first, n);
     if (reach == 0) continue;
-    const int64_t vectors = (reach + kLanes - 1) / kLanes;
+    const int64_t vectors = ceil_div(reach, kLanes);
     small_product(scores_, kKvTile, {q_ + r * width_, width_, 1}, keys, kKvTile, rows, vectors, dim_, false);
     for (int64_t i = 0; i < rows; ++i)
       online_softmax(scores_ + i * kKvTile, visible(first_query_ + (r + i) / group_, first, n), vectors, max_ + r + i,

@@ -1,4 +1,4 @@
-// What the files of attention share beside the kernels: the list of work, checks, measures.
+// What the files of attention share beside the kernels: work items and sizes.
 #pragma once
 
 #include "core/backend.h"
@@ -11,11 +11,9 @@ struct QueryBlock {
 };
 static_assert(sizeof(QueryBlock) == 8);
 
-/// Multiply-adds from which on OpenMP threads pay (they take some 3 us to wake).
+/// OpenMP threads pay off from this number of multiply-adds on (they take about 3 us to wake).
 inline constexpr int64_t kParallelSums = 1 << 18;
 
-/// Segments cover rows [0, rows) in order; a prefix comes first and has none itself.
-void check_segments(const Segments& segments, int64_t rows);
 /// f32 scratch of one thread of attention_backward().
 int64_t attention_backward_floats(const AttentionDims& dims);
 

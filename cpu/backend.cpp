@@ -1,4 +1,4 @@
-// Memory, order of execution, and what the backend says of its machine.
+// Memory, order of execution, and the description of the machine.
 #include <dnnl.h>
 #include <omp.h>
 #include <sys/mman.h>
@@ -26,14 +26,14 @@ size_t meminfo(const std::string& key) {
   return SIZE_MAX;
 }
 
-/// The number in a control group's file; SIZE_MAX where it says "max" or is absent.
+/// The number in a control group's file; SIZE_MAX if it says "max" or does not exist.
 size_t read_number(const std::string& path) {
   std::ifstream in(path);
   size_t n;
   return in >> n ? n : SIZE_MAX;
 }
 
-/// Bytes of file cache that a control group gives up when programs ask for memory: a line of its memory.stat.
+/// Bytes of file cache that the kernel reclaims for programs: a line of the control group's memory.stat.
 size_t reclaimable(const std::string& folder, const char* key) {
   std::ifstream in(folder + "/memory.stat");
   std::string name;
@@ -79,19 +79,19 @@ void* map_pages(size_t bytes, const char* what) {
                 ? MAP_FAILED
                 : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
-    fail(kExitResources, "{}: {:.2f} GiB cannot be had, this machine (or its control group) has {:.2f} GiB", what,
-         static_cast<double>(bytes) / 0x1p30, static_cast<double>(total) / 0x1p30);
+    fail(kExitResources, "{}: cannot allocate {:.2f} GiB: this machine (or its control group) has {:.2f} GiB", what,
+         gib(bytes), gib(total));
   return p;
 }
 
-/// Calls part(begin, bytes) for the pieces of a range, on all threads where it is large.
+/// Calls part(begin, bytes) for the pieces of a range, on all threads if it is large.
 template <class Part>
 void in_pieces(size_t bytes, Part part) {
   constexpr size_t kPiece = size_t{1} << 20;
-  const int64_t pieces = static_cast<int64_t>((bytes + kPiece - 1) / kPiece);
+  const int64_t pieces = ceil_div(bytes, kPiece);
 #pragma omp parallel for schedule(static) if (pieces > 1)
   for (int64_t i = 0; i < pieces; ++i) {
-    const size_t begin = static_cast<size_t>(i) * kPiece;
+    const size_t begin = i * kPiece;
     part(begin, std::min(kPiece, bytes - begin));
   }
 }
@@ -122,15 +122,15 @@ std::string cpu_name() {
 namespace {
 
 /// oneDNN's AMX kernels are not batch-invariant (2.6, measured on a Xeon with amx_bf16: rollout and training differed
-/// by .02 nats), so its products stay within AVX-512 unless the user's own limit stands in the environment. This has to
-/// come before oneDNN's first use.
+/// by .02 nats), so its products stay within AVX-512 unless the user sets another limit in the environment. This must
+/// run before oneDNN's first use.
 void limit_instruction_set() {
   static const bool once = [] {
     if (std::getenv("ONEDNN_MAX_CPU_ISA") == nullptr && std::getenv("DNNL_MAX_CPU_ISA") == nullptr)
       dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
     return true;
   }();
-  static_cast<void>(once);
+  (void)once;
 }
 
 }  // namespace
@@ -208,7 +208,7 @@ template <class T>
 std::string CpuBackend<T>::describe() const {
   const int threads = omp_get_max_threads();
   return fmt::format("cpu: {}, {} thread{}, {}, {:.1f} GiB, {}", cpu_name(), threads, threads == 1 ? "" : "s",
-                     instruction_set(), static_cast<double>(memory_total()) / 0x1p30, dtype_name(dtype()));
+                     instruction_set(), gib(memory_total()), dtype_name(dtype()));
 }
 template <class T>
 size_t CpuBackend<T>::memory_total() const {
@@ -222,7 +222,7 @@ size_t CpuBackend<T>::memory_available() const {
 template <class T>
 void* CpuBackend<T>::allocate(size_t bytes, bool dense) {
   void* p = map_pages(bytes, "memory");
-  if (dense && bytes >= size_t{32} << 20) madvise(p, bytes, MADV_HUGEPAGE);  // no harm where it is refused
+  if (dense && bytes >= size_t{32} << 20) madvise(p, bytes, MADV_HUGEPAGE);  // a refusal does no harm
   return p;
 }
 template <class T>

@@ -1,5 +1,5 @@
-// The CPU backend: the readable meaning of every op. Matrix products are oneDNN's, the rest are vector loops; threads
-// are OpenMP's (the pool that oneDNN uses as well). Each op family lies in the file that bears its name, as in cuda/.
+// The CPU backend. Matrix products are oneDNN's, the rest are vector loops; threads are OpenMP's (oneDNN uses the same
+// pool). Each family of ops is in the file of its name, as in cuda/; plain loops of the same: tests/ops/reference.h.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@ namespace dapo {
 
 /// dtype f32, or bf16. Threads: OMP_NUM_THREADS, else all cores.
 std::unique_ptr<Backend> make_cpu_backend(DType dtype);
-/// Whether this CPU multiplies bf16 natively (AVX512-BF16 or AMX): what `--dtype auto` asks.
+/// Whether this CPU multiplies bf16 natively (AVX512-BF16 or AMX); decides `--dtype auto`.
 bool cpu_has_bf16();
 /// The instruction sets that the program was compiled for, AVX2 and FMA at least, and whether this CPU has them.
 struct CpuFeature {
@@ -19,7 +19,7 @@ struct CpuFeature {
   bool have;
 };
 std::vector<CpuFeature> needed_cpu_features();
-/// Error (exit 2) that names those that are missing.
+/// Error (exit 2) naming those that are missing.
 void check_cpu(const std::vector<CpuFeature>& needed = needed_cpu_features());
 
 namespace cpu {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/op_checks.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/few_rows.h"
 #include "cpu/parallel.h"
@@ -20,7 +21,7 @@ namespace {
 
 using dnnl::memory;
 
-/// What a compiled product depends on.
+/// The parameters of a compiled product.
 struct Key {
   int64_t m, n, k, lda, ldb, ldc;
   int threads;
@@ -31,17 +32,17 @@ struct Key {
       : m(p.m), n(p.n), k(p.k), lda(p.lda), ldb(p.ldb), ldc(p.ldc), threads(omp_get_max_threads()), kind(0) {
     for (const int v : {static_cast<int>(p.a_type), static_cast<int>(p.b_type), static_cast<int>(p.c_type),
                         int{p.a_transposed}, int{p.b_transposed}, int{p.accumulate}, int{p.bias != nullptr}})
-      kind = kind * 256 + static_cast<uint64_t>(v);
+      kind = kind * 256 + v;
   }
 };
 struct KeyHash {
   size_t operator()(const Key& key) const {
-    uint64_t h = key.kind + static_cast<uint64_t>(key.threads);
-    for (const int64_t v : {key.m, key.n, key.k, key.lda, key.ldb, key.ldc}) {
-      h = (h ^ static_cast<uint64_t>(v)) * 0x9E3779B97F4A7C15u;
+    uint64_t h = key.kind + key.threads;
+    for (const uint64_t v : {key.m, key.n, key.k, key.lda, key.ldb, key.ldc}) {
+      h = (h ^ v) * 0x9E3779B97F4A7C15u;
       h ^= h >> 29;
     }
-    return static_cast<size_t>(h);
+    return h;
   }
 };
 
@@ -74,8 +75,9 @@ struct Compiled {
   bool row_invariant;  ///< oneDNN's AVX-512 brgemm
 };
 
-// oneDNN's product of AVX2 (2.6: gemm:jit) gives a row other bits in other company. A dot product along k, eight lanes
-// wide, does not; it reaches about half of its speed, and is used where both operands lie along k: the forward.
+// On AVX2, oneDNN 2.6 (gemm:jit) is not batch-invariant: a row's bits depend on how many rows are in the call. A dot
+// product along k, eight lanes wide, is; it has about half the speed, and is used where both operands are contiguous
+// along k: the forward products.
 using f32x8 = float __attribute__((vector_size(32)));
 
 inline f32x8 load8(const float* p) {
@@ -91,7 +93,7 @@ inline float sum8(f32x8 v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
-constexpr int kDotRows = 3, kDotCols = 4;  // twelve sums, three rows and a column: the sixteen registers of AVX2
+constexpr int kDotRows = 3, kDotCols = 4;  // twelve sums, three rows and a column: 16 registers
 
 template <int kRows, int kCols>
 void dot_tile(const Product& p, float* c, const float* a, const float* b) {
@@ -157,17 +159,17 @@ class Products {
     k.scratch.set_data_handle(scratch_.get());
     const int count = p.bias != nullptr ? 5 : 4;
     const dnnl_status_t status = dnnl_primitive_execute(k.primitive.get(), stream_.get(), count, k.args.data());
-    CHECK_EQ(static_cast<int>(status), static_cast<int>(dnnl_success), "oneDNN product {} x {} x {}", p.m, p.n, p.k);
+    CHECK_EQ(status, dnnl_success, "oneDNN product {} x {} x {}", p.m, p.n, p.k);
   }
 
   bf16* packed(const Product& p) {
-    const auto need = static_cast<size_t>(few_rows_packed(p));
+    const size_t need = few_rows_packed(p);
     if (packed_.size() < need) packed_.resize(need);
     return packed_.data();
   }
 
-  /// Whether few_rows_product gives this shape the bits that oneDNN gives it (in longer batches: in training). Asked
-  /// once a shape, with these weights and random rows.
+  /// Whether few_rows_product gives this shape the bits that oneDNN gives it (which computes the larger batches of
+  /// training). Compared once for each shape, with these weights and random rows.
   bool few_rows_agree(const Product& p, const void* b) {
     Key key(p);
     key.m = 0;  // oneDNN's bits do not depend on it
@@ -177,9 +179,9 @@ class Products {
     q.m = 16, q.lda = p.k, q.ldc = p.n;
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
-    std::vector<bf16> a(static_cast<size_t>(q.m * q.k));
+    std::vector<bf16> a(q.m * q.k);
     for (bf16& x : a) x = to_bf16(normal(random));
-    const size_t bytes = static_cast<size_t>(q.m * q.n) * dtype_size(q.c_type);
+    const size_t bytes = q.m * q.n * dtype_size(q.c_type);
     std::vector<char> ours(bytes), library(bytes);
     few_rows_product(q, ours.data(), a.data(), b, packed(q));
     run_library(q, library.data(), a.data(), b);
@@ -234,7 +236,7 @@ class Products {
   struct Free {
     void operator()(char* p) const { std::free(p); }
   };
-  // About 30 KB and 0.3 ms each; a rollout whose batch shrinks from 256 to 1 needs some 1300.
+  // About 30 KB and 0.3 ms each; a rollout whose batch shrinks from 256 to 1 needs about 1300.
   static constexpr size_t kMaxCompiled = 2048;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
@@ -255,11 +257,8 @@ void product(const Product& p, void* c, const void* a, const void* b) {
 
 template <class T>
 void CpuBackend<T>::matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {
+  check_matmul(dtype(), y, x, w, bias);
   const int64_t m = x.dim(0), o = w.dim(0), i = w.dim(1);
-  expect("matmul: x", x, dtype(), {m, i});
-  expect("matmul: w", w, dtype(), {o, i});
-  expect("matmul: y", y, dtype(), {m, o});
-  if (bias) expect("matmul: bias", bias, dtype(), {o});
   product({.m = m,
            .n = o,
            .k = i,
@@ -276,10 +275,8 @@ void CpuBackend<T>::matmul(const Tensor& y, const Tensor& x, const Tensor& w, co
 
 template <class T>
 void CpuBackend<T>::matmul_backward_input(const Tensor& dx, const Tensor& dy, const Tensor& w) {
+  check_matmul_backward_input(dtype(), dx, dy, w);
   const int64_t m = dy.dim(0), o = w.dim(0), i = w.dim(1);
-  expect("matmul_backward_input: dy", dy, dtype(), {m, o});
-  expect("matmul_backward_input: w", w, dtype(), {o, i});
-  expect("matmul_backward_input: dx", dx, dtype(), {m, i});
   product(
       {.m = m, .n = i, .k = o, .a_type = dtype(), .b_type = dtype(), .c_type = dtype(), .lda = o, .ldb = i, .ldc = i},
       dx.data, dy.data, w.data);
@@ -287,10 +284,8 @@ void CpuBackend<T>::matmul_backward_input(const Tensor& dx, const Tensor& dy, co
 
 template <class T>
 void CpuBackend<T>::matmul_backward_weight(const Tensor& dw, const Tensor& db, const Tensor& dy, const Tensor& x) {
+  check_matmul_backward_weight(dtype(), dw, db, dy, x);
   const int64_t m = dy.dim(0), o = dw.dim(0), i = dw.dim(1);
-  expect("matmul_backward_weight: dy", dy, dtype(), {m, o});
-  expect("matmul_backward_weight: x", x, dtype(), {m, i});
-  expect("matmul_backward_weight: dw", dw, DType::f32, {o, i});
   if (m == 0) return;
   product({.m = o,
            .n = i,
@@ -305,8 +300,7 @@ void CpuBackend<T>::matmul_backward_weight(const Tensor& dw, const Tensor& db, c
            .accumulate = true},
           dw.data, dy.data, x.data);
   if (!db) return;
-  expect("matmul_backward_weight: db", db, DType::f32, {o});
-  // Columns are independent: each thread owns some, and adds the rows up in order.
+  // Columns are independent: each thread owns some, and adds the rows in order.
   constexpr int64_t kColumns = 8 * kLanes;
   const T* from = dy.as<T>();
   float* to = db.as<float>();

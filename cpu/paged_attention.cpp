@@ -2,6 +2,7 @@
 // one of values holds its rows as they are.
 #include <omp.h>
 
+#include "core/op_checks.h"
 #include "cpu/attention_rows.h"
 #include "cpu/attention_work.h"
 #include "cpu/cpu_backend.h"
@@ -9,7 +10,7 @@
 namespace dapo::cpu {
 namespace {
 
-/// One sequence of a call, and where its tokens lie.
+/// One sequence of a call, and where its tokens are.
 struct Sequence {
   int64_t row, rows, prefix, own;
   const int32_t* prefix_pages;
@@ -18,7 +19,7 @@ struct Sequence {
 
 class Sequences {
  public:
-  Sequences(const PagedSequences& s, const Tensor& cache, int64_t n, const AttentionDims& dims)
+  Sequences(const PagedSequences& s, const Tensor& cache, int64_t n)
       : row_begin_(s.row_begin.as<int32_t>()),
         prefix_(s.prefix_length.as<int32_t>()),
         own_(s.own_length.as<int32_t>()),
@@ -26,15 +27,10 @@ class Sequences {
         count_(s.prefix_length.dim(0)),
         max_pages_(s.pages.dim(1)),
         page_size_(s.page_size) {
-    CHECK(s.page_size >= kKvTile && s.page_size % kKvTile == 0, "page_size {}", s.page_size);
-    expect("row_begin", s.row_begin, DType::i32, {count_ + 1});
-    expect("own_length", s.own_length, DType::i32, {count_});
-    expect("pages", s.pages, DType::i32, {count_, max_pages_});
-    expect("cache", cache, cache.dtype, {cache.dim(0), 2, dims.kv_heads, s.page_size, dims.head_dim});
     for (int64_t b = 0; b < count_; ++b) {
       const Sequence q = (*this)[b];
       if (q.rows == 0) continue;
-      const int64_t pages = q.own_pages - q.prefix_pages + (q.own + page_size_ - 1) / page_size_;
+      const int64_t pages = q.own_pages - q.prefix_pages + ceil_div(q.own, page_size_);
       CHECK(q.row >= 0 && q.rows > 0 && q.row + q.rows <= n && q.prefix >= 0 && q.own >= q.rows && pages <= max_pages_,
             "sequence {}: rows [{}, +{}) of {}, prefix {}, own {}, {} of {} pages", b, q.row, q.rows, n, q.prefix,
             q.own, pages, max_pages_);
@@ -46,9 +42,8 @@ class Sequences {
   int64_t count() const { return count_; }
   Sequence operator[](int64_t b) const {
     const int32_t* pages = pages_ + b * max_pages_;
-    return {row_begin_[b], row_begin_[b + 1] - row_begin_[b],
-            prefix_[b],    own_[b],
-            pages,         pages + (prefix_[b] + page_size_ - 1) / page_size_};
+    return {row_begin_[b], row_begin_[b + 1] - row_begin_[b],       prefix_[b], own_[b],
+            pages,         pages + ceil_div(prefix_[b], page_size_)};
   }
 
  private:
@@ -61,9 +56,9 @@ class Sequences {
 template <class T>
 void CpuBackend<T>::kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs,
                              const AttentionDims& dims) {
+  check_kv_write(dtype(), cache, qkv, seqs, dims);
   const int64_t n = qkv.dim(0), ld = dims.qkv_width(), d = dims.head_dim, page_size = seqs.page_size;
-  expect("kv_write: qkv", qkv, dtype(), {n, ld});
-  const Sequences sequences(seqs, cache, n, dims);
+  const Sequences sequences(seqs, cache, n);
   T* const pages = cache.as<T>();
   const T* const rows = qkv.as<T>() + dims.q_width();
 #pragma omp parallel for collapse(2) if (n * dims.kv_width() > 1 << 13)
@@ -85,20 +80,18 @@ void CpuBackend<T>::kv_write(const Tensor& cache, const Tensor& qkv, const Paged
 template <class T>
 void CpuBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const Tensor& cache,
                                     const PagedSequences& seqs, const AttentionDims& dims) {
+  check_paged_attention(dtype(), out, qkv, cache, seqs, dims);
   const int64_t n = qkv.dim(0), ld = dims.qkv_width(), d = dims.head_dim, page_size = seqs.page_size;
-  expect("paged_attention: qkv", qkv, dtype(), {n, ld});
-  expect("paged_attention: out", out, dtype(), {n, dims.q_width()});
-  const Sequences sequences(seqs, cache, n, dims);
+  const Sequences sequences(seqs, cache, n);
   const ArenaScope scope(workspace());
   const Tensor items = workspace().take("items", DType::i32, {n, 2});
   const Tensor scratch =
       workspace().take("rows", DType::f32, {omp_get_max_threads(), AttentionRows::scratch_floats(dims)});
   QueryBlock* blocks = reinterpret_cast<QueryBlock*>(items.as<int32_t>());
   int64_t count = 0, sums = 0;
-  for (int64_t b = 0; b < sequences.count(); ++b) {
+  for (int32_t b = 0; b < sequences.count(); ++b) {
     const Sequence s = sequences[b];
-    for (int64_t q = 0; q < s.rows; q += kQueryBlock)
-      blocks[count++] = {static_cast<int32_t>(b), static_cast<int32_t>(q)};
+    for (int32_t q = 0; q < s.rows; q += kQueryBlock) blocks[count++] = {b, q};
     sums += s.rows * (s.prefix + s.own) * dims.q_width();
   }
 

@@ -1,6 +1,7 @@
-// rmsnorm with the residual's addition, and its backward.
+// rmsnorm with the addition to the residual, and its backward.
 #include <cmath>
 
+#include "core/op_checks.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
@@ -9,11 +10,11 @@
 namespace dapo::cpu {
 namespace {
 
-/// Rows whose share of dw is summed apart: the sum's order depends on N alone, not on the threads.
+/// Rows whose part of dw is summed separately: the order of the sum depends on N, not on the threads.
 constexpr int64_t kBlockRows = 64;
 
 int64_t blocks_of(int64_t rows) {
-  return (rows + kBlockRows - 1) / kBlockRows;
+  return ceil_div(rows, kBlockRows);
 }
 
 }  // namespace
@@ -27,13 +28,8 @@ size_t rmsnorm_workspace_bytes(const WorkspaceNeeds& needs) {
 template <class T>
 void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x,
                             const Tensor& delta, const Tensor& w, float eps) {
+  check_rmsnorm(dtype(), y, sum, rstd, x, delta, w);
   const int64_t rows = x.dim(0), width = x.dim(1);
-  expect("rmsnorm: x", x, DType::f32, {rows, width});
-  expect("rmsnorm: w", w, dtype(), {width});
-  expect("rmsnorm: y", y, dtype(), {rows, width});
-  if (delta) expect("rmsnorm: delta", delta, dtype(), {rows, width});
-  if (delta) expect("rmsnorm: sum", sum, DType::f32, {rows, width});
-  if (rstd) expect("rmsnorm: rstd", rstd, DType::f32, {rows});
   if (rows == 0) return;
   const T *add = delta ? delta.as<T>() : nullptr, *weight = w.as<T>();
   T* out = y.as<T>();
@@ -57,7 +53,7 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
         squares = fma(v, v, squares);
       });
     }
-    const float inverse = 1.0f / std::sqrt(sum_lanes(squares) / static_cast<float>(width) + eps);
+    const float inverse = 1.0f / std::sqrt(sum_lanes(squares) / width + eps);
     if (scale != nullptr) scale[r] = inverse;
     each_part(width, [&](int64_t c, auto n) {
       store_part(out + r * width + c, load_part(s + c, n) * inverse * load_part(weight + c, n), n);
@@ -68,13 +64,8 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
 template <class T>
 void CpuBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                      const Tensor& w, const Tensor& rstd) {
+  check_rmsnorm_backward(dtype(), dx, dw, dy, x, w, rstd);
   const int64_t rows = x.dim(0), width = x.dim(1);
-  expect("rmsnorm_backward: x", x, DType::f32, {rows, width});
-  expect("rmsnorm_backward: dy", dy, dtype(), {rows, width});
-  expect("rmsnorm_backward: w", w, dtype(), {width});
-  expect("rmsnorm_backward: rstd", rstd, DType::f32, {rows});
-  expect("rmsnorm_backward: dx", dx, dtype(), {rows, width});
-  expect("rmsnorm_backward: dw", dw, DType::f32, {width});
   if (rows == 0) return;
   ArenaScope scope(workspace());
   const int64_t blocks = blocks_of(rows);
@@ -85,7 +76,7 @@ void CpuBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const T
 #pragma omp parallel for schedule(static) if (rows * width > kParallelFrom)
   for (int64_t b = 0; b < blocks; ++b) {
     float* p = partial + b * width;
-    std::memset(p, 0, static_cast<size_t>(width) * sizeof(float));
+    std::memset(p, 0, width * sizeof(float));
     for (int64_t r = b * kBlockRows; r < std::min(rows, (b + 1) * kBlockRows); ++r) {
       const T* d = grad + r * width;
       const float* v = from + r * width;
@@ -93,7 +84,7 @@ void CpuBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const T
       each_part(width, [&](int64_t c, auto n) {
         dots = fma(load_part(d + c, n) * load_part(weight + c, n), load_part(v + c, n), dots);
       });
-      const float s = scale[r], mean = sum_lanes(dots) * s / static_cast<float>(width);
+      const float s = scale[r], mean = sum_lanes(dots) * s / width;
       each_part(width, [&](int64_t c, auto n) {
         const f32x16 dc = load_part(d + c, n), h = load_part(v + c, n) * s;
         const f32x16 g = fma(h, -mean, dc * load_part(weight + c, n));

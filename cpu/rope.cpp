@@ -1,4 +1,5 @@
-// rope: q and k of packed rows turned by their positions.
+// rope: rotates q and k of packed rows by their positions.
+#include "core/op_checks.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
@@ -8,11 +9,8 @@ namespace dapo::cpu {
 template <class T>
 void CpuBackend<T>::rope(const Tensor& qkv, const Tensor& table, const Tensor& positions, const AttentionDims& dims,
                          bool inverse) {
+  check_rope(dtype(), qkv, table, positions, dims);
   const int64_t rows = qkv.dim(0), width = dims.qkv_width(), half = dims.head_dim / 2;
-  CHECK_EQ(dims.head_dim % 2, 0);
-  expect("rope: qkv", qkv, dtype(), {rows, width});
-  expect("rope: table", table, DType::f32, {table.dim(0), dims.head_dim});
-  expect("rope: positions", positions, DType::i32, {rows});
   if (rows == 0) return;
   const int64_t heads = dims.heads + dims.kv_heads;
   const float sign = inverse ? -1.0f : 1.0f;

@@ -1,18 +1,23 @@
+// lm_sample, and the draw of one row.
 #include "cpu/sampling.h"
 
 #include <algorithm>
 
+#include "core/op_checks.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/head_chunks.h"
+
 namespace dapo::cpu {
 namespace {
 
-/// The columns of at least `floor`, of tiles that have one.
+/// The columns with logits of at least `floor`.
 int64_t gather(int32_t* columns, const float* logits, int64_t vocab, const SoftmaxTile* tiles, float floor) {
   int64_t n = 0;
   for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
     if (tiles[t].max < floor) continue;
     const int64_t end = std::min((t + 1) * kSoftmaxTile, vocab);
     for (int64_t i = t * kSoftmaxTile; i < end; ++i) {
-      columns[n] = static_cast<int32_t>(i);  // n <= i; a branch would often be foreseen wrongly
+      columns[n] = i;  // n <= i; a branch would often be mispredicted
       n += logits[i] >= floor;
     }
   }
@@ -24,7 +29,7 @@ float top_k_floor(const float* logits, int64_t vocab, const SoftmaxTile* tiles, 
   const int64_t count = softmax_tiles(vocab);
   float floor = -HUGE_VALF;
   if (k <= count) {  // the k-th largest of the tiles' maxima is no larger
-    for (int64_t t = 0; t < count; ++t) columns[t] = static_cast<int32_t>(t);
+    for (int64_t t = 0; t < count; ++t) columns[t] = t;
     std::nth_element(columns, columns + k - 1, columns + count,
                      [&](int32_t a, int32_t b) { return tiles[a].max > tiles[b].max; });
     floor = tiles[columns[k - 1]].max;
@@ -34,8 +39,8 @@ float top_k_floor(const float* logits, int64_t vocab, const SoftmaxTile* tiles, 
   return logits[columns[k - 1]];
 }
 
-/// Moves the floor up to top-p's edge, if the columns of at least `from` reach its mass: halves what may hold the edge,
-/// then sorts the rest.
+/// Moves the floor up to top-p's edge if the columns with logits of at least `from` reach its mass: halves the range
+/// that contains the edge, then sorts the rest.
 bool raise_to_edge(KeptColumns& keeps, const float* logits, int64_t vocab, const RowSoftmax& s,
                    const SoftmaxTile* tiles, int32_t* columns, float from, Mass target) {
   constexpr int64_t kSorted = 64;
@@ -68,7 +73,7 @@ bool raise_to_edge(KeptColumns& keeps, const float* logits, int64_t vocab, const
   return false;
 }
 
-/// Leaves in the tiles the masses of what is kept, and returns the row's total of them.
+/// Sets the tiles' masses to those of the kept columns, and returns the row's total.
 Mass keep_masses(const float* logits, int64_t vocab, const RowSoftmax& s, SoftmaxTile* tiles,
                  const KeptColumns& keeps) {
   Mass total = 0;
@@ -101,7 +106,7 @@ Filtered filter_row(const float* logits, int64_t vocab, const RowSoftmax& s, Sof
   if (top_p) {
     if (top_k) total = keep_masses(logits, vocab, s, tiles, keeps);
     const Mass target = top_p_target(total, sampling.top_p);
-    const float floor = keeps.floor;  // rounding may leave all that is above it
+    const float floor = keeps.floor;  // rounding may leave everything above it
     for (int i = 0; i < kTopPStarts; ++i) {
       const float from = top_p_start(i, total, target, vocab, s.scale, s.exponent, floor);
       if (raise_to_edge(keeps, logits, vocab, s, tiles, columns, from, target)) break;
@@ -146,5 +151,29 @@ Drawn sample_row(const float* logits, SoftmaxTile* tiles, int32_t* columns, int6
   }
   return {static_cast<int32_t>(token), row_log_prob(s, logits, token)};
 }
+
+template <class T>
+void CpuBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
+                              const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
+  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling);
+  const int64_t vocab = head.dim(0);
+  const ArenaScope scope(workspace());
+  int32_t* columns = workspace().take("columns", DType::i32, {omp_get_max_threads(), vocab}).as<int32_t>();
+  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits, SoftmaxTile* tiles) {
+#pragma omp parallel for schedule(dynamic) if (n * vocab > 1 << 13)
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t r = first + i;
+      const int32_t* key = keys.as<int32_t>() + r * 3;
+      const uint64_t fraction = draw_fraction(sampling.seed, {key[0], key[1], key[2]}, positions.as<int32_t>()[r]);
+      const Drawn drawn = sample_row(logits + i * vocab, own_tiles(tiles, vocab),
+                                     columns + omp_get_thread_num() * vocab, vocab, sampling, fraction);
+      tokens.as<int32_t>()[r] = drawn.token;
+      log_prob.as<float>()[r] = drawn.log_prob;
+    }
+  });
+}
+
+template class CpuBackend<float>;
+template class CpuBackend<bf16>;
 
 }  // namespace dapo::cpu

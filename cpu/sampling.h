@@ -8,24 +8,24 @@
 
 namespace dapo::cpu {
 
-/// What top-k, top-p and min-p keep of a row, in Hugging Face's order. top-k keeps all that tie with the k-th. top-p
-/// keeps the smallest set of most probable tokens whose mass reaches top_p, at least one; of those that tie at its
-/// edge, the first by index. columns: scratch [vocab]; tiles as row_softmax() left them, with masses of what is kept
-/// afterwards.
+/// The columns of a row that top-k, top-p and min-p keep, in Hugging Face's order. top-k keeps all that tie with the
+/// k-th. top-p keeps the smallest set of most probable tokens whose mass reaches top_p, at least one; of those that tie
+/// at its edge, the first by index. columns: scratch [vocab]; tiles: as row_softmax() left them; afterwards they hold
+/// the masses of what is kept.
 struct Filtered {
   KeptColumns keeps;
   Mass total;
 };
 Filtered filter_row(const float* logits, int64_t vocab, const RowSoftmax& softmax, SoftmaxTile* tiles, int32_t* columns,
                     const Sampling& sampling);
-/// The mass of a column within its tile's unit, if it is kept.
+/// The mass of a column in its tile's unit; 0 if it is not kept.
 Mass column_mass(const float* logits, int64_t column, const RowSoftmax& softmax, const SoftmaxTile* tiles,
                  const KeptColumns& keeps);
 /// The column at which the running total of the kept masses exceeds `target` < total.
 int64_t draw_column(const float* logits, int64_t vocab, const RowSoftmax& softmax, const SoftmaxTile* tiles,
                     const KeptColumns& keeps, Mass target);
 
-/// Draws a token at fraction / 2^64 of the total (temperature 0: the first of the largest logits), and its log-prob
+/// A token drawn at fraction / 2^64 of the total (temperature 0: the first of the largest logits), and its log-prob
 /// under the unfiltered softmax. A row with a NaN or an infinite maximum gives token 0 and log-prob NaN.
 struct Drawn {
   int32_t token;

@@ -26,8 +26,8 @@ inline u64x8 mass(f32x16 w) {
   std::memcpy(part, &w, sizeof w);
   return reinterpret_cast<u64x8>(_mm512_add_epi64(_mm512_cvttps_epu64(part[0]), _mm512_cvttps_epu64(part[1])));
 #else
-  // By the bits, the significand shifted to its place: a weight is below 2^41, of biased exponent 167 at most, and 63
-  // places to the right leave none of 41 bits.
+  // From the bits, by shifting the significand: a weight is below 2^41, so its biased exponent is 167 at most, and a
+  // shift by 63 places leaves none of its 41 bits.
   const u32x16 bits = reinterpret_cast<u32x16>(w), significand = (bits & 0x7fffffu) | 0x800000u;
   const u32x16 distance = 167u - (bits >> 23), right = distance < 63u ? distance : 63u + u32x16{};
   u32x8 part[2], places[2];
@@ -39,7 +39,7 @@ inline u64x8 mass(f32x16 w) {
 #endif
 }
 
-/// `count` columns, a tile or what is left of the last.
+/// `count` columns: a tile, or what is left for the last one.
 SoftmaxTile sum_tile(const float* logits, int64_t count, float scale) {
   constexpr int kVectors = kSoftmaxTile / kLanes;
   const float none = -HUGE_VALF;

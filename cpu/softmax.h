@@ -24,7 +24,7 @@ inline f32x16 shifted(const RowSoftmax& s, f32x16 logit) {
   return fma(logit, s.inverse_temperature, splat(-s.max));
 }
 
-/// tiles: scratch [softmax_tiles(vocab)], the row's afterwards.
+/// tiles: [softmax_tiles(vocab)], filled with those of the row.
 RowSoftmax row_softmax(SoftmaxTile* tiles, const float* logits, int64_t vocab, float temperature);
 /// log softmax(z)[token].
 float row_log_prob(const RowSoftmax& s, const float* logits, int64_t token);

@@ -1,4 +1,5 @@
 // swiglu: silu(gate) * up, and its gradient.
+#include "core/op_checks.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
@@ -14,9 +15,8 @@ inline f32x16 sigmoid(f32x16 x) {
 
 template <class T>
 void CpuBackend<T>::swiglu(const Tensor& a, const Tensor& gu) {
+  check_swiglu(dtype(), a, gu);
   const int64_t rows = a.dim(0), width = a.dim(1);
-  expect("swiglu: a", a, dtype(), {rows, width});
-  expect("swiglu: gu", gu, dtype(), {rows, 2 * width});
   if (rows == 0) return;
   T* to = a.as<T>();
   const T* from = gu.as<T>();
@@ -33,11 +33,8 @@ void CpuBackend<T>::swiglu(const Tensor& a, const Tensor& gu) {
 
 template <class T>
 void CpuBackend<T>::swiglu_backward(const Tensor& dgu, const Tensor& a, const Tensor& da, const Tensor& gu) {
+  check_swiglu_backward(dtype(), dgu, a, da, gu);
   const int64_t rows = da.dim(0), width = da.dim(1);
-  expect("swiglu_backward: da", da, dtype(), {rows, width});
-  expect("swiglu_backward: gu", gu, dtype(), {rows, 2 * width});
-  expect("swiglu_backward: dgu", dgu, dtype(), {rows, 2 * width});
-  if (a) expect("swiglu_backward: a", a, dtype(), {rows, width});
   if (rows == 0) return;
   T *to = dgu.as<T>(), *again = a ? a.as<T>() : nullptr;
   const T *grad = da.as<T>(), *from = gu.as<T>();

@@ -1,7 +1,7 @@
 // Sixteen floats at a time, as GCC vectors: one AVX-512 register, or two of AVX2. The lanes and the order of every sum
-// are the same on both, and do not depend on how many rows a call has. Write products that are summed with fma(): where
-// the compiler is left to contract a * b + c it does so in one loop and not in the next (GCC avoids chains of FMA on
-// some CPUs), and two paths that must give the same bits do not.
+// are the same on both, and do not depend on how many rows a call has. Use fma() for sums of products: if the
+// compiler may contract a * b + c, it does so in one loop and not in the next (GCC avoids chains of FMA on some CPUs),
+// and two paths that must give the same bits do not.
 #pragma once
 
 #include <immintrin.h>
@@ -73,10 +73,10 @@ template <class T>
 inline void store_part(T* p, f32x16 v, int64_t n) {
   T tmp[kLanes];
   store(tmp, v);
-  std::memcpy(p, tmp, static_cast<size_t>(n) * sizeof(T));
+  std::memcpy(p, tmp, n * sizeof(T));
 }
 
-/// Calls part(c, n) for columns [c, c + n) of a row of `width`: n is Whole, a constant, but for what is left at the
+/// Calls part(c, n) for columns [c, c + n) of a row of `width`: n is Whole, a constant, except for what is left at the
 /// end.
 using Whole = std::integral_constant<int64_t, kLanes>;
 template <class T>

@@ -1,11 +1,13 @@
-// sum_of_squares, AdamW, cast, increment: one pass each over flat memory.
+// sum_of_squares and adamw: one pass each over flat memory.
 #include <algorithm>
 #include <cmath>
 
+#include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/reduce.cuh"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 #include "cuda/workspace.h"
 
@@ -16,8 +18,8 @@ constexpr int kThreads = 256;
 constexpr int kSumBlocks = 512;  // fixed, so that the order of the sum depends on the length alone
 constexpr int kSumVectors = 4;   // of four floats, in flight at once
 
-/// Four vectors of four floats a thread and turn, each with a sum of its own. W = 1: x is not aligned to 16 bytes; the
-/// order is the same.
+/// Each thread adds four vectors of four floats per iteration, each into a sum of its own. W = 1: x is not aligned to
+/// 16 bytes; the order is the same.
 template <int W>
 __global__ void __launch_bounds__(kThreads, 4) squares_kernel(double* parts, const float* __restrict__ x, int64_t n) {
   __shared__ double scratch[kWarp];
@@ -27,7 +29,7 @@ __global__ void __launch_bounds__(kThreads, 4) squares_kernel(double* parts, con
     float v[kSumVectors][4];
 #pragma unroll
     for (int j = 0; j < kSumVectors; ++j) {
-      const int64_t i = begin + (j * kThreads + static_cast<int>(threadIdx.x)) * 4;
+      const int64_t i = begin + (j * kThreads + thread_x()) * 4;
       if (W == 4 && i + 4 <= n) {
         load_floats<4>(v[j], x + i);
       } else {
@@ -46,13 +48,13 @@ __global__ void __launch_bounds__(kThreads, 4) squares_kernel(double* parts, con
 __global__ void add_squares_kernel(double* out, const double* parts) {
   __shared__ double scratch[kWarp];
   double sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < kSumBlocks; i += static_cast<int>(blockDim.x)) sum += parts[i];
+  for (int i = thread_x(); i < kSumBlocks; i += block_width()) sum += parts[i];
   sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) *out += sum;
 }
 
-/// What one update does to every element; the products are fused here and nowhere else, so that an element's bits do
-/// not depend on whether it lies in a vector.
+/// The update of one element. Rounding is spelled out, so that an element's bits do not depend on whether it is part of
+/// a vector.
 struct Step {
   float scale, keep1, add1, keep2, add2, decay, lr, eps, correction1, correction2;
   __device__ __forceinline__ void apply(float& master, float& m, float& v, float grad) const {
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, 4)
                  float correction2, int64_t head, int64_t vectors, int64_t n) {
   const double total = *norm2;
   const bool sane = isfinite(total);
-  const float norm = static_cast<float>(sqrt(total));
+  const float norm = sqrt(total);
   const Step step{p.max_norm > 0.0f ? fminf(1.0f, p.max_norm / (norm + 1e-6f)) : 1.0f,
                   p.beta1,
                   1.0f - p.beta1,
@@ -152,16 +154,6 @@ bool aligned(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % 16 == 0;
 }
 
-template <class To, class From>
-__global__ void cast_kernel(To* to, const From* from, int64_t n) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < n) to[i] = from_float<To>(to_float(from[i]));
-}
-__global__ void increment_kernel(int32_t* t, int64_t n) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < n) t[i] += 1;
-}
-
 }  // namespace
 
 size_t squares_workspace() {
@@ -172,7 +164,7 @@ size_t squares_workspace() {
 
 template <class T>
 void CudaBackend<T>::sum_of_squares(const Tensor& out, const Tensor& x) {
-  expect("sum_of_squares out", out, DType::f64, {1});
+  check_sum_of_squares(out, x);
   ArenaScope scope(workspace());
   const Tensor parts = workspace().take("squares", DType::f64, {kSumBlocks});
   launch(aligned(x.data) ? squares_kernel<4> : squares_kernel<1>, {dim3(kSumBlocks), dim3(kThreads), 0, stream_},
@@ -183,12 +175,12 @@ void CudaBackend<T>::sum_of_squares(const Tensor& out, const Tensor& x) {
 template <class T>
 void CudaBackend<T>::adamw(const Tensor& w, const Tensor& remainder, const Tensor& m, const Tensor& v,
                            const Tensor& grad, const Tensor& norm2, const AdamW& p) {
+  check_adamw(dtype(), w, remainder, m, v, grad, norm2, p);
   const int64_t n = w.numel();
-  for (const Tensor* t : {&m, &v, &grad}) expect("adamw m, v, grad", *t, DType::f32, {n});
-  CHECK_EQ(remainder.numel(), sizeof(T) == 2 ? n : 0, "adamw remainder {}", remainder.describe());
   if (n == 0) return;
-  const double t = static_cast<double>(p.step);
-  // Elements before the first that is aligned in all tensors: they are parts of larger ones, cut at the same place.
+  const double t = p.step;
+  // Elements before the first that is aligned in all tensors: these are slices of larger tensors, cut at the same
+  // place.
   int64_t head = 0;
   while (head < kElements && head < n && !aligned(m.as<float>() + head)) ++head;
   while (head < kElements && head < n && !aligned(w.as<T>() + head)) head += 4;
@@ -205,32 +197,10 @@ void CudaBackend<T>::adamw(const Tensor& w, const Tensor& remainder, const Tenso
          static_cast<float>(1.0 / (1.0 - std::pow(double{p.beta2}, t))), head, count, n);
 }
 
-template <class T>
-void CudaBackend<T>::cast(const Tensor& to, const Tensor& from) {
-  const int64_t n = from.numel();
-  CHECK_EQ(to.numel(), n, "cast");
-  if (n == 0) return;
-  if (to.dtype == from.dtype) return copy(to, from);
-  const LaunchConfig config{grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream_};
-  if (to.dtype == DType::bf16)
-    launch(cast_kernel<bf16, float>, config, to.as<bf16>(), from.as<const float>(), n);
-  else
-    launch(cast_kernel<float, bf16>, config, to.as<float>(), from.as<const bf16>(), n);
-}
-
-template <class T>
-void CudaBackend<T>::increment(const Tensor& t) {
-  if (t.numel() == 0) return;
-  launch(increment_kernel, {grid_of(ceil_div(t.numel(), kThreads)), dim3(kThreads), 0, stream_}, t.as<int32_t>(),
-         t.numel());
-}
-
 #define DAPO_INSTANTIATE(T)                                                                                      \
   template void CudaBackend<T>::sum_of_squares(const Tensor&, const Tensor&);                                    \
   template void CudaBackend<T>::adamw(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, \
-                                      const Tensor&, const AdamW&);                                              \
-  template void CudaBackend<T>::cast(const Tensor&, const Tensor&);                                              \
-  template void CudaBackend<T>::increment(const Tensor&);
+                                      const Tensor&, const AdamW&);
 DAPO_INSTANTIATE(float)
 DAPO_INSTANTIATE(bf16)
 #undef DAPO_INSTANTIATE

@@ -9,7 +9,7 @@ constexpr int kThreads = 128;
 
 /// A thread a column.
 __global__ void add_parts_kernel(float* to, const float* from, int parts, int columns) {
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= columns) return;
   float sum = 0.0f;
   for (int p = 0; p < parts; ++p) sum += from[int64_t{p} * columns + c];

@@ -1,4 +1,4 @@
-// The second half of a sum over rows: blocks' partial sums of columns, added in order.
+// The second half of a sum over rows: adds the blocks' partial sums of columns in order.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -4,23 +4,23 @@
 #include <cmath>
 #include <vector>
 
+#include "core/op_checks.h"
 #include "cuda/attention_backward.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-constexpr float kLog2e = 1.4426950408889634f;
-
-/// delta[n, h] = sum over d of dout * out; a warp a row and head.
+/// delta[n, h] = sum over d of dout * out; one warp for each row and head.
 template <class T>
 __global__ void __launch_bounds__(kPlainWarps* kWarp)
     delta_kernel(float* delta, const T* dout, const T* out, int64_t items, int d) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int64_t item = int64_t{blockIdx.x} * kPlainWarps + static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = thread_x() % kWarp;
+  const int64_t item = int64_t{blockIdx.x} * kPlainWarps + thread_x() / kWarp;
   if (item >= items) return;
   float sum = 0.0f;
   for (int i = lane; i < d; i += kWarp) sum = fmaf(to_float(dout[item * d + i]), to_float(out[item * d + i]), sum);
@@ -43,14 +43,14 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   if (item < items && at % kLanes == 0) delta[item] = sum;
 }
 
-/// Query tiles of `queries` packed rows that the most wanted key tile of the pack is summed over.
+/// The most query tiles (of `queries` packed rows) that any key tile of the pack is summed over.
 int64_t most_query_tiles(const Segments& segments, int group, int queries) {
   std::vector<int64_t> tiles(segments.host.size());
   for (size_t i = 0; i < tiles.size(); ++i) {
     const Segment& s = segments.host[i];
     const int64_t own = ceil_div(int64_t{s.length} * group, queries);
     tiles[i] += own;
-    if (s.prefix >= 0) tiles[static_cast<size_t>(s.prefix)] += own;
+    if (s.prefix >= 0) tiles[s.prefix] += own;
   }
   return *std::max_element(tiles.begin(), tiles.end());
 }
@@ -58,23 +58,23 @@ int64_t most_query_tiles(const Segments& segments, int group, int queries) {
 template <int D>
 void launch_backward(BackwardArgs args, const Segments& segments, Arena& workspace, cudaStream_t stream) {
   const int longest = longest_segment(segments);
-  const unsigned kv_heads = static_cast<unsigned>(args.keys.kv_heads), count = static_cast<unsigned>(args.segments);
+  const unsigned kv_heads = args.keys.kv_heads, count = args.segments;
   constexpr int kRows = kBackwardWarps * 16, kQueries = kQueryTile<D>;
   const dim3 block(kBackwardWarps * 32);
-  const unsigned row_tiles = static_cast<unsigned>(ceil_div(int64_t{longest} * args.group.d, kRows));
+  const unsigned row_tiles = ceil_div(int64_t{longest} * args.group.d, kRows);
   launch(dq_kernel<D>,
          {dim3(row_tiles, kv_heads, count), block, size_t{2} * (kRows + 2 * kKvTile) * D * sizeof(bf16), stream}, args);
-  // Parts of at least 4,096 packed rows: one at most for each 585 tokens of Qwen2.5-0.5B.
+  // Parts of at least 4,096 packed rows: at most one for every 585 tokens of Qwen2.5-0.5B.
   const int64_t most = most_query_tiles(segments, args.group.d, kQueries);
   args.part_steps = narrow(std::max<int64_t>(4096 / kQueries, ceil_div(most, kMostParts)));
   const int64_t parts = ceil_div(most, args.part_steps);
   if (parts > 1)
     args.parts = workspace.take("parts of dk, dv", DType::f32, {parts, args.rows, args.keys.kv_heads, 2, D})
                      .template as<float>();
-  const unsigned key_tiles = static_cast<unsigned>(ceil_div(longest, kKeyTile));
+  const unsigned key_tiles = ceil_div(longest, kKeyTile);
   launch(dkv_kernel<D>,
-         {dim3(static_cast<unsigned>(parts), key_tiles * kv_heads, count), block,
-          size_t{2} * (kKeyTile + 2 * kQueries) * D * sizeof(bf16), stream},
+         {dim3(parts, key_tiles * kv_heads, count), block, size_t{2} * (kKeyTile + 2 * kQueries) * D * sizeof(bf16),
+          stream},
          args);
   if (parts > 1) launch(dkv_sum_kernel<D>, {dim3(key_tiles, kv_heads, count), block, 0, stream}, args);
 }
@@ -84,34 +84,34 @@ void launch_backward(BackwardArgs args, const Segments& segments, Arena& workspa
 template <class T>
 void CudaBackend<T>::attention_backward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                                         const Tensor& lse, const Segments& segments, const AttentionDims& dims) {
+  check_attention_backward(dtype(), dqkv, dout, qkv, out, lse, segments, dims);
   const int64_t rows = qkv.dim(0);
-  expect("attention_backward dqkv", dqkv, dtype(), {rows, dims.qkv_width()});
-  expect("attention_backward qkv", qkv, dtype(), {rows, dims.qkv_width()});
-  for (const Tensor* t : {&dout, &out}) expect("attention_backward dout, out", *t, dtype(), {rows, dims.q_width()});
-  expect("attention_backward lse", lse, DType::f32, {rows, dims.heads});
   if (rows == 0) return;
   const ArenaScope scope(workspace());
   const Tensor delta = workspace().take("delta", DType::f32, {rows, dims.heads});
   const int64_t items = rows * dims.heads;
   const dim3 block(kPlainWarps * kWarp);
-  const PackKeys<T> keys{qkv.as<const T>(), segments.device.as<const int32_t>(), dims.qkv_width(), dims.heads,
-                         dims.kv_heads};
+  const PackKeys<T> keys{.qkv = qkv.as<const T>(),
+                         .segments = segments.device.as<const int32_t>(),
+                         .width = dims.qkv_width(),
+                         .heads = dims.heads,
+                         .kv_heads = dims.kv_heads};
   const int longest = longest_segment(segments), group = dims.heads / dims.kv_heads;
-  const int count = narrow(static_cast<int64_t>(segments.host.size()));
+  const int count = narrow(std::ssize(segments.host));
   const float scale = 1.0f / std::sqrt(static_cast<float>(dims.head_dim));
   if constexpr (sizeof(T) == 2) {
-    const BackwardArgs args{dqkv.as<T>(),
-                            dout.as<const T>(),
-                            delta.as<const float>(),
-                            lse.as<const float>(),
-                            keys,
-                            Divisor(group),
-                            count,
-                            scale,
-                            scale * kLog2e,
-                            0,
-                            nullptr,
-                            rows};
+    const BackwardArgs args{.dqkv = dqkv.as<T>(),
+                            .dout = dout.as<const T>(),
+                            .delta = delta.as<const float>(),
+                            .lse = lse.as<const float>(),
+                            .keys = keys,
+                            .group = Divisor(group),
+                            .segments = count,
+                            .scale = scale,
+                            .scale_log2 = scale * kLog2e,
+                            .part_steps = 0,
+                            .parts = nullptr,
+                            .rows = rows};
     CHECK_LT(rows * group * group, int64_t{1} << 32, "rows of a pack: Divisor holds");
     const bool done = with_head_dim(dims.head_dim, [&]<int D>() {
       launch(delta_vector_kernel<D>, {grid_of(ceil_div(items * (D / 8), kPlainWarps * kWarp)), block, 0, stream_},
@@ -123,9 +123,7 @@ void CudaBackend<T>::attention_backward(const Tensor& dqkv, const Tensor& dout, 
   launch(delta_kernel<T>, {grid_of(ceil_div(items, kPlainWarps)), block, 0, stream_}, delta.as<float>(),
          dout.as<const T>(), out.as<const T>(), items, dims.head_dim);
   CHECK_LE(dims.head_dim, kPlainMaxD, "head_dim");
-  const auto grid = [&](int heads) {
-    return dim3(static_cast<unsigned>(ceil_div(int64_t{longest} * heads, kPlainWarps)), static_cast<unsigned>(count));
-  };
+  const auto grid = [&](int heads) { return dim3(ceil_div(int64_t{longest} * heads, kPlainWarps), count); };
   launch(plain_dq_kernel<T>, {grid(dims.heads), block, 0, stream_}, dqkv.as<T>(), dout.as<const T>(),
          delta.as<const float>(), lse.as<const float>(), keys, group, dims.head_dim, scale);
   launch(plain_dkv_kernel<T>, {grid(dims.kv_heads), block, 0, stream_}, dqkv.as<T>(), dout.as<const T>(),

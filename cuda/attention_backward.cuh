@@ -1,10 +1,12 @@
-// The backward kernels of attention on tensor cores. No atomics: one kernel owns dq, another dk and dv, and both
-// compute the probabilities again from lse. Query rows are packed as in the forward kernel: row r of a work item is
-// query head r % group of token r / group. Both keep one tile in flight while they work on another.
+// The backward kernels of attention on tensor cores. No atomics: one kernel owns dq, another owns dk and dv, and both
+// recompute the probabilities from lse. Query rows are packed as in the forward kernel: row r of a work item is query
+// head r % group of token r / group. Both keep one tile in flight while they work on another.
 #pragma once
 
+#include "core/sizes.h"
 #include "cuda/attention_keys.cuh"
 #include "cuda/attention_tile.cuh"
+#include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 
@@ -26,8 +28,8 @@ struct BackwardArgs {
   Divisor group;
   int segments;
   float scale, scale_log2;
-  // dk and dv of a key tile are summed over its query tiles in parts of part_steps tiles, each by a block of its own;
-  // where there are several they meet in `parts`, f32[parts, N, K, 2, D], and are added in order.
+  // dk and dv of a key tile are summed over its query tiles in parts of part_steps tiles, one block for each; several
+  // parts are stored in `parts`, f32[parts, N, K, 2, D], and added in order.
   int part_steps;
   float* parts;
   int64_t rows;  ///< N
@@ -46,7 +48,7 @@ __device__ __forceinline__ void load_packed(bf16* tile_q, bf16* tile_g, const Ba
                                             int kv_head, int r0, int packed) {
   using Tile = RowTile<D>;
 #pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < ROWS * Tile::kChunks; i += THREADS) {
+  for (int i = thread_x(); i < ROWS * Tile::kChunks; i += THREADS) {
     const int row = i / Tile::kChunks, chunk = i % Tile::kChunks, r = r0 + row;
     const int token = a.group.divide(r), head = kv_head * a.group.d + r - token * a.group.d;
     const bool in = r < packed;
@@ -57,7 +59,7 @@ __device__ __forceinline__ void load_packed(bf16* tile_q, bf16* tile_g, const Ba
   }
 }
 
-/// What a packed row needs of the forward pass; a row past the end has no probability.
+/// The forward's results that a packed row needs: lse in log2 units, and delta; a row past the end gets probability 0.
 __device__ __forceinline__ float2 row_statistics(const BackwardArgs& a, int64_t row0, int kv_head, int r, int packed) {
   if (r >= packed) return {INFINITY, 0.0f};
   const int token = a.group.divide(r);
@@ -73,13 +75,13 @@ __global__ void __launch_bounds__(kBackwardWarps * 32) dq_kernel(BackwardArgs a)
   bf16* smem_q = dynamic_smem<bf16>();
   bf16* smem_g = smem_q + kRows * D;
   bf16* smem_kv = smem_g + kRows * D;  // two stages
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4;
-  const int kv_head = static_cast<int>(blockIdx.y), segment = static_cast<int>(blockIdx.z);
+  const int warp = thread_x() / 32, lane = thread_x() % 32, g = lane / 4;
+  const int kv_head = block_y(), segment = block_z();
   const AttentionWork work = a.keys.work(segment);
   const int packed = work.rows * a.group.d, r0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
   if (r0 >= packed) return;
   const int last_row = (r0 + kRows < packed ? r0 + kRows : packed) - 1;
-  const int prefix_tiles = (work.prefix + kKvTile - 1) / kKvTile,
+  const int prefix_tiles = ceil_div(work.prefix, kKvTile),
             tiles = prefix_tiles + a.group.divide(last_row) / kKvTile + 1;
 
   const auto fetch = [&](int t) {
@@ -221,9 +223,9 @@ __global__ void __launch_bounds__(kBackwardWarps * 32, D == 128 ? 2 : 3) dkv_ker
   bf16* smem_v = smem_k + kKeyTile * D;
   bf16* smem_queries = smem_v + kKeyTile * D;  // two stages of q and dout
   __shared__ float2 statistics[2][kQueries];
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4;
-  const int kv_head = static_cast<int>(blockIdx.y) % a.keys.kv_heads, own = static_cast<int>(blockIdx.z);
-  const int k0 = static_cast<int>(blockIdx.y) / a.keys.kv_heads * kKeyTile, part = static_cast<int>(blockIdx.x);
+  const int warp = thread_x() / 32, lane = thread_x() % 32, g = lane / 4;
+  const int kv_head = block_y() % a.keys.kv_heads, own = block_z();
+  const int k0 = block_y() / a.keys.kv_heads * kKeyTile, part = block_x();
   const AttentionWork key_work = a.keys.work(own);
   if (k0 >= key_work.rows) return;
   QueryWalk<D> next(a, own, k0);
@@ -240,9 +242,8 @@ __global__ void __launch_bounds__(kBackwardWarps * 32, D == 128 ? 2 : 3) dkv_ker
     load_packed<D, kQueries, kThreads>(stage, stage + kQueries * D, a, next.row0(), kv_head, next.r0, next.packed());
   };
   const auto statistics_of_next = [&] {
-    return threadIdx.x < kQueries
-               ? row_statistics(a, next.row0(), kv_head, next.r0 + static_cast<int>(threadIdx.x), next.packed())
-               : float2{};
+    return threadIdx.x < kQueries ? row_statistics(a, next.row0(), kv_head, next.r0 + thread_x(), next.packed())
+                                  : float2{};
   };
   fetch(0);
   cp_async_commit();
@@ -348,14 +349,14 @@ __global__ void __launch_bounds__(kBackwardWarps * 32, D == 128 ? 2 : 3) dkv_ker
 /// dk and dv of the key tiles that were cut into parts: their sums in order. Grid: (key tiles, KV heads, segments).
 template <int D>
 __global__ void __launch_bounds__(kBackwardWarps * 32) dkv_sum_kernel(BackwardArgs a) {
-  const int own = static_cast<int>(blockIdx.z), kv_head = static_cast<int>(blockIdx.y);
-  const int k0 = static_cast<int>(blockIdx.x) * kKeyTile;
+  const int own = block_z(), kv_head = block_y();
+  const int k0 = block_x() * kKeyTile;
   const AttentionWork work = a.keys.work(own);
   if (k0 >= work.rows) return;
-  const int all = QueryWalk<D>(a, own, k0).count(), parts = (all + a.part_steps - 1) / a.part_steps;
+  const int all = QueryWalk<D>(a, own, k0).count(), parts = ceil_div(all, a.part_steps);
   if (parts == 1) return;
   const int keys = work.rows - k0 < kKeyTile ? work.rows - k0 : kKeyTile;
-  for (int i = static_cast<int>(threadIdx.x); i < keys * 2 * D / 4; i += kBackwardWarps * 32) {
+  for (int i = thread_x(); i < keys * 2 * D / 4; i += kBackwardWarps * 32) {
     const int64_t n = work.row0 + k0 + i / (2 * D / 4);
     const int column = i % (2 * D / 4) * 4;  // of dk, then of dv
     const int64_t at = (n * a.keys.kv_heads + kv_head) * 2 * D + column;

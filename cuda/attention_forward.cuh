@@ -1,22 +1,29 @@
 // The forward kernel of attention, for training, prefill and decode alike. A warp holds 16 packed query rows: row r of
 // a work item is query head r % group of its token r / group, so that the query heads of a KV head share each tile of
-// keys. An mma's rows do not see each other, tiles of keys come in one order and are cut at the same places: a row has
-// the same bits in all three.
+// keys. The rows of an mma are independent, and tiles of keys come in one order and are cut at the same places: a row
+// has the same bits in all three.
 #pragma once
 
+#include <cmath>
+
+#include "core/sizes.h"
 #include "cuda/attention_keys.cuh"
+#include "cuda/attention_shape.h"
 #include "cuda/attention_tile.cuh"
+#include "cuda/launch.h"
+#include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 
-/// Partial results of the splits of decode, f32: sums o[.., D], and maximum (log2 units) and weight sum of each.
+/// Partial results of the splits of decode, f32: sums o[.., D], and each maximum (log2 units) and sum of weights.
 struct Partials {
   float *o, *max, *sum;
-  int splits;  ///< most a sequence can have
+  int splits;  ///< the most that a sequence can have
 };
 
-/// Tiles of keys and values that a decode's block holds. A third one, loaded further ahead, costs blocks an SM: on an
-/// H200 a step of 256 sequences at 1,024 tokens took 2.70 instead of 2.62 ms (0.5B) and 5.92 instead of 5.03 (1.5B).
+/// Tiles of keys and values that a decode's block holds. A third one, for a longer prefetch, leaves fewer blocks per
+/// SM: on an H200 a step of 256 sequences at 1,024 tokens took 2.70 instead of 2.62 ms (0.5B) and 5.92 instead of 5.03
+/// (1.5B).
 inline constexpr int kDecodeStages = 2;
 
 /// Grid: (row tiles x splits if kSplitGrid, KV heads, sequences). Each block walks the tiles of its split, or of all.
@@ -28,21 +35,21 @@ __global__ void __launch_bounds__(WARPS * 32)
   using Tile = RowTile<D>;
   bf16* smem_q = dynamic_smem<bf16>();
   bf16* smem_kv = smem_q + kRows * D;
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int kv_head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
+  const int warp = thread_x() / 32, lane = thread_x() % 32;
+  const int kv_head = block_y(), sequence = block_z();
   const AttentionWork work = keys.work(sequence);
-  const int row_tiles = kSplitGrid ? static_cast<int>(gridDim.x) / partials.splits : static_cast<int>(gridDim.x);
-  const int r0 = (row_tiles - 1 - static_cast<int>(blockIdx.x) % row_tiles) * kRows;  // the longest rows start first
+  const int row_tiles = kSplitGrid ? grid_width() / partials.splits : grid_width();
+  const int r0 = (row_tiles - 1 - block_x() % row_tiles) * kRows;  // the longest rows start first
   const int packed = work.rows * group;
   if (r0 >= packed) return;
 
   // Tiles of keys: those of the prefix, then those of its own up to the block's last row.
   const int last_row = (r0 + kRows < packed ? r0 + kRows : packed) - 1;
-  const int prefix_tiles = (work.prefix + kKvTile - 1) / kKvTile;
+  const int prefix_tiles = ceil_div(work.prefix, kKvTile);
   const int own_tiles = (work.first_own + last_row / group) / kKvTile + 1;
-  const int prefix_splits = (prefix_tiles + kSplitTiles - 1) / kSplitTiles;
+  const int prefix_splits = ceil_div(prefix_tiles, kSplitTiles);
   int begin = 0, end = prefix_tiles + own_tiles;
-  const int split = kSplitGrid ? static_cast<int>(blockIdx.x) / row_tiles : 0;
+  const int split = kSplitGrid ? block_x() / row_tiles : 0;
   if constexpr (kSplitGrid) {
     const bool in_prefix = split < prefix_splits;
     begin = in_prefix ? split * kSplitTiles : prefix_tiles + (split - prefix_splits) * kSplitTiles;
@@ -63,7 +70,7 @@ __global__ void __launch_bounds__(WARPS * 32)
     Tile::template load<kKvTile, kThreads>(stage + kKvTile * D, v, ld, valid);
   };
 #pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * Tile::kChunks; i += kThreads) {
+  for (int i = thread_x(); i < kRows * Tile::kChunks; i += kThreads) {
     const int row = i / Tile::kChunks, chunk = i % Tile::kChunks, r = r0 + row;
     const bool in = r < packed;
     const bf16* q = qkv + (work.row0 + r / group) * width + int64_t{kv_head * group + r % group} * D + chunk * 8;
@@ -77,11 +84,12 @@ __global__ void __launch_bounds__(WARPS * 32)
 
   const int g = lane / 4;
   const int row_of[2] = {r0 + warp * 16 + g, r0 + warp * 16 + g + 8};
-  // Own keys that a row sees; rows past the end see what the last one does.
+  // Own keys that a row sees; rows past the end see the same as the last one.
   int own_limit[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) own_limit[h] = work.first_own + (row_of[h] < packed ? row_of[h] : last_row) / group + 1;
-  constexpr bool kQueriesStay = D < 128 || kSplitGrid;  // in registers; else read again for each tile, to spill nothing
+  constexpr bool kQueriesStay =
+      D < 128 || kSplitGrid;  // in registers; else read again for each tile, so that nothing spills
   uint32_t q[kQueriesStay ? D / 16 : 1][4];
   float o[D / 8][4], total_o[D / 8][4] = {};
   float top[2], sum[2], total_top[2] = {-INFINITY, -INFINITY}, total_sum[2] = {};
@@ -89,7 +97,7 @@ __global__ void __launch_bounds__(WARPS * 32)
     const bool prefix = t < prefix_tiles;
     const int at = prefix ? t : t - prefix_tiles;
     cp_async_wait<kStages - 2>();
-    __syncthreads();  // tile t is there, and all have left tile t - 1
+    __syncthreads();  // tile t has arrived, and all threads have left tile t - 1
     if (t + kStages - 1 < end) fetch(t + kStages - 1);
     cp_async_commit();
     if (kQueriesStay && t == begin)
@@ -131,7 +139,7 @@ __global__ void __launch_bounds__(WARPS * 32)
           m = fmaxf(m, x);
         }
       m = quad_max(m);
-      const float base = m == -INFINITY ? 0.0f : m;  // a row without a key in this split
+      const float base = m == -INFINITY ? 0.0f : m;  // a row without keys in this split
       alpha[h] = exp2_approx(top[h] - base);
       float part = 0.0f;
 #pragma unroll
@@ -175,7 +183,7 @@ __global__ void __launch_bounds__(WARPS * 32)
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const float split_sum = kSplitGrid ? quad_sum(sum[h]) : 0.0f;  // before lanes part ways
+    const float split_sum = kSplitGrid ? quad_sum(sum[h]) : 0.0f;  // while all lanes are active
     if (row_of[h] >= packed) continue;
     const int head = kv_head * group + row_of[h] % group;
     const int64_t n = work.row0 + row_of[h] / group, at = n * heads + head;
@@ -199,14 +207,24 @@ __global__ void __launch_bounds__(WARPS * 32)
   }
 }
 
-/// Merges the splits of each new row in order; a block a row and head, a thread an element.
+template <int D, int WARPS, bool kSplitGrid, class Keys>
+void launch_forward(bf16* out, float* lse, const bf16* qkv, const Keys& keys, const Partials& partials,
+                    const ForwardArgs& a) {
+  const int tiles = narrow(ceil_div(int64_t{a.max_rows} * a.group, WARPS * 16)) * (kSplitGrid ? partials.splits : 1);
+  constexpr size_t kStages = kSplitGrid ? kDecodeStages : 2;
+  constexpr size_t kSmem = (size_t{WARPS} * 16 + kStages * 2 * kKvTile) * D * sizeof(bf16);
+  launch(attention_kernel<Keys, D, WARPS, kSplitGrid>,
+         {dim3(tiles, a.kv_heads, a.sequences), dim3(WARPS * 32), kSmem, a.stream}, out, lse, qkv, keys, partials,
+         a.width, a.heads, a.group, kLog2e / std::sqrt(static_cast<float>(D)));
+}
+
+/// Merges the splits of each new row in order; one block for each row and head, one thread for each element.
 template <int D>
 __global__ void merge_kernel(bf16* out, PageKeys<bf16> keys, Partials partials, int heads) {
-  const int sequence = static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.x),
-            d = static_cast<int>(threadIdx.x);
+  const int sequence = block_y(), head = block_x(), d = thread_x();
   const AttentionWork work = keys.work(sequence);
   if (work.rows == 0) return;
-  const auto splits_of = [](int tokens) { return (tokens + kKvSplit - 1) / kKvSplit; };
+  const auto splits_of = [](int tokens) { return ceil_div(tokens, kKvSplit); };
   const int splits = splits_of(work.prefix) + splits_of(work.own);
   const int64_t at = work.row0 * heads + head;
   float o = 0.0f, sum = 0.0f, top = -INFINITY;

@@ -1,8 +1,9 @@
-// Where the keys of a sequence lie: in the rows of a training pack, or in pages.
+// Where the keys of a sequence are: in the rows of a training pack, or in pages.
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include "core/sizes.h"
 #include "cuda/cuda_backend.h"
 
 namespace dapo::cuda {
@@ -46,7 +47,7 @@ struct PageKeys {
   }
   /// First element of the page's slot of token `at` (of the prefix, or of the sequence's own tokens).
   __device__ int64_t key_offset(int b, int kv_head, bool prefix, int at, int d) const {
-    const int skipped = prefix ? 0 : (prefix_length[b] + page_size - 1) / page_size;
+    const int skipped = prefix ? 0 : ceil_div(prefix_length[b], page_size);
     const int64_t page = pages[int64_t{b} * max_pages + skipped + at / page_size];
     return ((page * 2 * kv_heads + kv_head) * page_size + at % page_size) * d;
   }

@@ -1,9 +1,15 @@
-// Attention by plain FMAs: for f32, and for head dimensions that the tensor-core kernels do not take. A warp a query
-// row and head, so that nothing but the row itself decides its bits.
+// Attention by plain FMAs: for f32, and for head dimensions that the tensor-core kernels do not support. One warp for
+// each query row and head, so that the bits depend on nothing but the row.
 #pragma once
 
+#include <cmath>
+
+#include "core/sizes.h"
 #include "cuda/attention_keys.cuh"
+#include "cuda/attention_shape.h"
+#include "cuda/launch.h"
 #include "cuda/reduce.cuh"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
@@ -50,14 +56,14 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
     plain_attention_kernel(T* out, float* lse, const T* qkv, Keys keys, int64_t width, int heads, int group, int d,
                            float scale) {
   __shared__ float shared[kPlainWarps][kKvTile];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int sequence = static_cast<int>(blockIdx.y);
-  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + warp;
+  const int lane = thread_x() % kWarp, warp = thread_x() / kWarp;
+  const int sequence = block_y();
+  const int item = block_x() * kPlainWarps + warp;
   const AttentionWork work = keys.work(sequence);
   const int row = item / heads, head = item % heads;
   if (row >= work.rows) return;
   const int own = work.first_own + row + 1;  // own keys that the row sees
-  const int prefix_tiles = (work.prefix + kKvTile - 1) / kKvTile, tiles = prefix_tiles + (own + kKvTile - 1) / kKvTile;
+  const int prefix_tiles = ceil_div(work.prefix, kKvTile), tiles = prefix_tiles + ceil_div(own, kKvTile);
   const T* q = qkv + (work.row0 + row) * width + int64_t{head} * d;
   float o[kPlainDims] = {}, top = -INFINITY, sum = 0.0f;
   for (int t = 0; t < tiles; ++t) {
@@ -85,19 +91,27 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   if (lse != nullptr && lane == 0) lse[at] = top + logf(sum);
 }
 
+template <class T, class Keys>
+void launch_plain(T* out, float* lse, const T* qkv, const Keys& keys, const ForwardArgs& a) {
+  CHECK_LE(a.d, kPlainMaxD, "head_dim");
+  const int64_t blocks = ceil_div(int64_t{a.max_rows} * a.heads, kPlainWarps);
+  launch(plain_attention_kernel<T, Keys>, {dim3(narrow(blocks), a.sequences), dim3(kPlainWarps * kWarp), 0, a.stream},
+         out, lse, qkv, keys, a.width, a.heads, a.group, a.d, 1.0f / std::sqrt(static_cast<float>(a.d)));
+}
+
 /// dq of each row and head; grid as above.
 template <class T>
 __global__ void __launch_bounds__(kPlainWarps* kWarp)
     plain_dq_kernel(T* dqkv, const T* dout, const float* delta, const float* lse, PackKeys<T> keys, int group, int d,
                     float scale) {
   __shared__ float shared[kPlainWarps][kKvTile];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int sequence = static_cast<int>(blockIdx.y), heads = keys.heads;
-  const int item = static_cast<int>(blockIdx.x) * kPlainWarps + warp;
+  const int lane = thread_x() % kWarp, warp = thread_x() / kWarp;
+  const int sequence = block_y(), heads = keys.heads;
+  const int item = block_x() * kPlainWarps + warp;
   const AttentionWork work = keys.work(sequence);
   const int row = item / heads, head = item % heads;
   if (row >= work.rows) return;
-  const int prefix_tiles = (work.prefix + kKvTile - 1) / kKvTile, tiles = prefix_tiles + row / kKvTile + 1;
+  const int prefix_tiles = ceil_div(work.prefix, kKvTile), tiles = prefix_tiles + row / kKvTile + 1;
   const int64_t n = work.row0 + row, at = n * heads + head;
   const T *q = keys.qkv + n * keys.width + int64_t{head} * d, *g = dout + at * d;
   float dq[kPlainDims] = {};
@@ -127,8 +141,8 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
     plain_dkv_kernel(T* dqkv, const T* dout, const float* delta, const float* lse, PackKeys<T> keys, int segments,
                      int d, float scale) {
   __shared__ float shared[kPlainWarps][kKvTile];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int own = static_cast<int>(blockIdx.y), item = static_cast<int>(blockIdx.x) * kPlainWarps + warp;
+  const int lane = thread_x() % kWarp, warp = thread_x() / kWarp;
+  const int own = block_y(), item = block_x() * kPlainWarps + warp;
   const int row = item / keys.kv_heads, kv_head = item % keys.kv_heads, group = keys.heads / keys.kv_heads;
   const AttentionWork key_work = keys.work(own);
   if (row >= key_work.rows) return;

@@ -1,14 +1,29 @@
-// What the launchers of attention share.
+// What the launchers of the attention kernels share.
 #pragma once
 
 #include <algorithm>
 
-#include "core/backend.h"
+#include "cuda/cuda_backend.h"
+#include "cuda/shape.h"
 
 namespace dapo::cuda {
 
-/// f.template operator()<D>() for head dimensions of the tensor-core kernels; false for others (plain kernels take
-/// them).
+inline constexpr float kLog2e = 1.4426950408889634f;
+
+/// A call of the forward kernels.
+struct ForwardArgs {
+  int64_t width;
+  int heads, group, max_rows, sequences, kv_heads, d;
+  cudaStream_t stream;
+};
+
+/// Splits that a sequence of this length has at most.
+inline int most_splits(int max_length) {
+  return narrow(ceil_div(max_length, kKvSplit)) + 1;
+}
+
+/// Calls f.template operator()<D>() for the head dimensions of the tensor-core kernels; returns false for others, which
+/// the plain kernels serve.
 template <class F>
 bool with_head_dim(int d, F&& f) {
   switch (d) {

@@ -4,6 +4,7 @@
 #include "core/backend.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/ptx.cuh"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
@@ -26,7 +27,7 @@ struct RowTile {
   __device__ static void load(bf16* tile, const bf16* from, int64_t ld, int valid) {
     constexpr int kCopies = ROWS * kChunks;
 #pragma unroll
-    for (int i = static_cast<int>(threadIdx.x); i < kCopies; i += THREADS) {
+    for (int i = thread_x(); i < kCopies; i += THREADS) {
       const int row = i / kChunks, chunk = i % kChunks;
       const bool in = row < valid;
       cp_async_16(tile + offset(row, chunk), in ? from + row * ld + chunk * 8 : from, in ? 16 : 0);

@@ -1,4 +1,4 @@
-// The CUDA backend's memory, order and graphs. What the driver refuses is named with the call and the reason.
+// The CUDA backend's memory, order and graphs. An error of the driver names the call and the reason.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -16,20 +16,21 @@ namespace {
 /// A driver runs programs of its own major version of CUDA, or of an older one.
 constexpr int kMinimumDriver = CUDART_VERSION / 1000 * 1000;
 
-/// What stands against a CUDA device, for a sentence; "" where nothing does.
+/// Reason why no CUDA device can be used, as a clause for an error message; empty if one can.
 std::string unsuitable(cudaDeviceProp* properties) {
   int driver = 0, devices = 0, device = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
     return "no NVIDIA driver is loaded (install one, see nvidia-smi)";
   if (driver < kMinimumDriver)
-    return fmt::format("the driver speaks CUDA {}.{}, {}.{} is needed: update the driver", driver / 1000,
+    return fmt::format("the driver supports CUDA {}.{}, {}.{} is needed: update the driver", driver / 1000,
                        driver % 1000 / 10, kMinimumDriver / 1000, kMinimumDriver % 1000 / 10);
   const cudaError_t counted = cudaGetDeviceCount(&devices);
   cudaGetLastError();
   if (counted == cudaErrorNoDevice || (counted == cudaSuccess && devices == 0))
     return "the driver shows no GPU (CUDA_VISIBLE_DEVICES?)";
   if (counted != cudaSuccess)
-    fail(kExitResources, "device cuda: the driver cannot tell its GPUs: {}; mend it (nvidia-smi), or use --device cpu",
+    fail(kExitResources,
+         "device cuda: the driver cannot list its GPUs: {}; repair it (nvidia-smi), or use --device cpu",
          cudaGetErrorString(counted));
   CUDA_CHECK(cudaGetDevice(&device));
   CUDA_CHECK(cudaGetDeviceProperties(properties, device));
@@ -39,7 +40,7 @@ std::string unsuitable(cudaDeviceProp* properties) {
   return "";
 }
 
-/// One line each for what a user can meet at start.
+/// The checks at start; each failure is one line.
 cudaDeviceProp check_device() {
   cudaDeviceProp properties{};
   if (const std::string why = unsuitable(&properties); !why.empty())
@@ -57,11 +58,11 @@ cudaDeviceProp check_device() {
 
 template <class T>
 struct CudaBackend<T>::State {
-  static constexpr int kMarks = 64;  // events in flight; record() takes them in turn
+  static constexpr int kMarks = 64;  // events in flight; record() uses them in turn
   std::vector<cudaEvent_t> events;
   uint64_t next = 1;
-  /// A decode's graph holds some 300 launches, about a megabyte of the driver's memory. Keys change as sequences end
-  /// and grow; one that was not wanted for so many others is not likely to come back.
+  /// A decode's graph holds about 300 launches, a megabyte of the driver's memory. Keys change as sequences end and
+  /// grow; a key that was not used while 64 others were is unlikely to come back.
   static constexpr size_t kGraphs = 64;
   struct Recorded {
     cudaGraphExec_t graph;
@@ -74,7 +75,7 @@ struct CudaBackend<T>::State {
     if (graphs.size() >= kGraphs) {
       const auto oldest = std::min_element(graphs.begin(), graphs.end(),
                                            [](auto& a, auto& b) { return a.second.used < b.second.used; });
-      cudaGraphExecDestroy(oldest->second.graph);  // one under way is freed when it ends
+      cudaGraphExecDestroy(oldest->second.graph);  // one that is running is freed when it ends
       graphs.erase(oldest);
     }
     graphs.emplace(key, Recorded{graph, ++replays});
@@ -106,8 +107,8 @@ CudaBackend<T>::~CudaBackend() {
 template <class T>
 std::string CudaBackend<T>::describe() const {
   return fmt::format("cuda: {} (sm_{}{}, {} SMs, {:.1f} GB), {}", properties_.name, properties_.major,
-                     properties_.minor, properties_.multiProcessorCount,
-                     static_cast<double>(properties_.totalGlobalMem) / 1e9, dtype_name(dtype()));
+                     properties_.minor, properties_.multiProcessorCount, gb(properties_.totalGlobalMem),
+                     dtype_name(dtype()));
 }
 
 template <class T>
@@ -129,9 +130,8 @@ void* CudaBackend<T>::allocate(size_t bytes, bool) {
   if (e == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     fail(kExitResources,
-         "device cuda: {:.2f} GB are not to be had, {:.2f} of {:.2f} GB are free (other processes? nvidia-smi)",
-         static_cast<double>(bytes) / 1e9, static_cast<double>(memory_available()) / 1e9,
-         static_cast<double>(memory_total()) / 1e9);
+         "device cuda: cannot allocate {:.2f} GB ({:.2f} of {:.2f} GB free; nvidia-smi shows other processes)",
+         gb(bytes), gb(memory_available()), gb(memory_total()));
   }
   cuda_check(e, "cudaMalloc");
   const cudaError_t zeroed = cudaMemsetAsync(p, 0, bytes, stream_);
@@ -181,7 +181,7 @@ uint64_t CudaBackend<T>::record() {
 template <class T>
 bool CudaBackend<T>::done(uint64_t mark) {
   CHECK(mark < state_->next, "mark {} was never recorded", mark);
-  // An event that was taken again marks a later point: waiting for that one is late, never early.
+  // An event that was reused marks a later point: waiting for it is late, never early.
   const cudaError_t e = cudaEventQuery(state_->events[mark % State::kMarks]);
   if (e == cudaErrorNotReady) return false;
   cuda_check(e, "cudaEventQuery");
@@ -201,7 +201,7 @@ template <class T>
 void CudaBackend<T>::replayable(uint64_t key, const std::function<void()>& body) {
   auto found = state_->graphs.find(key);
   if (found == state_->graphs.end()) {
-    // The first run goes straight to the stream, since cuBLASLt picks its plans then; what it did is recorded without
+    // The first run goes straight to the stream, since cuBLASLt picks its plans then; the same is then recorded without
     // running, for the next time.
     body();
     cudaGraph_t graph = nullptr;
@@ -227,7 +227,7 @@ void CudaBackend<T>::replayable(uint64_t key, const std::function<void()>& body)
 
 template <class T>
 size_t CudaBackend<T>::workspace_bytes(const WorkspaceNeeds& needs) const {
-  // Ops hold their scratch one at a time.
+  // Only one op holds scratch at a time.
   size_t most = std::max({rmsnorm_workspace(needs), squares_workspace(), matmul_workspace(needs)});
   most = std::max(most, attention_workspace(needs, dtype()));
   return std::max(most, head_workspace(needs, dtype()));

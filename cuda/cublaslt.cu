@@ -1,5 +1,5 @@
-// Products by cuBLASLt beside gemm.cu. The library (500 MB) is loaded when it is first asked for: programs start
-// without it, and run where it is not installed.
+// Products by cuBLASLt, the alternative to gemm.cu. The library (500 MB) is loaded at its first use: programs start
+// without it, and run if it is not installed.
 #include <cublasLt.h>
 #include <dlfcn.h>
 
@@ -47,7 +47,7 @@ Api load() {
 #ifdef __CUDACC__
   void* library = nullptr;
   constexpr int kOwn = CUDART_VERSION / 1000,
-                kOther = kOwn == 13 ? 12 : 13;  // an older driver may refuse the newer one
+                kOther = kOwn == 13 ? 12 : 13;  // the driver may be too old for the newer one
   for (const int version : {kOwn, kOther})
     if (library == nullptr) library = dlopen(fmt::format("libcublasLt.so.{}", version).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) fail_input("cuBLASLt is not found: {}; add its folder to LD_LIBRARY_PATH", dlerror());
@@ -61,8 +61,7 @@ Api load() {
 #undef X
   return api;
 }
-/// The library's enumerations and descriptors are those of 12 and 13. The check stands here and not in load(), which
-/// runs once.
+/// We use the enumerations and descriptors of versions 12 and 13. Checked here and not in load(), which runs once.
 const Api& lt() {
   static const Api api = load();
   const size_t version = api.GetVersion(), major = version / 10000;
@@ -82,13 +81,13 @@ cudaDataType_t lt_type(DType t) {
   return t == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/// The library's type has no name of its own, which std::vector under nvcc does not survive.
+/// Wrapped, since the library's type is an unnamed struct, which breaks std::vector under nvcc.
 struct Algorithm {
   cublasLtMatmulAlgo_t algo;
 };
 
 /// In column-major terms: row-major c = op(a) op(b) is c^T = op(b)^T op(a)^T. Descriptors and algorithms of one shape
-/// and bucket of tokens, made once; run() only puts in how many tokens there are and where the bias lies.
+/// and bucket of tokens, created once; run() only sets the number of tokens and the address of the bias.
 struct Plan {
   cublasLtMatmulDesc_t op = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
@@ -137,7 +136,7 @@ struct Plan {
   void set_tokens(const Product& p) {
     if (p.m == m && p.k == k) return;
     const auto set = [](cublasLtMatrixLayout_t layout, int64_t rows, int64_t columns) {
-      const uint64_t down = static_cast<uint64_t>(rows), across = static_cast<uint64_t>(columns);
+      const uint64_t down = rows, across = columns;
       LT_CHECK(lt().MatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_ROWS, &down, sizeof down));
       LT_CHECK(lt().MatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &across, sizeof across));
     };
@@ -170,7 +169,7 @@ struct CublasLt::State {
     lt().Destroy(handle);
   }
 
-  /// p with the bucket in place of its tokens (which no op has as the fast dimension of an operand).
+  /// p with the bucket as its number of tokens (which in no op is the contiguous dimension of an operand).
   static Product at_bucket(Product p, int64_t bucket) {
     if (!(p.a_transposed && p.b_transposed)) (counts_in_k(p) ? p.k : p.m) = bucket;
     return p;
@@ -201,9 +200,9 @@ struct CublasLt::State {
     return *(plans[key_of(p, bucket)] = std::move(made));
   }
 
-  /// The library's suggestions. Forward products take none that splits k: their bits must be those of one chain over k.
-  /// Gradients, which only have to repeat themselves, may sum splits from the workspace in order: the head's dX has
-  /// k = V and few tiles.
+  /// The library's suggestions. For forward products none that splits k: their bits must be those of one chain over k.
+  /// Gradients only have to be reproducible, and may sum splits from the workspace in order: the head's dX has k = V
+  /// and few tiles.
   void ask(Plan& plan, const Product& p) {
     constexpr int kAsked = 8;
     cublasLtMatmulPreference_t preference = nullptr;
@@ -227,7 +226,7 @@ struct CublasLt::State {
       s = lt().MatmulAlgoGetHeuristic(handle, plan.op, plan.a, plan.b, plan.c, plan.c, preference, kAsked, results,
                                       &count);
     lt().MatmulPreferenceDestroy(preference);
-    if (s == CUBLAS_STATUS_NOT_SUPPORTED) return;  // no algorithm: run() says so
+    if (s == CUBLAS_STATUS_NOT_SUPPORTED) return;  // no algorithm: run() returns false
     check_lt(s, "cublasLtMatmulAlgoGetHeuristic");
     for (int i = 0; i < count; ++i) {
       const cublasLtMatmulAlgo_t& algo = results[i].algo;
@@ -253,7 +252,7 @@ struct CublasLt::State {
     const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
     const cublasStatus_t s = lt().Matmul(handle, plan.op, &one, y, plan.a, x, plan.b, &beta, to, plan.c, to, plan.c,
                                          &plan.algorithms[plan.taken].algo, workspace, kLtWorkspace, stream);
-    // An algorithm of the bucket may not take every number of tokens in it.
+    // An algorithm of the bucket may not support every number of tokens in it.
     if (s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_INVALID_VALUE) return false;
     check_lt(s, "cublasLtMatmul");
     return true;

@@ -1,5 +1,5 @@
-// Products by cuBLASLt, without any split of k in forward products: one algorithm for a weight's shape and a bucket of
-// rows, so that a pure function of the shape decides what runs.
+// Products by cuBLASLt, without split-k in forward products: one algorithm for each weight shape and bucket of rows, so
+// that what runs is a pure function of the shape.
 #pragma once
 
 #include "cuda/products.h"
@@ -14,29 +14,29 @@ inline bool is_forward(const Product& p) {
 class CublasLt {
  public:
   static constexpr int64_t kLeastBucket = 8;   ///< of tokens
-  static constexpr uint32_t kAlignment = 128;  ///< bytes, that operands and results must have
-  /// Loads the library at its first use. Error exit 2 where it is not found or of another major version.
+  static constexpr uint32_t kAlignment = 128;  ///< of operands and results, bytes
+  /// Loads the library at its first use. Error exit 2 if it is not found or has another major version.
   explicit CublasLt(cudaStream_t stream);
   ~CublasLt();
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
   static std::string version();  ///< "13.1.0", of the library that is loaded
 
-  /// The dimension that counts tokens (m, or k of a weight's gradient), rounded up to the power of two in [8, 16384]
-  /// whose algorithm serves it.
+  /// The number of tokens (m, or k of a weight's gradient), rounded up to a power of two in [8, 16384]: products of a
+  /// bucket share an algorithm.
   static int64_t bucket_of(const Product& p);
   /// Algorithms that the library suggests for p's bucket, best first.
   int algorithms(const Product& p);
-  /// Lets the i-th of them serve p's bucket; forget() takes that back.
+  /// Makes the i-th of them the algorithm of p's bucket; forget() undoes that.
   void choose(const Product& p, int i);
   void forget(const Product& p);
   /// Whether choose() was called for p's bucket.
   bool chosen(const Product& p) const;
-  /// By the bucket's algorithm where one was chosen; else by its first for a weight's gradient and an input's (which
-  /// only repeat themselves), and by the first of one middling bucket for every m of a forward product. False: the
-  /// library refuses the shape, nothing was done.
+  /// Runs p by its bucket's chosen algorithm. If none was chosen: gradients (which only have to be reproducible) by
+  /// their bucket's first one, forward products of every m by the first one of a middle bucket. False: the library does
+  /// not support the shape, and nothing was done.
   bool run(const Product& p, void* c, const void* a, const void* b);
-  /// p by the algorithm of `bucket`'s bucket.
+  /// Runs p by the algorithm of `bucket`'s bucket.
   bool run_as(const Product& bucket, const Product& p, void* c, const void* a, const void* b);
 
  private:

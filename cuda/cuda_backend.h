@@ -1,6 +1,5 @@
-// The CUDA backend: the same ops as cpu/, each in the file that bears its name. Kernels are written for sm_80 and up;
-// in CI they run in the simulator (sim/), on a machine with a GPU they run there. One stream; errors of the driver are
-// named with the op that met them.
+// The CUDA backend: the same ops as cpu/, each in the file of the same name. Kernels are written for sm_80 and up; in
+// CI they run in the simulator (sim/). One stream. An error of the driver names the call that failed.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,7 +12,7 @@
 #include "cuda/cuda_device.h"
 #include "cuda/launch.h"
 
-/// A runtime call that must succeed; the message quotes it.
+/// A runtime call that must succeed; the error message quotes it.
 #define CUDA_CHECK(call) ::dapo::cuda_check((call), #call)
 
 namespace dapo {
@@ -21,8 +20,8 @@ namespace dapo {
 namespace cuda {
 
 /// Partial results of attention are merged at fixed places: the end of the prefix, then every kKvSplit tokens. Each
-/// split is computed on its own (so that decode can run splits in parallel) and merged in order; training does the same
-/// arithmetic.
+/// split is computed independently (so that decode can run splits in parallel), and they are merged in order; training
+/// does the same arithmetic.
 inline constexpr int kKvSplit = 512;
 
 class Products;
@@ -97,7 +96,7 @@ class CudaBackend final : public Backend {
   Products& products() { return *products_; }
 
  private:
-  /// The public constructor delegates to it, so that the destructor tidies up after one that fails half-way.
+  /// The public constructor delegates to it, so that the destructor runs if that one fails half-way.
   explicit CudaBackend(const cudaDeviceProp& properties);
   struct State;  // events of record(), recorded graphs by key
   cudaStream_t stream_ = nullptr;

@@ -1,4 +1,4 @@
-// How the rest of the program gets a CUDA backend; needs no header of the toolkit.
+// How the rest of the program creates a CUDA backend; needs no header of the toolkit.
 #pragma once
 
 #include <memory>
@@ -8,8 +8,8 @@
 
 namespace dapo {
 
-/// What stands against training on a GPU here: no driver, one that is too old, no GPU, none of sm_80; "" where nothing
-/// does. Error exit 3: the driver knows of GPUs and cannot use them.
+/// Reason why no GPU can be used here, as a clause for an error message (no driver, one that is too old, no GPU, none
+/// of sm_80 or later); empty if one can. Error exit 3: the driver has GPUs but cannot use them.
 std::string cuda_unsuitable();
 /// dtype f32, or bf16. Error exit 2: no driver, driver too old, GPU below sm_80; exit 3: the GPU does not start, no
 /// memory.

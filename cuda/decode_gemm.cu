@@ -1,12 +1,13 @@
-// Products of a decode's few rows: the weights' bytes are all the work, so that a block holds only 8 or 16 weight rows,
-// every SM has one, and as much of k as shared memory takes is in flight. Roles are exchanged: weight rows are operand
-// A of mma.sync m16n8k16, rows of x are operand B. The bits are those of gemm.cu (one chain of k16 steps an element, k
-// padded to the same multiple; an H100 gives both roles the same bits).
+// Products of a decode step's few rows. Reading the weights is all the work, so a block has only 8 or 16 weight rows,
+// every SM has a block, and as much of k as fits shared memory is in flight. The roles are exchanged: weight rows are
+// operand A of mma.sync m16n8k16, rows of x are operand B. The bits are those of gemm.cu: one chain of k16 steps for
+// each element, k padded to the same multiple (an H100 gives both roles the same bits).
 #include "cuda/launch.h"
 #include "cuda/product_operands.cuh"
 #include "cuda/products.h"
 #include "cuda/ptx.cuh"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 namespace {
@@ -27,7 +28,7 @@ struct DecodeTile {
 
   __device__ static int offset(int row, int chunk) { return row * kStageK + (chunk ^ (row & 7)) * 8; }
   __device__ static void load(bf16* tile, const Operand& o, int rows, int row0, int k0) {
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kChunks; i += kThreads) {
+    for (int i = thread_x(); i < rows * kChunks; i += kThreads) {
       const int row = i / kChunks, chunk = i % kChunks, k = k0 + chunk * 8;
       const int left = row0 + row < o.outer ? o.k - k : 0;
       const int bytes = left <= 0 ? 0 : left >= 8 ? 16 : left * 2;
@@ -56,10 +57,10 @@ template <int R, int TOKENS, class Out>
 __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operand x, Result<Out> y) {
   using Tile = DecodeTile<R, TOKENS>;
   bf16* smem = dynamic_smem<bf16>();
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row0 = static_cast<int>(blockIdx.x) * R, first = warp * 8;
+  const int warp = thread_x() / 32, lane = thread_x() % 32;
+  const int row0 = block_x() * R, first = warp * 8;
   const int padded = (w.k + 63) / 64 * 64;  // as gemm.cu pads k
-  const int steps = (padded + kStageK - 1) / kStageK;
+  const int steps = ceil_div(padded, kStageK);
   const auto fetch = [&](int step) {
     bf16* stage = smem + step % Tile::kStages * (Tile::kBytes / 2);
     Tile::load(stage, w, R, row0, step * kStageK);
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operan
   float sum[4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
-    __syncthreads();  // the stage has arrived for all, and all have left the one that is filled next
+    __syncthreads();  // the stage has arrived, and all threads have left the one that is filled next
     if (step + Tile::kStages - 1 < steps) fetch(step + Tile::kStages - 1);
     cp_async_commit();
     if (first >= TOKENS) continue;
@@ -108,8 +109,8 @@ void launch_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaS
 
 }  // namespace
 
-// Narrow weights alone: with 608 blocks of 16 weight rows an H200 took 18 us for 9728 x 896 at one row, gemm.cu's 152
-// blocks of 64 take 13. From 17 rows on each block's reading of all of x costs more than the blocks give.
+// For narrow weights only: with 608 blocks of 16 weight rows an H200 took 18 us for 9728 x 896 at one row, gemm.cu's
+// 152 blocks of 64 take 13. From 17 rows on, reading all of x in every block costs more than the extra blocks gain.
 int decode_rows(int64_t m, int64_t n) {
   return m <= 16 && n <= 4608 ? (n <= 2048 ? 8 : 16) : 0;
 }

@@ -1,11 +1,12 @@
 // The hand-written product: bf16 tensor cores (mma.sync m16n8k16, f32 sums) behind a cp.async pipeline, and plain FMAs
-// for f32 and for rows that are not aligned to 16 bytes. An element is the sum over k in steps of 16, in order, in one
+// for f32 and for rows that are not aligned to 16 bytes. An element is summed over k in steps of 16, in order, in one
 // accumulator: the bits of a row depend neither on m nor on the tile.
 #include "cuda/launch.h"
 #include "cuda/product_operands.cuh"
 #include "cuda/products.h"
 #include "cuda/ptx.cuh"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
@@ -28,11 +29,11 @@ struct TileOf {
 
   __device__ static int offset(int line, int chunk) { return line * kChunks * 8 + (chunk ^ (line & 7)) * 8; }
 
-  /// Starts the copy of the tile at (outer0, k0); what lies outside of the operand is zero.
+  /// Starts the copy of the tile at (outer0, k0); elements outside the operand become zero.
   __device__ static void load(bf16* tile, const Operand& o, int outer0, int k0) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int at = i * THREADS + static_cast<int>(threadIdx.x);
+      const int at = i * THREADS + thread_x();
       const int line = at / kChunks, chunk = at % kChunks;
       const int row = (kTransposed ? k0 : outer0) + line, column = (kTransposed ? outer0 : k0) + chunk * 8;
       const int rows = kTransposed ? o.k : o.outer, columns = kTransposed ? o.outer : o.k;
@@ -58,8 +59,8 @@ struct TileOf {
   }
 };
 
-/// BM x BN a block, WM x WN a warp. Blocks of one column strip run next to each other (x is m), so that the strip of b
-/// stays in L2.
+/// A block computes BM x BN elements, a warp WM x WN. The blocks of a column strip are neighbours (x is m), so that the
+/// strip of b stays in L2.
 template <int BM, int BN, int WM, int WN, bool kATransposed, bool kBTransposed, class Out>
 __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32) gemm_kernel(Operand a, Operand b, Result<Out> c) {
   constexpr int kThreads = BM / WM * (BN / WN) * 32;
@@ -67,10 +68,10 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32) gemm_kernel(Operand 
   using TileB = TileOf<BN, kBTransposed, kThreads>;
   constexpr int kStage = (TileA::kBytes + TileB::kBytes) / 2;
   bf16* smem = dynamic_smem<bf16>();
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int m0 = static_cast<int>(blockIdx.x) * BM, n0 = static_cast<int>(blockIdx.y) * BN;
+  const int warp = thread_x() / 32, lane = thread_x() % 32;
+  const int m0 = block_x() * BM, n0 = block_y() * BN;
   const int wm = warp / (BN / WN) * WM, wn = warp % (BN / WN) * WN;
-  const int steps = (a.k + kBK - 1) / kBK;
+  const int steps = ceil_div(a.k, kBK);
 
   const auto fetch = [&](int step) {
     bf16* stage = smem + step % kStages * kStage;
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32) gemm_kernel(Operand 
   float sum[WM / 16][WN / 8][4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<kStages - 2>();
-    __syncthreads();  // the stage has arrived for all, and all have left the one that is filled next
+    __syncthreads();  // the stage has arrived, and all threads have left the one that is filled next
     if (step + kStages - 1 < steps) fetch(step + kStages - 1);
     cp_async_commit();
     const bf16* tile_a = smem + step % kStages * kStage;
@@ -119,7 +120,7 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32) gemm_kernel(Operand 
     }
 }
 
-/// One thread an element, k in order: for f32, and for rows without alignment.
+/// One thread for each element, k in order: for f32, and for unaligned rows.
 template <class T, class Out>
 __global__ void plain_kernel(Out* c, const T* a, const T* b, const T* bias, Product p) {
   const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, m = blockIdx.y;
@@ -149,7 +150,7 @@ void launch_gemm(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStr
 
 template <int BM, int BN, int WM, int WN, class Out>
 void launch_layout(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
-  // In Product's words b_transposed is [n, k]: k-major, the kernel's straight case.
+  // A transposed b of a Product is [n, k]: k-major, which the kernel calls not transposed.
   if (!p.a_transposed && p.b_transposed)
     launch_gemm<BM, BN, WM, WN, false, false>(p, c, a, b, stream);
   else if (!p.a_transposed)
@@ -175,12 +176,10 @@ void launch_tile(Tile tile, const Product& p, Out* c, const bf16* a, const bf16*
 template <class T, class Out>
 void launch_plain(const Product& p, void* c, const void* a, const void* b, cudaStream_t stream) {
   constexpr int kThreads = 128;
-  for (int64_t m = 0; m < p.m; m += 65535) {  // rows go over y
+  for (int64_t m = 0; m < p.m; m += 65535) {  // y is limited to 65535 blocks
     Product part = p;
     part.m = std::min<int64_t>(65535, p.m - m);
-    launch(plain_kernel<T, Out>,
-           {dim3(static_cast<unsigned>(ceil_div(p.n, kThreads)), static_cast<unsigned>(part.m)), dim3(kThreads), 0,
-            stream},
+    launch(plain_kernel<T, Out>, {dim3(ceil_div(p.n, kThreads), part.m), dim3(kThreads), 0, stream},
            static_cast<Out*>(c) + m * p.ldc, static_cast<const T*>(a) + m * (p.a_transposed ? 1 : p.lda),
            static_cast<const T*>(b), static_cast<const T*>(p.bias), part);
   }

@@ -1,11 +1,13 @@
-// The head: logits by chunks of rows, the policy loss, and its gradients in the place of the logits.
+// lm_logprob and lm_dapo: logits by chunks of rows, and the policy loss with its gradients from each chunk.
 #include <algorithm>
 
+#include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
 #include "cuda/softmax.cuh"
+#include "cuda/thread.cuh"
 #include "cuda/workspace.h"
 
 namespace dapo::cuda {
@@ -14,7 +16,7 @@ namespace {
 __global__ void __launch_bounds__(kSoftmaxThreads)
     logprob_kernel(float* log_prob, float* entropy, const float* logits, const SoftmaxTile* tiles,
                    const int32_t* targets, float inverse_temperature, float scale, int vocab, int count) {
-  const int r = static_cast<int>(blockIdx.x);
+  const int r = block_x();
   const RowSoftmax s = row_softmax(tiles + int64_t{r} * count, count, inverse_temperature, scale);
   if (threadIdx.x != 0) return;
   log_prob[r] = row_log_prob(s, logits[int64_t{r} * vocab + targets[r]]);
@@ -48,14 +50,14 @@ __device__ __forceinline__ void store_part(bf16* to, const float (&from)[W]) {
   store_floats<W>(to, from);
 }
 
-/// d logits = weight * dloss/dlogp * (onehot(target) - p) / temperature, as T at the beginning of the logits' own row:
-/// what is written lies in columns that the block has read.
+/// d logits = weight * dloss/dlogp * (onehot(target) - p) / temperature, written as T over the beginning of the logits'
+/// own row: only over columns that the block has already read.
 template <class T, int W>
 __global__ void __launch_bounds__(kSoftmaxThreads, 2)
     dapo_kernel(float* logits, const SoftmaxTile* tiles, LossRows rows, float inverse_temperature, float scale,
                 DapoLoss params, int vocab, int count) {
   __shared__ float shared_factor;
-  const int r = static_cast<int>(blockIdx.x), target = rows.targets[r];
+  const int r = block_x(), target = rows.targets[r];
   float* row = logits + int64_t{r} * vocab;
   const RowSoftmax s = row_softmax(tiles + int64_t{r} * count, count, inverse_temperature, scale);
   const float target_log_prob = row_log_prob(s, row[target]);
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(kSoftmaxThreads, 2)
   const float factor = shared_factor;
   T* to = reinterpret_cast<T*>(row);
   constexpr int kStep = kSoftmaxThreads * W;
-  const int first = static_cast<int>(threadIdx.x) * W;
+  const int first = thread_x() * W;
   float x[W], next[W];
   if (first < vocab) load_part<W>(x, row + first);
   for (int begin = 0; begin < vocab; begin += kStep) {
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(kSoftmaxThreads, 2)
     if (c < vocab) {
       float d[W];
 #pragma unroll
-      for (int i = 0; i < W; ++i)  // a row of weight 0 may hold anything
+      for (int i = 0; i < W; ++i)  // a row of weight 0 may hold any logits, NaN too
         d[i] = factor == 0.0f ? 0.0f : -factor * expf(row_log_prob(s, x[i]));
       if (factor != 0.0f && target >= c && target < c + W) {
 #pragma unroll
@@ -123,12 +125,8 @@ size_t head_workspace(const WorkspaceNeeds& needs, DType) {
 template <class T>
 void CudaBackend<T>::lm_logprob(const Tensor& log_prob, const Tensor& entropy, const Tensor& x, const Tensor& head,
                                 const Tensor& targets, float temperature) {
-  const int64_t rows = x.dim(0);
+  check_lm_logprob(dtype(), log_prob, entropy, x, head, targets, temperature);
   const int vocab = narrow(head.dim(0));
-  expect("lm_logprob log_prob", log_prob, DType::f32, {rows});
-  expect("lm_logprob targets", targets, DType::i32, {rows});
-  if (entropy) expect("lm_logprob entropy", entropy, DType::f32, {rows});
-  CHECK(temperature > 0.0f, "temperature {}", temperature);
   const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
   for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,
                   [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
@@ -144,18 +142,12 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                              const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head,
                              const Tensor& targets, const Tensor& old_log_prob, const Tensor& advantage,
                              const Tensor& weight, float temperature, const DapoLoss& params) {
-  const int64_t rows = x.dim(0), hidden = head.dim(1);
+  check_lm_dapo(dtype(), dx, dhead, log_prob, entropy, loss, clip, x, head, targets, old_log_prob, advantage, weight,
+                temperature);
+  const int64_t hidden = head.dim(1);
   const int vocab = narrow(head.dim(0));
-  expect("lm_dapo dx", dx, dtype(), {rows, hidden});
-  expect("lm_dapo dhead", dhead, DType::f32, {vocab, hidden});
-  for (const Tensor* t : {&log_prob, &entropy, &loss, &advantage, &weight})
-    expect("lm_dapo log_prob, entropy, loss, advantage, weight", *t, DType::f32, {rows});
-  if (old_log_prob) expect("lm_dapo old_log_prob", old_log_prob, DType::f32, {rows});
-  expect("lm_dapo clip", clip, DType::u8, {rows});
-  expect("lm_dapo targets", targets, DType::i32, {rows});
-  CHECK(temperature > 0.0f, "temperature {}", temperature);
   const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
-  const int64_t stride = vocab * static_cast<int64_t>(sizeof(float) / sizeof(T));  // of d logits
+  const int64_t ld = vocab * int64_t{sizeof(float) / sizeof(T)};  // of d logits, which are written over the logits
   const auto chunk = [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
     const LossRows at{log_prob.as<float>() + first,
                       entropy.as<float>() + first,
@@ -167,9 +159,27 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                       weight.as<const float>() + first};
     launch(vocab % 8 == 0 ? dapo_kernel<T, 8> : dapo_kernel<T, 1>, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_},
            logits.as<float>(), tiles, at, inverse, scale, params, vocab, narrow(softmax_tiles(vocab)));
-    products_->run({n, hidden, vocab, dtype(), dtype(), dtype(), false, false, stride, hidden, hidden},
+    products_->run({.m = n,
+                    .n = hidden,
+                    .k = vocab,
+                    .a_type = dtype(),
+                    .b_type = dtype(),
+                    .c_type = dtype(),
+                    .lda = ld,
+                    .ldb = hidden,
+                    .ldc = hidden},
                    dx.rows(first, n).data, logits.data, head.data);
-    products_->run({vocab, hidden, n, dtype(), dtype(), DType::f32, true, false, stride, hidden, hidden, true},
+    products_->run({.m = vocab,
+                    .n = hidden,
+                    .k = n,
+                    .a_type = dtype(),
+                    .b_type = dtype(),
+                    .c_type = DType::f32,
+                    .a_transposed = true,
+                    .lda = ld,
+                    .ldb = hidden,
+                    .ldc = hidden,
+                    .accumulate = true},
                    dhead.data, logits.data, x.rows(first, n).data);
   };
   for_head_chunks(*products_, workspace(), stream_, kTrainedLogits, scale, x, head, chunk);

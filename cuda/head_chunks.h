@@ -1,4 +1,4 @@
-// Logits by chunks of rows, in the workspace, with the sums of their tiles: shared by training's head and by sampling.
+// Logits by chunks of rows, in the workspace, with the sums of their tiles: shared by the head's ops and by sampling.
 #pragma once
 
 #include <algorithm>
@@ -9,13 +9,13 @@
 
 namespace dapo::cuda {
 
-/// What the logits of a chunk may take, bytes. Training's is large, because the gradient of the head's weights is read
-/// and written once a chunk: at V = 151,936 it holds 4,352 rows, and a model of that vocabulary that is trained has at
-/// least 8 GB of weights and optimizer state beside it. Scores and draws do not depend on the chunk.
+/// Most bytes of a chunk's logits. Training's chunks are large, because the gradient of the head's weights is read and
+/// written once a chunk: at V = 151,936 a chunk has 4,352 rows, and training a model of that vocabulary takes at least
+/// 8 GB of weights and optimizer state anyway. Scores and draws do not depend on the chunk.
 inline constexpr int64_t kTrainedLogits = int64_t{2560} << 20, kScoredLogits = int64_t{1} << 30;
 
-/// Rows whose logits are held at once: pieces of about the same size, a pure function of the shape (the bits of the
-/// head's gradient depend on it).
+/// Rows of a chunk: chunks have about the same size, a pure function of the shape (the bits of the head's gradient
+/// depend on it).
 int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t bytes);
 
 /// tiles[row, softmax_tiles(vocab)] of logits[row, vocab] (softmax.cu).
@@ -28,8 +28,6 @@ template <class F>
 void for_head_chunks(Products& products, Arena& workspace, cudaStream_t stream, int64_t bytes, float scale,
                      const Tensor& x, const Tensor& head, const F& body) {
   const int64_t rows = x.dim(0), hidden = head.dim(1), vocab = head.dim(0);
-  expect("head", head, x.dtype, {vocab, hidden});
-  expect("x", x, x.dtype, {rows, hidden});
   if (rows == 0) return;
   const int64_t chunk = head_chunk_rows(rows, vocab, bytes);
   const ArenaScope scope(workspace);
@@ -38,8 +36,17 @@ void for_head_chunks(Products& products, Arena& workspace, cudaStream_t stream, 
   auto* tiles = static_cast<SoftmaxTile*>(sums.data);
   for (int64_t first = 0; first < rows; first += chunk) {
     const int64_t n = std::min(chunk, rows - first);
-    products.run({n, vocab, hidden, x.dtype, x.dtype, DType::f32, false, true, hidden, hidden, vocab}, logits.data,
-                 x.rows(first, n).data, head.data);
+    products.run({.m = n,
+                  .n = vocab,
+                  .k = hidden,
+                  .a_type = x.dtype,
+                  .b_type = x.dtype,
+                  .c_type = DType::f32,
+                  .b_transposed = true,
+                  .lda = hidden,
+                  .ldb = hidden,
+                  .ldc = vocab},
+                 logits.data, x.rows(first, n).data, head.data);
     softmax_tiles_of(tiles, logits.as<const float>(), n, vocab, scale, stream);
     body(first, n, logits.rows(0, n), tiles);
   }

@@ -1,4 +1,4 @@
-// How kernels are launched and runtime calls are checked: the one place that knows of launch attributes.
+// How kernels are launched and runtime calls are checked: the only place with launch attributes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@
 
 namespace dapo {
 
-/// Throws Error: code 3 where the device, its driver or its memory is at fault, else 70. Names what was being done.
+/// Throws Error: code 3 if the device, its driver or its memory is at fault, else 70. The message names the call.
 [[noreturn]] void cuda_failed(cudaError_t error, const char* what, std::source_location where);
 [[noreturn]] void launch_failed(cudaError_t error, const void* kernel, dim3 grid, dim3 block, std::size_t smem_bytes,
                                 std::source_location where);
@@ -21,12 +21,12 @@ inline void cuda_check(cudaError_t error, const char* what,
   if (error != cudaSuccess) cuda_failed(error, what, where);
 }
 
-/// Dynamic shared memory that any kernel may ask for: 48 KB less its static arrays, of which no kernel has 16 KB.
+/// Dynamic shared memory that any kernel may use: 48 KB less its static arrays, which are below 16 KB in every kernel.
 inline constexpr std::size_t kSmemFree = 32u << 10;
 
 struct LaunchConfig {
   dim3 grid, block;
-  std::size_t smem_bytes = 0;  ///< dynamic shared memory; above kSmemFree the kernel is opted in
+  std::size_t smem_bytes = 0;  ///< dynamic shared memory; above kSmemFree the limit is raised first
   cudaStream_t stream = nullptr;
   std::source_location where = std::source_location::current();  ///< of the launcher, for messages
 };

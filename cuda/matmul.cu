@@ -1,11 +1,13 @@
-// matmul and its two backwards over Products; the bias's gradient.
+// matmul and its two backwards, by Products; the gradient of the bias.
 #include <algorithm>
 
+#include "core/op_checks.h"
 #include "cuda/add_parts.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/products.h"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 #include "cuda/workspace.h"
 
@@ -18,9 +20,9 @@ constexpr int kBiasThreads = 128;
 /// parts[block, n] = sum of the block's rows of dy.
 template <class T>
 __global__ void column_sums_kernel(float* parts, const T* dy, int rows, int columns) {
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= columns) return;
-  const int begin = static_cast<int>(blockIdx.y) * kBiasRows;
+  const int begin = block_y() * kBiasRows;
   const int end = begin + kBiasRows < rows ? begin + kBiasRows : rows;
   float sum = 0.0f;
   for (int n = begin; n < end; ++n) sum += to_float(dy[int64_t{n} * columns + c]);
@@ -40,37 +42,55 @@ std::string CudaBackend<T>::products_text() const {
 
 template <class T>
 void CudaBackend<T>::matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {
+  check_matmul(dtype(), y, x, w, bias);
   const int64_t m = x.dim(0), n = w.dim(0), k = w.dim(1);
-  expect("matmul y", y, dtype(), {m, n});
-  expect("matmul x", x, dtype(), {m, k});
-  expect("matmul w", w, dtype(), {n, k});
-  if (bias) expect("matmul bias", bias, dtype(), {n});
-  products_->run({m, n, k, dtype(), dtype(), dtype(), false, true, k, k, n, false, bias.data}, y.data, x.data, w.data);
+  products_->run({.m = m,
+                  .n = n,
+                  .k = k,
+                  .a_type = dtype(),
+                  .b_type = dtype(),
+                  .c_type = dtype(),
+                  .b_transposed = true,
+                  .lda = k,
+                  .ldb = k,
+                  .ldc = n,
+                  .bias = bias.data},
+                 y.data, x.data, w.data);
 }
 
 template <class T>
 void CudaBackend<T>::matmul_backward_input(const Tensor& dx, const Tensor& dy, const Tensor& w) {
+  check_matmul_backward_input(dtype(), dx, dy, w);
   const int64_t m = dy.dim(0), k = w.dim(0), n = w.dim(1);
-  expect("matmul_backward_input dx", dx, dtype(), {m, n});
-  expect("matmul_backward_input dy", dy, dtype(), {m, k});
-  products_->run({m, n, k, dtype(), dtype(), dtype(), false, false, k, n, n}, dx.data, dy.data, w.data);
+  products_->run(
+      {.m = m, .n = n, .k = k, .a_type = dtype(), .b_type = dtype(), .c_type = dtype(), .lda = k, .ldb = n, .ldc = n},
+      dx.data, dy.data, w.data);
 }
 
 template <class T>
 void CudaBackend<T>::matmul_backward_weight(const Tensor& dw, const Tensor& db, const Tensor& dy, const Tensor& x) {
+  check_matmul_backward_weight(dtype(), dw, db, dy, x);
   const int64_t k = dy.dim(0), m = dy.dim(1), n = x.dim(1);
-  expect("matmul_backward_weight dw", dw, DType::f32, {m, n});
-  expect("matmul_backward_weight x", x, dtype(), {k, n});
   if (k == 0) return;
-  products_->run({m, n, k, dtype(), dtype(), DType::f32, true, false, m, n, n, true}, dw.data, dy.data, x.data);
+  products_->run({.m = m,
+                  .n = n,
+                  .k = k,
+                  .a_type = dtype(),
+                  .b_type = dtype(),
+                  .c_type = DType::f32,
+                  .a_transposed = true,
+                  .lda = m,
+                  .ldb = n,
+                  .ldc = n,
+                  .accumulate = true},
+                 dw.data, dy.data, x.data);
   if (!db) return;
-  expect("matmul_backward_weight db", db, DType::f32, {m});
   const int blocks = narrow(ceil_div(k, kBiasRows)), columns = narrow(m);
   ArenaScope scope(workspace());
   const Tensor parts = workspace().take("bias parts", DType::f32, {blocks, columns});
-  const unsigned strips = static_cast<unsigned>(ceil_div(columns, kBiasThreads));
-  launch(column_sums_kernel<T>, {dim3(strips, static_cast<unsigned>(blocks)), dim3(kBiasThreads), 0, stream_},
-         parts.as<float>(), dy.as<const T>(), narrow(k), columns);
+  const unsigned strips = ceil_div(columns, kBiasThreads);
+  launch(column_sums_kernel<T>, {dim3(strips, blocks), dim3(kBiasThreads), 0, stream_}, parts.as<float>(),
+         dy.as<const T>(), narrow(k), columns);
   add_parts(db.as<float>(), parts.as<const float>(), blocks, columns, stream_);
 }
 

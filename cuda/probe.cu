@@ -13,7 +13,7 @@ template <class F>
 auto visit(Backend& b, F f) {
   if (auto* half = dynamic_cast<cuda::CudaBackend<bf16>*>(&b)) return f(*half);
   auto* full = dynamic_cast<cuda::CudaBackend<float>*>(&b);
-  CHECK(full != nullptr, "{} is no CUDA backend", b.describe());
+  CHECK(full != nullptr, "not a CUDA backend: {}", b.describe());
   return f(*full);
 }
 cudaStream_t stream_of(Backend& b) {
@@ -23,7 +23,7 @@ cudaStream_t stream_of(Backend& b) {
 constexpr int kThreads = 512, kLoads = 4;
 using Chunk = cuda::Vec<uint32_t>;
 
-/// Each block walks pieces of kThreads * kLoads chunks of 16 bytes, gridDim pieces apart; n is a multiple of a piece.
+/// Each block visits pieces of kThreads * kLoads chunks of 16 bytes, gridDim pieces apart; n is a multiple of a piece.
 template <bool kWrite>
 __global__ void __launch_bounds__(kThreads) memory_kernel(Chunk* to, const Chunk* from, int64_t n) {
   uint32_t sum = 0;
@@ -40,7 +40,8 @@ __global__ void __launch_bounds__(kThreads) memory_kernel(Chunk* to, const Chunk
         sum += v[i].v[0] ^ v[i].v[1] ^ v[i].v[2] ^ v[i].v[3];
     }
   }
-  if constexpr (!kWrite) to->v[threadIdx.x % 4] = sum;  // whoever comes last: it only has to be needed
+  if constexpr (!kWrite)
+    to->v[threadIdx.x % 4] = sum;  // a race without effect: the sum only must not be optimised away
 }
 
 }  // namespace
@@ -72,7 +73,7 @@ double CudaClock::seconds() {
   float ms = 0;
   CUDA_CHECK(cudaEventSynchronize(events_->stop));
   CUDA_CHECK(cudaEventElapsedTime(&ms, events_->start, events_->stop));
-  return 1e-3 * static_cast<double>(ms);
+  return 1e-3 * ms;
 }
 
 void* cuda_stream(Backend& cuda) {

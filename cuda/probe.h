@@ -1,4 +1,4 @@
-// What benchmarks and tests ask of a CUDA backend beyond the contract. Needs no header of the toolkit.
+// What benchmarks and tests need from a CUDA backend beyond the contract. Needs no header of the toolkit.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,8 @@
 
 namespace dapo {
 
-/// Time as the GPU counts it: events in the backend's stream round whatever is issued between start() and stop().
+/// Time measured by the GPU: events in the backend's stream before and after all that is issued between start() and
+/// stop().
 class CudaClock {
  public:
   explicit CudaClock(Backend& cuda);
@@ -31,8 +32,8 @@ enum class CudaProducts : uint8_t { own, cublaslt, automatic };
 CudaProducts cuda_products(Backend& cuda);
 /// Error (exit 2): cublaslt, and the library cannot be used.
 void set_cuda_products(Backend& cuda, CudaProducts kind);
-/// Bytes/s read and written by kernels of 16-byte accesses with four loads in flight a thread: a copy (twice the
-/// bytes), and a sum (of what it reads). The buffers hold `bytes` each; enough runs for some 20 ms.
+/// Bytes/s of kernels with 16-byte accesses and four loads in flight per thread: of a copy (reads and writes counted),
+/// and of a sum (reads). Each buffer has `bytes` bytes; as many runs as take about 20 ms.
 struct CudaMemoryRates {
   double copy, read;
 };

@@ -1,4 +1,4 @@
-// What the kernels of products are given.
+// The operands of the kernels of products.
 #pragma once
 
 #include "cuda/vec.cuh"

@@ -1,4 +1,4 @@
-// Which products run by which kernels: the choice by shape, and the comparison of bits that admits the library.
+// Which kernel runs a product: the choice by shape, and the comparison of bits before the library is used.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -39,7 +39,7 @@ __global__ void count_different_kernel(unsigned* count, const uint32_t* x, const
   if (i < n && x[i] != y[i]) atomicAdd(count, 1u);
 }
 
-/// Memory of the check's own, free again at its end; null where there is none.
+/// Temporary memory of the check; null if there is not enough.
 class Scratch {
  public:
   explicit Scratch(int64_t bytes) {
@@ -62,13 +62,22 @@ class Scratch {
 
 /// A forward product of this weight as matmul and the head issue it.
 Product forward_product(const WeightShape& w, int64_t m, const void* bias) {
-  return {m,        w.outputs, w.inputs,  DType::bf16, DType::bf16, w.logits ? DType::f32 : DType::bf16, false, true,
-          w.inputs, w.inputs,  w.outputs, false,       bias};
+  return {.m = m,
+          .n = w.outputs,
+          .k = w.inputs,
+          .a_type = DType::bf16,
+          .b_type = DType::bf16,
+          .c_type = w.logits ? DType::f32 : DType::bf16,
+          .b_transposed = true,
+          .lda = w.inputs,
+          .ldb = w.inputs,
+          .ldc = w.outputs,
+          .bias = bias};
 }
 int64_t out_bytes(const WeightShape& w, int64_t rows) {
   return rows * w.outputs * (w.logits ? 4 : 2);
 }
-/// Rows of whole 16 bytes, and operands aligned as the library's algorithms are asked for.
+/// Rows are multiples of 16 bytes, and operands are aligned as was requested of the library's algorithms.
 bool fits_library(const Product& p, const void* c, const void* a, const void* b) {
   const auto aligned = [](const void* q) { return reinterpret_cast<uintptr_t>(q) % CublasLt::kAlignment == 0; };
   return fits_tensor_cores(p, a, b) && p.ldc % 8 == 0 && p.n % 8 == 0 && aligned(a) && aligned(b) && aligned(c);
@@ -133,9 +142,9 @@ void Products::prepare(std::span<const WeightShape> weights, DType type, int64_t
   checked_rows_ = std::max(checked_rows_, std::min(rows, kCheckedRows));
 }
 
-/// Chooses an algorithm with the own kernels' bits for each bucket of rows that the library would serve.
+/// Chooses an algorithm with the bits of our own kernels for each bucket of rows that the library would serve.
 void Products::admit(const WeightShape& w, int64_t rows) {
-  if (w.inputs % 8 != 0 || w.outputs % 8 != 0) return;  // the plain kernel's
+  if (w.inputs % 8 != 0 || w.outputs % 8 != 0) return;  // served by the plain kernel
   size_t available = 0, total = 0;
   CUDA_CHECK(cudaMemGetInfo(&available, &total));
   int64_t checked = std::min(rows, kCheckedRows);
@@ -160,14 +169,14 @@ void Products::admit(const WeightShape& w, int64_t rows) {
   CUDA_CHECK(cudaStreamSynchronize(stream_));
   if (differ.empty()) return;
   refuse(fmt::format("other bits at {} rows", differ));
-  if (kind_ == Kind::cublaslt)  // then one algorithm has to serve every m
+  if (kind_ == Kind::cublaslt)  // one algorithm then has to serve every m
     for (int64_t bucket = CublasLt::kLeastBucket; bucket <= 16384; bucket *= 2) lt_->forget(o.product(bucket));
 }
 
-/// The first algorithm with the own kernels' bits; of few rows, where the library's first is not always a good one, the
-/// fastest of them, or none where the own kernels are faster: what runs is a matter of time alone. False: all differ.
+/// Chooses the first algorithm with the bits of our own kernels. For few rows, where the library's first is not always
+/// a good one: the fastest of them, or none if our own kernels are faster. False: all have other bits.
 bool Products::admit_bucket(const Operands& o, int64_t bucket) {
-  constexpr int64_t kTimedRows = 256, kTimedBytes = 1 << 20;  // smaller weights are bound by launches either way
+  constexpr int64_t kTimedRows = 256, kTimedBytes = 1 << 20;  // for smaller weights the launch dominates
   const bool timed = bucket <= kTimedRows && o.weight.outputs * o.weight.inputs * 2 >= kTimedBytes;
   const Product asked = o.product(bucket), p = o.product(std::min(bucket, o.rows));
   const auto run_library = [&] { return lt_->run_as(asked, p, o.theirs.as<void>(), o.x.as<void>(), o.w.as<void>()); };
@@ -200,8 +209,8 @@ bool Products::same_bits(const Operands& o, int64_t rows) {
   return different == 0;
 }
 
-/// The fastest of three runs. What comes before each fills the L2 cache with other data, and keeps the device busy
-/// until the run is issued.
+/// The fastest of three runs. Before each, a memset fills the L2 cache with other data and keeps the device busy until
+/// the run is issued.
 template <class F>
 double Products::seconds_of(const F& run) {
   struct Event {
@@ -220,7 +229,7 @@ double Products::seconds_of(const F& run) {
     CUDA_CHECK(cudaEventSynchronize(stop.event));
     float ms = 0;
     CUDA_CHECK(cudaEventElapsedTime(&ms, start.event, stop.event));
-    best = std::min(best, 1e-3 * static_cast<double>(ms));
+    best = std::min(best, 1e-3 * ms);
   }
   return best;
 }

@@ -1,4 +1,4 @@
-// Matrix products on raw row-major memory: what the ops matmul*, and the head, are made of (the twin of cpu/matmul.h).
+// Matrix products by our own kernels and by cuBLASLt; the counterpart of cpu/matmul.h.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,38 +11,28 @@
 #include <tuple>
 
 #include "core/backend.h"
+#include "core/product.h"
 
 namespace dapo::cuda {
 
-/// c[m, n] (+)= op(a) op(b) (+ bias[n]). ld* in elements; op(a) is [m, k], op(b) is [k, n]; a transposed operand is
-/// stored as [k, m] or [n, k]. Sums are f32 in one order of k for a given (n, k): the bits of a row do not depend on m.
-struct Product {
-  int64_t m, n, k;
-  DType a_type, b_type, c_type;
-  bool a_transposed = false, b_transposed = false;
-  int64_t lda, ldb, ldc;
-  bool accumulate = false;     ///< c += (c is then f32)
-  const void* bias = nullptr;  ///< [n] of b_type, or none
-};
-
 /// Tile of the hand-written product.
 enum class Tile : uint8_t { large, medium, small };
-/// The largest tile whose grid still gives every SM a block, and whose rows are more than half used; a pure function of
-/// the shape. The bits do not depend on it.
+/// The largest tile whose grid still gives every SM a block, and whose rows are more than half used. A pure function of
+/// the shape; the bits do not depend on it.
 Tile choose_tile(int64_t m, int64_t n, int sms);
-/// Weight rows a block of decode_gemm.cu's kernel, which runs forward products of few rows: 8 or 16; 0: gemm.cu runs
-/// it. A pure function of the shape; the bits do not depend on it.
+/// Weight rows of a block of decode_gemm.cu, which runs forward products of few rows: 8 or 16; 0: gemm.cu runs it
+/// instead. A pure function of the shape; the bits do not depend on it.
 int decode_rows(int64_t m, int64_t n);
 template <class Out>
 void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream);
-/// Whether the tensor-core kernel takes this product: bf16 operands, rows aligned to 16 bytes; else plain FMAs do.
+/// Whether the tensor-core kernels can run this product (bf16 operands, rows aligned to 16 bytes); else plain FMAs do.
 bool fits_tensor_cores(const Product& p, const void* a, const void* b);
 class CublasLt;
 
-/// Runs products by the own kernels (`own`), by the library (`cublaslt`, cublaslt.h), or, the default (`automatic`), by
-/// whichever is faster: the library from 256 rows on and for gradients (an H100 showed it 1.3 to 4.5 times as fast),
-/// what prepare() timed below. Forward products go to the library only by algorithms that prepare() found to have the
-/// own kernels' bits on this card. DAPO_CUDA_PRODUCTS=own|cublaslt|auto decides.
+/// Runs products by our own kernels (`own`), by the library (`cublaslt`, cublaslt.h), or, by default (`automatic`), by
+/// whichever is faster: the library from 256 rows on and for gradients (1.3 to 4.5 times as fast on an H100), and what
+/// prepare() found to be faster below. The library runs forward products only by algorithms that prepare() found to
+/// have the bits of our own kernels on this card. DAPO_CUDA_PRODUCTS=own|cublaslt|auto decides.
 class Products {
  public:
   enum class Kind : uint8_t { own, cublaslt, automatic };
@@ -54,8 +44,8 @@ class Products {
   /// Error (exit 2): `cublaslt`, and the library cannot be used.
   void use(Kind kind);
   Kind kind() const { return kind_; }
-  /// Compares the library with the own kernels for these weights, up to `rows` rows, in memory that is free again
-  /// afterwards. T: type of the backend.
+  /// Compares the library with our own kernels for these weights, up to `rows` rows, in memory that it frees
+  /// afterwards. type: the backend's T.
   void prepare(std::span<const WeightShape> weights, DType type, int64_t rows);
   /// How products run, one line for people.
   std::string describe() const;
@@ -77,11 +67,11 @@ class Products {
   Kind kind_ = Kind::automatic;
   std::unique_ptr<CublasLt> lt_;
   std::string unusable_;  ///< why the library is not used
-  std::string refused_;   ///< shapes that stay with the own kernels although the library is there
+  std::string refused_;   ///< shapes that stay with our own kernels although the library is available
   using Weight = std::tuple<int64_t, int64_t, bool, bool>;  // outputs, inputs, bias, logits
   std::map<Weight, int64_t> prepared_;                      // up to how many rows
   int64_t checked_rows_ = 0;
-  std::set<std::pair<int64_t, int64_t>> missing_;  ///< n, k for which the library had no algorithm: said once
+  std::set<std::pair<int64_t, int64_t>> missing_;  ///< n, k for which the library had no algorithm: reported once
 };
 
 }  // namespace dapo::cuda

@@ -3,6 +3,9 @@
 
 #include <cuda_runtime.h>
 
+#include "core/sizes.h"
+#include "cuda/thread.cuh"
+
 namespace dapo::cuda {
 
 inline constexpr int kWarp = 32;
@@ -24,8 +27,8 @@ __device__ __forceinline__ float warp_max(float x) {
 /// The sum over the block in every thread; `scratch` holds kWarp values and may be used again after the call.
 template <class T>
 __device__ __forceinline__ T block_sum(T x, T* scratch) {
-  const int warps = (static_cast<int>(blockDim.x) + kWarp - 1) / kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warps = ceil_div(block_width(), kWarp);
+  const int warp = thread_x() / kWarp, lane = thread_x() % kWarp;
   x = warp_sum(x);
   if (warps == 1) return x;
   if (lane == 0) scratch[warp] = x;
@@ -37,8 +40,8 @@ __device__ __forceinline__ T block_sum(T x, T* scratch) {
 
 /// The largest x of the block in every thread; `scratch` as in block_sum.
 __device__ __forceinline__ float block_max(float x, float* scratch) {
-  const int warps = (static_cast<int>(blockDim.x) + kWarp - 1) / kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warps = ceil_div(block_width(), kWarp);
+  const int warp = thread_x() / kWarp, lane = thread_x() % kWarp;
   x = warp_max(x);
   if (lane == 0) scratch[warp] = x;
   __syncthreads();
@@ -50,7 +53,7 @@ __device__ __forceinline__ float block_max(float x, float* scratch) {
 /// Sum over the lanes before this one.
 template <class T>
 __device__ __forceinline__ T warp_scan(T x) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int lane = thread_x() % kWarp;
   T sum = x;
 #pragma unroll
   for (int d = 1; d < kWarp; d *= 2) {
@@ -63,8 +66,8 @@ __device__ __forceinline__ T warp_scan(T x) {
 /// Sum over the threads before this one, of integers; `scratch` as in block_sum.
 template <class T>
 __device__ __forceinline__ T block_scan(T x, T* scratch) {
-  const int warps = (static_cast<int>(blockDim.x) + kWarp - 1) / kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warps = ceil_div(block_width(), kWarp);
+  const int warp = thread_x() / kWarp, lane = thread_x() % kWarp;
   const T before = warp_scan(x);
   if (lane == kWarp - 1) scratch[warp] = before + x;
   __syncthreads();

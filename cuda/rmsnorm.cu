@@ -1,18 +1,20 @@
-// rmsnorm with the residual's addition fused, and its backward. A block a row forward; backward keeps each column's sum
-// of dw in the thread that owns the column, over the rows of its block, and adds the blocks' sums in order.
+// rmsnorm with the addition to the residual fused in, and its backward. Forward: one block for each row. Backward: a
+// thread keeps its column's sum of dw over the rows of its block, and the blocks' sums are then added in order.
+#include "core/op_checks.h"
 #include "cuda/add_parts.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 #include "cuda/workspace.h"
 
 namespace dapo::cuda {
 namespace {
 
-/// Rows of a block in rmsnorm_backward: enough that the partial sums of dw are few, few enough to fill the GPU.
+/// Rows of a block in rmsnorm_backward: enough to have few partial sums of dw, few enough to fill the GPU.
 constexpr int kBackwardRows = 16;
 
 template <class T, int W>
@@ -22,7 +24,7 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
   const int64_t row = int64_t{blockIdx.x} * columns;
   const float* stored = delta == nullptr ? x + row : sum + row;  // the second pass reads what this thread wrote
   float squares = 0.0f;
-  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+  for (int c = thread_x() * W; c < columns; c += block_width() * W) {
     float s[W];
     load_floats<W>(s, x + row + c);
     if (delta != nullptr) {
@@ -36,7 +38,7 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
     for (int i = 0; i < W; ++i) squares += s[i] * s[i];
   }
   const float r = rsqrtf(block_sum(squares, scratch) / static_cast<float>(columns) + eps);
-  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+  for (int c = thread_x() * W; c < columns; c += block_width() * W) {
     float s[W], g[W];
     load_floats<W>(s, stored + c);
     load_floats<W>(g, w + c);
@@ -47,22 +49,22 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
   if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
 }
 
-/// dw_parts[block, C]. The columns' sums live in shared memory, each touched by its own thread only.
+/// dw_parts[block, C]. The columns' sums are in shared memory; each is touched by one thread only.
 template <class T, int W>
 __global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, const float* x, const T* w,
                                         const float* rstd, int rows, int columns) {
   __shared__ float scratch[kWarp];
   float* dw = dynamic_smem<float>();
-  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W)
+  for (int c = thread_x() * W; c < columns; c += block_width() * W)
 #pragma unroll
     for (int i = 0; i < W; ++i) dw[c + i] = 0.0f;
-  const int begin = static_cast<int>(blockIdx.x) * kBackwardRows;
+  const int begin = block_x() * kBackwardRows;
   const int end = begin + kBackwardRows < rows ? begin + kBackwardRows : rows;
   for (int n = begin; n < end; ++n) {
     const int64_t row = int64_t{n} * columns;
     const float r = rstd[n];
     float dot = 0.0f;
-    for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+    for (int c = thread_x() * W; c < columns; c += block_width() * W) {
       float g[W], h[W], v[W];
       load_floats<W>(g, dy + row + c);
       load_floats<W>(h, x + row + c);
@@ -75,7 +77,7 @@ __global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, con
       }
     }
     const float mean = block_sum(dot, scratch) / static_cast<float>(columns);
-    for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+    for (int c = thread_x() * W; c < columns; c += block_width() * W) {
       float g[W], h[W], v[W], d[W];
       load_floats<W>(g, dy + row + c);
       load_floats<W>(h, x + row + c);
@@ -86,7 +88,7 @@ __global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, con
       store_floats<W>(dx + row + c, d);
     }
   }
-  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W)
+  for (int c = thread_x() * W; c < columns; c += block_width() * W)
 #pragma unroll
     for (int i = 0; i < W; ++i) dw_parts[int64_t{blockIdx.x} * columns + c + i] = dw[c + i];
 }
@@ -103,14 +105,9 @@ size_t rmsnorm_workspace(const WorkspaceNeeds& needs) {
 template <class T>
 void CudaBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x,
                              const Tensor& delta, const Tensor& w, float eps) {
+  check_rmsnorm(dtype(), y, sum, rstd, x, delta, w);
   const int64_t rows = x.dim(0);
   const int columns = narrow(x.dim(1));
-  expect("rmsnorm y", y, dtype(), {rows, columns});
-  expect("rmsnorm w", w, dtype(), {columns});
-  if (delta) {
-    expect("rmsnorm delta", delta, dtype(), {rows, columns});
-    expect("rmsnorm sum", sum, DType::f32, {rows, columns});
-  }
   if (rows == 0) return;
   with_width<T>(columns, [&]<int W>() {
     launch(rmsnorm_kernel<T, W>, {grid_of(rows), row_threads(columns, W), 0, stream_}, y.as<T>(),
@@ -122,17 +119,14 @@ void CudaBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& r
 template <class T>
 void CudaBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                       const Tensor& w, const Tensor& rstd) {
+  check_rmsnorm_backward(dtype(), dx, dw, dy, x, w, rstd);
   const int rows = narrow(x.dim(0)), columns = narrow(x.dim(1));
-  expect("rmsnorm_backward dx", dx, dtype(), {rows, columns});
-  expect("rmsnorm_backward dw", dw, DType::f32, {columns});
-  expect("rmsnorm_backward dy", dy, dtype(), {rows, columns});
   if (rows == 0) return;
   const int blocks = narrow(ceil_div(rows, kBackwardRows));
   ArenaScope scope(workspace());
   const Tensor parts = workspace().take("rmsnorm dw", DType::f32, {blocks, columns});
   with_width<T>(columns, [&]<int W>() {
-    launch(rmsnorm_backward_kernel<T, W>,
-           {grid_of(blocks), row_threads(columns, W), static_cast<size_t>(columns) * sizeof(float), stream_},
+    launch(rmsnorm_backward_kernel<T, W>, {grid_of(blocks), row_threads(columns, W), columns * sizeof(float), stream_},
            dx.as<T>(), parts.as<float>(), dy.as<const T>(), x.as<const float>(), w.as<const T>(),
            rstd.as<const float>(), rows, columns);
   });

@@ -1,4 +1,5 @@
 // rope: rotates the pairs (i, i + D/2) of q and k in place. A thread takes W pairs of one head: 16 bytes of each half.
+#include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
@@ -9,7 +10,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// pieces: of W pairs a row.
+/// pieces: groups of W pairs in a row.
 template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
     rope_kernel(T* qkv, const float* __restrict__ table, const int32_t* __restrict__ positions, int pieces, int half,
@@ -40,10 +41,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 void CudaBackend<T>::rope(const Tensor& qkv, const Tensor& table, const Tensor& positions, const AttentionDims& dims,
                           bool inverse) {
+  check_rope(dtype(), qkv, table, positions, dims);
   const int64_t rows = qkv.dim(0);
-  expect("rope qkv", qkv, dtype(), {rows, dims.qkv_width()});
-  expect("rope table", table, DType::f32, {table.dim(0), dims.head_dim});
-  expect("rope positions", positions, DType::i32, {rows});
   if (rows == 0) return;
   const int heads = dims.heads + dims.kv_heads, half = dims.head_dim / 2;
   with_width<T>(half, [&]<int W>() {

@@ -1,8 +1,9 @@
-// Reads a chunk of logits once, and leaves what its tiles of columns sum to.
+// Reads a chunk of logits once and writes the sums of its tiles.
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
 #include "cuda/softmax.cuh"
+#include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 namespace {
@@ -13,16 +14,16 @@ __device__ __forceinline__ T quad_sum(T x) {
   return x + __shfl_xor_sync(kFullMask, x, 2);
 }
 
-/// Four lanes have a tile, so that a warp has eight; a lane holds 32 of its columns, in vectors of four.
+/// Four lanes share a tile, so that a warp has eight; a lane holds 32 of its columns, in vectors of four.
 constexpr int kTileLanes = 4, kLaneColumns = kSoftmaxTile / kTileLanes, kWarpTiles = kWarp / kTileLanes;
 constexpr int kThreads = 128;
 
-/// tiles[row, tile]: a warp takes eight tiles of a row; all of its loads are in flight before the first is used.
+/// tiles[row, tile]: a warp sums eight tiles of a row; all of its loads are in flight before the first is used.
 template <int W>
 __global__ void __launch_bounds__(kThreads, 6)
     tiles_kernel(SoftmaxTile* __restrict__ tiles, const float* __restrict__ logits, float scale, int vocab, int count,
                  int rows) {
-  const int groups = (count + kWarpTiles - 1) / kWarpTiles, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int groups = ceil_div(count, kWarpTiles), lane = thread_x() % kWarp;
   const int64_t group = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const int64_t row = group / groups;
   if (row >= rows) return;
@@ -66,8 +67,8 @@ void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int
   // Few rows: small blocks, so that every SM has one.
   const int threads = warps < 4096 ? kWarp : kThreads;
   launch(vocab % 4 == 0 ? tiles_kernel<4> : tiles_kernel<1>,
-         {grid_of(ceil_div(warps, threads / kWarp)), dim3(static_cast<unsigned>(threads)), 0, stream}, tiles, logits,
-         scale, narrow(vocab), count, narrow(rows));
+         {grid_of(ceil_div(warps, threads / kWarp)), dim3(threads), 0, stream}, tiles, logits, scale, narrow(vocab),
+         count, narrow(rows));
 }
 
 }  // namespace dapo::cuda

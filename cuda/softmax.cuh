@@ -1,9 +1,10 @@
 // The one softmax of a row of logits (core/softmax.h): sampling, scoring and training give a token the same bits.
-// One pass over the logits leaves the sums of their tiles (softmax.cu); a block a row then merges those.
+// One pass over the logits writes the sums of their tiles (softmax.cu); one block for each row then merges those.
 #pragma once
 
 #include "core/softmax.h"
 #include "cuda/reduce.cuh"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
@@ -27,7 +28,7 @@ __device__ __forceinline__ float row_log_prob(const RowSoftmax& s, float logit) 
   return shifted(s, logit) - s.log_sum;
 }
 
-/// Four logits from column c of a row on; -inf past its end. W = 1: rows are not aligned to 16 bytes.
+/// Four logits of a row from column c on; -inf past its end. W = 1: rows are not aligned to 16 bytes.
 template <int W>
 __device__ __forceinline__ void load_logits(float (&to)[4], const float* row, int c, int vocab) {
   if (W == 4 && c < vocab) {
@@ -44,7 +45,7 @@ __device__ inline RowSoftmax row_softmax(const SoftmaxTile* tiles, int count, fl
   __shared__ Mass masses[kWarp];
   float top = -INFINITY;
   bool bad = false;
-  for (int t = static_cast<int>(threadIdx.x); t < count; t += kSoftmaxThreads) {
+  for (int t = thread_x(); t < count; t += kSoftmaxThreads) {
     const float max = tiles[t].max;
     bad |= max != max;
     top = fmaxf(top, max);
@@ -54,7 +55,7 @@ __device__ inline RowSoftmax row_softmax(const SoftmaxTile* tiles, int count, fl
   bad |= !(fabsf(exponent) < INFINITY);
   Mass total = 0;
   double weighted = bad ? NAN : 0.0;
-  for (int t = static_cast<int>(threadIdx.x); t < count; t += kSoftmaxThreads) {
+  for (int t = thread_x(); t < count; t += kSoftmaxThreads) {
     const SoftmaxSums sums = softmax_sums(tiles[t], exponent, scale);
     total += sums.total;
     weighted += sums.weighted;

@@ -1,4 +1,5 @@
 // swiglu: a = silu(gate) * up, and its backward; one pass over memory each.
+#include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
@@ -49,16 +50,16 @@ constexpr int kThreads = 256;
 
 /// Rows over x, of which a grid may have 2^31, columns over y.
 dim3 grid(int64_t rows, int ffn, int width) {
-  return dim3(grid_of(rows).x, static_cast<unsigned>(ceil_div(ceil_div(ffn, width), kThreads)));
+  return dim3(grid_of(rows).x, ceil_div(ceil_div(ffn, width), kThreads));
 }
 
 }  // namespace
 
 template <class T>
 void CudaBackend<T>::swiglu(const Tensor& a, const Tensor& gu) {
+  check_swiglu(dtype(), a, gu);
   const int64_t rows = a.dim(0);
   const int ffn = narrow(a.dim(1));
-  expect("swiglu gu", gu, dtype(), {rows, 2 * int64_t{ffn}});
   if (rows == 0) return;
   with_width<T>(ffn, [&]<int W>() {
     launch(swiglu_kernel<T, W>, {grid(rows, ffn, W), dim3(kThreads), 0, stream_}, a.as<T>(), gu.as<const T>(), ffn);
@@ -67,10 +68,9 @@ void CudaBackend<T>::swiglu(const Tensor& a, const Tensor& gu) {
 
 template <class T>
 void CudaBackend<T>::swiglu_backward(const Tensor& dgu, const Tensor& a, const Tensor& da, const Tensor& gu) {
+  check_swiglu_backward(dtype(), dgu, a, da, gu);
   const int64_t rows = da.dim(0);
   const int ffn = narrow(da.dim(1));
-  expect("swiglu_backward dgu", dgu, dtype(), {rows, 2 * int64_t{ffn}});
-  expect("swiglu_backward gu", gu, dtype(), {rows, 2 * int64_t{ffn}});
   if (rows == 0) return;
   with_width<T>(ffn, [&]<int W>() {
     launch(swiglu_backward_kernel<T, W>, {grid(rows, ffn, W), dim3(kThreads), 0, stream_}, dgu.as<T>(),

@@ -1,4 +1,4 @@
-// 128-bit access: Vec<T> holds as many T as 16 bytes, Vec<T, 1> one (rows whose width is no multiple of 16 bytes).
+// 128-bit access: Vec<T> holds 16 bytes of T, Vec<T, 1> one T (for rows whose width is not a multiple of 16 bytes).
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,4 +1,4 @@
-// Scratch that each op family takes from the workspace, bytes: pure functions of the largest calls.
+// Scratch that each family of ops takes from the workspace, bytes: pure functions of the largest calls.
 #pragma once
 
 #include "core/backend.h"

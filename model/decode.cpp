@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/sizes.h"
+
 namespace dapo {
 
 Decoder::Decoder(ModelMemory& memory)
@@ -37,7 +39,7 @@ namespace {
 constexpr int kLengthStep = 512;
 
 int pages_for(int tokens, int page_size) {
-  return (tokens + page_size - 1) / page_size;
+  return ceil_div(tokens, page_size);
 }
 
 /// Position of each new token: the new ones are the last of their sequence.
@@ -139,7 +141,7 @@ namespace {
 /// Sequences of a decode batch of n, with padding: few values, since a device records a decode step once for each.
 size_t padded_count(size_t n, size_t most) {
   const size_t unit = n <= 8 ? std::bit_ceil(n) : n <= 64 ? 8 : n <= 256 ? 16 : 64;
-  return std::min(most, (n + unit - 1) / unit * unit);
+  return std::min(most, round_up(n, unit));
 }
 
 /// The batch followed by padding: sequences of one token on page `spare`, whose draws are thrown away.

@@ -1,5 +1,6 @@
 #include "model/memory_plan.h"
 
+#include "core/sizes.h"
 #include "model/buffers.h"
 
 namespace dapo {
@@ -34,7 +35,7 @@ int64_t most_product_rows(const ModelLimits& l) {
 
 int64_t most_sequence_pages(const ModelLimits& limits) {
   // One more than its tokens fill: a prompt may end in the middle of a page, and the response then begins a new one.
-  return (limits.max_length + limits.page_size - 1) / limits.page_size + 1;
+  return ceil_div(limits.max_length, limits.page_size) + 1;
 }
 
 }  // namespace dapo

@@ -1,5 +1,7 @@
 #include "model/params.h"
 
+#include "core/sizes.h"
+
 namespace dapo {
 namespace {
 
@@ -19,7 +21,7 @@ class Builder {
  private:
   int add(Param p) {
     p.offset = table_.size;
-    table_.size += (p.numel() + kAlign - 1) / kAlign * kAlign;
+    table_.size += round_up(p.numel(), kAlign);
     table_.all.push_back(std::move(p));
     return static_cast<int>(table_.all.size()) - 1;
   }

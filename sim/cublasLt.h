@@ -1,6 +1,6 @@
 // Stands in for cuBLASLt: descriptors and the plain matrix product (bf16 and f32, sums in fp32 in K order, so that the
-// bits of a row never depend on how many rows there are; sim.h says which algorithms sum in another order). Values of
-// the enumerations are the library's.
+// bits of a row never depend on how many rows there are; tests can make algorithms sum in another order: sim.h). Values
+// of the enumerations are the library's.
 #pragma once
 
 #include <cstddef>

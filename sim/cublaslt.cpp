@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "cuda_bf16.h"
-#include "runtime.h"
 #include "sim.h"
+#include "streams.h"
 
 struct cublasLtContext {
   int unused;
@@ -53,21 +53,20 @@ constexpr std::size_t kVersion = 130000;
 unsigned other_bits = 0;
 std::size_t version = kVersion;
 
-// An algorithm's data: its place in the list, from 1 on, and into how many parts it cuts k.
+// An algorithm's data: its place in the list, counted from 1, and the number of parts that it cuts k into.
 
 constexpr Index kRows = 32, kCols = 4;  // of a tile: vectors along the rows
 
-/// panel[i / width][k][i % width] = op(matrix)(i, k), zeros beyond: every element then runs through the same code.
+/// panel[i / width][k][i % width] = op(matrix)(i, k), zeros beyond: the same code then serves every element.
 std::vector<float> pack(const void* p, cudaDataType_t type, Index n, Index depth, Index stride_n, Index stride_k,
                         Index width) {
   const Index panels = (n + width - 1) / width;
-  std::vector<float> out(static_cast<std::size_t>(panels * depth * width), 0.0f);
+  std::vector<float> out(panels * depth * width, 0.0f);
 #pragma omp parallel for
   for (Index i = 0; i < panels; ++i)
     for (Index k = 0; k < depth; ++k)
       for (Index j = 0; j < width && i * width + j < n; ++j)
-        out[static_cast<std::size_t>((i * depth + k) * width + j)] =
-            load(p, type, (i * width + j) * stride_n + k * stride_k);
+        out[(i * depth + k) * width + j] = load(p, type, (i * width + j) * stride_n + k * stride_k);
   return out;
 }
 
@@ -109,8 +108,7 @@ struct Matmul {
     for (Index i = 0; i < (m + kRows - 1) / kRows; ++i)
       for (Index j = 0; j < (n + kCols - 1) / kCols; ++j) {
         float sum[kCols][kRows];
-        tile(&left[static_cast<std::size_t>(i * k * kRows)], &right[static_cast<std::size_t>(j * k * kCols)], k,
-             backwards, sum);
+        tile(&left[i * k * kRows], &right[j * k * kCols], k, backwards, sum);
         for (Index y = 0; y < kCols && j * kCols + y < n; ++y)
           for (Index x = 0; x < kRows && i * kRows + x < m; ++x) {
             const Index row = i * kRows + x, col = j * kCols + y;
@@ -146,7 +144,7 @@ cublasStatus_t fits(const cublasLtMatmulDescription& op, const Layout& a, const 
       return CUBLAS_STATUS_INVALID_VALUE;
     if (l->batches != d.batches) return CUBLAS_STATUS_INVALID_VALUE;
   }
-  // As the library: both factors of one type, the result of that type or f32.
+  // Like the library: both factors have one type, the result has that type or f32.
   if (a.type != b.type || c.type != d.type || (a.type == CUDA_R_32F && d.type != CUDA_R_32F))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   if (op.epilogue == CUBLASLT_EPILOGUE_BIAS) {
@@ -311,7 +309,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   ENTER_LT("cublasLtMatmulAlgoGetHeuristic");
   *returned = 0;
   if (const cublasStatus_t s = fits(*op, *a, *b, *c, *d)) return s;
-  // Where a split of k is allowed, the best algorithm makes one.
+  // If splits of k are allowed, the best algorithm uses one.
   const bool split = (preference->reduction & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0;
   for (int i = 0; i < std::min(requested, kAlgorithms); ++i)
     results[(*returned)++] = {
@@ -335,7 +333,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
                               const cublasLtMatmulAlgo_t* algo, void*, std::size_t, cudaStream_t stream) {
   ENTER_LT("cublasLtMatmul");
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-  cublasLtMatmulAlgo_t first{};  // none is given: the library chooses one itself
+  cublasLtMatmulAlgo_t first{};  // none was passed: the library chooses one itself
   first.data[0] = first.data[1] = 1;
   if (algo == nullptr) algo = &first;
   if (algo->data[0] < 1 || algo->data[0] > kAlgorithms) return CUBLAS_STATUS_INVALID_VALUE;

@@ -18,7 +18,7 @@ struct alignas(4) __nv_bfloat162_raw {
 namespace sim {
 constexpr unsigned short to_bf16(float f) {
   const auto bits = std::bit_cast<std::uint32_t>(f);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;  // NaN, as the hardware writes it
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;  // the NaN of the hardware
   return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 constexpr float from_bf16(unsigned short x) {

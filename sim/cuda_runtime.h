@@ -9,8 +9,9 @@
 #include <tuple>
 #include <utility>
 
-#include "device.h"
+#include "intrinsics.h"
 #include "library_types.h"
+#include "threads.h"
 #include "vector_types.h"
 
 #define CUDART_VERSION 13000

@@ -48,7 +48,7 @@ Block::Block(const Launch& l) : launch(l), threads(l.block.x * l.block.y * l.blo
   warps.resize((threads + 31) / 32);
   barriers_.resize(16);
   for (auto& b : barriers_) b.waiting.resize(warps.size());
-  // Exactly as large as asked for, so that AddressSanitizer sees the end.
+  // Exactly of the requested size, so that AddressSanitizer sees the end.
   void* memory = nullptr;
   if (l.smem_bytes && posix_memalign(&memory, 1024, l.smem_bytes)) throw std::bad_alloc();
   dynamic = static_cast<char*>(memory);
@@ -165,7 +165,7 @@ Lane* Block::finish() {
   return nullptr;
 }
 
-/// A ready lane: mostly of the warp that ran last (its stacks are warm), now and then of any.
+/// A ready lane: mostly of the warp that ran last (its stacks are in cache), sometimes of any warp.
 Lane* Block::pick() {
   const auto choose = [this](std::uint32_t mask) {
     const unsigned r = random() & 31;
@@ -245,9 +245,7 @@ void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int p
   ++stats.barriers;
   if (id == 0) {
     if (race::enabled) race::met_all();
-    barrier_result = same(what, "__syncthreads_count") ? b.count
-                     : same(what, "__syncthreads_and") ? b.all
-                                                                   : b.any;
+    barrier_result = same(what, "__syncthreads_count") ? b.count : same(what, "__syncthreads_and") ? b.all : b.any;
   } else if (race::enabled) {
     if (wait) b.waiting[me.index / 32] |= 1u << (me.index & 31);
     race::released(*this, id, b.waiting.data());
@@ -258,7 +256,7 @@ void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int p
     wake(w, b.waiting[w]);
     b.waiting[w] = 0;
   }
-  // Whoever came last would otherwise always run on first.
+  // Otherwise the last one to arrive would always continue first.
   if (wait) yield();
 }
 
@@ -298,7 +296,7 @@ void Block::meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::u
 }
 
 void Block::deadlock() {
-  std::string text = "nobody can run:";
+  std::string text = "no thread can run:";
   std::vector<std::pair<std::string, unsigned>> places;
   for (const Lane& l : lanes) {
     if (!l.waits_at) continue;
@@ -325,9 +323,9 @@ void Block::fault(const char* kind, const std::string& text, const std::string& 
   faulted_ = true;
   record_fault({kind, function_name(launch.function), triple(index), describe(who ? *who : lane()), where, text});
 #ifdef __SANITIZE_ADDRESS__
-  throw Faulted{};  // unwinds, so that no string is taken for a leak
+  throw Faulted{};  // unwinds, so that no string is reported as a leak
 #else
-  fibers.leave(fibers.home());  // the compiler takes the race checker's hooks for functions that do not throw
+  fibers.leave(fibers.home());  // the compiler assumes that the race checker's hooks do not throw
 #endif
 }
 

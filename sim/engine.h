@@ -1,4 +1,4 @@
-// Inside of the simulator: one OS thread runs one block at a time; each CUDA thread of it is a fiber.
+// The inside of the simulator: one OS thread runs one block at a time; each CUDA thread of it is a fiber.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct Lane {
   uint3 thread;
   unsigned index;        ///< linear in the block
   Fiber* fiber;          ///< null until it has run
-  void* argument;        ///< what it brought to the collective it waits at
+  void* argument;        ///< its argument to the collective it waits at
   const char* waits_at;  ///< null while it can run
   Where where;
   unsigned groups;  ///< cp.async groups committed
@@ -79,7 +79,7 @@ class Block {
 
   // Called on fibers.
   void sync(unsigned id, unsigned threads, const char* what, bool wait, int predicate, Where where);
-  /// Lanes of `mask` meet; the last to come runs op for all.
+  /// Lanes of `mask` meet; the last one to arrive runs op for all.
   void meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::uint32_t mask), void* argument, Where where);
   void yield();
   [[noreturn]] void fault(const char* kind, const std::string& text, const std::string& where,

@@ -1,8 +1,8 @@
-// Names and texts of errors; a launch failure's text is the fault that the simulator found.
+// Names and texts of errors; the text of a launch failure is the fault that the simulator found.
 #include <string>
 
+#include "calls.h"
 #include "engine.h"
-#include "runtime.h"
 
 const char* cudaGetErrorName(cudaError_t e) {
   switch (e) {

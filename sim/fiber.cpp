@@ -30,7 +30,7 @@ Fibers::~Fibers() {
 
 Fiber* Fibers::start(void (*entry)()) {
   if (free_.empty()) {
-    // A guard page below each stack: running out of stack is a crash, not a corrupted neighbour.
+    // A guard page below each stack: a stack overflow is a crash, not a corrupted neighbour.
     void* base = mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (base == MAP_FAILED) {
@@ -48,7 +48,7 @@ Fiber* Fibers::start(void (*entry)()) {
   Fiber* f = free_.back();
   free_.pop_back();
 #ifdef __SANITIZE_ADDRESS__
-  // Frames that were left for good are still marked.
+  // Frames that were left for good are still poisoned.
   if (f->context) ASAN_UNPOISON_MEMORY_REGION(f->context, static_cast<char*>(f->top) - static_cast<char*>(f->context));
 #endif
   entry_ = entry;

@@ -1,4 +1,4 @@
-// Stacks that can be left and entered again (Boost.Context), announced to AddressSanitizer.
+// Stacks that can be left and resumed (Boost.Context), with AddressSanitizer informed of each switch.
 #pragma once
 
 #include <boost/context/detail/fcontext.hpp>
@@ -8,12 +8,12 @@
 
 namespace sim {
 
-/// A stack and where it was left. The first of a worker is its own OS stack.
+/// A stack and where it was left. The first one of an OS thread is its own stack.
 struct Fiber {
   boost::context::detail::fcontext_t context = nullptr;
   const void* low = nullptr;  ///< lowest address of the stack
   std::size_t size = 0;
-  void* top = nullptr;  ///< where a run begins; coloured, so that equal frames do not share cache sets
+  void* top = nullptr;  ///< where execution begins; coloured, so that equal frames do not share cache sets
   void* fake_stack = nullptr;
 };
 
@@ -27,13 +27,13 @@ class Fibers {
 
   Fiber* running() { return running_; }
   Fiber* home() { return &home_; }
-  /// A fiber that calls entry() when first entered; entry never returns, it leaves for good.
+  /// A fiber that calls entry() when first entered; entry must end with leaving for good, not return.
   Fiber* start(void (*entry)());
   /// Leaves the running fiber, to be entered again later.
   void enter(Fiber* to) { jump(to, false); }
-  /// Leaves the running fiber for good; its stack may be taken by the next start().
+  /// Leaves the running fiber for good; the next start() may reuse its stack.
   [[noreturn]] void leave(Fiber* to);
-  /// Takes back every stack, left for good or not (after a fault).
+  /// Reclaims every stack, left for good or not (after a fault).
   void reset();
 
  private:

@@ -32,7 +32,7 @@ State& state() {
   return *s;
 }
 
-/// One grid in work: the next block to take, and what came of it.
+/// A grid that is running: the next block, and its result.
 struct Job {
   const Launch* launch;
   std::vector<std::uint32_t> order;
@@ -61,7 +61,7 @@ struct Job {
   }
 };
 
-/// The OS threads beside the caller's.
+/// The OS threads in addition to the caller's.
 class Workers {
  public:
   ~Workers() { resize(0); }
@@ -114,7 +114,7 @@ class Workers {
   std::vector<std::jthread> threads_;
 };
 
-std::mutex grid_mutex;  // one grid at a time, whatever host thread launches it
+std::mutex grid_mutex;  // one grid at a time, from any host thread
 Workers* workers = nullptr;
 
 void write_kernels() {

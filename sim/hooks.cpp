@@ -1,4 +1,4 @@
-// The calls that g++ emits in .cu files under -fsanitize=thread,alignment,bounds, in place of libtsan and libubsan.
+// The functions that g++ calls in .cu files under -fsanitize=thread,alignment,bounds, instead of libtsan and libubsan.
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #include <fmt/format.h>
 

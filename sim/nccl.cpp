@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cuda_bf16.h"
-#include "runtime.h"
+#include "streams.h"
 
 namespace {
 
@@ -76,7 +76,8 @@ void reduce(const std::vector<Call>& calls, std::size_t offset, std::size_t n, s
   }
 }
 
-/// All ranks' calls of one sequence number, once they are there; results are made first, since buffers may be shared.
+/// The calls of all ranks with one sequence number, once all have arrived; all results are computed before any is
+/// stored, since buffers may be shared.
 void run(const std::vector<Call>& calls) {
   const Call& c = calls[0];
   const std::size_t bytes = c.count * size_of(c.type), ranks = calls.size();
@@ -93,7 +94,7 @@ void run(const std::vector<Call>& calls) {
       out.insert(out.end(), static_cast<const char*>(from.send), static_cast<const char*>(from.send) + bytes);
     for (const Call& to : calls) std::memcpy(to.receive, out.data(), out.size());
   } else {
-    for (const Call& to : calls) std::memmove(to.receive, calls[static_cast<std::size_t>(c.root)].send, bytes);
+    for (const Call& to : calls) std::memmove(to.receive, calls[c.root].send, bytes);
   }
 }
 
@@ -125,7 +126,7 @@ struct ncclComm {
     std::lock_guard lock(ranks->mutex);
     Meeting& m = ranks->meetings[posted];
     m.calls.resize(ranks->count);
-    m.calls[static_cast<std::size_t>(rank)] = c;
+    m.calls[rank] = c;
     if (++m.come == ranks->count) {
       for (const Call& other : m.calls)
         m.wrong |= other.kind != c.kind || other.count != c.count || other.type != c.type || other.op != c.op ||

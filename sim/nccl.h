@@ -44,7 +44,7 @@ ncclResult_t ncclGetVersion(int* version);
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id);
 ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank);
 ncclResult_t ncclCommDestroy(ncclComm_t comm);
-/// Also lets every other rank's waiting call answer ncclRemoteError.
+/// Also makes every other rank's waiting call return ncclRemoteError.
 ncclResult_t ncclCommAbort(ncclComm_t comm);
 ncclResult_t ncclCommCount(const ncclComm_t comm, int* ranks);
 ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank);

@@ -50,7 +50,7 @@ struct Tiles {
   float a[16][16], b[16][8], d[16][8];
 };
 
-/// Half of the simulator's time; its memory is its own, so that AddressSanitizer has nothing to see.
+/// Half of the simulator's time; it only touches its own memory, so AddressSanitizer is not needed here.
 [[gnu::no_sanitize("address,undefined"), gnu::optimize("O3")]] void multiply(Tiles& t, int depth) {
   for (int i = 0; i < 16; ++i)
     for (int k = 0; k < depth; ++k)

@@ -14,11 +14,11 @@ using Where = std::source_location;
 /// thread waits for the group; until then shared memory holds NaN.
 void cp_async(void* shared, const void* global, unsigned width, unsigned bytes, Where where);
 void cp_async_commit();
-/// Waits until at most `pending` groups of this thread are left; all, committed or not, where pending < 0.
+/// Waits until at most `pending` groups of this thread are left; pending < 0: for all, committed or not.
 void cp_async_wait(int pending);
 /// ldmatrix .x1 .x2 .x4: `row` is this lane's row address; r receives `count` registers.
 void ldmatrix(std::uint32_t* r, const void* row, int count, bool transposed, Where where);
-/// d = a b + c over the warp; registers as the PTX manual lays them out.
+/// d = a b + c over the warp; registers in the layout of the PTX manual.
 void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
                     Where where);
 void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],

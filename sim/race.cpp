@@ -2,8 +2,9 @@
 // memory; the calls are defined here instead of in libtsan. (-fsanitize=alignment,bounds report here too.)
 //
 // Shadow: a cell for every 2 bytes of the block's shared memory holds the last writer and two readers, each with the
-// time of the access. Time is a counter of the block that each meeting of threads moves on. known[t][u] is the time up
-// to which thread t has seen what thread u did; an access races if it meets one of another thread that is later.
+// time of the access. Time is a counter of the block that each meeting of threads advances. known[t][u] is the time up
+// to which the accesses of thread u are ordered before those of thread t; an access races if it meets a later one of
+// another thread.
 #include "race.h"
 
 #include <fmt/format.h>
@@ -13,8 +14,6 @@
 #include <deque>
 #include <map>
 #include <mutex>
-
-#include "memory.h"
 
 namespace sim::race {
 
@@ -37,7 +36,7 @@ struct Cell {
 
 struct Shadow {
   std::vector<Cell> dynamic, fixed;  ///< fixed: static __shared__ variables, among the thread's thread-local ones
-  std::uint32_t now = 1, all = 0;    ///< up to `all`, everybody knows everything
+  std::uint32_t now = 1, all = 0;    ///< accesses up to time `all` are ordered for all threads
   std::vector<std::uint32_t> known;
   bool crossed = false;  ///< a named barrier ordered threads of several warps
   std::vector<std::uint32_t> at_barrier[16];
@@ -76,7 +75,7 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
   const bool writes = kind != kRead;
   if (!(kind & kWrite) && (bytes & ~c.written))
     b.fault("uninitialised",
-            fmt::format("{} of shared memory at {} that nobody has written", verb(kind),
+            fmt::format("{} of shared memory at {} that was never written", verb(kind),
                         b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable"),
             source_line(code));
   if ((c.writer.kind & kAsync) && c.writer.bytes & bytes && !writes)
@@ -95,7 +94,8 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
     c.writer = mine;
     c.readers[0] = c.readers[1] = Touch{};
   } else {
-    // Which of two readers goes: one that I know of, else one of my own warp, so that readers of two warps stay.
+    // Which of two readers to drop: one that is ordered before this, else one of this warp, so that readers of two
+    // warps stay.
     const auto spare = [me](const Touch& r) { return seen(r, me) ? 2 : r.thread / 32 == me / 32 ? 1 : 0; };
     c.readers[spare(c.readers[0]) >= spare(c.readers[1]) ? 0 : 1] = mine;
   }
@@ -124,7 +124,7 @@ void access(const void* address, unsigned bytes, unsigned kind, const void* code
   } done;
   const auto offset = [p](const char* low) { return static_cast<std::size_t>(p - low); };
   if (b->in_dynamic(p, 1)) {
-    busy = false;  // a fault leaves for good
+    busy = false;  // a fault does not return here
     touch_range(shadow.dynamic, offset(b->dynamic), p, bytes, kind, code);
     return;
   }

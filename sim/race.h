@@ -1,5 +1,5 @@
-// Who touched which word of shared memory, and what orders them. Active where .cu files carry the compiler's calls
-// (-fsanitize=thread, without its library); see race.cpp.
+// Which thread accessed which word of shared memory, and what orders the accesses. Active if .cu files were compiled
+// with the compiler's calls (-fsanitize=thread, without its library); see race.cpp.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ extern bool enabled;
 
 enum Access : unsigned { kRead = 0, kWrite = 1, kAtomic = 2, kAsync = 4 };
 
-/// A kernel or intrinsic touches memory; code is where, for the report.
+/// A kernel or intrinsic accesses memory; code is the address of the access, for the report.
 void access(const void* p, unsigned bytes, unsigned kind, const void* code);
 
 void begin_block(Block& block);
@@ -21,7 +21,7 @@ void begin_block(Block& block);
 void met_all();
 /// Lanes of the running warp met in __syncwarp.
 void met_lanes(Block& block, std::uint32_t mask);
-/// The running thread came to named barrier `id`; later, all who wait there are let through.
+/// The running thread arrived at named barrier `id`; later, all that wait there are released.
 void arrived(Block& block, unsigned id);
 void released(Block& block, unsigned id, const std::uint32_t* waiting);
 

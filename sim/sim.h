@@ -1,4 +1,4 @@
-// What tests say to the simulator: order, faults, device, injected errors, leaks. Programs never include this.
+// The interface for tests: order, faults, device, injected errors, leaks. Programs never include this.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ void set_threads(unsigned count);
 
 // ---- faults
 
-/// A fault found in a kernel. The launch returns cudaErrorLaunchFailure, and cudaGetErrorString then says it all.
+/// A fault found in a kernel. The launch returns cudaErrorLaunchFailure, and cudaGetErrorString then returns message().
 struct Fault {
   std::string kind;    ///< "divergent barrier", "missing lane", "race", "uninitialised", "misaligned", "deadlock", ...
   std::string kernel;  ///< demangled name
@@ -33,7 +33,7 @@ struct Fault {
 bool take_fault(Fault* out = nullptr);
 /// Prints each fault to stderr as it is found (default on).
 void set_verbose(bool on);
-/// True where .cu files were compiled with the race checker (VARIANT=race).
+/// True if the .cu files were compiled with the race checker (VARIANT=race).
 bool race_checked();
 
 // ---- the device
@@ -41,27 +41,27 @@ bool race_checked();
 void set_device_properties(const cudaDeviceProp& p);
 cudaDeviceProp device_properties();
 void set_device_count(int count);
-/// Bytes that cudaMalloc gives out before it answers cudaErrorMemoryAllocation.
+/// Bytes that cudaMalloc can allocate in total; then it returns cudaErrorMemoryAllocation.
 void set_total_memory(std::size_t bytes);
-void set_driver_version(int version);  ///< as cudaDriverGetVersion tells it: 13000
-/// Everything above back to an H100 with 80 GB; clears faults and injected errors.
+void set_driver_version(int version);  ///< as cudaDriverGetVersion returns it: 13000
+/// Resets all of the above to an H100 with 80 GB; clears faults and injected errors.
 void reset_device();
 
 // ---- errors of the driver
 
-/// Lets the n-th call from now (1 is the next) into the runtime, cuBLASLt or NCCL answer `error` once; `only` counts
-/// calls of that name alone. Environment: DAPO_SIM_FAIL=n:error[:name]. 0 takes it back.
+/// Makes the n-th call from now (1: the next one) of the runtime, cuBLASLt or NCCL return `error`, once; with `only`,
+/// of the calls of that name. n = 0 undoes it. Environment: DAPO_SIM_FAIL=n:error[:name].
 void fail_call(long n, int error, const char* only = nullptr);
-/// Calls into the runtime so far; and whether an injected error has been given.
+/// Calls into the runtime so far, and whether an injected error was returned.
 long calls();
 bool failed();
 
 // ---- cuBLASLt
 
-/// The library offers four algorithms a product, best first; algorithm i has other bits (the sum over k taken from its
-/// end) where bit i of `mask` is set. reset_device() takes it back.
+/// The library offers four algorithms for each product, best first; algorithm i has other bits (it sums over k from the
+/// end) if bit i of `mask` is set. reset_device() undoes it.
 void set_library_other_bits(unsigned mask);
-/// What cublasLtGetVersion answers: 130000.
+/// The result of cublasLtGetVersion: 130000.
 void set_library_version(std::size_t version);
 
 // ---- what is alive

@@ -1,4 +1,4 @@
-// Names for code addresses, by addr2line (binutils come with the compiler); only asked for once there is a fault.
+// Names for code addresses, from addr2line (binutils come with the compiler); only used after a fault.
 #include <dlfcn.h>
 #include <link.h>
 #include <unistd.h>

@@ -3,10 +3,10 @@
 
 #include <bit>
 
-#include "device.h"
 #include "engine.h"
 #include "ptx.h"
 #include "race.h"
+#include "threads.h"
 
 __attribute__((noinline)) float __fmul_rn(float a, float b) {
   return a * b;
@@ -39,7 +39,7 @@ void each(std::uint32_t mask, F f) {
 }
 
 unsigned combine(Fold op, unsigned a, unsigned b) {
-  const int sa = static_cast<int>(a), sb = static_cast<int>(b);
+  const int sa = a, sb = b;
   switch (op) {
     case Fold::all:
     case Fold::bit_and:

@@ -9,7 +9,7 @@
 #include "cuda/probe.h"
 
 namespace cudnn_frontend {
-void* cudnn_dlhandle = nullptr;  // the frontend takes libcudnn's functions from here
+void* cudnn_dlhandle = nullptr;  // where the frontend looks up libcudnn's functions
 }
 
 namespace dapo::bench {
@@ -134,7 +134,7 @@ struct CudnnAttention::State {
       most = std::max(most, bytes);
     }
     const auto take = [&](DType t, int64_t count) {
-      return Tensor(device.allocate(static_cast<size_t>(count) * dtype_size(t)), t, {count});
+      return Tensor(device.allocate(count * dtype_size(t)), t, {count});
     };
     stats = take(DType::f32, int64_t{sequences.batch} * sequences.dims.heads * sequences.length);
     workspace = take(DType::u8, most);

@@ -1,19 +1,19 @@
-// cuDNN's fused attention on our packed rows, to time ours beside it. Compiled where the headers of cuDNN and of its
-// frontend are (DAPO_CUDNN, see the Makefile); libcudnn itself is loaded when it is asked for.
+// cuDNN's fused attention on our packed rows, to compare ours with. Compiled if the headers of cuDNN and of its
+// frontend are found (DAPO_CUDNN, see the Makefile); libcudnn itself is loaded at its first use.
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "bench/parts/cases.h"
+#include "bench/parts/bench_cases.h"
 
 namespace dapo::bench {
 
 class CudnnAttention {
  public:
-  /// Why it cannot be had, one line; empty: it can.
+  /// Reason why it cannot be used, one line; empty if it can.
   static std::string missing();
-  /// Error where cuDNN does not take the shape. The workspace and its own lse are allocated from `backend`.
+  /// Error if cuDNN does not support the shape. Allocates its workspace and its own lse from `backend`.
   CudnnAttention(Backend& backend, const EqualSequences& sequences);
   ~CudnnAttention();
   /// Forward: out from qkv. Backward: dqkv from dout, qkv, out (and the lse of the last forward()).

@@ -1,22 +1,23 @@
 #include "bench/parts/decode_case.h"
 
-#include "bench/parts/wants.h"
+#include "bench/parts/expected.h"
+#include "core/sizes.h"
 #include "tests/ops/cases_attention.h"
 
 namespace dapo::bench {
 namespace {
 
 constexpr int kPage = 64;
-// A token's key and value are rows of one table of random ones: token i of sequence b is row 29 b + i of it, token i of
-// a prompt g row 17 g + i.
+// Keys and values are rows of one random table: token i of sequence b has row 29 b + i, token i of prompt g has row
+// 17 g + i.
 constexpr int kOwnStep = 29, kPromptStep = 17;
 enum : size_t { kOut, kQkv, kTable, kCache, kRowBegin, kPrefix, kOwn, kPages, kFill };
 
 }  // namespace
 
 BenchCase decode_case(DType t, AttentionDims d, int batch, int group, int prefix, int own) {
-  const int groups = (batch + group - 1) / group;
-  const auto pages_for = [](int tokens) { return (tokens + kPage - 1) / kPage; };
+  const int groups = ceil_div(batch, group);
+  const auto pages_for = [](int tokens) { return ceil_div(tokens, kPage); };
   const int prompt_pages = pages_for(prefix), own_pages = pages_for(own), most = prompt_pages + own_pages;
   std::vector<int32_t> pages, row_begin, fill{0, prefix, 0, own, prefix, 0};
   for (int b = 0; b < batch; ++b) {
@@ -25,7 +26,7 @@ BenchCase decode_case(DType t, AttentionDims d, int batch, int group, int prefix
     for (int i = 0; i < own_pages; ++i) pages.push_back(groups * prompt_pages + b * own_pages + i);
   }
   row_begin.push_back(batch);
-  const auto same = [batch](int x) { return std::vector<int32_t>(static_cast<size_t>(batch), x); };
+  const auto same = [batch](int x) { return std::vector<int32_t>(batch, x); };
 
   BenchCase c{{"paged_attention",
                fmt::format("B{}/{}+{}x{}", batch, prefix, own, ops::dims(d.heads, d.kv_heads, d.head_dim)), t,
@@ -57,21 +58,17 @@ BenchCase decode_case(DType t, AttentionDims d, int batch, int group, int prefix
                  {f.rows(2, 2), f.rows(4, 1), f.rows(3, 1), x[kPages].rows(i, 1), kPage, own, prefix + own}, d);
     b.synchronize();
   };
-  c.want = [=](Sampled& s, int, int64_t e) {
+  c.expected = [=](Sampled& s, int, int64_t e) {
     const ops::Packed at(d);
-    const int64_t row = e / d.q_width(), head = e % d.q_width() / d.head_dim;
-    const auto kv = static_cast<size_t>(head / (d.heads / d.kv_heads));
-    return attend(s, 1, row * d.qkv_width() + head * d.head_dim, 2, prefix + own, d.head_dim,
-                  static_cast<int>(e % d.head_dim), [&](int64_t j) {
-                    const auto from =
-                        static_cast<size_t>(j < prefix ? kPromptStep * (row / group) + j : kOwnStep * row + j - prefix);
-                    return std::pair(static_cast<int64_t>(at.k(from, kv)), static_cast<int64_t>(at.v(from, kv)));
-                  });
+    const int64_t row = e / d.q_width(), head = e % d.q_width() / d.head_dim, kv = head / (d.heads / d.kv_heads);
+    return expected_attention_row(s, 1, at.q(row, head), 2, prefix + own, d.head_dim, e % d.head_dim, [&](int64_t j) {
+      const int64_t from = j < prefix ? kPromptStep * (row / group) + j : kOwnStep * row + j - prefix;
+      return std::pair(at.k(from, kv), at.v(from, kv));
+    });
   };
-  const double size = static_cast<double>(dtype_size(t)),
-               tokens = double{1} * groups * prefix + double{1} * batch * own;
-  op.bytes = size * (2 * tokens * static_cast<double>(d.kv_width()) + 2.0 * batch * static_cast<double>(d.q_width()));
-  op.flops = 4.0 * batch * (prefix + own) * static_cast<double>(d.q_width());
+  const double size = dtype_size(t), tokens = double{1} * groups * prefix + double{1} * batch * own;
+  op.bytes = size * (2 * tokens * d.kv_width() + 2.0 * batch * d.q_width());
+  op.flops = 4.0 * batch * (prefix + own) * d.q_width();
   return c;
 }
 

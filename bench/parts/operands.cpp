@@ -56,15 +56,15 @@ const char* Sampled::piece(Pieces& p, size_t index) {
 }
 
 double Sampled::get(std::vector<Pieces>& all, int operand, int64_t i) {
-  Pieces& p = all[static_cast<size_t>(operand)];
+  Pieces& p = all[operand];
   CHECK(i >= 0 && i < p.tensor.numel(), "operand {}: element {} of {}", operand, i, p.tensor.describe());
-  const size_t at = static_cast<size_t>(i) * dtype_size(p.tensor.dtype);
+  const size_t at = i * dtype_size(p.tensor.dtype);
   const char* from = piece(p, at / kPiece) + at % kPiece;
   return typed(p.tensor.dtype, [from](auto x) { return ops::get<decltype(x)>(from, 0); });
 }
 
 void Sampled::read(int operand, int64_t begin, int64_t count, double* to) {
-  Pieces& p = now_[static_cast<size_t>(operand)];
+  Pieces& p = now_[operand];
   CHECK(begin >= 0 && begin + count <= p.tensor.numel(), "operand {}: [{}, +{})", operand, begin, count);
   typed(p.tensor.dtype, [&](auto x) {
     constexpr size_t size = sizeof x;
@@ -88,12 +88,12 @@ void repeat_first(Backend& backend, const Tensor& t, size_t bytes) {
 
 size_t Operands::bytes(const ops::OpCase& c) {
   size_t sum = 0;
-  for (const ops::Operand& o : c.operands) sum += static_cast<size_t>(o.numel()) * dtype_size(o.dtype);
+  for (const ops::Operand& o : c.operands) sum += o.numel() * dtype_size(o.dtype);
   return sum;
 }
 
 Operands::Operands(Backend& backend, const ops::OpCase& c, int sets) : backend_(backend), case_(c) {
-  // The destructor of a half-made object does not run.
+  // The destructor does not run if the constructor throws.
   try {
     for (int s = 0; s < sets; ++s) {
       sets_.emplace_back();
@@ -134,7 +134,7 @@ Tensor Operands::allocate(const Tensor& like) {
 }
 
 void Operands::fill(const Tensor& t, const ops::Operand& o, size_t index) {
-  const size_t count = static_cast<size_t>(t.numel()), size = dtype_size(t.dtype);
+  const size_t count = t.numel(), size = dtype_size(t.dtype);
   const size_t unit = o.preset.empty() ? std::min(count, kPattern) : count;
   std::vector<char> host(unit * size);
   const bool square = std::strcmp(o.name, "v") == 0;  // a second moment is not negative
@@ -143,7 +143,7 @@ void Operands::fill(const Tensor& t, const ops::Operand& o, size_t index) {
   else
     typed(t.dtype, [&](auto x) {
       const std::vector<float>& random = pattern();
-      const size_t shift = index * 104729;  // no operand begins as another does
+      const size_t shift = index * 104729;  // operands begin differently
       for (size_t i = 0; i < unit; ++i) {
         const double v = o.preset.empty() ? random[(shift + i) % kPattern] * o.scale + o.offset : o.preset[i];
         put<decltype(x)>(host.data(), i, square ? v * v : v);

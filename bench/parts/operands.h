@@ -1,5 +1,5 @@
-// A case's tensors on a device, several sets of them so that a repeated op does not find its operands in cache; and
-// what the host reads of them. Numbers are normal random ones, outputs begin as NaN.
+// A case's tensors on a device, in several sets, so that a repeated op does not find its operands in cache; and samples
+// of them on the host. Contents are normal random numbers; outputs start as NaN.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace dapo::bench {
 
-/// What a case's tensors held and hold, read piece by piece from the first set.
+/// The contents of a case's tensors before and after the op, read piece by piece from the first set.
 class Sampled {
  public:
   Sampled(Backend& backend, const std::vector<Tensor>& now, const std::vector<Tensor>& before);
@@ -19,14 +19,14 @@ class Sampled {
   double before(int operand, int64_t i) { return get(before_, operand, i); }
   /// Elements [begin, begin + count) as at().
   void read(int operand, int64_t begin, int64_t count, double* to);
-  int64_t numel(int operand) const { return now_[static_cast<size_t>(operand)].tensor.numel(); }
-  const Tensor& tensor(int operand) const { return now_[static_cast<size_t>(operand)].tensor; }
+  int64_t numel(int operand) const { return now_[operand].tensor.numel(); }
+  const Tensor& tensor(int operand) const { return now_[operand].tensor; }
   Backend& backend() { return backend_; }
 
  private:
   struct Pieces {
     Tensor tensor;
-    std::vector<std::unique_ptr<char[]>> pieces;  ///< those that were asked for
+    std::vector<std::unique_ptr<char[]>> pieces;  ///< those that were read
   };
   const char* piece(Pieces& p, size_t index);
   double get(std::vector<Pieces>& all, int operand, int64_t i);
@@ -45,7 +45,7 @@ class Operands {
   Operands(const Operands&) = delete;
   Operands& operator=(const Operands&) = delete;
 
-  const std::vector<Tensor>& set(int i) const { return sets_[static_cast<size_t>(i)]; }
+  const std::vector<Tensor>& set(int i) const { return sets_[i]; }
   int sets() const { return static_cast<int>(sets_.size()); }
   /// Copies of the in-out operands as they are now; the others are empty.
   std::vector<Tensor> keep_inouts();

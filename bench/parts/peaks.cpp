@@ -13,7 +13,7 @@ namespace dapo::bench {
 namespace {
 
 #ifndef DAPO_CUDA
-/// A build without CUDA makes no backend that would need one.
+/// A build without CUDA has no backend that would need one.
 class CudaClock {
  public:
   explicit CudaClock(Backend&) {}
@@ -60,12 +60,12 @@ OpClock::OpClock(Backend& backend, int runs, std::function<void()> body, double 
   if (simulated(backend)) return;
   const double once = timed(1);
   times_ = static_cast<int>(std::clamp(least / std::max(once, 1e-9), 1.0, 10000.0));
-  if (device_ != nullptr) timed(times_);  // the check before left the device idle, its clocks low
+  if (device_ != nullptr) timed(times_);  // the device was idle during the check, its clocks low
 }
 OpClock::~OpClock() {
   try {
     backend_.synchronize();
-  } catch (const Error&) {  // was thrown before, where it was met
+  } catch (const Error&) {  // thrown before, where it occurred
   }
 }
 
@@ -112,15 +112,14 @@ int operand_sets(Backend& backend, const ops::OpCase& c) {
   if (!on_gpu(backend)) return 1;
   if (simulated(backend)) return 2;
   // Twice the cache between two uses of an operand; 6 GB at most, 100 runs at most.
-  const double apart = 2.0 * static_cast<double>(cuda_l2_bytes(backend)),
-               whole = static_cast<double>(Operands::bytes(c));
+  const double apart = 2.0 * cuda_l2_bytes(backend), whole = Operands::bytes(c);
   const double wanted = std::ceil(apart / std::max(c.bytes, 1.0)) + 1, fits = std::floor(6e9 / std::max(whole, 1.0));
   return static_cast<int>(std::clamp(std::min(wanted, fits), 1.0, 100.0));
 }
 
 namespace {
 
-/// Two buffers of a size that leaves memory for others; the best of a copy by the runtime and, on a GPU, by kernels.
+/// Two buffers that leave memory for others; the best of a copy by the runtime and, on a GPU, by kernels.
 void measure_memory(Backend& b, Peaks& peaks, double least) {
   const bool gpu = on_gpu(b);
   const size_t wanted = simulated(b) ? size_t{1} << 20 : gpu ? size_t{4} << 30 : size_t{256} << 20;
@@ -133,7 +132,7 @@ void measure_memory(Backend& b, Peaks& peaks, double least) {
   };
   const Buffer from{b, bytes, b.allocate(bytes)}, to{b, bytes, b.allocate(bytes)};
   const auto tensor = [&](const Buffer& x) { return Tensor(x.data, DType::u8, {static_cast<int64_t>(bytes)}); };
-  const double copy = 2.0 * static_cast<double>(bytes) /
+  const double copy = 2.0 * bytes /
                       median_seconds(
                           b, 1, [&] { b.copy(tensor(to), tensor(from)); }, least, 5);
   peaks.copy = copy;
@@ -144,7 +143,7 @@ void measure_memory(Backend& b, Peaks& peaks, double least) {
     peaks.memory_how = fmt::format("memcpy {:.0f}, a kernel's copy {:.0f}, its sum {:.0f}", copy * 1e-9,
                                    kernels.copy * 1e-9, kernels.read * 1e-9);
   }
-  peaks.memory_how += fmt::format("; {:.2f} GB each", static_cast<double>(bytes) * 1e-9);
+  peaks.memory_how += fmt::format("; {:.2f} GB each", bytes * 1e-9);
 }
 
 }  // namespace

@@ -1,15 +1,15 @@
-// How long something takes on a device, and what the device reaches at best: against these a share is stated.
+// How long something takes on a device, and the best rates of the device, which shares refer to.
 #pragma once
 
 #include <functional>
 #include <string>
 
-#include "bench/parts/cases.h"
+#include "bench/parts/bench_cases.h"
 
 namespace dapo::bench {
 
-/// Times body(), which issues `runs` runs of an op on different operands: on the GPU's clock by events round replays of
-/// one recorded graph, so that the host's launches are not timed; on the CPU's clock otherwise.
+/// Times body(), which issues `runs` runs of an op on different operands: on a GPU by events around replays of one
+/// recorded graph, so that the host's launches are not timed; else by the host's clock.
 class OpClock {
  public:
   /// Repeats body() so often that a sample takes about `least` seconds.
@@ -31,25 +31,25 @@ double median(std::vector<double> values);
 /// The median of an OpClock's samples.
 double median_seconds(Backend& backend, int runs, std::function<void()> body, double least, int samples);
 
-/// Sets of operands so that a run finds nothing of the run before in cache, and the case's bytes stay reasonable.
+/// Number of sets of operands: so many that a run finds nothing of the previous one in cache, within a limit on bytes.
 int operand_sets(Backend& backend, const ops::OpCase& c);
 
 struct Peaks {
-  double copy = 0;             ///< bytes/s of device memory: the best of the ways in memory_how
+  double copy = 0;             ///< bytes/s of device memory, by the best method (memory_how)
   double product[2] = {0, 0};  ///< flop/s of a large product in f32 and bf16: the best of the kinds below
-  double own_product = 0, cublaslt_product = 0;  ///< bf16 (f32 where the backend is); the library's 0: not there
+  double own_product = 0, cublaslt_product = 0;  ///< bf16 (f32 on an f32 backend); 0: no library
   std::string memory_how, product_how;           ///< what was measured, for people
   std::string cublaslt_missing;                  ///< why
   double of(DType t) const { return product[t == DType::bf16]; }
 };
-/// Memory's rate where it is not yet known, and the product's rate in the backend's type. `peers`: by cuBLASLt too.
-/// What the backend's products run by is as before afterwards.
+/// Measures the memory's rate, if not known yet, and the product's rate in the backend's type; `peers`: by cuBLASLt
+/// too. Afterwards the backend's choice of products is as before.
 void measure_peaks(Backend& backend, Peaks& peaks, bool peers);
-/// One line for people: the device and what it reached.
+/// One line for people: the device and its rates.
 std::string peaks_text(Backend& backend, const Peaks& peaks);
 
-/// While one lives, products on a GPU are all cuBLASLt's, or all of the own kernels; then as before. Error where the
-/// library cannot be used. Nothing on a CPU.
+/// Makes all products of a GPU cuBLASLt's, or all our own kernels', until its destruction. Error if the library cannot
+/// be used. No effect on a CPU.
 class ProductsBy {
  public:
   enum Kind { own, library };

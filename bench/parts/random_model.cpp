@@ -15,11 +15,11 @@ constexpr int64_t kDrawn = 4194301;  // a prime, so that rows differ
 
 /// `count` elements of T.
 std::vector<char> encoded(DType t, int64_t count, const std::function<float(int64_t)>& value) {
-  std::vector<char> host(static_cast<size_t>(count) * dtype_size(t));
+  std::vector<char> host(count * dtype_size(t));
   for (int64_t i = 0; i < count; ++i) {
     const float v = value(i);
     const bf16 half = to_bf16(v);
-    char* to = host.data() + static_cast<size_t>(i) * dtype_size(t);
+    char* to = host.data() + i * dtype_size(t);
     std::memcpy(to, t == DType::f32 ? static_cast<const void*>(&v) : &half, dtype_size(t));
   }
   return host;

@@ -6,6 +6,7 @@
 
 #include "core/nvtx.h"
 #include "core/progress.h"
+#include "core/sizes.h"
 #include "model/decode.h"
 #include "model/learner.h"
 
@@ -22,13 +23,13 @@ std::vector<int32_t> random_ids(size_t count, int vocab, unsigned seed) {
 }
 
 int pages_for(int tokens) {
-  return (tokens + kPage - 1) / kPage;
+  return ceil_div(tokens, kPage);
 }
 
 bool fits(const Backend& b, const ModelConfig& config, const ModelLimits& l, double& gigabytes) {
   const MemoryPlan p = plan_memory(b, config, l);
-  gigabytes = static_cast<double>(p.total()) / 1e9;
-  return p.total() <= static_cast<size_t>(0.95 * static_cast<double>(b.memory_available()));
+  gigabytes = gb(p.total());
+  return p.total() <= static_cast<size_t>(0.95 * b.memory_available());
 }
 
 /// Sequences without a common prefix, `pages` pages each.
@@ -52,8 +53,7 @@ void fill_pages(Decoder& decoder, int sequences, int pages, int context) {
     for (int begin = 0; begin < context; begin += chunk) {
       const int rows = std::min(chunk, context - begin), n = std::min(together, sequences - first);
       PagedBatch p = batch_of(n, pages, rows, begin + rows, first);
-      p.ids = random_ids(static_cast<size_t>(n) * static_cast<size_t>(rows), decoder.config().vocab,
-                         static_cast<unsigned>(first * 131 + begin));
+      p.ids = random_ids(size_t(n) * rows, decoder.config().vocab, static_cast<unsigned>(first * 131 + begin));
       decoder.prefill(p, {}, {}, {});
     }
 }
@@ -62,7 +62,7 @@ double decode_seconds(Decoder& decoder, int sequences, int pages, int context, i
   PagedBatch p = batch_of(sequences, pages, 1, context);
   p.ids = random_ids(static_cast<size_t>(sequences), decoder.config().vocab, 3);
   for (int b = 0; b < sequences; ++b) p.keys.push_back({1, b, 0}), p.positions.push_back(context);
-  std::vector<int32_t> tokens(static_cast<size_t>(steps * sequences));
+  std::vector<int32_t> tokens(steps * sequences);
   std::vector<float> log_prob(tokens.size());
   double best = INFINITY;
   for (int repeat = 0; repeat < 3; ++repeat) {  // the first records the graph
@@ -145,7 +145,7 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
         pack.old_log_prob.push_back(old), pack.advantage.push_back(draw() % 2 ? 1.0f : -1.0f);
       }
     }
-    pack.weight.assign(pack.head_rows.size(), 1.0f / static_cast<float>(pack.head_rows.size()));
+    pack.weight.assign(pack.head_rows.size(), 1.0f / pack.head_rows.size());
     const AdamW adamw{1e-6f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 1.0f};
     TrainRow r{length, l.pack_tokens};
     r.seconds = r.update = INFINITY;
@@ -160,9 +160,8 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
       if (!learner.update(adamw).applied) fail(kExitNumerics, "training: the gradient's norm is not finite");
       r.update = std::min(r.update, updating.seconds());
     }
-    const double n = static_cast<double>(l.pack_tokens);
-    r.limit =
-        training_limit(config, b.dtype(), peaks, n, n * (length + 1) / 2, static_cast<double>(pack.head_rows.size()));
+    const double n = l.pack_tokens;
+    r.limit = training_limit(config, b.dtype(), peaks, n, n * (length + 1) / 2, pack.head_rows.size());
     r.update_limit = update_limit(config, peaks);
     rows.push_back(r);
   }
@@ -170,10 +169,10 @@ std::vector<TrainRow> time_training(Backend& b, const ModelConfig& config, const
 }
 
 double decode_limit(const ModelConfig& c, DType t, const Peaks& peaks, double batch, double context, double cached) {
-  const double size = static_cast<double>(dtype_size(t));
+  const double size = dtype_size(t);
   // An embedding that is not the head is read by the row.
   const double weights = static_cast<double>(c.parameters()) - (c.tied ? 0 : double{1} * c.vocab * c.hidden);
-  const double kv = 2.0 * c.layers * static_cast<double>(c.attention().kv_width()) * cached;
+  const double kv = 2.0 * c.layers * c.attention().kv_width() * cached;
   return std::max((weights + kv) * size / peaks.copy, c.forward_flops(batch, batch * context, batch) / peaks.of(t));
 }
 double training_limit(const ModelConfig& c, DType t, const Peaks& peaks, double tokens, double pairs, double head) {
@@ -182,7 +181,7 @@ double training_limit(const ModelConfig& c, DType t, const Peaks& peaks, double 
 double update_limit(const ModelConfig& c, const Peaks& peaks) {
   // The norm reads the gradient; AdamW reads and writes the master (bf16 and its remainder, or f32), two moments and
   // the gradient.
-  return static_cast<double>(c.parameters()) * (4 + 2 * 16) / peaks.copy;
+  return double(c.parameters()) * (4 + 2 * 16) / peaks.copy;
 }
 StepLimit step_limit(const ModelConfig& c, DType t, const Peaks& peaks, int prompts, int group, int prompt,
                      int response, int batch, int updates) {

@@ -1,5 +1,5 @@
-// Decode by batch and context, training by length, and the least time that the work of each would take on this device:
-// the larger of its bytes over the memory's rate and its FLOPs over the product's.
+// Decode by batch and context, training by length, and the least time that each can take on this device: the larger of
+// its bytes over the memory's rate and its FLOPs over the product's rate.
 #pragma once
 
 #include <vector>
@@ -14,8 +14,8 @@ struct DecodeRow {
   double seconds = 0;  ///< of one step: a token of every sequence, drawn
   double limit = 0;
 };
-/// Decode steps of `batches` x `contexts`, with sequences that share nothing, their KV pages filled by prefill. Rows
-/// that memory has no room for are left out, and `note` says so.
+/// Decode steps of `batches` x `contexts`, with sequences that share nothing and KV pages filled by prefill. Rows that
+/// do not fit in memory are left out, and `note` reports it.
 std::vector<DecodeRow> time_decode(Backend& backend, const ModelConfig& config, const Peaks& peaks,
                                    std::vector<int> batches, std::vector<int> contexts, int steps, std::string& note);
 
@@ -26,13 +26,13 @@ struct TrainRow {
   double update = 0;   ///< AdamW, with the norm of the gradient
   double limit = 0, update_limit = 0;
 };
-/// A pack of at most `tokens` tokens in sequences of `length`, and an update; fewer tokens where memory is short, none
-/// where not even one sequence fits (`note` says so).
+/// A pack of at most `tokens` tokens in sequences of `length`, and an update; fewer tokens if memory is short, no row
+/// if not even one sequence fits (`note` reports it).
 std::vector<TrainRow> time_training(Backend& backend, const ModelConfig& config, const Peaks& peaks,
                                     const std::vector<int>& lengths, int64_t tokens, std::string& note);
 
-/// Seconds of one decode step of `batch` sequences of `context` tokens at the least: weights and the keys and values of
-/// `cached` tokens read once (a prompt that several sequences share counts once).
+/// Least seconds of one decode step of `batch` sequences of `context` tokens: the weights, and the keys and values of
+/// `cached` tokens, are read once (a prompt that several sequences share counts once).
 double decode_limit(const ModelConfig& config, DType t, const Peaks& peaks, double batch, double context,
                     double cached);
 /// Forward and backward of `tokens` rows whose attention reads `pairs`.
@@ -40,7 +40,7 @@ double training_limit(const ModelConfig& config, DType t, const Peaks& peaks, do
                       double head_rows);
 /// AdamW over every parameter: weight, remainder, moments and gradient, read and written.
 double update_limit(const ModelConfig& config, const Peaks& peaks);
-/// Seconds of a DAPO step at the least: prompts x group responses of `response` tokens, at most `batch` decoded at
+/// Least seconds of a DAPO step: prompts x group responses of `response` tokens, at most `batch` decoded at
 /// once; each prompt once; `updates` updates.
 struct StepLimit {
   double rollout, update;

@@ -1,11 +1,11 @@
-// A report's file.
+// Writes a report.
 #pragma once
 
 #include "host/app/json_lines.h"
 
 namespace dapo::bench {
 
-/// Writes `text`, which ends with a newline or not, as a whole file; nothing where `path` is empty.
+/// Writes `text` as a whole file, with a newline at its end; does nothing if `path` is empty.
 inline void write_file(const std::string& path, std::string_view text) {
   if (path.empty()) return;
   if (text.ends_with('\n')) text.remove_suffix(1);

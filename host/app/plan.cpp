@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/sizes.h"
 #include "data/dataset.h"
 #include "host/app/save.h"
 #include "host/app/session.h"
@@ -21,10 +22,6 @@ std::string how_to_get(const std::string& model) {
   std::string name = fs::path(model).filename().string();
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char ch) { return std::tolower(ch); });
   return "data/download.sh " + name;
-}
-
-double gib(size_t bytes) {
-  return static_cast<double>(bytes) / 0x1p30;
 }
 
 }  // namespace

@@ -5,14 +5,11 @@
 #include <filesystem>
 
 #include "core/check.h"
+#include "core/sizes.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
 namespace {
-
-double gib(size_t bytes) {
-  return static_cast<double>(bytes) / 0x1p30;
-}
 
 /// Any of them says that a folder has a tokenizer.
 constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer.model", "vocab.json"};

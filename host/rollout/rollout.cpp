@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/nvtx.h"
+#include "core/sizes.h"
 
 namespace dapo {
 namespace {
@@ -152,7 +153,7 @@ void Rollout::decode(const Scheduler::Work& work) {
   // Few widths of the page table: a device records a decode once for each.
   constexpr size_t kPagesStep = 8;
   const size_t most = static_cast<size_t>(most_sequence_pages(decoder_.limits()));
-  start_batch(n, std::max(max_pages, std::min(most, (max_pages + kPagesStep - 1) / kPagesStep * kPagesStep)));
+  start_batch(n, std::max(max_pages, std::min(most, round_up(max_pages, kPagesStep))));
   double pairs = 0;
   for (size_t b = 0; b < n; ++b) {
     const Scheduler::Sequence& q = scheduler_.sequence(work.sequences[b]);

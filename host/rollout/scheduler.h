@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "core/sizes.h"
 #include "host/rollout/pages.h"
 
 namespace dapo {
@@ -79,7 +80,7 @@ class Scheduler {
   void check() const;
 
  private:
-  int pages_for(int tokens) const { return (tokens + limits_.page_size - 1) / limits_.page_size; }
+  int pages_for(int tokens) const { return ceil_div(tokens, limits_.page_size); }
   bool can_grow(const Sequence& s) const;
   bool admit_one();
   void plan_chunks();

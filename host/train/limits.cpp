@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/sizes.h"
+
 namespace dapo {
 namespace {
 
@@ -58,7 +60,7 @@ void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend,
 }
 
 int64_t pages_for(int64_t tokens, int page_size) {
-  return (tokens + page_size - 1) / page_size;
+  return ceil_div(tokens, page_size);
 }
 /// Prompt and response are cut into pages apart: prompts are shared.
 int64_t least_pages(const Config& c) {
@@ -97,7 +99,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   l.prefill_tokens = c.rollout.max_num_batched_tokens;
   set_packs(l, model, backend, c.model.recompute,
             fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(backend)), longest, fixed);
-  const int64_t groups = (l.batch + c.rollout.n - 1) / c.rollout.n + 1;
+  const int64_t groups = ceil_div(l.batch, c.rollout.n) + 1;
   const int64_t wanted = l.batch * pages_for(response, l.page_size) + groups * pages_for(prompt, l.page_size);
   set_pages(l, model, backend, c.rollout.kv_memory_gb, wanted, least_pages(c));
   return l;

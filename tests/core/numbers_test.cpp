@@ -150,8 +150,8 @@ TEST(Tensor, ViewsSayWhatTheyAre) {
   EXPECT_THROW(t.rows(3, 2), Error);
   EXPECT_THROW(t.view({5, 5}), Error);
   EXPECT_THROW(t.as<bf16>(), Error);
-  EXPECT_THROW(expect("x", t, DType::f32, {4, 7}), Error);
-  EXPECT_NO_THROW(expect("x", t, DType::f32, {4, 6}));
+  EXPECT_THROW(expect("op", "x", t, DType::f32, {4, 7}), Error);
+  EXPECT_NO_THROW(expect("op", "x", t, DType::f32, {4, 6}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Attention against a plain double-precision meaning of it, and pages against packs, bit for bit.
+// Attention against its definition in double precision, and pages against packs, bit for bit.
 #include <gtest/gtest.h>
 #include <omp.h>
 
@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "core/sizes.h"
 #include "cpu/cpu_backend.h"
 
 namespace dapo {
@@ -26,9 +27,9 @@ struct Buffer {
   std::vector<T> v;
   Tensor t;
   Buffer(std::initializer_list<int64_t> shape) : t(nullptr, dtype_of<T>::value, shape) {
-    v.resize(static_cast<size_t>(t.numel()) + 1);  // never without memory
+    v.resize(static_cast<size_t>(t.numel()) + 1);  // at least one element, so that there is memory
     std::memset(static_cast<void*>(v.data()), 0xff, v.size() * sizeof(T));
-    v.resize(static_cast<size_t>(t.numel()));  // what lies behind is ASan's
+    v.resize(t.numel());  // so that ASan sees an access behind the end
     v.shrink_to_fit();
     t.data = v.data();
   }
@@ -71,7 +72,7 @@ TYPED_TEST_SUITE(AttentionTest, Types);
 
 const AttentionDims kShapes[] = {{3, 1, 24}, {4, 2, 32}, {14, 2, 64}, {2, 2, 128}, {5, 5, 8}, {6, 3, 80}};
 
-/// A prompt with three responses, a lone segment, a prompt nobody uses, a short group.
+/// A prompt with three responses, a segment alone, a prompt that no segment uses, a short group.
 std::vector<Segment> some_segments() {
   std::vector<Segment> s;
   int32_t at = 0;
@@ -81,6 +82,10 @@ std::vector<Segment> some_segments() {
   };
   add(70, -1), add(65, 0), add(1, 0), add(130, 0), add(33, -1), add(64, -1), add(5, -1), add(20, 6), add(64, 6);
   return s;
+}
+/// On the host and, on this device in the same memory, as i32[S, 3].
+Segments packed(const std::vector<Segment>& s) {
+  return {s, Tensor(const_cast<Segment*>(s.data()), DType::i32, {std::ssize(s), 3})};
 }
 int64_t rows_of(const std::vector<Segment>& s) {
   return s.back().begin + s.back().length;
@@ -95,8 +100,7 @@ template <class T>
 Meaning meaning(const std::vector<T>& qkv, const std::vector<T>& dout, const std::vector<Segment>& segments,
                 const AttentionDims& dims) {
   const int64_t n = rows_of(segments), ld = dims.qkv_width(), d = dims.head_dim, width = dims.q_width();
-  Meaning m{std::vector<double>(static_cast<size_t>(n * width)),
-            std::vector<double>(static_cast<size_t>(n * dims.heads)), std::vector<double>(static_cast<size_t>(n * ld))};
+  Meaning m{std::vector<double>(n * width), std::vector<double>(n * dims.heads), std::vector<double>(n * ld)};
   const auto at = [&](int64_t row, int64_t column) { return static_cast<size_t>(row * ld + column); };
   const double scale = 1.0 / std::sqrt(static_cast<double>(d));
   for (const Segment& s : segments)
@@ -106,7 +110,7 @@ Meaning meaning(const std::vector<T>& qkv, const std::vector<T>& dout, const std
                       v = k + dims.kv_width();
         std::vector<int64_t> keys;
         if (s.prefix >= 0) {
-          const Segment& p = segments[static_cast<size_t>(s.prefix)];
+          const Segment& p = segments[s.prefix];
           for (int64_t j = 0; j < p.length; ++j) keys.push_back(p.begin + j);
         }
         for (int64_t j = 0; j <= i; ++j) keys.push_back(s.begin + j);
@@ -118,14 +122,14 @@ Meaning meaning(const std::vector<T>& qkv, const std::vector<T>& dout, const std
           max = std::max(max, p[j]);
         }
         for (double& x : p) sum += x = std::exp(x - max);
-        m.lse[static_cast<size_t>(row * dims.heads + h)] = max + std::log(sum);
+        m.lse[row * dims.heads + h] = max + std::log(sum);
         std::vector<double> dp(keys.size());
         double delta = 0.0;
         for (size_t j = 0; j < keys.size(); ++j) {
           p[j] /= sum;
           for (int64_t c = 0; c < d; ++c) {
-            const double g = to_float(dout[static_cast<size_t>(row * width + q + c)]);
-            m.out[static_cast<size_t>(row * width + q + c)] += p[j] * to_float(qkv[at(keys[j], v + c)]);
+            const double g = to_float(dout[row * width + q + c]);
+            m.out[row * width + q + c] += p[j] * to_float(qkv[at(keys[j], v + c)]);
             m.dqkv[at(keys[j], v + c)] += p[j] * g;
             dp[j] += g * to_float(qkv[at(keys[j], v + c)]);
           }
@@ -153,15 +157,15 @@ double nmse(const std::vector<T>& got, const std::vector<double>& want) {
   return error / norm;
 }
 
-// f32: sums of up to 300 terms, each rounded at 2^-24: relative error below 300 * 6e-8 = 2e-5 at the very worst, about
-// its root (1e-6) at random; bf16: results rounded at 2^-9, so 2^-18 / 3 at random, and delta feels the rounding of
-// out.
+// f32: sums of up to 300 terms, each rounded at 2^-24: a relative error below 300 * 6e-8 = 2e-5 in the worst case,
+// about 1e-6 for random signs; bf16: results rounded at 2^-9, so 2^-18 / 3 for random errors, and delta has the
+// rounding of out.
 template <class T>
 constexpr double kForward = std::is_same_v<T, float> ? 4e-12 : 4e-6;
 template <class T>
 constexpr double kBackward = std::is_same_v<T, float> ? 4e-12 : 2e-5;
 
-TYPED_TEST(AttentionTest, IsItsMeaning) {
+TYPED_TEST(AttentionTest, EqualsItsDefinition) {
   const std::vector<Segment> segments = some_segments();
   const int64_t n = rows_of(segments);
   for (const AttentionDims& dims : kShapes) {
@@ -171,8 +175,8 @@ TYPED_TEST(AttentionTest, IsItsMeaning) {
         dout({n, dims.q_width()});
     Buffer<float> lse({n, dims.heads});
     qkv.random(1, 1.5f), dout.random(2, 1.0f);
-    this->backend_->attention(out.t, lse.t, qkv.t, {segments, {}}, dims);
-    this->backend_->attention_backward(dqkv.t, dout.t, qkv.t, out.t, lse.t, {segments, {}}, dims);
+    this->backend_->attention(out.t, lse.t, qkv.t, packed(segments), dims);
+    this->backend_->attention_backward(dqkv.t, dout.t, qkv.t, out.t, lse.t, packed(segments), dims);
     const Meaning want = meaning(qkv.v, dout.v, segments, dims);
     EXPECT_LT(nmse(out.v, want.out), kForward<TypeParam>);
     EXPECT_LT(nmse(lse.v, want.lse), 4e-12);
@@ -194,8 +198,8 @@ TYPED_TEST(AttentionTest, DoesNotDependOnThreads) {
     this->prepare(dims, n);
     Buffer<TypeParam> dqkv({n, dims.qkv_width()}), out({n, dims.q_width()});
     Buffer<float> lse({n, dims.heads});
-    this->backend_->attention(out.t, lse.t, qkv.t, {segments, {}}, dims);
-    this->backend_->attention_backward(dqkv.t, dout.t, qkv.t, out.t, lse.t, {segments, {}}, dims);
+    this->backend_->attention(out.t, lse.t, qkv.t, packed(segments), dims);
+    this->backend_->attention_backward(dqkv.t, dout.t, qkv.t, out.t, lse.t, packed(segments), dims);
     if (t == 1) first = dqkv.v;
     EXPECT_EQ(std::memcmp(first.data(), dqkv.v.data(), dqkv.t.bytes()), 0) << t << " threads";
   }
@@ -216,7 +220,7 @@ struct Pages {
 
   static int64_t count_pages(const std::vector<Segment>& segments, int page_size) {
     int64_t n = 1;
-    for (const Segment& s : segments) n += (s.length + page_size - 1) / page_size;
+    for (const Segment& s : segments) n += ceil_div(s.length, page_size);
     return n;
   }
   Pages(Backend& b, const AttentionDims& a, const std::vector<Segment>& s, const Buffer<T>& rows, int size)
@@ -227,7 +231,7 @@ struct Pages {
         page_size(size),
         cache({count_pages(s, size), 2, a.kv_heads, size, a.head_dim}),
         out({rows.t.dim(0), a.q_width()}) {
-    int32_t next = static_cast<int32_t>(cache.t.dim(0));  // pages from the last down, so that none is where it was
+    int32_t next = cache.t.dim(0);  // pages from the last one down, so that none has its segment's position
     for (const Segment& segment : s) {
       pages.emplace_back();
       for (int32_t i = 0; i < segment.length; i += size) pages.back().push_back(--next);
@@ -239,14 +243,14 @@ struct Pages {
     int32_t first, rows;
   };
   void feed(const std::vector<Piece>& batch) {
-    const int64_t count = static_cast<int64_t>(batch.size());
+    const int64_t count = std::ssize(batch);
     std::vector<int32_t> begin{0}, prefix, own, table(static_cast<size_t>(count * cache.t.dim(0)), -1);
     std::vector<int64_t> rows;
     for (size_t b = 0; b < batch.size(); ++b) {
       const Segment& s = segments[batch[b].segment];
       std::vector<int32_t> p;
-      prefix.push_back(s.prefix < 0 ? 0 : segments[static_cast<size_t>(s.prefix)].length);
-      if (s.prefix >= 0) p = pages[static_cast<size_t>(s.prefix)];
+      prefix.push_back(s.prefix < 0 ? 0 : segments[s.prefix].length);
+      if (s.prefix >= 0) p = pages[s.prefix];
       p.insert(p.end(), pages[batch[b].segment].begin(), pages[batch[b].segment].end());
       std::copy(p.begin(), p.end(), table.begin() + static_cast<int64_t>(b) * cache.t.dim(0));
       own.push_back(batch[b].first + batch[b].rows);
@@ -255,14 +259,12 @@ struct Pages {
     }
     const int64_t n = begin.back(), width = dims.qkv_width(), q_width = dims.q_width();
     Buffer<T> in({n, width}), to({n, q_width});
-    for (int64_t i = 0; i < n; ++i)
-      std::copy_n(qkv.v.begin() + rows[static_cast<size_t>(i)] * width, width, in.v.begin() + i * width);
+    for (int64_t i = 0; i < n; ++i) std::copy_n(qkv.v.begin() + rows[i] * width, width, in.v.begin() + i * width);
     const Buffer<int32_t> b({count + 1}, begin), p({count}, prefix), o({count}, own), t({count, cache.t.dim(0)}, table);
     const PagedSequences seqs{b.t, p.t, o.t, t.t, page_size, static_cast<int>(n), 4096};
     backend.kv_write(cache.t, in.t, seqs, dims);
     backend.paged_attention(to.t, in.t, cache.t, seqs, dims);
-    for (int64_t i = 0; i < n; ++i)
-      std::copy_n(to.v.begin() + i * q_width, q_width, out.v.begin() + rows[static_cast<size_t>(i)] * q_width);
+    for (int64_t i = 0; i < n; ++i) std::copy_n(to.v.begin() + i * q_width, q_width, out.v.begin() + rows[i] * q_width);
   }
 
   /// Prompts first, then their responses; each segment in pieces of `chunk` rows, `together` segments a batch.
@@ -292,7 +294,7 @@ TYPED_TEST(AttentionTest, PagesGiveTheBitsOfThePack) {
     Buffer<TypeParam> qkv({n, dims.qkv_width()}), out({n, dims.q_width()});
     Buffer<float> lse({n, dims.heads});
     qkv.random(5, 1.5f);
-    this->backend_->attention(out.t, lse.t, qkv.t, {segments, {}}, dims);
+    this->backend_->attention(out.t, lse.t, qkv.t, packed(segments), dims);
     for (const int page_size : {64, 128, 256})
       for (const auto& [chunk, together] : {std::pair<int32_t, size_t>{1000, 9}, {1, 9}, {17, 2}, {64, 1}}) {
         if (page_size != 64 && (chunk < 17 || dims.head_dim > 32)) continue;
@@ -327,16 +329,14 @@ TYPED_TEST(AttentionTest, APrefixIsACopyOfThePrompt) {
     std::copy_n(qkv.v.begin() + source(r) * width, width, qkv2.v.begin() + r * width);
     std::copy_n(dout.v.begin() + source(r) * q_width, q_width, dout2.v.begin() + r * q_width);
   }
-  this->backend_->attention(out.t, lse.t, qkv.t, {shared, {}}, dims);
-  this->backend_->attention_backward(dqkv.t, dout.t, qkv.t, out.t, lse.t, {shared, {}}, dims);
-  this->backend_->attention(out2.t, lse2.t, qkv2.t, {copies, {}}, dims);
-  this->backend_->attention_backward(dqkv2.t, dout2.t, qkv2.t, out2.t, lse2.t, {copies, {}}, dims);
+  this->backend_->attention(out.t, lse.t, qkv.t, packed(shared), dims);
+  this->backend_->attention_backward(dqkv.t, dout.t, qkv.t, out.t, lse.t, packed(shared), dims);
+  this->backend_->attention(out2.t, lse2.t, qkv2.t, packed(copies), dims);
+  this->backend_->attention_backward(dqkv2.t, dout2.t, qkv2.t, out2.t, lse2.t, packed(copies), dims);
   std::vector<double> out_want(out.v.size()), sum(dqkv.v.size());
   for (int64_t r = 0; r < m; ++r) {
-    for (int64_t c = 0; c < q_width; ++c)
-      out_want[static_cast<size_t>(source(r) * q_width + c)] = to_float(out2.v[static_cast<size_t>(r * q_width + c)]);
-    for (int64_t c = 0; c < width; ++c)
-      sum[static_cast<size_t>(source(r) * width + c)] += to_float(dqkv2.v[static_cast<size_t>(r * width + c)]);
+    for (int64_t c = 0; c < q_width; ++c) out_want[source(r) * q_width + c] = to_float(out2.v[r * q_width + c]);
+    for (int64_t c = 0; c < width; ++c) sum[source(r) * width + c] += to_float(dqkv2.v[r * width + c]);
   }
   EXPECT_LT(nmse(out.v, out_want), 2 * kForward<TypeParam>);
   EXPECT_LT(nmse(dqkv.v, sum), 2 * kBackward<TypeParam>);
@@ -350,7 +350,7 @@ TYPED_TEST(AttentionTest, RefusesBrokenInput) {
   qkv.random(8, 1.0f);
   for (const std::vector<Segment>& bad : std::vector<std::vector<Segment>>{
            {{0, 9, -1}}, {{0, 5, -1}, {6, 4, -1}}, {{0, 5, 1}, {5, 5, -1}}, {{0, 2, -1}, {2, 3, 0}, {5, 5, 1}}})
-    EXPECT_THROW(this->backend_->attention(out.t, lse.t, qkv.t, {bad, {}}, dims), Error);
+    EXPECT_THROW(this->backend_->attention(out.t, lse.t, qkv.t, packed(bad), dims), Error);
   Buffer<TypeParam> cache({2, 2, 1, 64, 16});
   const Buffer<int32_t> begin({2}, {0, 10}), prefix({1}, {0}), own({1}, {10}), short_own({1}, {9}), pages({1, 1}, {1}),
       absent({1, 1}, {2});

@@ -1,4 +1,4 @@
-// The decode step's product against double precision, whatever oneDNN does (its bits: OpProperties.RowsOfAProduct...).
+// The decode step's product against double precision, independent of oneDNN (bits: OpProperties.RowsOfAProduct...).
 #include "cpu/few_rows.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ void check(int64_t m, int64_t n, int64_t k, DType out, bool with_bias) {
   std::mt19937 random(static_cast<unsigned>(m * 131 + n * 17 + k));
   std::normal_distribution<float> normal;
   const auto draw = [&](int64_t count) {
-    std::vector<bf16> v(static_cast<size_t>(count));
+    std::vector<bf16> v(count);
     for (bf16& x : v) x = to_bf16(normal(random));
     return v;
   };
@@ -35,18 +35,17 @@ void check(int64_t m, int64_t n, int64_t k, DType out, bool with_bias) {
   if (!few_rows_can(p)) GTEST_SKIP() << "skipped: this CPU has no bf16 products";
   const size_t size = dtype_size(out), count = static_cast<size_t>(m * n);
   std::vector<char> c(count * size + 64, 0x5A);  // guard bytes behind
-  std::vector<bf16> packed(static_cast<size_t>(few_rows_packed(p)));
+  std::vector<bf16> packed(few_rows_packed(p));
   few_rows_product(p, c.data(), a.data(), b.data(), packed.data());
   for (size_t i = count * size; i < c.size(); ++i) ASSERT_EQ(c[i], 0x5A) << "written behind the end";
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
-      double want = with_bias ? to_float(bias[static_cast<size_t>(j)]) : 0, terms = std::abs(want);
+      double want = with_bias ? to_float(bias[j]) : 0, terms = std::abs(want);
       for (int64_t l = 0; l < k; ++l) {
-        const double t =
-            double{to_float(a[static_cast<size_t>(i * k + l)])} * to_float(b[static_cast<size_t>(j * k + l)]);
+        const double t = double{to_float(a[i * k + l])} * to_float(b[j * k + l]);
         want += t, terms += std::abs(t);
       }
-      const size_t at = static_cast<size_t>(i * n + j);
+      const size_t at = i * n + j;
       const double got = out == DType::f32 ? reinterpret_cast<const float*>(c.data())[at]
                                            : to_float(reinterpret_cast<const bf16*>(c.data())[at]);
       // f32 sums: half a unit for each of k + 1 additions, of the terms' size at most; then the rounding to bf16.
@@ -56,7 +55,7 @@ void check(int64_t m, int64_t n, int64_t k, DType out, bool with_bias) {
     }
 }
 
-TEST(FewRows, AreTheProduct) {
+TEST(FewRows, EqualTheProduct) {
   for (const int64_t m : {1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64})
     for (const auto& [n, k] :
          {std::pair<int64_t, int64_t>{1, 2}, {7, 10}, {8, 512}, {13, 514}, {67, 898}, {24, 1024}, {9, 2600}})
@@ -64,7 +63,7 @@ TEST(FewRows, AreTheProduct) {
         for (const bool bias : {false, true}) check(m, n, k, out, bias);
 }
 
-TEST(FewRows, OthersAreTheLibrarys) {
+TEST(FewRows, OtherShapesAreLeftToTheLibrary) {
   const Product p{.m = 4,
                   .n = 8,
                   .k = 16,

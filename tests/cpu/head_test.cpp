@@ -1,4 +1,4 @@
-// The head against a double-precision meaning of it.
+// The head against its definition in double precision.
 #include <gtest/gtest.h>
 #include <omp.h>
 
@@ -17,7 +17,7 @@ struct Buffer {
   std::vector<T> v;
   Tensor t;
   Buffer(std::initializer_list<int64_t> shape) : t(nullptr, dtype_of<T>::value, shape) {
-    v.resize(static_cast<size_t>(t.numel()));
+    v.resize(t.numel());
     std::memset(static_cast<void*>(v.data()), 0xff, v.size() * sizeof(T));
     t.data = v.data();
   }
@@ -60,7 +60,7 @@ class HeadTest : public testing::Test {
 using Types = testing::Types<float, bf16>;
 TYPED_TEST_SUITE(HeadTest, Types);
 
-/// Inputs of one lm_dapo, and what comes out.
+/// Inputs and outputs of one lm_dapo.
 template <class T>
 struct Case {
   int64_t rows, vocab, hidden;
@@ -94,11 +94,10 @@ struct Case {
     for (size_t i = 4; i < weight.v.size(); i += 5) weight.v[i] = 0.0f;
   }
   std::vector<double> z(int64_t r) const {
-    std::vector<double> out(static_cast<size_t>(vocab));
+    std::vector<double> out(vocab);
     for (int64_t t = 0; t < vocab; ++t)
       for (int64_t c = 0; c < hidden; ++c)
-        out[static_cast<size_t>(t)] += static_cast<double>(to_float(x.v[static_cast<size_t>(r * hidden + c)])) *
-                                       to_float(head.v[static_cast<size_t>(t * hidden + c)]) / temperature;
+        out[t] += static_cast<double>(to_float(x.v[r * hidden + c])) * to_float(head.v[t * hidden + c]) / temperature;
     return out;
   }
   void run(Backend& backend, const DapoLoss& params, bool on_policy) {
@@ -117,7 +116,7 @@ double nmse(const std::vector<T>& got, const std::vector<double>& want) {
   return error / norm;
 }
 
-TYPED_TEST(HeadTest, LossAndGradientsAreTheirMeaning) {
+TYPED_TEST(HeadTest, LossAndGradientsEqualTheirDefinition) {
   for (const auto& [rows, vocab, hidden, temperature] : {std::tuple{37, 61, 24, 1.0f},
                                                          {5, 4097, 16, 0.7f},
                                                          {600, 37, 8, 1.3f},
@@ -136,7 +135,7 @@ TYPED_TEST(HeadTest, LossAndGradientsAreTheirMeaning) {
         const double max = *std::max_element(z.begin(), z.end());
         double sum = 0.0, h = 0.0;
         for (const double v : z) sum += std::exp(v - max);
-        log_prob.push_back(z[static_cast<size_t>(c.targets.v[static_cast<size_t>(r)])] - max - std::log(sum));
+        log_prob.push_back(z[c.targets.v[r]] - max - std::log(sum));
         for (double& v : z) {
           const double lp = v - max - std::log(sum);
           v = std::exp(lp);
@@ -144,21 +143,21 @@ TYPED_TEST(HeadTest, LossAndGradientsAreTheirMeaning) {
         }
         entropy.push_back(h);
         p.push_back(std::move(z));
-        c.old_log_prob.v[static_cast<size_t>(r)] += static_cast<float>(log_prob.back());
+        c.old_log_prob.v[r] += static_cast<float>(log_prob.back());
       }
       const DapoLoss params{};
       for (int64_t r = 0; r < rows; ++r) {
-        const auto i = static_cast<size_t>(r);
-        const float lp = static_cast<float>(log_prob[i]);
+        const size_t i = r;
+        const float lp = log_prob[i];
         const TokenLoss l = on_policy ? on_policy_loss(lp, c.advantage.v[i])
                                       : token_loss(lp, c.old_log_prob.v[i], c.advantage.v[i], params);
         const double g = static_cast<double>(c.weight.v[i]) * l.dlogp / temperature;
         for (int64_t t = 0; t < vocab; ++t) {
-          double d = g * ((t == c.targets.v[i] ? 1.0 : 0.0) - p[i][static_cast<size_t>(t)]);
-          if (std::is_same_v<TypeParam, bf16>) d = to_float(to_bf16(static_cast<float>(d)));  // as the products take it
+          double d = g * ((t == c.targets.v[i] ? 1.0 : 0.0) - p[i][t]);
+          if (std::is_same_v<TypeParam, bf16>) d = to_float(to_bf16(static_cast<float>(d)));  // as in the products
           for (int64_t k = 0; k < hidden; ++k) {
-            dx[static_cast<size_t>(r * hidden + k)] += d * to_float(c.head.v[static_cast<size_t>(t * hidden + k)]);
-            dhead[static_cast<size_t>(t * hidden + k)] += d * to_float(c.x.v[static_cast<size_t>(r * hidden + k)]);
+            dx[r * hidden + k] += d * to_float(c.head.v[t * hidden + k]);
+            dhead[t * hidden + k] += d * to_float(c.x.v[r * hidden + k]);
           }
         }
       }
@@ -219,8 +218,8 @@ TYPED_TEST(HeadTest, ADrawHasTheBitsOfTraining) {
       for (int64_t r = 0; r < rows; ++r) {
         this->backend_->lm_sample(token.t, one.t, c.x.t.rows(r, 1), c.head.t, keys.t.rows(r, 1), positions.t.rows(r, 1),
                                   sampling);
-        EXPECT_EQ(token.v[0], tokens.v[static_cast<size_t>(r)]);
-        EXPECT_EQ(std::memcmp(one.v.data(), &log_prob.v[static_cast<size_t>(r)], sizeof(float)), 0);
+        EXPECT_EQ(token.v[0], tokens.v[r]);
+        EXPECT_EQ(std::memcmp(one.v.data(), &log_prob.v[r], sizeof(float)), 0);
       }
       omp_set_num_threads(threads);
     }

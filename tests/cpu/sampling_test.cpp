@@ -27,9 +27,9 @@ struct Row {
     softmax = cpu::row_softmax(tiles.data(), row.data(), vocab(), sampling.temperature);
     filtered = cpu::filter_row(row.data(), vocab(), softmax, tiles.data(), columns.data(), sampling);
   }
-  int64_t vocab() const { return static_cast<int64_t>(logits.size()); }
+  int64_t vocab() const { return std::ssize(logits); }
   bool keeps(size_t i) const { return filtered.keeps(logits[i], static_cast<int64_t>(i)); }
-  /// Probability with which column i is drawn, but for what is cut off below 2^-40.
+  /// Probability of drawing column i, apart from what is cut off below 2^-40.
   double prob(size_t i) const {
     const Mass mass = cpu::column_mass(logits.data(), static_cast<int64_t>(i), softmax, tiles.data(), filtered.keeps);
     const float exponent = softmax_exponent(tiles[i / kSoftmaxTile].max, softmax.scale);
@@ -44,7 +44,7 @@ struct Row {
 std::vector<float> normal_logits(int64_t vocab, float scale, uint32_t seed) {
   std::mt19937 rng(seed);
   std::normal_distribution<float> normal(0.0f, scale);
-  std::vector<float> logits(static_cast<size_t>(vocab));
+  std::vector<float> logits(vocab);
   for (float& z : logits) z = normal(rng);
   return logits;
 }
@@ -63,7 +63,7 @@ void expect_filters(const std::string& path) {
     for (const double v : document["prob"].get_array()) want.push_back(v);
     const Row row(logits, sampling);
     for (size_t i = 0; i < want.size(); ++i) {
-      if (want[i] == 0.0 || want[i] > 1e-36) {  // theirs are doubles: between these, ours may be kept or not
+      if (want[i] == 0.0 || want[i] > 1e-36) {  // they use doubles: in between, ours may be kept or not
         EXPECT_EQ(row.keeps(i), want[i] > 0.0) << "case " << cases << ", token " << i;
       }
       EXPECT_NEAR(row.prob(i), want[i], 2e-6) << "case " << cases << ", token " << i;
@@ -90,7 +90,7 @@ TEST(Sampling, Ties) {
   EXPECT_EQ(kept({1.0f, 5, 1.0f, 0.0f, 0}), "01111101");
   EXPECT_EQ(kept({1.0f, 0, 0.01f, 0.0f, 0}), "01000000");  // the first by index
   EXPECT_EQ(kept({1.0f, 0, 0.5f, 0.0f, 0}), "01101000");   // 3 of 4 x 0.2... reach a half
-  EXPECT_EQ(kept({1.0f, 0, 0.0f, 0.0f, 0}), "01000000");   // never none
+  EXPECT_EQ(kept({1.0f, 0, 0.0f, 0.0f, 0}), "01000000");   // never an empty set
   EXPECT_EQ(kept({1.0f, 0, 1.0f, 1.0f, 0}), "01101001");
   EXPECT_EQ(kept({1.0f, 0, 1.0f, 0.3f, 0}), "01111101");  // e^-1 = 0.37
   EXPECT_EQ(kept({1.0f, 100, 1.0f, 0.0f, 0}), "11111111");
@@ -99,7 +99,7 @@ TEST(Sampling, Ties) {
 TEST(Sampling, DrawsFollowTheDistribution) {
   for (const int64_t vocab : {5, 40, 5000}) {
     const std::vector<float> logits = normal_logits(vocab, vocab > 100 ? 4.0f : 1.0f, 1);
-    std::vector<SoftmaxTile> tiles(static_cast<size_t>(softmax_tiles(vocab)));
+    std::vector<SoftmaxTile> tiles(softmax_tiles(vocab));
     std::vector<int32_t> columns(logits.size());
     for (const Sampling& sampling : {Sampling{1.0f, 0, 1.0f, 0.0f, 0}, Sampling{0.8f, 10, 0.95f, 0.01f, 0}}) {
       const Row row(logits, sampling);
@@ -119,7 +119,7 @@ TEST(Sampling, DrawsFollowTheDistribution) {
         rest_want -= want, rest_seen -= got, ++cells;
       }
       if (rest_want > 20) chi2 += (rest_seen - rest_want) * (rest_seen - rest_want) / rest_want, ++cells;
-      // Mean cells - 1, deviation sqrt(2 (cells - 1)): five of them are past one in a million.
+      // Mean cells - 1, deviation sqrt(2 (cells - 1)): five deviations are beyond one in a million.
       EXPECT_LT(chi2, cells - 1 + 5 * std::sqrt(2.0 * (cells - 1)) + 5) << vocab;
     }
   }
@@ -147,15 +147,15 @@ TEST(Sampling, MassesAreTheSoftmaxDownToTheTail) {
   }
 }
 
-/// One likely token among 100,000 that have e^-18 of its probability each: 1.5e-3 together. A draw takes the one that
-/// the exact cumulative sum names, at 4,096 fractions of the tail.
+/// One likely token among 100,000 that have e^-18 of its probability each: 1.5e-3 together. A draw must be the one
+/// at the exact cumulative sum, for 4,096 fractions of the tail.
 TEST(Sampling, ATailOfEqualTokensIsDrawnEvenly) {
   constexpr int64_t kVocab = 100001, kTop = 40000;
   std::vector<float> logits(kVocab, -18.0f);
   logits[kTop] = 0.0f;
   const Row row(logits, {1.0f, 0, 1.0f, 0.0f, 0});
   const double each = std::exp(-18.0), total = 1.0 + 100000 * each;
-  EXPECT_NEAR(static_cast<double>(row.filtered.total) * 0x1p-40, total, 1e-7 * total);
+  EXPECT_NEAR(row.filtered.total * 0x1p-40, total, 1e-7 * total);
   std::vector<int> seen(100);
   for (int64_t k = 0; k < 4096; ++k) {
     const double want = (static_cast<double>(k) + 0.5) * 100000 / 4096;  // of the tail's tokens, in order
@@ -163,7 +163,7 @@ TEST(Sampling, ATailOfEqualTokensIsDrawnEvenly) {
     const double at = (want * each + (want >= kTop ? 1.0 : 0.0)) / total;
     const int64_t got = row.draw(static_cast<uint64_t>(std::ldexp(at, 64)));
     EXPECT_NEAR(static_cast<double>(got), static_cast<double>(token), 1.0) << "fraction " << at;
-    if (got != kTop) ++seen[static_cast<size_t>((got - (got > kTop ? 1 : 0)) / 1000)];
+    if (got != kTop) ++seen[(got - (got > kTop ? 1 : 0)) / 1000];
   }
   for (const int n : seen) EXPECT_NEAR(n, 4096 / 100.0, 2.0);
 }
@@ -191,7 +191,7 @@ TEST(Sampling, TheSmallestAndLargestDrawHitTheSupport) {
   std::mt19937 rng(2);
   for (int trial = 0; trial < 300; ++trial) {
     const int64_t vocab = 1 + static_cast<int64_t>(rng() % 9000);
-    std::vector<float> logits(static_cast<size_t>(vocab), -HUGE_VALF);
+    std::vector<float> logits(vocab, -HUGE_VALF);
     for (int i = 0; i < 1 + trial % 7; ++i)
       logits[rng() % static_cast<uint32_t>(vocab)] = -static_cast<float>(rng() % 80);
     const Row row(logits, {1.0f, 0, 1.0f, 0.0f, 0});
@@ -199,7 +199,7 @@ TEST(Sampling, TheSmallestAndLargestDrawHitTheSupport) {
     while (!(row.prob(first) > 0x1p-30)) ++first;
     EXPECT_LE(row.draw(0), static_cast<int64_t>(first));
     for (const uint64_t u : {uint64_t{1} << 62, uint64_t{1} << 63, ~uint64_t{0}})
-      EXPECT_GT(logits[static_cast<size_t>(row.draw(u))], -HUGE_VALF);
+      EXPECT_GT(logits[row.draw(u)], -HUGE_VALF);
   }
 }
 

@@ -20,12 +20,12 @@ TEST(CudaDevice, Starts) {
   }
 }
 
-/// The kernels that measure memory do copy, and say how fast.
+/// The kernels that measure memory do copy, and return their rates.
 TEST(CudaDevice, MemoryRatesComeFromARealCopy) {
   const auto backend = make_cuda_backend(DType::bf16);
   std::vector<int32_t> numbers(300 << 10), got(numbers.size());
   std::iota(numbers.begin(), numbers.end(), 1);
-  const int64_t n = static_cast<int64_t>(numbers.size());
+  const int64_t n = std::ssize(numbers);
   const size_t bytes = numbers.size() * sizeof(int32_t);
   const Tensor from(backend->allocate(bytes), DType::i32, {n}), to(backend->allocate(bytes), DType::i32, {n});
   backend->copy_in(from, numbers.data());
@@ -33,7 +33,7 @@ TEST(CudaDevice, MemoryRatesComeFromARealCopy) {
   EXPECT_GT(rates.copy, 0);
   EXPECT_GT(rates.read, 0);
   backend->copy_out_now(got.data(), to);
-  // The sum leaves a word in each of the first four places; whole pieces of 32 KB are copied.
+  // The sum writes a word to each of the first four places; whole pieces of 32 KB are copied.
   const size_t whole = bytes / (32 << 10) * (32 << 10) / sizeof(int32_t);
   for (size_t i = 4; i < whole; ++i) ASSERT_EQ(got[i], numbers[i]) << i;
   backend->release(from.data, bytes);

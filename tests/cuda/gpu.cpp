@@ -1,5 +1,5 @@
-// A real device.
-#include "tests/cuda/device.h"
+// A real device under test.
+#include "tests/cuda/test_device.h"
 
 namespace dapo {
 

@@ -1,7 +1,7 @@
 // Every op of the CUDA backend, from the table that all backends share.
 #include "cuda/cuda_device.h"
 #include "cuda/probe.h"
-#include "tests/cuda/device.h"
+#include "tests/cuda/test_device.h"
 #include "tests/ops/properties_test.h"
 
 namespace dapo::ops {

@@ -1,4 +1,4 @@
-// The two kinds of products beside each other: the hand-written kernels and cuBLASLt (plain products in the
+// The two kinds of products against each other: the hand-written kernels and cuBLASLt (plain products in the
 // simulator).
 #include "cuda/products.h"
 
@@ -64,7 +64,7 @@ void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool
             .bias = with_bias ? bias.data : nullptr};
   std::vector<Out> got[2];
   for (const auto kind : {Products::Kind::own, Products::Kind::cublaslt}) {
-    Matrix<Out>::random.seed(7);  // the same c before
+    Matrix<Out>::random.seed(7);  // the same initial c
     Matrix<Out> c(count(m, n));
     Products products(nullptr, properties);
     products.use(kind);
@@ -76,7 +76,7 @@ void expect_kinds_equal(int64_t m, int64_t n, int64_t k, bool a_transposed, bool
       << (b_transposed ? ", b transposed" : "");
 }
 
-TEST(CudaProducts, OwnKernelsGiveWhatCublasLtGives) {
+TEST(CudaProducts, OwnKernelsEqualCublasLt) {
   for (const bool a_transposed : {false, true})
     for (const bool b_transposed : {false, true}) {
       for (const int sms : {2, 4, 132}) {  // a large tile, a medium one, a small one
@@ -111,7 +111,7 @@ struct Forward {
     products.run({rows, n, k, DType::bf16, DType::bf16, out, false, true, k, k, n, false, logits ? nullptr : bias.data},
                  y.data, x.data, w.data);
     std::vector<float> got = y.read();
-    got.resize(static_cast<size_t>(rows * n / (logits ? 1 : 2)));
+    got.resize(rows * n / (logits ? 1 : 2));
     return got;
   }
 };
@@ -122,7 +122,7 @@ cudaDeviceProp device_properties() {
   return properties;
 }
 
-/// Whatever serves a shape, a row's bits are those of the own kernels.
+/// A row has the bits of our own kernels, whichever kernel serves its shape.
 TEST(CudaProducts, TheChoiceByShapeKeepsTheBits) {
   for (const bool logits : {false, true}) {
     Forward f(300, 2056, 72, logits);
@@ -140,8 +140,8 @@ TEST(CudaProducts, TheChoiceByShapeKeepsTheBits) {
   }
 }
 
-/// A weight of a megabyte is timed as well: whichever serves, the bits are the same.
-TEST(CudaProducts, WhatIsFasterKeepsTheBits) {
+/// A weight of a megabyte is also timed: the bits are the same, whichever kernel is chosen.
+TEST(CudaProducts, TheFasterKernelHasTheSameBits) {
   Forward f(8, 1032, 520, false);
   Products own(nullptr, device_properties()), automatic(nullptr, device_properties());
   own.use(Products::Kind::own);
@@ -156,7 +156,7 @@ TEST(CudaProducts, AWeightsGradientRepeats) {
   Products products(nullptr, device_properties());
   products.use(Products::Kind::cublaslt);
   const int64_t tokens = 2000, n = 136, k = 72;
-  Forward f(tokens, n, k, true);  // w is not used: dy lies in y's place as bf16
+  Forward f(tokens, n, k, true);  // w is not used; dy takes y's place, as bf16
   Matrix<bf16> dy(static_cast<size_t>(tokens * n));
   std::vector<float> first;
   for (int i = 0; i < 3; ++i) {
@@ -170,7 +170,7 @@ TEST(CudaProducts, AWeightsGradientRepeats) {
   }
 }
 
-/// The kernel of few rows gives the bits of the tiles of many, whatever the padding of k and the tail of n.
+/// The kernel for few rows gives the bits of the tiles for many, for any padding of k and any tail of n.
 TEST(CudaProducts, DecodeHasTheBitsOfTraining) {
   for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{{44, 72}, {136, 520}, {2056, 72}})
     for (const bool logits : {false, true}) {
@@ -190,7 +190,7 @@ TEST(CudaProducts, DecodeHasTheBitsOfTraining) {
   EXPECT_EQ(decode_rows(1, 9728), 0);
 }
 
-/// The largest that gives every SM a block; of a decode's few rows a tile holds no more than it must.
+/// The largest tile that gives every SM a block, and no larger than a decode's few rows need.
 TEST(CudaProducts, TilesByShape) {
   EXPECT_EQ(choose_tile(72, 136, 2), Tile::large);
   EXPECT_EQ(choose_tile(72, 136, 4), Tile::medium);

@@ -8,7 +8,7 @@
 
 namespace dapo::ops {
 
-/// Distinct ids with the rows that hold them, as embedding_backward and sum_rows take them.
+/// Distinct ids with the rows that contain them: arguments of embedding_backward and sum_rows.
 struct Grouped {
   std::vector<int32_t> unique, offsets, rows;
 };
@@ -28,7 +28,7 @@ inline Grouped group_rows(const std::vector<int32_t>& ids) {
 
 inline std::vector<int32_t> some_ids(int64_t count, int64_t below, unsigned seed = 7) {
   std::mt19937 random(seed);
-  std::vector<int32_t> ids(static_cast<size_t>(count));
+  std::vector<int32_t> ids(count);
   for (int32_t& id : ids) id = static_cast<int32_t>(random() % static_cast<unsigned>(below));
   return ids;
 }
@@ -42,16 +42,11 @@ inline OpCase embedding_case(DType T, int64_t rows, int64_t vocab, int64_t width
   OpCase c{"embedding", dims(rows, vocab, width), T};
   auto ids = some_ids(rows, vocab);
   for (int32_t& id : ids) id += first_id;
-  if (first_id > 0) ids[0] = 0;                                                        // another rank's
-  if (rows > 1) ids.back() = first_id + static_cast<int32_t>(vocab) * (first_id > 0);  // the first past ours
+  if (first_id > 0) ids[0] = 0;                                                        // of another rank
+  if (rows > 1) ids.back() = first_id + static_cast<int32_t>(vocab) * (first_id > 0);  // the first one past ours
   c.out("x", DType::f32, {rows, width}, 0, 0), c.in("table", T, {vocab, width}), c.index("ids", ids);
   c.run = [=](Backend& b, const std::vector<Tensor>& t) { b.embedding(t[0], t[1], t[2], first_id); };
-  c.reference = [=](std::vector<Values>& v) {
-    std::fill(v[0].begin(), v[0].end(), 0.0);
-    for (size_t r = 0; r < v[2].size(); ++r)
-      if (const auto id = static_cast<int64_t>(v[2][r]) - first_id; id >= 0 && id < vocab)
-        copy_row(v[0], r, v[1], static_cast<size_t>(id), static_cast<size_t>(width));
-  };
+  c.reference = [=](std::vector<Values>& v) { embedding(v[0], v[1], v[2], first_id, width); };
   c.bytes = static_cast<double>(rows * width) * static_cast<double>(dtype_size(T) + sizeof(float));
   return c;
 }
@@ -62,15 +57,9 @@ inline OpCase embedding_backward_case(DType T, int64_t rows, int64_t vocab, int6
   c.adds("dtable", DType::f32, {vocab, width}, 0, sum_depth(rows / vocab + 1)), c.in("dx", T, {rows, width});
   c.index("unique", g.unique), c.index("offsets", g.offsets), c.index("rows", g.rows);
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.embedding_backward(t[0], t[1], t[2], t[3], t[4]); };
-  c.reference = [=](std::vector<Values>& v) {
-    const auto w = static_cast<size_t>(width);
-    for (size_t u = 0; u < g.unique.size(); ++u)
-      for (auto j = static_cast<size_t>(g.offsets[u]); j < static_cast<size_t>(g.offsets[u + 1]); ++j)
-        for (size_t k = 0; k < w; ++k)
-          v[0][static_cast<size_t>(g.unique[u]) * w + k] += v[1][static_cast<size_t>(g.rows[j]) * w + k];
-  };
-  c.bytes = static_cast<double>(rows * width) * static_cast<double>(dtype_size(T)) +
-            8.0 * static_cast<double>(static_cast<int64_t>(g.unique.size()) * width);
+  c.reference = [=](std::vector<Values>& v) { embedding_backward(v[0], v[1], v[2], v[3], v[4], width); };
+  c.bytes =
+      static_cast<double>(rows * width) * static_cast<double>(dtype_size(T)) + 8.0 * (std::ssize(g.unique) * width);
   return c;
 }
 
@@ -79,33 +68,24 @@ inline OpCase gather_rows_case(DType T, DType row, int64_t rows, int64_t from, i
   OpCase c{"gather_rows", dims(rows, from, width) + "/" + dtype_name(row), T};
   c.out("y", row, {rows, width}, 0, 0), c.in("x", row, {from, width}), c.index("index", some_ids(rows, from));
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.gather_rows(t[0], t[1], t[2]); };
-  c.reference = [=](std::vector<Values>& v) {
-    for (size_t r = 0; r < v[2].size(); ++r)
-      copy_row(v[0], r, v[1], static_cast<size_t>(v[2][r]), static_cast<size_t>(width));
-  };
+  c.reference = [=](std::vector<Values>& v) { gather_rows(v[0], v[1], v[2], width); };
   c.bytes = static_cast<double>(2 * rows * width) * static_cast<double>(dtype_size(row));
   return c;
 }
 
-/// Rows of dx without a source are part of it: they become zero.
+/// Includes rows of dx without a source, which become zero.
 inline OpCase sum_rows_case(DType T, int64_t count, int64_t rows, int64_t width) {
   OpCase c{"sum_rows", dims(count, rows, width), T};
-  std::vector<std::vector<int32_t>> sources(static_cast<size_t>(count));
+  std::vector<std::vector<int32_t>> sources(count);
   const auto target = some_ids(rows, count);
-  for (size_t r = 0; r < target.size(); ++r) sources[static_cast<size_t>(target[r])].push_back(static_cast<int32_t>(r));
+  for (size_t r = 0; r < target.size(); ++r) sources[target[r]].push_back(static_cast<int32_t>(r));
   std::vector<int32_t> offsets{0}, order;
   for (const auto& s : sources)
     order.insert(order.end(), s.begin(), s.end()), offsets.push_back(static_cast<int32_t>(order.size()));
   c.out("dx", T, {count, width}, 1, sum_depth(rows / count + 1)), c.in("dy", T, {rows, width});
   c.index("offsets", offsets), c.index("rows", order);
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.sum_rows(t[0], t[1], t[2], t[3]); };
-  c.reference = [=](std::vector<Values>& v) {
-    std::fill(v[0].begin(), v[0].end(), 0.0);
-    for (size_t r = 0; r < target.size(); ++r)
-      for (size_t k = 0; k < static_cast<size_t>(width); ++k)
-        v[0][static_cast<size_t>(target[r]) * static_cast<size_t>(width) + k] +=
-            v[1][r * static_cast<size_t>(width) + k];
-  };
+  c.reference = [=](std::vector<Values>& v) { sum_rows(v[0], v[1], v[2], v[3], width); };
   return std::move(c).counted(0);
 }
 
@@ -148,26 +128,22 @@ inline OpCase matmul_case(DType T, int64_t m, int64_t o, int64_t i, bool bias) {
   c.out("y", T, {m, o}, 1, sum_depth(i)), c.in("x", T, {m, i}), c.in("w", T, {o, i});
   if (bias) c.in("bias", T, {o});
   c.run = [=](Backend& b, const std::vector<Tensor>& t) { b.matmul(t[0], t[1], t[2], bias ? t[3] : Tensor()); };
-  c.reference = [=](std::vector<Values>& v) {
-    v[0] = product(v[1], v[2], static_cast<size_t>(m), static_cast<size_t>(o), static_cast<size_t>(i));
-    for (size_t j = 0; bias && j < v[0].size(); ++j) v[0][j] += v[3][j % static_cast<size_t>(o)];
-  };
-  return std::move(c).counted(2.0 * static_cast<double>(m * o * i));
+  c.reference = [=](std::vector<Values>& v) { v[0] = matmul(v[1], v[2], bias ? v[3] : Values(), i); };
+  return std::move(c).counted(2.0 * (m * o * i));
 }
 
 inline OpCase matmul_backward_input_case(DType T, int64_t m, int64_t o, int64_t i) {
   OpCase c{"matmul_backward_input", dims(m, o, i), T};
   c.out("dx", T, {m, i}, 1, sum_depth(o)), c.in("dy", T, {m, o}), c.in("w", T, {o, i}), c.in("x", T, {m, i});
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.matmul_backward_input(t[0], t[1], t[2]); };
-  const auto M = static_cast<size_t>(m), O = static_cast<size_t>(o), I = static_cast<size_t>(i);
-  c.reference = [=](std::vector<Values>& v) { v[0] = product(v[1], transposed(v[2], O, I), M, I, O); };
-  c.loss = [=](const std::vector<Values>& v) { return dot(v[1], product(v[3], v[2], M, O, I)); };
+  c.reference = [=](std::vector<Values>& v) { v[0] = matmul_backward_input(v[1], v[2], o); };
+  c.loss = [=](const std::vector<Values>& v) { return dot(v[1], matmul(v[3], v[2], {}, i)); };
   c.gradients = {{3, 0}};
-  return std::move(c).counted(2.0 * static_cast<double>(m * o * i));
+  return std::move(c).counted(2.0 * (m * o * i));
 }
 
 /// Depth of a sum over m rows in f32. Tensor cores truncate a partial sum where a CPU rounds it: a bias for each step
-/// of 16 rows, which from some thousands of rows on is more than random rounding is (bench_ops; no test has as many).
+/// of 16 rows, which exceeds random rounding from some thousands of rows on (bench_ops; tests have fewer).
 inline double row_sum_depth(DType T, int64_t m) {
   return sum_depth(m) + (T == DType::bf16 && m > 2048 ? static_cast<double>(m) / 16 : 0);
 }
@@ -181,20 +157,11 @@ inline OpCase matmul_backward_weight_case(DType T, int64_t m, int64_t o, int64_t
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
     b.matmul_backward_weight(t[0], bias ? t[4] : Tensor(), t[1], t[2]);
   };
-  const auto M = static_cast<size_t>(m), O = static_cast<size_t>(o), I = static_cast<size_t>(i);
-  c.reference = [=](std::vector<Values>& v) {
-    const Values dw = product(transposed(v[1], M, O), transposed(v[2], M, I), O, I, M);
-    for (size_t j = 0; j < dw.size(); ++j) v[0][j] += dw[j];
-    for (size_t j = 0; bias && j < v[1].size(); ++j) v[4][j % O] += v[1][j];
-  };
-  c.loss = [=](const std::vector<Values>& v) {
-    Values y = product(v[2], v[3], M, O, I);
-    for (size_t j = 0; bias && j < y.size(); ++j) y[j] += v[5][j % O];
-    return dot(v[1], y);
-  };
+  c.reference = [=](std::vector<Values>& v) { matmul_backward_weight(v[0], bias ? &v[4] : nullptr, v[1], v[2], m); };
+  c.loss = [=](const std::vector<Values>& v) { return dot(v[1], matmul(v[2], v[3], bias ? v[5] : Values(), i)); };
   c.gradients = {{3, 0}};
   if (bias) c.gradients.push_back({5, 4});
-  return std::move(c).counted(2.0 * static_cast<double>(m * o * i));
+  return std::move(c).counted(2.0 * (m * o * i));
 }
 
 inline OpCase rope_case(DType T, int64_t rows, AttentionDims d, bool inverse) {
@@ -204,7 +171,7 @@ inline OpCase rope_case(DType T, int64_t rows, AttentionDims d, bool inverse) {
   c.in("table", DType::f32, {length, d.head_dim}), c.index("positions", some_ids(rows, length));
   c.run = [=](Backend& b, const std::vector<Tensor>& t) { b.rope(t[0], t[1], t[2], d, inverse); };
   c.reference = [=](std::vector<Values>& v) { rope(v[0], v[1], v[2], d, inverse); };
-  c.bytes = 2.0 * static_cast<double>(rows * (d.q_width() + d.kv_width())) * static_cast<double>(dtype_size(T));
+  c.bytes = 2.0 * (rows * (d.q_width() + d.kv_width())) * static_cast<double>(dtype_size(T));
   return c;
 }
 
@@ -212,7 +179,7 @@ inline OpCase swiglu_case(DType T, int64_t rows, int64_t width) {
   OpCase c{"swiglu", dims(rows, width), T};
   c.out("a", T, {rows, width}, 1, 12), c.in("gu", T, {rows, 2 * width}, 3);
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.swiglu(t[0], t[1]); };
-  c.reference = [=](std::vector<Values>& v) { v[0] = swiglu(v[1], static_cast<size_t>(width)); };
+  c.reference = [=](std::vector<Values>& v) { v[0] = swiglu(v[1], width); };
   return std::move(c).counted(0);
 }
 
@@ -223,17 +190,11 @@ inline OpCase swiglu_backward_case(DType T, int64_t rows, int64_t width, bool ag
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
     b.swiglu_backward(t[0], again ? t[3] : Tensor(), t[1], t[2]);
   };
-  const auto F = static_cast<size_t>(width);
   c.reference = [=](std::vector<Values>& v) {
-    for (size_t i = 0; i < v[1].size(); ++i) {
-      const size_t g = i / F * 2 * F + i % F, u = g + F;
-      const double s = 1 / (1 + std::exp(-v[2][g])), silu = v[2][g] * s;
-      v[0][g] = v[1][i] * v[2][u] * s * (1 + v[2][g] * (1 - s));
-      v[0][u] = v[1][i] * silu;
-    }
-    if (again) v[3] = swiglu(v[2], F);
+    swiglu_backward(v[0], v[1], v[2], width);
+    if (again) v[3] = swiglu(v[2], width);
   };
-  c.loss = [=](const std::vector<Values>& v) { return dot(v[1], swiglu(v[2], F)); };
+  c.loss = [=](const std::vector<Values>& v) { return dot(v[1], swiglu(v[2], width)); };
   c.gradients = {{2, 0}};
   return std::move(c).counted(0);
 }
@@ -246,7 +207,7 @@ inline OpCase sum_of_squares_case(int64_t n) {
   return std::move(c).counted(0);
 }
 
-/// norm2 >= 0, or NaN: nothing but the gradient may then change.
+/// norm2 >= 0, or NaN: then only the gradient may change.
 inline OpCase adamw_case(DType T, int64_t n, double norm2, int64_t step, float max_norm) {
   OpCase c{"adamw", dims(n) + (std::isfinite(norm2) ? "" : "/not-finite") + (max_norm > 0 ? "/clipped" : ""), T};
   const AdamW p{1e-2f, 0.9f, 0.999f, 1e-8f, 0.1f, step, max_norm};
@@ -257,11 +218,11 @@ inline OpCase adamw_case(DType T, int64_t n, double norm2, int64_t step, float m
   c.operands.push_back({"norm2", DType::f64, {1}, Role::in, {norm2}});
   const bool split = T == DType::bf16;
   if (split) {
-    Values low(static_cast<size_t>(n));
+    Values low(n);
     std::mt19937 random(3);
     for (double& x : low) x = static_cast<int16_t>(random());
     c.operands.push_back({"remainder", DType::i16, {n}, Role::inout, low});
-    // Compared as what the two parts stand for.
+    // The two parts are compared as the master that they represent.
     c.decode = [](std::vector<Values>& v) {
       for (size_t i = 0; i < v[0].size(); ++i) {
         v[0][i] = join_master(to_bf16(static_cast<float>(v[0][i])), static_cast<int16_t>(v[5][i]));
@@ -306,7 +267,7 @@ inline OpCase increment_case(int64_t n) {
   return std::move(c).counted(0);
 }
 
-/// Toy, slices of 0.5B, odd sizes.
+/// Shapes of a toy, slices of 0.5B, odd sizes.
 inline std::vector<OpCase> plain_cases(DType T) {
   std::vector<OpCase> all;
   const auto add = [&all](OpCase c) { all.push_back(std::move(c)); };

@@ -9,7 +9,7 @@
 
 namespace dapo::ops {
 
-/// f(T{}) of the type that t names.
+/// Calls f(T{}) with the type T that t stands for.
 template <class F>
 auto typed(DType t, F f) {
   switch (t) {

@@ -1,5 +1,5 @@
-// A case of an op: its operands, how it is called, what it must give (fp64), what it moves and computes. One table of
-// cases (cases.h) drives every backend's value test, gradient check and benchmark.
+// A case of an op: its operands, its call, its result in fp64, its bytes and FLOPs. One table of cases (cases.h) drives
+// the value test, the gradient check and the benchmark of every backend.
 #pragma once
 
 #include <cmath>
@@ -21,12 +21,12 @@ struct Operand {
   DType dtype;
   std::vector<int64_t> shape;
   Role role;
-  Values preset{};   ///< contents, where they are not random
-  double scale = 1;  ///< else normal numbers times scale, plus offset; rounded to dtype
+  Values preset{};   ///< contents; empty: random
+  double scale = 1;  ///< random: normal numbers times scale, plus offset, rounded to dtype
   double offset = 0;
-  bool integers = false;  ///< else -1, 0, 1: sums are then exact, and compared by equality
+  bool integers = false;  ///< random: -1, 0 or 1, so that sums are exact and compared by equality
   /// Tolerance of an output, relative to |expected| + rms(expected): roundings to T times T's unit roundoff, plus
-  /// `depth` times f32's (about twice the square root of the number of terms summed, and the functions on the way).
+  /// `depth` times f32's (about twice the square root of the number of terms summed, more for functions in between).
   double roundings = 0;
   double depth = 0;
 
@@ -38,7 +38,7 @@ struct Operand {
   }
 };
 
-/// A model of one of everything: each case enlarges what it uses.
+/// A model with one of everything: each case enlarges what it uses.
 inline WorkspaceNeeds least_needs() {
   return {.attention = {1, 1, 16},
           .hidden = 1,
@@ -58,18 +58,18 @@ struct OpCase {
   WorkspaceNeeds needs = least_needs();
   std::vector<Operand> operands{};
   std::function<void(Backend&, const std::vector<Tensor>&)> run{};
-  /// Replaces the outputs among the values by what they must be.
+  /// Replaces the outputs among the values by the expected ones.
   std::function<void(std::vector<Values>&)> reference{};
-  /// Where factors are rounded to T inside of a sum: the sum of |terms| of each element of the first operand, which
-  /// then counts into its tolerance beside |expected| (a row of few terms has large ones). Optional.
+  /// If factors are rounded to T inside a sum: the sum of |terms| of each element of the first operand, which is added
+  /// to |expected| in its tolerance (a row of few terms has large ones). Optional.
   std::function<Values(const std::vector<Values>&)> terms{};
-  /// Turns the values that the op gave into those that are compared. Optional.
+  /// Turns the op's values into those that are compared. Optional.
   std::function<void(std::vector<Values>&)> decode{};
-  /// Fills inputs that follow from others (a forward's outputs that its backward takes). Optional.
+  /// Fills inputs that depend on others (outputs of a forward that its backward needs). Optional.
   std::function<void(std::vector<Values>&)> derive{};
   /// For a backward: the scalar whose gradients the outputs are, as a function of all values (fp64).
   std::function<double(const std::vector<Values>&)> loss{};
-  std::vector<std::pair<int, int>> gradients{};  ///< operand, its gradient's operand
+  std::vector<std::pair<int, int>> gradients{};  ///< an operand, and the operand that is its gradient
   double bytes = 0, flops = 0;                   ///< of the algorithm: every operand once, every product once
 
   std::string name() const { return op + "/" + shape + "/" + dtype_name(type); }
@@ -79,7 +79,7 @@ struct OpCase {
     return static_cast<int>(operands.size()) - 1;
   }
   int index(const char* what, const std::vector<int32_t>& v, std::vector<int64_t> s = {}) {
-    if (s.empty()) s = {static_cast<int64_t>(v.size())};
+    if (s.empty()) s = {std::ssize(v)};
     operands.push_back({what, DType::i32, std::move(s), Role::in, Values(v.begin(), v.end())});
     return static_cast<int>(operands.size()) - 1;
   }

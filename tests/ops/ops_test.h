@@ -1,17 +1,17 @@
-// The tests of every case, on the backend that the including program names with test_backend(). It instantiates OpTest
-// with cases(dtype), as tests/cpu/ops_test.cpp does.
+// The tests of every case, on the backend that the including program defines with test_backend(). The program
+// instantiates OpTest with its cases, as tests/cpu/ops_test.cpp does.
 #pragma once
 
 #include "tests/ops/cases.h"
 #include "tests/ops/cases_attention.h"
 #include "tests/ops/cases_head.h"
-#include "tests/ops/device.h"
+#include "tests/ops/device_tensor.h"
 #include "tests/ops/run_case.h"
 
 namespace dapo::ops {
 
-/// Fails where got is NaN or off by more than tolerance * (|want| + rms(want) + terms); tells NMSE and the worst
-/// element.
+/// Fails if an element is NaN or differs by more than tolerance * (|want| + rms(want) + terms); prints the NMSE and the
+/// worst element.
 inline void expect_close(const std::string& what, const Values& got, const Values& want, double tolerance,
                          const Values& terms = {}) {
   if (std::isinf(tolerance)) return;
@@ -92,7 +92,7 @@ TEST_P(OpTestGradient, EqualsFiniteDifferences) {
       constexpr double h = 1e-5;
       const double expected = (loss_at(h) - loss_at(-h)) / (2 * h);
       in[ix] = at;
-      // f32's error of a gradient is some 1e-6 of its norm; a wrong term is of the order of the norm.
+      // The error of an f32 gradient is about 1e-6 of its norm; a wrong term is of the order of the norm.
       EXPECT_NEAR(along, expected, 1e-4 * std::sqrt(norm) + 1e-6) << c.name() << ": d" << c.operands[ix].name;
     }
   }

@@ -1,18 +1,18 @@
-// What holds between ops and between calls, bit for bit, on the backend under test: rows do not depend on their
-// company, pages give what packed rows give, a drawn token's log-prob is lm_logprob's, draws follow the filtered
-// distribution.
+// Equalities between ops and between calls, bit for bit, on the backend under test: a row does not depend on the other
+// rows of the call, pages give the results of packed rows, a drawn token has the log-prob of lm_logprob, draws follow
+// the filtered distribution.
 #pragma once
 
 #include <simdjson.h>
 
 #include "core/philox.h"
-#include "tests/ops/device.h"
+#include "tests/ops/device_tensor.h"
 #include "tests/ops/ops_test.h"
 #include "tests/testdata.h"
 
 namespace dapo::ops {
 
-/// Each y row of a product must have the bits that it has in the largest product.
+/// Each row of a product must have the bits that it has in the largest product.
 inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, bool bias) {
   Backend& b = test_backend(t);
   const Device1 x(b, t, {most, i}, random_values(most * i, t)), w(b, t, {o, i}, random_values(o * i, t, 1, 6));
@@ -20,7 +20,7 @@ inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, b
   const Tensor none;
   b.matmul(y, x, w, bias ? shift.tensor() : none);
   const std::vector<std::byte> all = y.bytes();
-  const size_t row = static_cast<size_t>(o) * dtype_size(t);
+  const size_t row = o * dtype_size(t);
   for (const int64_t m : {1,  2,  3,   4,   5,   7,   8,   9,   15,   16,   17,   31,   33,  63,
                           64, 65, 100, 129, 255, 256, 257, 500, 1000, 1023, 2047, 3001, 4095}) {
     if (m >= most) break;
@@ -44,8 +44,8 @@ inline void expect_pages_equal_packed(DType t, const std::vector<Segment>& s, At
       << paged.name();
 }
 
-/// attention() of a pack, and paged_attention() of only the rows [from, to) of each segment over pages that hold all:
-/// chunks of a prefill, or the step of a decode where to = from + 1.
+/// attention() of a pack, and paged_attention() of only the rows [from, to) of each segment over pages that hold all
+/// rows: chunks of a prefill, or (to = from + 1) a decode step.
 inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, AttentionDims d, int page_size,
                                        const std::vector<std::pair<int32_t, int32_t>>& chunks) {
   Backend& b = test_backend(t);
@@ -53,12 +53,12 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
   const auto in = inputs_of(packed);
   const std::vector<std::byte> all = run_case(b, packed, in)[0];
   Paged g = paged_of(s, page_size);
-  const auto B = static_cast<int64_t>(s.size());
+  const auto B = std::ssize(s);
   const auto ints = [&](const std::vector<int32_t>& v, std::vector<int64_t> shape) {
     return Device1(b, DType::i32, std::move(shape), Values(v.begin(), v.end()));
   };
   const Device1 qkv(b, t, {rows_of(s), d.qkv_width()}, in[2]);
-  const Values poison(static_cast<size_t>(g.page_count * 2 * d.kv_width() * page_size), NAN);
+  const Values poison(g.page_count * 2 * d.kv_width() * page_size, NAN);
   const Device1 cache(b, t, {g.page_count, 2, d.kv_heads, page_size, d.head_dim}, poison);
   const Device1 prefix = ints(g.prefix, {B}), pages = ints(g.pages, {B, g.max_pages});
   {
@@ -69,7 +69,7 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
     b.synchronize();
   }
   const ScopedWorkspace workspace(b, packed.needs);
-  const size_t bytes = static_cast<size_t>(d.q_width()) * dtype_size(t);
+  const size_t bytes = d.q_width() * dtype_size(t);
   for (const auto& [from, to] : chunks) {
     std::vector<int32_t> begin{0}, own, rows;
     for (const Segment& x : s) {
@@ -77,12 +77,11 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
       for (int32_t r = from; r < end; ++r) rows.push_back(x.begin + r);
       begin.push_back(static_cast<int32_t>(rows.size())), own.push_back(end);
     }
-    const auto n = static_cast<int64_t>(rows.size());
-    Values q(static_cast<size_t>(n * d.qkv_width()));
+    const auto n = std::ssize(rows);
+    Values q(n * d.qkv_width());
     for (size_t r = 0; r < rows.size(); ++r)
       copy_row(q, r, in[2], static_cast<size_t>(rows[r]), static_cast<size_t>(d.qkv_width()));
-    const Device1 some(b, t, {n, d.qkv_width()}, q),
-        out(b, t, {n, d.q_width()}, Values(static_cast<size_t>(n * d.q_width()), NAN));
+    const Device1 some(b, t, {n, d.qkv_width()}, q), out(b, t, {n, d.q_width()}, Values(n * d.q_width(), NAN));
     const Device1 row_begin = ints(begin, {B + 1}), own_length = ints(own, {B});
     b.paged_attention(out, some, cache, {row_begin, prefix, own_length, pages, page_size, to - from, g.max_length}, d);
     const std::vector<std::byte> got = out.bytes();
@@ -92,12 +91,12 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
   }
 }
 
-/// The same logits in every row (head's first column), drawn with different keys: counts of each token.
+/// Counts of each token in draws with different keys, with the same logits in every row (the head's first column).
 inline Values draw_counts(const Values& logits, int64_t draws, const Sampling& sampling) {
   Backend& b = test_backend(DType::f32);
   constexpr int64_t kWidth = 16;
-  const auto V = static_cast<int64_t>(logits.size());
-  Values x(static_cast<size_t>(draws * kWidth)), head(static_cast<size_t>(V * kWidth)), keys, positions;
+  const auto V = std::ssize(logits);
+  Values x(draws * kWidth), head(static_cast<size_t>(V * kWidth)), keys, positions;
   for (size_t r = 0; r < static_cast<size_t>(draws); ++r) {
     x[r * kWidth] = 1;
     keys.insert(keys.end(), {1.0, static_cast<double>(r / 16), static_cast<double>(r % 16)});
@@ -136,7 +135,7 @@ inline std::vector<FilteredDistribution> read_distributions(const std::string& p
   return all;
 }
 
-TEST(OpProperties, RowsOfAProductDoNotDependOnTheirCompany) {
+TEST(OpProperties, RowsOfAProductDoNotDependOnOtherRows) {
   struct Shape {
     int64_t most, o, i;
   };
@@ -160,7 +159,7 @@ TEST(OpProperties, PagesGiveTheBitsOfPackedRows) {
       for (const int page : {64, 128}) expect_pages_equal_packed(t, mixed, d, page);
 }
 
-/// Longer than what decode computes in one piece (512 tokens), prefix and own; prefixes that fill a page, or partly.
+/// Prefixes and own tokens longer than one split of decode (512 tokens); prefixes that fill a page, or only partly.
 TEST(OpProperties, ChunksAndDecodeGiveTheBitsOfPackedRows) {
   const auto mixed = segments_of({{65, -1}, {130, 0}, {3, 0}, {128, -1}, {70, 3}});
   const auto lengthy = segments_of({{530, -1}, {600, 0}, {1, 0}});
@@ -183,8 +182,8 @@ TEST(OpProperties, ADrawnTokensLogProbHasTheBitsOfLmLogprob) {
       const OpCase sample = lm_sample_case(t, B, V, C, {temperature, 0, 0.95f, 0.0f, 9});
       const auto in = inputs_of(sample);
       const auto drawn = decoded(sample, run_case(b, sample, in));
-      for (const int64_t rows : {B, int64_t{1}}) {  // in the same company, and alone
-        const auto begin = static_cast<size_t>(B - rows);
+      for (const int64_t rows : {B, int64_t{1}}) {  // with the same other rows, and alone
+        const size_t begin = B - rows;
         const Values x(in[2].begin() + static_cast<std::ptrdiff_t>(begin) * C, in[2].end());
         const Device1 dx(b, t, {rows, C}, x), head(b, t, {V, C}, in[3]), log_prob(b, DType::f32, {rows});
         const Device1 targets(b, DType::i32, {rows},
@@ -204,10 +203,10 @@ TEST(OpProperties, GreedyTakesTheHighestLogit) {
   EXPECT_EQ(counts[617], 3);
 }
 
-/// min_p = 1 keeps the likeliest alone, however 1 / temperature rounds.
+/// min_p = 1 keeps only the likeliest token, for any rounding of 1 / temperature.
 TEST(OpProperties, MinPOfOneTakesTheHighestLogit) {
   const Values logits = random_values(300, DType::f32);
-  const auto top = static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const size_t top = std::max_element(logits.begin(), logits.end()) - logits.begin();
   for (const float temperature : {0.6f, 0.65f, 0.7f, 0.75f, 0.8f, 0.85f, 0.9f, 1.1f, 1.2f, 1.3f})
     EXPECT_EQ(draw_counts(logits, 2, {temperature, 0, 1.0f, 1.0f, 1})[top], 2) << temperature;
 }
@@ -226,20 +225,20 @@ TEST(OpProperties, DrawsFollowTheFilteredDistributions) {
         EXPECT_EQ(counts[j], 0) << "line " << i + 1 << ": token " << j << " is filtered out";
       }
     const double z = chi_square_deviate(counts, all[i].prob);
-    EXPECT_LT(z, 4.5) << "line " << i + 1;  // one line in 1e5 by chance; the draws are keyed, so never by chance twice
+    EXPECT_LT(z, 4.5) << "line " << i + 1;  // one line in 1e5 by chance; draws are keyed, so a result repeats
     sum += z, ++lines;
   }
   EXPECT_LT(std::abs(sum) / std::sqrt(lines), 5) << "all lines together";
 }
 
-/// An update in one run, and in runs cut anywhere, whatever they are aligned to; likewise the sum of squares of a run
-/// that begins anywhere.
+/// An update in one run gives the same as in runs that are cut anywhere, with any alignment; likewise the sum of
+/// squares of a run that begins anywhere.
 TEST(OpProperties, AnUpdateDoesNotDependOnWhereItsRunsAreCut) {
   const int64_t n = 5003;
   const AdamW params{1e-2f, 0.9f, 0.999f, 1e-8f, 0.1f, 3, 1.0f};
   for (const DType t : tested_types()) {
     Backend& b = test_backend(t);
-    Values low(static_cast<size_t>(n));
+    Values low(n);
     std::mt19937 random(3);
     for (double& x : low) x = static_cast<int16_t>(random());
     Values square = random_values(n, DType::f32, 1, 7);

@@ -1,4 +1,6 @@
-// Every op in fp64, as plainly as its algebra in core/backend.h.
+// The meaning of every op of core/backend.h, as plain loops in fp64. The arguments are those of the op, each a vector
+// of its elements; sizes follow from the vectors and the one dimension that is passed. Tests compare whole results with
+// these; bench_ops compares sampled rows (bench/parts/expected.h).
 #pragma once
 
 #include <algorithm>
@@ -10,8 +12,81 @@
 
 namespace dapo::ops {
 
+/// An id, offset or position among the values.
+inline size_t index_at(const Values& v, size_t i) {
+  return static_cast<size_t>(v[i]);
+}
+
+// ---- rows ---------------------------------------------------------------------------------------------------------
+
+inline void embedding(Values& x, const Values& table, const Values& ids, int32_t first_id, size_t hidden) {
+  const double vocab = double(table.size() / hidden);
+  for (size_t n = 0; n < ids.size(); ++n) {
+    const double id = ids[n] - first_id;
+    for (size_t c = 0; c < hidden; ++c)
+      x[n * hidden + c] = id >= 0 && id < vocab ? table[static_cast<size_t>(id) * hidden + c] : 0;
+  }
+}
+
+inline void embedding_backward(Values& dtable, const Values& dx, const Values& unique, const Values& offsets,
+                               const Values& rows, size_t hidden) {
+  for (size_t u = 0; u < unique.size(); ++u)
+    for (size_t j = index_at(offsets, u); j < index_at(offsets, u + 1); ++j)
+      for (size_t c = 0; c < hidden; ++c)
+        dtable[index_at(unique, u) * hidden + c] += dx[index_at(rows, j) * hidden + c];
+}
+
+inline void gather_rows(Values& y, const Values& x, const Values& index, size_t hidden) {
+  for (size_t r = 0; r < index.size(); ++r)
+    for (size_t c = 0; c < hidden; ++c) y[r * hidden + c] = x[index_at(index, r) * hidden + c];
+}
+
+inline void sum_rows(Values& dx, const Values& dy, const Values& offsets, const Values& rows, size_t hidden) {
+  for (size_t n = 0; n + 1 < offsets.size(); ++n)
+    for (size_t c = 0; c < hidden; ++c) {
+      dx[n * hidden + c] = 0;
+      for (size_t j = index_at(offsets, n); j < index_at(offsets, n + 1); ++j)
+        dx[n * hidden + c] += dy[index_at(rows, j) * hidden + c];
+    }
+}
+
+// ---- norms --------------------------------------------------------------------------------------------------------
+
+struct Norm {
+  Values y, rstd;
+};
+inline Norm rmsnorm(const Values& s, const Values& w, double eps) {
+  const size_t hidden = w.size(), tokens = s.size() / hidden;
+  Norm r{Values(s.size()), Values(tokens)};
+  for (size_t n = 0; n < tokens; ++n) {
+    double squares = 0;
+    for (size_t c = 0; c < hidden; ++c) squares += s[n * hidden + c] * s[n * hidden + c];
+    r.rstd[n] = 1 / std::sqrt(squares / double(hidden) + eps);
+    for (size_t c = 0; c < hidden; ++c) r.y[n * hidden + c] = s[n * hidden + c] * r.rstd[n] * w[c];
+  }
+  return r;
+}
+
+inline void rmsnorm_backward(Values& dx, Values& dw, const Values& dy, const Values& x, const Values& w,
+                             const Values& rstd) {
+  const size_t hidden = w.size(), tokens = x.size() / hidden;
+  for (size_t n = 0; n < tokens; ++n) {
+    double mean = 0;
+    for (size_t c = 0; c < hidden; ++c)
+      mean += dy[n * hidden + c] * w[c] * x[n * hidden + c] * rstd[n] / double(hidden);
+    for (size_t c = 0; c < hidden; ++c) {
+      const double h = x[n * hidden + c] * rstd[n];
+      dx[n * hidden + c] += rstd[n] * (dy[n * hidden + c] * w[c] - h * mean);
+      dw[c] += dy[n * hidden + c] * h;
+    }
+  }
+}
+
+// ---- products -----------------------------------------------------------------------------------------------------
+
 /// c[m, n] = sum over k of a[m, k] b[n, k].
-inline Values product(const Values& a, const Values& b, size_t m, size_t n, size_t k) {
+inline Values product(const Values& a, const Values& b, size_t k) {
+  const size_t m = a.size() / k, n = b.size() / k;
   Values c(m * n);
   for (size_t i = 0; i < m; ++i)
     for (size_t j = 0; j < n; ++j) {
@@ -22,10 +97,11 @@ inline Values product(const Values& a, const Values& b, size_t m, size_t n, size
     }
   return c;
 }
-inline Values transposed(const Values& a, size_t rows, size_t cols) {
+inline Values transposed(const Values& a, size_t rows) {
+  const size_t columns = a.size() / rows;
   Values t(a.size());
   for (size_t i = 0; i < rows; ++i)
-    for (size_t j = 0; j < cols; ++j) t[j * rows + i] = a[i * cols + j];
+    for (size_t j = 0; j < columns; ++j) t[j * rows + i] = a[i * columns + j];
   return t;
 }
 inline double dot(const Values& a, const Values& b) {
@@ -34,52 +110,30 @@ inline double dot(const Values& a, const Values& b) {
   return s;
 }
 
-struct Norm {
-  Values y, rstd;
-};
-inline Norm rmsnorm(const Values& s, const Values& w, double eps) {
-  const size_t width = w.size(), rows = s.size() / width;
-  Norm r{Values(s.size()), Values(rows)};
-  for (size_t i = 0; i < rows; ++i) {
-    double squares = 0;
-    for (size_t c = 0; c < width; ++c) squares += s[i * width + c] * s[i * width + c];
-    r.rstd[i] = 1 / std::sqrt(squares / static_cast<double>(width) + eps);
-    for (size_t c = 0; c < width; ++c) r.y[i * width + c] = s[i * width + c] * r.rstd[i] * w[c];
-  }
-  return r;
+/// y = x w^T + bias; bias may be empty.
+inline Values matmul(const Values& x, const Values& w, const Values& bias, size_t inputs) {
+  Values y = product(x, w, inputs);
+  for (size_t j = 0; !bias.empty() && j < y.size(); ++j) y[j] += bias[j % bias.size()];
+  return y;
 }
-inline void rmsnorm_backward(Values& dx, Values& dw, const Values& dy, const Values& x, const Values& w,
-                             const Values& rstd) {
-  const size_t width = w.size(), rows = x.size() / width;
-  for (size_t i = 0; i < rows; ++i) {
-    double mean = 0;
-    for (size_t c = 0; c < width; ++c)
-      mean += dy[i * width + c] * w[c] * x[i * width + c] * rstd[i] / static_cast<double>(width);
-    for (size_t c = 0; c < width; ++c) {
-      const double h = x[i * width + c] * rstd[i];
-      dx[i * width + c] += rstd[i] * (dy[i * width + c] * w[c] - h * mean);
-      dw[c] += dy[i * width + c] * h;
-    }
-  }
+inline Values matmul_backward_input(const Values& dy, const Values& w, size_t outputs) {
+  return product(dy, transposed(w, outputs), outputs);
+}
+/// db may be null.
+inline void matmul_backward_weight(Values& dw, Values* db, const Values& dy, const Values& x, size_t m) {
+  const Values sum = product(transposed(dy, m), transposed(x, m), m);
+  for (size_t j = 0; j < sum.size(); ++j) dw[j] += sum[j];
+  for (size_t j = 0; db != nullptr && j < dy.size(); ++j) (*db)[j % db->size()] += dy[j];
 }
 
-inline Values swiglu(const Values& gu, size_t width) {
-  const size_t rows = gu.size() / (2 * width);
-  Values a(rows * width);
-  for (size_t r = 0; r < rows; ++r)
-    for (size_t c = 0; c < width; ++c) {
-      const double g = gu[r * 2 * width + c], u = gu[r * 2 * width + width + c];
-      a[r * width + c] = g / (1 + std::exp(-g)) * u;
-    }
-  return a;
-}
+// ---- attention ----------------------------------------------------------------------------------------------------
 
 inline void rope(Values& qkv, const Values& table, const Values& positions, const AttentionDims& d, bool inverse) {
-  const size_t D = static_cast<size_t>(d.head_dim), half = D / 2, width = static_cast<size_t>(d.qkv_width());
+  const size_t D = d.head_dim, half = D / 2, width = d.qkv_width(), heads = d.heads + d.kv_heads;
   for (size_t n = 0; n < positions.size(); ++n)
-    for (size_t h = 0; h < static_cast<size_t>(d.heads + d.kv_heads); ++h)
+    for (size_t h = 0; h < heads; ++h)
       for (size_t i = 0; i < half; ++i) {
-        const double* angle = &table[static_cast<size_t>(positions[n]) * D];
+        const double* angle = &table[index_at(positions, n) * D];
         const double c = angle[i], s = inverse ? -angle[half + i] : angle[half + i];
         double &a = qkv[n * width + h * D + i], &b = qkv[n * width + h * D + half + i];
         const double x = a, y = b;
@@ -88,70 +142,88 @@ inline void rope(Values& qkv, const Values& table, const Values& positions, cons
       }
 }
 
-/// The rows that row `row` of segment `s` attends to.
-inline std::vector<size_t> visible(const std::vector<Segment>& segments, size_t s, int32_t row) {
-  std::vector<size_t> keys;
-  const auto add = [&keys](int32_t begin, int32_t count) {
-    for (int32_t i = 0; i < count; ++i) keys.push_back(static_cast<size_t>(begin + i));
-  };
-  const Segment& own = segments[s];
-  if (own.prefix >= 0)
-    add(segments[static_cast<size_t>(own.prefix)].begin, segments[static_cast<size_t>(own.prefix)].length);
-  add(own.begin, row + 1);
-  return keys;
+/// Softmax attention of one query q[D] over keys k[n, D] and values v[n, D].
+struct AttentionRow {
+  Values out, terms;  ///< terms: sum |p v| of each output
+  double lse;
+};
+inline AttentionRow attention_row(const Values& q, const Values& k, const Values& v) {
+  const size_t D = q.size(), n = k.size() / D;
+  AttentionRow r{Values(D), Values(D), 0};
+  Values s = product(k, q, D);
+  for (double& x : s) x /= std::sqrt(double(D));
+  const double most = *std::max_element(s.begin(), s.end());
+  double sum = 0;
+  for (const double x : s) sum += std::exp(x - most);
+  r.lse = most + std::log(sum);
+  for (size_t j = 0; j < n; ++j)
+    for (size_t c = 0; c < D; ++c) {
+      const double term = std::exp(s[j] - r.lse) * v[j * D + c];
+      r.out[c] += term, r.terms[c] += std::abs(term);
+    }
+  return r;
 }
 
-struct AttentionRow {
-  size_t row, head, kv_head;
-  std::vector<size_t> keys;
+/// One query against one key in the backward: p = exp(q k / sqrt(D) - lse), ds = p (dout v - dout out) / sqrt(D).
+struct AttentionPair {
+  double p, ds;
 };
-/// Calls visit(AttentionRow) for each row and query head.
-template <class Visit>
-void each_row(const std::vector<Segment>& segments, const AttentionDims& d, Visit visit) {
-  for (size_t s = 0; s < segments.size(); ++s)
-    for (int32_t i = 0; i < segments[s].length; ++i)
-      for (int h = 0; h < d.heads; ++h)
-        visit(AttentionRow{static_cast<size_t>(segments[s].begin + i), static_cast<size_t>(h),
-                           static_cast<size_t>(h / (d.heads / d.kv_heads)), visible(segments, s, i)});
+inline AttentionPair attention_pair(const double* q, const double* k, const double* v, const double* dout,
+                                    const double* out, double lse, size_t D) {
+  double s = 0, dp = 0, delta = 0;
+  for (size_t c = 0; c < D; ++c) s += q[c] * k[c], dp += dout[c] * v[c], delta += dout[c] * out[c];
+  const double scale = 1 / std::sqrt(double(D)), p = std::exp(s * scale - lse);
+  return {p, p * (dp - delta) * scale};
+}
+
+/// The rows that token `i` of segment `s` attends to.
+inline std::vector<size_t> visible(const std::vector<Segment>& segments, size_t s, int32_t i) {
+  std::vector<size_t> keys;
+  const auto add = [&keys](int32_t begin, int32_t count) {
+    for (int32_t j = 0; j < count; ++j) keys.push_back(begin + j);
+  };
+  const Segment& own = segments[s];
+  if (own.prefix >= 0) add(segments[own.prefix].begin, segments[own.prefix].length);
+  add(own.begin, i + 1);
+  return keys;
 }
 
 /// Offsets in a packed row: q of a head, k and v of a KV head.
 struct Packed {
   size_t D, width, k0, v0;
   explicit Packed(const AttentionDims& d)
-      : D(static_cast<size_t>(d.head_dim)),
-        width(static_cast<size_t>(d.qkv_width())),
-        k0(static_cast<size_t>(d.q_width())),
-        v0(static_cast<size_t>(d.q_width() + d.kv_width())) {}
+      : D(d.head_dim), width(d.qkv_width()), k0(d.q_width()), v0(d.q_width() + d.kv_width()) {}
   size_t q(size_t row, size_t head) const { return row * width + head * D; }
   size_t k(size_t row, size_t head) const { return row * width + k0 + head * D; }
   size_t v(size_t row, size_t head) const { return row * width + v0 + head * D; }
 };
 
+/// Calls visit(row, head, KV head, rows it attends to) for each row and query head.
+template <class Visit>
+void each_row(const std::vector<Segment>& segments, const AttentionDims& d, Visit visit) {
+  for (size_t s = 0; s < segments.size(); ++s)
+    for (int32_t i = 0; i < segments[s].length; ++i)
+      for (int h = 0; h < d.heads; ++h)
+        visit(size_t(segments[s].begin + i), size_t(h), size_t(h / (d.heads / d.kv_heads)), visible(segments, s, i));
+}
+
 /// terms: receives sum |p v| of each output.
 inline void attention(Values& out, Values& lse, const Values& qkv, const std::vector<Segment>& segments,
                       const AttentionDims& d, Values* terms = nullptr) {
   const Packed at(d);
-  const double scale = 1 / std::sqrt(static_cast<double>(d.head_dim));
-  const size_t H = static_cast<size_t>(d.heads);
-  each_row(segments, d, [&](const AttentionRow& r) {
-    Values s(r.keys.size());
-    double most = -INFINITY, sum = 0;
-    for (size_t j = 0; j < s.size(); ++j) {
-      for (size_t c = 0; c < at.D; ++c) s[j] += qkv[at.q(r.row, r.head) + c] * qkv[at.k(r.keys[j], r.kv_head) + c];
-      s[j] *= scale;
-      most = std::max(most, s[j]);
+  const size_t H = d.heads, D = at.D;
+  each_row(segments, d, [&](size_t row, size_t head, size_t kv_head, const std::vector<size_t>& keys) {
+    Values k, v;
+    for (const size_t key : keys) {
+      k.insert(k.end(), &qkv[at.k(key, kv_head)], &qkv[at.k(key, kv_head)] + D);
+      v.insert(v.end(), &qkv[at.v(key, kv_head)], &qkv[at.v(key, kv_head)] + D);
     }
-    for (const double x : s) sum += std::exp(x - most);
-    lse[r.row * H + r.head] = most + std::log(sum);
-    for (size_t c = 0; c < at.D; ++c) {
-      double o = 0, all = 0;
-      for (size_t j = 0; j < s.size(); ++j) {
-        const double x = std::exp(s[j] - most) / sum * qkv[at.v(r.keys[j], r.kv_head) + c];
-        o += x, all += std::abs(x);
-      }
-      out[(r.row * H + r.head) * at.D + c] = o;
-      if (terms != nullptr) (*terms)[(r.row * H + r.head) * at.D + c] = all;
+    const double* q = &qkv[at.q(row, head)];
+    const AttentionRow r = attention_row(Values(q, q + D), k, v);
+    lse[row * H + head] = r.lse;
+    for (size_t c = 0; c < D; ++c) {
+      out[(row * H + head) * D + c] = r.out[c];
+      if (terms != nullptr) (*terms)[(row * H + head) * D + c] = r.terms[c];
     }
   });
 }
@@ -161,23 +233,18 @@ inline void attention_backward(Values& dqkv, const Values& dout, const Values& q
                                const Values& lse, const std::vector<Segment>& segments, const AttentionDims& d,
                                Values* terms = nullptr) {
   const Packed at(d);
-  const double scale = 1 / std::sqrt(static_cast<double>(d.head_dim));
-  const size_t H = static_cast<size_t>(d.heads);
+  const size_t H = d.heads, D = at.D;
   std::fill(dqkv.begin(), dqkv.end(), 0.0);
-  each_row(segments, d, [&](const AttentionRow& r) {
-    const size_t o = (r.row * H + r.head) * at.D, q = at.q(r.row, r.head);
-    double delta = 0;
-    for (size_t c = 0; c < at.D; ++c) delta += dout[o + c] * out[o + c];
-    for (const size_t key : r.keys) {
-      const size_t k = at.k(key, r.kv_head), v = at.v(key, r.kv_head);
-      double s = 0, dp = 0;
-      for (size_t c = 0; c < at.D; ++c) s += qkv[q + c] * qkv[k + c], dp += dout[o + c] * qkv[v + c];
-      const double p = std::exp(s * scale - lse[r.row * H + r.head]), ds = p * (dp - delta) * scale;
+  each_row(segments, d, [&](size_t row, size_t head, size_t kv_head, const std::vector<size_t>& keys) {
+    const size_t o = (row * H + head) * D, q = at.q(row, head);
+    for (const size_t key : keys) {
+      const size_t k = at.k(key, kv_head), v = at.v(key, kv_head);
+      const auto [p, ds] = attention_pair(&qkv[q], &qkv[k], &qkv[v], &dout[o], &out[o], lse[row * H + head], D);
       const auto add = [&](size_t i, double x) {
         dqkv[i] += x;
         if (terms != nullptr) (*terms)[i] += std::abs(x);
       };
-      for (size_t c = 0; c < at.D; ++c) {
+      for (size_t c = 0; c < D; ++c) {
         add(q + c, ds * qkv[k + c]);
         add(k + c, ds * qkv[q + c]);
         add(v + c, p * dout[o + c]);
@@ -186,37 +253,68 @@ inline void attention_backward(Values& dqkv, const Values& dout, const Values& q
   });
 }
 
-/// softmax(z) of a row with its log-sum-exp and entropy.
-struct Softmax {
-  Values p;
-  double lse, entropy;
-};
-inline Softmax softmax(const double* z, size_t n) {
-  Softmax r{Values(n), 0, 0};
-  const double most = *std::max_element(z, z + n);
-  double sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += r.p[i] = std::exp(z[i] - most);
-  r.lse = most + std::log(sum);
-  for (size_t i = 0; i < n; ++i) {
-    r.p[i] /= sum;
-    r.entropy -= r.p[i] * (z[i] - r.lse);
+// ---- mlp ----------------------------------------------------------------------------------------------------------
+
+inline Values swiglu(const Values& gu, size_t ffn) {
+  Values a(gu.size() / 2);
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double gate = gu[i / ffn * 2 * ffn + i % ffn], up = gu[i / ffn * 2 * ffn + ffn + i % ffn];
+    a[i] = gate / (1 + std::exp(-gate)) * up;
   }
+  return a;
+}
+
+inline void swiglu_backward(Values& dgu, const Values& da, const Values& gu, size_t ffn) {
+  for (size_t i = 0; i < da.size(); ++i) {
+    const size_t gate = i / ffn * 2 * ffn + i % ffn, up = gate + ffn;
+    const double s = 1 / (1 + std::exp(-gu[gate]));
+    dgu[gate] = da[i] * gu[up] * s * (1 + gu[gate] * (1 - s));
+    dgu[up] = da[i] * gu[gate] * s;
+  }
+}
+
+// ---- head ---------------------------------------------------------------------------------------------------------
+
+/// softmax(z) of one row of logits, its entropy, and the log-prob of the target.
+struct HeadRow {
+  Values p;
+  double lse, entropy, log_prob;
+};
+inline HeadRow head_row(const Values& z, size_t target) {
+  HeadRow r{Values(z.size()), 0, 0, NAN};
+  const double most = *std::max_element(z.begin(), z.end());
+  double sum = 0;
+  for (size_t v = 0; v < z.size(); ++v) sum += r.p[v] = std::exp(z[v] - most);
+  r.lse = most + std::log(sum);
+  for (size_t v = 0; v < z.size(); ++v) {
+    r.p[v] /= sum;
+    r.entropy -= r.p[v] * (z[v] - r.lse);
+  }
+  if (target < z.size()) r.log_prob = z[target] - r.lse;
   return r;
 }
 
-/// core/dapo_loss.h in fp64.
-inline void token_loss(double log_prob, double old, double A, const DapoLoss& p, double& loss, double& dlogp,
-                       int& clip) {
-  const double d = log_prob - old, c = std::clamp(d, -double{p.log_ratio_clamp}, double{p.log_ratio_clamp});
+/// core/dapo_loss.h in fp64; dlogp: its derivative by log_prob. old: null for ratio 1 (on_policy_loss).
+struct PolicyLoss {
+  double loss, dlogp;
+  int clip;
+};
+inline PolicyLoss policy_loss(double log_prob, const double* old, double A, const DapoLoss& p) {
+  if (old == nullptr) return {-A * log_prob, -A, kNotClipped};
+  const double d = log_prob - *old, c = std::clamp(d, -double{p.log_ratio_clamp}, double{p.log_ratio_clamp});
   const double r = std::exp(c), inside = std::clamp(r, 1 - double{p.clip_low}, 1 + double{p.clip_high});
   const double plain = -A * r, cut = -A * inside, limit = -A * double{p.dual_clip};
-  if (A < 0 && p.dual_clip > 0 && std::max(plain, cut) > limit)
-    loss = limit, dlogp = 0, clip = kClippedDual;
-  else if (cut > plain)
-    loss = cut, dlogp = 0, clip = r < inside ? kClippedLow : kClippedHigh;
-  else
-    loss = plain, dlogp = c != d ? 0 : plain, clip = kNotClipped;
+  if (A < 0 && p.dual_clip > 0 && std::max(plain, cut) > limit) return {limit, 0, kClippedDual};
+  if (cut > plain) return {cut, 0, r < inside ? kClippedLow : kClippedHigh};
+  return {plain, c != d ? 0 : plain, kNotClipped};
 }
+
+/// The gradient of weight * loss by the logit (before the division by the temperature) of an entry with probability p.
+inline double logit_gradient(const PolicyLoss& l, double weight, double p, bool is_target, double temperature) {
+  return weight * l.dlogp * (is_target - p) / temperature;
+}
+
+// ---- update -------------------------------------------------------------------------------------------------------
 
 /// AdamW on one parameter, as torch.optim.AdamW.
 inline void adamw(double& w, double& m, double& v, double g, double norm2, const AdamW& p) {
@@ -224,8 +322,8 @@ inline void adamw(double& w, double& m, double& v, double g, double norm2, const
   g *= clip;
   m = p.beta1 * m + (1 - double{p.beta1}) * g;
   v = p.beta2 * v + (1 - double{p.beta2}) * g * g;
-  const double c1 = 1 - std::pow(double{p.beta1}, static_cast<double>(p.step));
-  const double c2 = 1 - std::pow(double{p.beta2}, static_cast<double>(p.step));
+  const double c1 = 1 - std::pow(double{p.beta1}, double(p.step));
+  const double c2 = 1 - std::pow(double{p.beta2}, double(p.step));
   w -= double{p.lr} * p.weight_decay * w;
   w -= p.lr / c1 * m / (std::sqrt(v) / std::sqrt(c2) + p.eps);
 }

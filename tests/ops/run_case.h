@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -38,6 +40,27 @@ inline Values decode(DType t, const std::byte* bytes, size_t count) {
   return v;
 }
 
+/// FNV-1a of 128 bits (http://www.isthe.com/chongo/tech/comp/fnv), in hexadecimal.
+inline std::string hash_of(const std::vector<std::byte>& bytes) {
+  __extension__ using Word = unsigned __int128;
+  constexpr Word kPrime = Word{1} << 88 | 0x13b;
+  Word h = Word{0x6c62272e07bb0142} << 64 | 0x62b821756295c58d;
+  for (const std::byte b : bytes) h = (h ^ static_cast<uint8_t>(b)) * kPrime;
+  return fmt::format("{:016x}{:016x}", static_cast<uint64_t>(h >> 64), static_cast<uint64_t>(h));
+}
+
+/// Proves that a change keeps every bit: DAPO_TEST_HASHES=FILE appends a line "test, tensor, hash" for each tensor that
+/// a test of the ops reads back. Run the same tests of both commits in one process each, and diff the files.
+inline void log_hash(const std::string& what, const std::vector<std::byte>& bytes) {
+  const char* path = std::getenv("DAPO_TEST_HASHES");
+  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  if (path == nullptr || test == nullptr) return;
+  std::FILE* file = std::fopen(path, "a");
+  if (file == nullptr) fail_input("DAPO_TEST_HASHES={}: cannot be opened for appending", path);
+  fmt::print(file, "{}.{}, {}, {}\n", test->test_suite_name(), test->name(), what, hash_of(bytes));
+  std::fclose(file);
+}
+
 /// Device memory of one operand, with guard words at both ends.
 class Guarded {
  public:
@@ -48,7 +71,7 @@ class Guarded {
     std::copy(shape.begin(), shape.end(), tensor.shape.begin());
     // The end guard begins right after the last element, so that one element too many is seen.
     host_.assign(tensor.bytes() + 2 * kGuard, std::byte{0xc5});
-    all_ = Tensor(b.allocate(host_.size()), DType::u8, {static_cast<int64_t>(host_.size())});
+    all_ = Tensor(b.allocate(host_.size()), DType::u8, {std::ssize(host_)});
     tensor.data = static_cast<char*>(all_.data) + kGuard;
   }
   ~Guarded() { backend_.release(all_.data, host_.size()); }
@@ -69,7 +92,9 @@ class Guarded {
       EXPECT_EQ(now[now.size() - kGuard + i], std::byte{0xc5}) << what << ": written " << i << " bytes past its end";
       if (::testing::Test::HasFailure()) break;
     }
-    return {now.begin() + kGuard, now.end() - static_cast<std::ptrdiff_t>(kGuard)};
+    std::vector<std::byte> contents(now.begin() + kGuard, now.end() - static_cast<std::ptrdiff_t>(kGuard));
+    log_hash(what, contents);
+    return contents;
   }
 
   Tensor tensor;
@@ -111,7 +136,7 @@ inline std::vector<Values> inputs_of(const OpCase& c, unsigned seed = 1) {
   std::vector<Values> all;
   for (const Operand& o : c.operands) {
     Values v = o.preset;
-    if (v.empty()) v.assign(static_cast<size_t>(o.numel()), NAN);
+    if (v.empty()) v.assign(o.numel(), NAN);
     if (o.preset.empty() && o.role != Role::out)
       for (double& x : v) x = o.integers ? static_cast<double>(random() % 3) - 1 : normal(random) * o.scale + o.offset;
     all.push_back(std::move(v));

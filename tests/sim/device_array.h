@@ -1,4 +1,4 @@
-// Device memory with a host's copy, for tests.
+// Device memory with a copy on the host, for tests.
 #pragma once
 
 #include <chrono>

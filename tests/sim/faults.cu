@@ -1,5 +1,5 @@
-// Every fault the simulator knows, seeded in a small kernel and caught. Those of the race checker run in VARIANT=race,
-// out-of-bounds under AddressSanitizer.
+// Every fault that the simulator detects, seeded in a small kernel. Those of the race checker run with VARIANT=race,
+// out-of-bounds accesses under AddressSanitizer.
 #include <gtest/gtest.h>
 #include <regex.h>
 
@@ -223,8 +223,8 @@ const Seeded kSeededRaces[] = {
     {"race", "race_with_shuffle_only", race_with_shuffle_only, 64, 0, "against"},
     {"race", "race_with_atomic", race_with_atomic, 64, 0, "atomic update"},
     {"race", "race_past_named_barrier", race_past_named_barrier, 128, 512, "against"},
-    {"uninitialised", "reads_unwritten", reads_unwritten, 64, 256, "nobody has written"},
-    {"uninitialised", "reads_unwritten_static", reads_unwritten_static, 64, 0, "nobody has written"},
+    {"uninitialised", "reads_unwritten", reads_unwritten, 64, 256, "never written"},
+    {"uninitialised", "reads_unwritten_static", reads_unwritten_static, 64, 0, "never written"},
     {"uninitialised", "no_cp_async_wait", no_cp_async_wait, 64, 1024, "cp.async .* not been waited for"},
     {"race|uninitialised", "no_barrier_after_wait", no_barrier_after_wait, 64, 1024, "."},
     {"misaligned", "misaligned_float4", misaligned_float4, 32, 0, "multiple of 16|16 bytes"},
@@ -311,8 +311,7 @@ TEST(Faults, CleanKernelIsNotReported) {
     DeviceArray<int> out(128, 0);
     launch(clean, {dim3(1), dim3(128), 512}, out.data());
     const auto v = out.host();
-    for (int t = 0; t < 128; ++t)
-      ASSERT_EQ(v[static_cast<std::size_t>(t)], (t ^ 1) + (t ^ 64) + 1 + 128 + (t >= 64 ? 128 : 0) + 1) << t;
+    for (int t = 0; t < 128; ++t) ASSERT_EQ(v[t], (t ^ 1) + (t ^ 64) + 1 + 128 + (t >= 64 ? 128 : 0) + 1) << t;
   }
 }
 

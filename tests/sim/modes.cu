@@ -1,5 +1,5 @@
-// What a real device would not forgive: the host in device memory, and results that are read before they are waited
-// for.
+// Errors that only a real device would punish: accesses of the host to device memory, and results that are read without
+// waiting for them.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -14,14 +14,14 @@ __global__ void add_one(float* x) {
   x[threadIdx.x] += 1.0f;
 }
 
-/// The modes are read when a process begins: each statement runs in a process of its own.
+/// The modes are read at process start: each statement runs in its own process.
 class Modes : public ::testing::Test {
  protected:
   void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
   void TearDown() override { unsetenv("DAPO_SIM_PROTECT"), unsetenv("DAPO_SIM_LAZY"); }
 };
 
-TEST_F(Modes, DeviceMemoryIsOutOfTheHostsReach) {
+TEST_F(Modes, TheHostCannotAccessDeviceMemory) {
   setenv("DAPO_SIM_PROTECT", "1", 1);
   const auto by_the_host = [](bool directly) {
     DeviceArray<float> x(32, 1.0f);
@@ -33,7 +33,7 @@ TEST_F(Modes, DeviceMemoryIsOutOfTheHostsReach) {
   EXPECT_DEATH(by_the_host(true), "");
 }
 
-TEST_F(Modes, WorkIsDoneWhenItIsWaitedFor) {
+TEST_F(Modes, WorkIsDoneWhenSomebodyWaits) {
   setenv("DAPO_SIM_LAZY", "1", 1);
   const auto in_order = [] {
     DeviceArray<float> x(32, 1.0f);

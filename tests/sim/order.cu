@@ -1,4 +1,4 @@
-// Order, barriers, shuffles, atomics: what a correct kernel may count on, and what it may not.
+// Order, barriers, shuffles, atomics: what a correct kernel may rely on, and what it may not.
 #include <gtest/gtest.h>
 
 #include "cuda/launch.h"

@@ -1,4 +1,4 @@
-// Fragment layouts against the tables of the PTX manual, written down here one by one; deferral of cp.async.
+// Fragment layouts against the tables of the PTX manual, written out here; deferral of cp.async.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -37,7 +37,7 @@ At c16(int lane, int i) {
 }
 
 __global__ void mma_kernel(float* d, const std::uint32_t* a, const std::uint32_t* b, const float* c, int tf32) {
-  const int l = static_cast<int>(threadIdx.x);
+  const int l = threadIdx.x;
   std::uint32_t ra[4], rb[2];
   float rc[4];
   for (int i = 0; i < 4; ++i) ra[i] = a[l * 4 + i], rc[i] = c[l * 4 + i];
@@ -172,10 +172,10 @@ __global__ void deferred(float* out, const float* in) {
   cp_async_16(s + 4, in + 4, 8);
   cp_async_commit();
   cp_async_16(s + 8, in, 0);
-  cp_async_wait<1>();  // the first group, not the second, not what is uncommitted
+  cp_async_wait<1>();  // the first group, neither the second nor what is uncommitted
   for (int i = 0; i < 4; ++i) out[i] = s[i];
 #ifdef __SANITIZE_THREAD__
-  for (int i = 4; i < 12; ++i) out[i] = __uint_as_float(0xffffffffu);  // reading it is a fault there
+  for (int i = 4; i < 12; ++i) out[i] = __uint_as_float(0xffffffffu);  // reading it there is a fault
 #else
   for (int i = 4; i < 12; ++i) out[i] = s[i];
 #endif

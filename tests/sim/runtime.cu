@@ -159,7 +159,7 @@ TEST(Runtime, CopiesKnowWhoOwnsAnAddress) {
   cudaGetLastError();
 }
 
-TEST(Runtime, DeviceIsWhatATestSays) {
+TEST(Runtime, DeviceHasThePropertiesThatTestsSet) {
   sim::set_total_memory(1 << 20);
   void* p = nullptr;
   EXPECT_EQ(cudaMalloc(&p, 2 << 20), cudaErrorMemoryAllocation);
@@ -185,7 +185,7 @@ TEST(Runtime, LaunchesThatTheDeviceRefuses) {
   launch(increment, {dim3(1), dim3(32), 200 << 10}, p.data(), 1);
   EXPECT_EQ(p.host()[3], 1);
   EXPECT_THROW(launch(increment, {dim3(1, 65536), dim3(32)}, p.data(), 1), Error);
-  // Without the opt-in that launch() does: 48 KB less what the kernel has of static arrays.
+  // Without the opt-in of launch(): 48 KB less the static arrays of the kernel.
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(1), config.blockDim = dim3(32), config.dynamicSmemBytes = 48 << 10;
   EXPECT_EQ(cudaLaunchKernelEx(&config, decrement, p.data(), 1), cudaErrorInvalidValue);
@@ -213,7 +213,7 @@ TEST(Runtime, EveryCallCanFailOnceAndNothingLeaks) {
     sim::fail_call(0, 0);
     if (!given) break;
   }
-  EXPECT_EQ(failures, 5);  // cudaMalloc, copy, launch, synchronize, copy back; cudaFree's is nobody's
+  EXPECT_EQ(failures, 5);  // cudaMalloc, copy, launch, synchronize, copy back; nothing checks cudaFree's
   EXPECT_EQ(sim::live().total(), before);
   cudaGetLastError();
 }
@@ -246,7 +246,7 @@ std::vector<float> linear(int m, int n, int k, const std::vector<float>& x, cons
   cublasLtDestroy(h);
   return dy.host();
 }
-TEST(Runtime, CublasLtIsAProductAndDoesNotDependOnTheRows) {
+TEST(Runtime, CublasLtMultipliesAndDoesNotDependOnTheRows) {
   const int m = 37, n = 45, k = 19;
   std::vector<float> x(std::size_t(m * k)), w(std::size_t(n * k)), bias(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = float(int(i * 7 % 11) - 5);

@@ -1,8 +1,7 @@
 // The simulator as the device under test.
-#include "tests/cuda/device.h"
-
 #include "sim/cuda_runtime.h"
 #include "sim/sim.h"
+#include "tests/cuda/test_device.h"
 
 namespace dapo {
 

@@ -1,4 +1,4 @@
-// What tests of the simulated driver share: whatever they set is put back, and the errors that they cause are judged.
+// The base of tests of the simulated driver: restores what they set, and checks the errors that they cause.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ class DriverTest : public ::testing::Test {
     sim::fail_call(0, 0);
     sim::reset_device();
   }
-  /// f() throws an Error with this code, one line that says `part`.
+  /// f() throws an Error with this code, one line that contains `part`.
   static void expect_error(int code, const std::string& part, const std::function<void()>& f) {
     const std::string text = message_of(code, f);
     EXPECT_NE(text.find(part), std::string::npos) << part << ": " << text;

@@ -1,5 +1,5 @@
-// What a run asks of the driver: recorded graphs are bounded, weights go through pinned memory, memory is refused at
-// start.
+// A run's use of the driver: the number of recorded graphs is bounded, weights go through pinned memory, and missing
+// memory is an error at the start.
 #include "cuda/cuda_device.h"
 #include "host/app/backends.h"
 #include "model/decode.h"
@@ -34,15 +34,15 @@ TEST_F(CudaEngine, RecordedGraphsAreBounded) {
   const auto run = [&](uint64_t key) { backend->replayable(key, [&] { ++bodies, backend->increment(t); }); };
   for (uint64_t key = 0; key < 300; ++key) {
     run(key);
-    run(0);  // always wanted: it must stay
+    run(0);  // always used: it must stay
   }
   EXPECT_LE(sim::live().executables - before, 64);
   EXPECT_GT(sim::live().executables - before, 32);
-  EXPECT_EQ(bodies, 2 * 300) << "key 0 was recorded again";  // each key: once run, once recorded
+  EXPECT_EQ(bodies, 2 * 300) << "key 0 was recorded again";  // for each key one run, one recording
   int32_t value = 0;
   backend->copy_out_now(&value, t);
   EXPECT_EQ(value, 600);  // every call counted once, replayed or not
-  run(1);                 // dropped long ago: recorded anew
+  run(1);                 // dropped long ago: recorded again
   EXPECT_EQ(bodies, 2 * 301);
   backend->release(t.data, 4);
 }
@@ -66,17 +66,17 @@ TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
       b.ids.push_back(3 + i), b.row_begin.push_back(i + 1), b.prefix_length.push_back(0), b.own_length.push_back(1);
       b.pages.push_back(i), b.keys.push_back({1, i, 0}), b.positions.push_back(1);
     }
-    std::vector<int32_t> tokens(static_cast<size_t>(3 * count));
+    std::vector<int32_t> tokens(3 * count);
     std::vector<float> log_prob(tokens.size());
     decoder.decode(b, 3, {}, tokens, log_prob);
     if (first.empty()) first = tokens;
     for (int step = 0; step < 3; ++step)
       for (int i = 0; i < count; ++i)
-        EXPECT_EQ(tokens[static_cast<size_t>(step * count + i)], first[static_cast<size_t>(step * 16 + i)])
+        EXPECT_EQ(tokens[step * count + i], first[step * 16 + i])
             << "token " << step << " of sequence " << i << " of " << count;
   }
   EXPECT_EQ(sim::live().executables - before, 1);
-  PagedBatch b;  // the page of padding sequences is not available to others
+  PagedBatch b;  // the page that pads batches is used by nothing else
   b.ids = {3}, b.row_begin = {0, 1}, b.prefix_length = {0}, b.own_length = {1}, b.max_pages = 1;
   b.pages = {16}, b.keys = {{1, 0, 0}}, b.positions = {1};
   std::vector<int32_t> tokens(3);
@@ -85,7 +85,7 @@ TEST_F(CudaEngine, BatchesThatShrinkReplayOneRecordedStep) {
 }
 
 TEST_F(CudaEngine, WeightsGoThroughPinnedMemory) {
-  // The third pinned buffer is refused: loading asks for them, says so in one line, and leaves nothing.
+  // The third pinned buffer is refused: loading needs them, fails with one line, and leaves nothing behind.
   const long before = sim::live().total();
   const auto draw = [] {
     const auto backend = make_cuda_backend(DType::f32);

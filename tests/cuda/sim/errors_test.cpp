@@ -1,5 +1,5 @@
-// What a user meets: no driver, an old one, no GPU, one that is too old, taken or too small; and every call into the
-// driver failing once: an Error, no crash, nothing left behind.
+// Problems of users: no driver, an old one, no GPU, one that is too old, in use or too small. And every call into the
+// driver fails once: that gives an Error, no crash, and leaves nothing behind.
 #include "cuda/cuda_device.h"
 #include "host/app/backends.h"
 #include "tests/cuda/sim/driver_test.h"
@@ -20,9 +20,9 @@ TEST_F(CudaErrors, EachReasonIsNamed) {
   sim::set_driver_version(0);
   expect_refused(kExitUsage, "no NVIDIA driver");
   sim::set_driver_version(11080);
-  expect_refused(kExitUsage, "the driver speaks CUDA 11.8, 13.0 is needed");
+  expect_refused(kExitUsage, "the driver supports CUDA 11.8, 13.0 is needed");
   sim::set_driver_version(12080);
-  expect_refused(kExitUsage, "the driver speaks CUDA 12.8, 13.0 is needed");
+  expect_refused(kExitUsage, "the driver supports CUDA 12.8, 13.0 is needed");
   sim::reset_device();
   sim::set_device_count(0);
   expect_refused(kExitUsage, "no GPU");
@@ -33,14 +33,14 @@ TEST_F(CudaErrors, EachReasonIsNamed) {
   expect_refused(kExitUsage, "sm_75");
   sim::reset_device();
   sim::fail_call(1, cudaErrorSystemNotReady, "cudaGetDeviceCount");
-  expect_refused(kExitResources, "the driver cannot tell its GPUs");
+  expect_refused(kExitResources, "the driver cannot list its GPUs");
   sim::reset_device();
   sim::fail_call(1, cudaErrorDevicesUnavailable, "cudaSetDevice");
   expect_refused(kExitResources, "another process may hold it");
   EXPECT_EQ(sim::live().total(), before.total());
 }
 
-TEST_F(CudaErrors, AutoTakesTheCpuWhereNoGpuWillDoAndSaysWhy) {
+TEST_F(CudaErrors, AutoUsesTheCpuIfNoGpuIsUsableAndSaysWhy) {
   const auto expect_cpu = [](const std::string& says) {
     const ChosenBackend chosen = make_backend("auto", "f32");
     EXPECT_EQ(chosen.backend->device(), Device::cpu);
@@ -58,8 +58,8 @@ TEST_F(CudaErrors, AutoTakesTheCpuWhereNoGpuWillDoAndSaysWhy) {
   old.major = 7, old.minor = 5;
   sim::set_device_properties(old);
   expect_cpu("sm_75");
-  sim::fail_call(1, cudaErrorSystemNotReady, "cudaGetDeviceCount");  // a GPU is there, and wanted
-  expect_error(kExitResources, "the driver cannot tell its GPUs", [] { make_backend("auto", "f32"); });
+  sim::fail_call(1, cudaErrorSystemNotReady, "cudaGetDeviceCount");  // there is a GPU, and it was asked for
+  expect_error(kExitResources, "the driver cannot list its GPUs", [] { make_backend("auto", "f32"); });
   sim::reset_device();
   EXPECT_EQ(make_backend("auto", "f32").backend->device(), Device::cuda);
 }
@@ -67,10 +67,10 @@ TEST_F(CudaErrors, AutoTakesTheCpuWhereNoGpuWillDoAndSaysWhy) {
 TEST_F(CudaErrors, TooLittleMemorySaysHowMuch) {
   sim::set_total_memory(64 << 20);
   const auto backend = make_cuda_backend(DType::bf16);
-  expect_error(kExitResources, "3.22 GB are not to be had", [&] { backend->allocate(size_t{3} << 30); });
+  expect_error(kExitResources, "cannot allocate 3.22 GB (", [&] { backend->allocate(size_t{3} << 30); });
 }
 
-/// A prompt, a few tokens by graph, a forward and backward, an update.
+/// A prompt, a few decoded tokens (with a graph), a forward and backward, an update.
 void workload() {
   ModelConfig config = toy_config();
   config.layers = 1;
@@ -108,7 +108,7 @@ TEST_F(CudaErrors, EveryCallFailsOnce) {
   const long calls = sim::calls() - first;
   EXPECT_GT(calls, 100);
   EXPECT_EQ(sim::live().total(), total) << "the workload leaves something behind";
-  // Each of the first calls (start, allocation, loading), then every thirteenth: kernels and copies are alike.
+  // Each of the first calls (start, allocation, loading), then every thirteenth: kernels and copies are all alike.
   int refused = 0;
   for (long n = 1; n <= calls; n += n < 120 ? 1 : 13) {
     sim::fail_call(n, cudaErrorUnknown);

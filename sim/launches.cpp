@@ -4,24 +4,24 @@
 #include <mutex>
 
 #include "engine.h"
-#include "runtime.h"
+#include "streams.h"
 
 using sim::keep;
 
 namespace {
 struct Limits {
   std::mutex mutex;
-  std::map<const void*, std::size_t> smem;  // what a kernel was opted in for
+  std::map<const void*, std::size_t> smem;  // limits that were raised
 };
 Limits& limits() {
   static auto* l = new Limits;
   return *l;
 }
 /// Without cudaFuncSetAttribute a card grants 48 KB less the kernel's static arrays. Those are not known here: a kernel
-/// that asks for more than this may fail there, so it does here.
+/// that requests more than this may fail there, so it fails here.
 constexpr std::size_t kSmemFree = std::size_t{32} << 10;
 
-/// Dynamic shared memory that a kernel may ask for.
+/// Dynamic shared memory that a kernel may request.
 std::size_t smem_limit(const void* f) {
   std::lock_guard lock(limits().mutex);
   const auto it = limits().smem.find(f);

@@ -1,15 +1,16 @@
 // The CUDA sampler against the CPU's, from the same logits: token for token, filters and the far tail included.
+#include "cpu/sampling.h"
+
 #include <gtest/gtest.h>
 
-#include "cpu/sampling.h"
 #include "tests/ops/cases_head.h"
-#include "tests/ops/device.h"
+#include "tests/ops/device_tensor.h"
 
 namespace dapo::ops {
 namespace {
 
-/// What lm_sample gives for draws keys[r] of logits[r % their number], which arrive as they are: x picks a column of
-/// the head.
+/// Results of lm_sample for draws keys[r] from logits[r % logits.size()]. The logits are exact: x picks a column of the
+/// head.
 struct Draws {
   std::vector<int32_t> tokens;
   std::vector<float> log_probs;
@@ -18,9 +19,9 @@ Draws draw_rows(const std::vector<std::vector<float>>& logits, const std::vector
                 const Sampling& sampling) {
   Backend& b = test_backend(DType::f32);
   constexpr int64_t kWidth = 16;
-  const auto rows = static_cast<int64_t>(keys.size()), vocab = static_cast<int64_t>(logits[0].size());
+  const auto rows = std::ssize(keys), vocab = std::ssize(logits[0]);
   CHECK_LE(logits.size(), size_t{kWidth});
-  Values x(static_cast<size_t>(rows * kWidth)), head(static_cast<size_t>(vocab * kWidth)), numbers;
+  Values x(rows * kWidth), head(static_cast<size_t>(vocab * kWidth)), numbers;
   for (size_t r = 0; r < keys.size(); ++r) {
     x[r * kWidth + r % logits.size()] = 1;
     numbers.insert(numbers.end(), {double(keys[r].step), double(keys[r].prompt), double(keys[r].sample)});
@@ -41,9 +42,9 @@ Draws draw_rows(const std::vector<std::vector<float>>& logits, const std::vector
 void expect_the_cpus_draws(const std::vector<std::vector<float>>& logits, const std::vector<DrawKey>& keys,
                            const Sampling& sampling) {
   const Draws got = draw_rows(logits, keys, sampling);
-  const auto vocab = static_cast<int64_t>(logits[0].size());
-  std::vector<SoftmaxTile> tiles(static_cast<size_t>(softmax_tiles(vocab)));
-  std::vector<int32_t> columns(static_cast<size_t>(vocab));
+  const auto vocab = std::ssize(logits[0]);
+  std::vector<SoftmaxTile> tiles(softmax_tiles(vocab));
+  std::vector<int32_t> columns(vocab);
   for (size_t r = 0; r < keys.size(); ++r) {
     const cpu::Drawn want = cpu::sample_row(logits[r % logits.size()].data(), tiles.data(), columns.data(), vocab,
                                             sampling, draw_fraction(sampling.seed, keys[r], 0));
@@ -51,7 +52,7 @@ void expect_the_cpus_draws(const std::vector<std::vector<float>>& logits, const 
                                          << ", top_p " << sampling.top_p << ", min_p " << sampling.min_p;
     if (std::isnan(want.log_prob))
       EXPECT_TRUE(std::isnan(got.log_probs[r])) << "draw " << r;
-    else  // the sums are the same integers, logarithms round once more
+    else  // the sums are the same integers; logarithms round once more
       EXPECT_NEAR(got.log_probs[r], want.log_prob, 1e-6 * (1 + std::abs(want.log_prob))) << "draw " << r;
   }
 }
@@ -75,11 +76,11 @@ std::vector<std::vector<float>> some_rows(int64_t vocab) {
   for (int64_t j = 0; j < vocab; ++j) rows.back().push_back(static_cast<float>(random() % 9) - 4);
   rows.emplace_back(vocab, 2.5f);
   rows.emplace_back(vocab, -20.0f);
-  rows.back()[static_cast<size_t>(vocab / 2)] = 0;
+  rows.back()[vocab / 2] = 0;
   return rows;
 }
 
-TEST(SampleTest, TokensAreTheCpus) {
+TEST(SampleTest, TokensEqualTheCpus) {
   std::vector<int64_t> vocabs{1, 2, 127, 128, 129, 1000, 5001};
   if (!slow_device()) vocabs.insert(vocabs.end(), {40000, 151936});
   for (const int64_t vocab : vocabs)
@@ -107,8 +108,8 @@ TEST(SampleTest, ARowWithoutASoftmaxIsTokenZero) {
   }
 }
 
-/// 100,000 tokens of e^-18 of the likeliest one's probability each: together 1.5e-3, each below what a weight in units
-/// of 2^-25 holds. Draws that fall among them, by keys found for it.
+/// 100,000 tokens of e^-18 of the likeliest one's probability each: together 1.5e-3, each too small for a weight in
+/// units of 2^-25. Uses draws among them, with keys that were searched for.
 TEST(SampleTest, ATailOfSmallEqualTokensIsDrawn) {
   std::vector<float> row(100001, -18.0f);
   row[40000] = 0;
@@ -129,7 +130,7 @@ TEST(SampleTest, ATailOfSmallEqualTokensIsDrawn) {
   }
 }
 
-/// The tail as a whole, and its parts, in as many draws as a card makes in a moment.
+/// The tail as a whole, and its parts, in as many draws as a GPU makes in a moment.
 TEST(SampleTest, TheTailFollowsItsProbabilities) {
   const size_t vocab = slow_device() ? 3000 : 50000;
   const int32_t draws = slow_device() ? 150 : 50000;

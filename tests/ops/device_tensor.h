@@ -1,4 +1,4 @@
-// The backend under test, tensors on it, and what tests of draws share.
+// The backend under test, tensors on it, and a statistic for tests of draws.
 #pragma once
 
 #include "tests/ops/run_case.h"
@@ -8,14 +8,14 @@ namespace dapo::ops {
 /// The backend under test; defined by the program.
 Backend& test_backend(DType t);
 std::vector<DType> tested_types();
-/// Whether the properties take a smaller selection of the same kinds (the simulator).
+/// Whether the tests of properties use fewer shapes of the same kinds (the simulator).
 bool slow_device();
 
 /// A device tensor that owns its memory.
 class Device1 {
  public:
   Device1(Backend& b, DType t, std::vector<int64_t> shape, const Values& contents = {}) : memory_(b, t, shape) {
-    const auto count = static_cast<size_t>(memory_.tensor.numel());
+    const size_t count = memory_.tensor.numel();
     memory_.fill(encode(t, contents.empty() ? Values(count, 0.0) : contents).data());
   }
   operator const Tensor&() const { return memory_.tensor; }
@@ -32,7 +32,7 @@ class Device1 {
 inline Values random_values(int64_t n, DType t, double scale = 1, unsigned seed = 5) {
   std::mt19937 random(seed);
   std::normal_distribution<double> normal;
-  Values v(static_cast<size_t>(n));
+  Values v(n);
   for (double& x : v) x = round_to(t, normal(random) * scale);
   return v;
 }

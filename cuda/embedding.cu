@@ -1,20 +1,22 @@
 // embedding, embedding_backward, gather_rows, sum_rows: rows of C elements moved or summed by index.
+#include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
+#include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-/// to[n] = from[index[n] - first], zero where that is outside of [0, from_rows). A block a row.
+/// to[n] = from[index[n] - first], or zero if that is outside [0, from_rows). One block for each row.
 template <class O, class T, int W>
 __global__ void gather_kernel(O* to, const T* from, const int32_t* index, int32_t first, int32_t from_rows,
                               int columns) {
   const int64_t n = blockIdx.x;
   const int32_t source = index[n] - first;
   const bool here = source >= 0 && source < from_rows;
-  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+  for (int c = thread_x() * W; c < columns; c += block_width() * W) {
     float x[W] = {};
     if (here) load_floats<W>(x, from + int64_t{source} * columns + c);
     store_floats<W>(to + n * columns + c, x);
@@ -31,14 +33,14 @@ void gather(cudaStream_t stream, const Tensor& to, const Tensor& from, const Ten
 }
 
 /// Sum over j in [offsets[n], offsets[n + 1]) of from[rows[j]], in that order: added to the f32 row unique[n] of a
-/// gradient, or written as row n. A block a row.
+/// gradient, or written as row n. One block for each row.
 template <class T, class O, int W, bool kAdd>
 __global__ void sum_rows_kernel(O* to, const T* from, const int32_t* unique, const int32_t* offsets,
                                 const int32_t* rows, int columns) {
-  const int n = static_cast<int>(blockIdx.x);
+  const int n = block_x();
   const int begin = offsets[n], end = offsets[n + 1];
   O* out = to + int64_t{kAdd ? unique[n] : n} * columns;
-  for (int c = static_cast<int>(threadIdx.x) * W; c < columns; c += static_cast<int>(blockDim.x) * W) {
+  for (int c = thread_x() * W; c < columns; c += block_width() * W) {
     float sum[W] = {};
     for (int j = begin; j < end; ++j) {
       float x[W];
@@ -59,13 +61,13 @@ __global__ void sum_rows_kernel(O* to, const T* from, const int32_t* unique, con
 
 template <class T>
 void CudaBackend<T>::embedding(const Tensor& x, const Tensor& table, const Tensor& ids, int32_t first_id) {
-  expect("embedding x", x, DType::f32, {ids.numel(), table.dim(1)});
+  check_embedding(dtype(), x, table, ids);
   gather<float, T>(stream_, x, table, ids, first_id);
 }
 
 template <class T>
 void CudaBackend<T>::gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) {
-  expect("gather_rows y", y, x.dtype, {index.numel(), x.dim(1)});
+  check_gather_rows(dtype(), y, x, index);
   if (x.dtype == DType::f32)
     gather<float, float>(stream_, y, x, index, 0);
   else
@@ -75,8 +77,7 @@ void CudaBackend<T>::gather_rows(const Tensor& y, const Tensor& x, const Tensor&
 template <class T>
 void CudaBackend<T>::embedding_backward(const Tensor& dtable, const Tensor& dx, const Tensor& unique,
                                         const Tensor& offsets, const Tensor& rows) {
-  expect("embedding_backward dtable", dtable, DType::f32, {dtable.dim(0), dx.dim(1)});
-  expect("embedding_backward offsets", offsets, DType::i32, {unique.numel() + 1});
+  check_embedding_backward(dtype(), dtable, dx, unique, offsets, rows);
   const int columns = narrow(dx.dim(1));
   if (unique.numel() == 0) return;
   with_width<T>(columns, [&]<int W>() {
@@ -88,7 +89,7 @@ void CudaBackend<T>::embedding_backward(const Tensor& dtable, const Tensor& dx, 
 
 template <class T>
 void CudaBackend<T>::sum_rows(const Tensor& dx, const Tensor& dy, const Tensor& offsets, const Tensor& rows) {
-  expect("sum_rows dx", dx, dtype(), {offsets.numel() - 1, dy.dim(1)});
+  check_sum_rows(dtype(), dx, dy, offsets, rows);
   const int columns = narrow(dy.dim(1));
   if (dx.dim(0) == 0) return;
   with_width<T>(columns, [&]<int W>() {

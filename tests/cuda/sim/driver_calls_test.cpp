@@ -1,4 +1,4 @@
-// What a step asks of the driver, counted by the simulator.
+// A step's calls into the driver, counted by the simulator.
 #include "sim/cuda_runtime.h"
 #include "sim/sim.h"
 #include "tests/cuda/device_trainer.h"

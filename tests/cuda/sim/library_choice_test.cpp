@@ -1,19 +1,18 @@
-// When cuBLASLt is loaded, what it is refused for, how few calls a product makes: counted and caused by the simulator.
-#include "cuda/products.h"
-
+// When cuBLASLt is loaded, which products it is not used for, how few calls a product makes: caused and counted by the
+// simulator.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
 #include "cuda/cuda_device.h"
 #include "cuda/launch.h"
+#include "cuda/products.h"
 #include "sim/cublasLt.h"
 #include "tests/cuda/sim/driver_test.h"
 
 namespace dapo {
 namespace {
 
-using cuda::Product;
 using cuda::Products;
 
 class ProductsDriver : public DriverTest {
@@ -28,7 +27,7 @@ class ProductsDriver : public DriverTest {
   static bool says(const std::string& line, const char* part) { return line.find(part) != std::string::npos; }
 };
 
-TEST_F(ProductsDriver, TheLibraryIsLoadedWhereItIsNeeded) {
+TEST_F(ProductsDriver, TheLibraryIsLoadedOnlyIfNeeded) {
   const long before = sim::live().handles;
   {
     const auto automatic = make_cuda_backend(DType::bf16);
@@ -51,10 +50,10 @@ TEST_F(ProductsDriver, TheLibraryIsLoadedWhereItIsNeeded) {
   EXPECT_EQ(sim::live().handles, before);
 }
 
-TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsPassedOver) {
+TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsSkipped) {
   Products all(nullptr, sim::device_properties());
   EXPECT_TRUE(says(line_of(all), "own kernels or cuBLASLt 13.0.0, whichever is faster")) << all.describe();
-  sim::set_library_other_bits(0b0111);  // the fourth has the right ones
+  sim::set_library_other_bits(0b0111);  // only the fourth has the right bits
   Products fourth(nullptr, sim::device_properties());
   EXPECT_FALSE(says(line_of(fourth), "other bits")) << fourth.describe();
   sim::set_library_other_bits(0b1111);
@@ -63,7 +62,7 @@ TEST_F(ProductsDriver, AnAlgorithmWithOtherBitsIsPassedOver) {
       << none.describe();
 }
 
-TEST_F(ProductsDriver, WithoutTheLibraryOwnKernelsServe) {
+TEST_F(ProductsDriver, WithoutTheLibraryOwnKernelsRun) {
   sim::fail_call(1, CUBLAS_STATUS_NOT_INITIALIZED, "cublasLtCreate");
   Products broken(nullptr, sim::device_properties());
   EXPECT_TRUE(says(line_of(broken), "own kernels; cublasLt: cublasLtCreate failed")) << broken.describe();
@@ -80,7 +79,7 @@ TEST_F(ProductsDriver, AnotherCardIsNamed) {
   EXPECT_TRUE(says(line_of(ampere), "tuned for sm_90, this is sm_80")) << ampere.describe();
 }
 
-/// Descriptors are made once: a repeated product is one call, with other rows or another bias a few.
+/// Descriptors are created once: a repeated product is one call; with other rows or another bias, a few.
 TEST_F(ProductsDriver, ARepeatedProductIsOneCall) {
   Products products(nullptr, sim::device_properties());
   products.prepare({&kWeight, 1}, DType::bf16, kRows);

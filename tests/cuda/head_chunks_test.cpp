@@ -1,18 +1,19 @@
-// How the head cuts its rows.
+// How the head is cut into chunks of rows.
+#include "cuda/head_chunks.h"
+
 #include <gtest/gtest.h>
 
-#include "cuda/head_chunks.h"
 #include "cuda/workspace.h"
 
 namespace dapo::cuda {
 namespace {
 
-TEST(HeadChunks, AreOfOneSizeAndFitTheWorkspace) {
+TEST(HeadChunks, HaveOneSizeAndFitTheWorkspace) {
   EXPECT_EQ(head_chunk_rows(16384, 151936, kTrainedLogits), 4096);  // Qwen2.5: four chunks of the same size
   EXPECT_EQ(head_chunk_rows(4353, 151936, kTrainedLogits), 2304);
   EXPECT_EQ(head_chunk_rows(4352, 151936, kTrainedLogits), 4352);
   EXPECT_EQ(head_chunk_rows(1, 151936, kTrainedLogits), 1);
-  EXPECT_EQ(head_chunk_rows(1000, int64_t{1} << 22, kScoredLogits), 128);  // no fewer, however wide the rows
+  EXPECT_EQ(head_chunk_rows(1000, int64_t{1} << 22, kScoredLogits), 128);  // not fewer, even for the widest rows
   for (const int64_t vocab : {2, 100, 32000, 151936, 262144})
     for (const int64_t most : {1, 130, 4353, 20000}) {
       WorkspaceNeeds needs{};
@@ -22,7 +23,7 @@ TEST(HeadChunks, AreOfOneSizeAndFitTheWorkspace) {
         for (const int64_t bytes : {kTrainedLogits, kScoredLogits}) {
           const int64_t chunk = head_chunk_rows(rows, vocab, bytes);
           EXPECT_LE(chunk, rows);
-          EXPECT_LE(static_cast<size_t>(chunk * vocab) * sizeof(float), held) << rows << " of " << most;
+          EXPECT_LE((chunk * vocab) * sizeof(float), held) << rows << " of " << most;
           EXPECT_TRUE(chunk <= 128 || chunk * vocab * int64_t{sizeof(float)} <= bytes);
         }
     }

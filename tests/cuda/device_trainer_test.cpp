@@ -1,4 +1,4 @@
-// The whole trainer with --device cuda beside --device cpu.
+// The whole trainer with --device cuda against --device cpu.
 #include "tests/cuda/device_trainer.h"
 
 namespace dapo {
@@ -11,14 +11,14 @@ void expect_agreement(const StepMetrics& m) {
   EXPECT_EQ(m.ratio_error, 0) << "step " << m.step;
 }
 
-TEST(CudaTrainer, FiveStepsAreTheCpus) {
+TEST(CudaTrainer, FiveStepsEqualTheCpus) {
   TrainerCase cpu(toy_config(), "cpu", "f32"), cuda(toy_config(), "cuda", "f32");
   for (int step = 1; step <= 5; ++step) {
     const StepMetrics want = cpu.trainer.step(), got = cuda.trainer.step();
     expect_agreement(got);
     ASSERT_EQ(cuda.responses(), cpu.responses()) << "step " << step;
     EXPECT_EQ(got.updates, want.updates);
-    // Rounding of f32 through two layers: 1e-6 of a loss of order 1; the norm's gradients are sums of such.
+    // Rounding of f32 through two layers: 1e-6 of a loss of order 1; the norm is a sum over gradients of that accuracy.
     EXPECT_NEAR(got.loss, want.loss, 1e-5) << "step " << step;
     EXPECT_NEAR(got.entropy, want.entropy, 1e-4) << "step " << step;
     EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-3 * want.grad_norm) << "step " << step;

@@ -1,6 +1,7 @@
-// embedding, embedding_backward, gather_rows, sum_rows: rows picked and rows added up.
+// embedding, embedding_backward, gather_rows, sum_rows: rows copied or summed by index.
 #include <cstring>
 
+#include "core/op_checks.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
@@ -22,10 +23,8 @@ void add_rows(To* to, const From* from, const int32_t* index, int64_t count, int
 
 template <class T>
 void CpuBackend<T>::embedding(const Tensor& x, const Tensor& table, const Tensor& ids, int32_t first_id) {
+  check_embedding(dtype(), x, table, ids);
   const int64_t rows = ids.dim(0), vocab = table.dim(0), width = table.dim(1);
-  expect("embedding: ids", ids, DType::i32, {rows});
-  expect("embedding: table", table, dtype(), {vocab, width});
-  expect("embedding: x", x, DType::f32, {rows, width});
   if (rows == 0) return;
   float* to = x.as<float>();
   const T* from = table.as<T>();
@@ -43,12 +42,8 @@ void CpuBackend<T>::embedding(const Tensor& x, const Tensor& table, const Tensor
 template <class T>
 void CpuBackend<T>::embedding_backward(const Tensor& dtable, const Tensor& dx, const Tensor& unique,
                                        const Tensor& offsets, const Tensor& rows) {
+  check_embedding_backward(dtype(), dtable, dx, unique, offsets, rows);
   const int64_t count = unique.dim(0), width = dtable.dim(1);
-  expect("embedding_backward: unique", unique, DType::i32, {count});
-  expect("embedding_backward: offsets", offsets, DType::i32, {count + 1});
-  expect("embedding_backward: rows", rows, DType::i32, {rows.dim(0)});
-  expect("embedding_backward: dtable", dtable, DType::f32, {dtable.dim(0), width});
-  expect("embedding_backward: dx", dx, dtype(), {dx.dim(0), width});
   if (count == 0) return;
   float* to = dtable.as<float>();
   const T* from = dx.as<T>();
@@ -60,26 +55,21 @@ void CpuBackend<T>::embedding_backward(const Tensor& dtable, const Tensor& dx, c
 
 template <class T>
 void CpuBackend<T>::gather_rows(const Tensor& y, const Tensor& x, const Tensor& index) {
+  check_gather_rows(dtype(), y, x, index);
   const int64_t rows = index.dim(0), width = x.dim(1);
-  expect("gather_rows: index", index, DType::i32, {rows});
-  expect("gather_rows: x", x, x.dtype == DType::f32 ? DType::f32 : dtype(), {x.dim(0), width});
-  expect("gather_rows: y", y, x.dtype, {rows, width});
   if (rows == 0) return;
   auto* to = static_cast<char*>(y.data);
   const auto* from = static_cast<const char*>(x.data);
   const int32_t* row = index.as<int32_t>();
-  const int64_t bytes = width * static_cast<int64_t>(dtype_size(x.dtype));
+  const int64_t bytes = width * int64_t(dtype_size(x.dtype));
 #pragma omp parallel for if (rows * width > kParallelFrom)
-  for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * bytes, from + row[r] * bytes, static_cast<size_t>(bytes));
+  for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * bytes, from + row[r] * bytes, bytes);
 }
 
 template <class T>
 void CpuBackend<T>::sum_rows(const Tensor& dx, const Tensor& dy, const Tensor& offsets, const Tensor& rows) {
+  check_sum_rows(dtype(), dx, dy, offsets, rows);
   const int64_t count = dx.dim(0), width = dx.dim(1);
-  expect("sum_rows: dx", dx, dtype(), {count, width});
-  expect("sum_rows: offsets", offsets, DType::i32, {count + 1});
-  expect("sum_rows: rows", rows, DType::i32, {rows.dim(0)});
-  expect("sum_rows: dy", dy, dtype(), {dy.dim(0), width});
   if (count == 0) return;
   T* to = dx.as<T>();
   const T* from = dy.as<T>();

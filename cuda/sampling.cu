@@ -1,11 +1,13 @@
-// lm_sample: a block draws the token of one row (core/softmax.h). The tiles' largest logits say which tiles can hold
-// what a filter keeps, so that only those are read again; thresholds are found by histograms over the bits of logits,
-// no sort. Counts and masses are integers: no result depends on the order of its sums.
+// lm_sample: a block draws the token of one row (core/softmax.h). The tiles' largest logits show which tiles can hold
+// columns that a filter keeps, so that only those are read again; thresholds are found by histograms over the bits of
+// the logits, without a sort. Counts and masses are integers, so no result depends on the order of a sum.
+#include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
 #include "cuda/softmax.cuh"
+#include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 namespace {
@@ -13,7 +15,7 @@ namespace {
 constexpr int kBins = 2048, kThreads = kSoftmaxThreads;
 constexpr int kBinsEach = kBins / kThreads;
 
-/// Floats as integers of the same order.
+/// Integers in the same order as the floats.
 __device__ __forceinline__ uint32_t key_of(float x) {
   const uint32_t u = float_bits(x + 0.0f);  // -0 is 0
   return u >> 31 != 0 ? ~u : u | 0x80000000u;
@@ -29,7 +31,7 @@ struct Row {
   RowSoftmax softmax;
 
   __device__ float exponent(int tile) const { return softmax_exponent(tiles[tile].max, softmax.scale); }
-  /// In units of the row: what top-p measures.
+  /// In the unit of the row, which top-p uses.
   __device__ Mass mass(float logit) const {
     return softmax_mass(softmax_weight(softmax_power(logit, softmax.scale, softmax.exponent)));
   }
@@ -40,8 +42,8 @@ struct Row {
 template <class P, class F, class G>
 __device__ __forceinline__ void for_tiles(const Row& row, const P& takes, const F& body, const G& other) {
   constexpr int kAtOnce = 4;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int begin = static_cast<int>(threadIdx.x) - lane; begin < row.count; begin += kThreads) {
+  const int lane = thread_x() % kWarp;
+  for (int begin = thread_x() - lane; begin < row.count; begin += kThreads) {
     const int own = begin + lane;
     const bool here = own < row.count && takes(row.tiles[own].max);
     if (!here && own < row.count) other(own);
@@ -67,7 +69,7 @@ __device__ __forceinline__ void for_tiles(const Row& row, const P& takes, const 
 
 /// The largest key in [low, high] with measures at or above it of at least `target` together; `above` receives what
 /// those above it measure, `at` those that equal it. visit(low, add) calls add(key, measure) for all keys >= low.
-/// False: all of them measure less. At most three turns: 11 bits of the range each.
+/// False: all of them measure less. At most three rounds, 11 bits of the range each.
 template <class Visit>
 __device__ __forceinline__ bool select(uint32_t low, uint32_t high, Mass target, Mass* bins, uint32_t* key, Mass* above,
                                        Mass* at, const Visit& visit) {
@@ -78,7 +80,7 @@ __device__ __forceinline__ bool select(uint32_t low, uint32_t high, Mass target,
   for (;;) {
     const uint32_t range = high - low;
     const int shift = range < kBins ? 0 : 21 - __clz(static_cast<int>(range));
-    for (int i = static_cast<int>(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
+    for (int i = thread_x(); i < kBins; i += kThreads) bins[i] = 0;
     if (threadIdx.x == 0) shared_bin = -1;
     __syncthreads();
     visit(low, [&](uint32_t k, Mass measure) {
@@ -86,7 +88,7 @@ __device__ __forceinline__ bool select(uint32_t low, uint32_t high, Mass target,
     });
     __syncthreads();
     // A thread has kBinsEach bins, the first thread the highest.
-    const int highest = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsEach;
+    const int highest = kBins - 1 - thread_x() * kBinsEach;
     Mass own = 0;
     for (int i = 0; i < kBinsEach; ++i) own += bins[highest - i];
     Mass before = higher + block_scan(own, scratch);
@@ -124,7 +126,7 @@ __device__ __forceinline__ void keep_top_k(const Row& row, int k, KeptColumns* k
   // The k-th largest of the tiles' maxima is no larger.
   if (k <= row.count)
     select(low, high, static_cast<Mass>(k), bins, &low, &above, &at, [&](uint32_t from, const auto& add) {
-      for (int t = static_cast<int>(threadIdx.x); t < row.count; t += kThreads)
+      for (int t = thread_x(); t < row.count; t += kThreads)
         if (const uint32_t key = key_of(row.tiles[t].max); key >= from) add(key, Mass{1});
     });
   const auto visit = [&](uint32_t from, const auto& add) {
@@ -159,7 +161,7 @@ __device__ __forceinline__ void keep_top_p(const Row& row, Mass total, float top
     const float from = top_p_start(i, total, target, row.vocab, row.softmax.scale, row.softmax.exponent, kept->floor);
     if (from <= row.softmax.top) found = select(key_of(from), high, target, bins, &edge, &above, &at, visit);
   }
-  if (!found) return;  // rounding: all of them reach less
+  if (!found) return;  // rounding: all of them together are less
   kept->floor = of_key(edge);
   const Mass each = row.mass(kept->floor), ties = (target - above + each - 1) / each;
   if (ties * each == at) return;  // all of them
@@ -178,7 +180,7 @@ __device__ __forceinline__ void keep_top_p(const Row& row, Mass total, float top
   kept->last_tie = static_cast<int64_t>(~last);
 }
 
-/// Leaves in the tiles the masses of what is kept, and returns the row's total of them.
+/// Sets the tiles' masses to those of the kept columns, and returns the row's total.
 __device__ __forceinline__ Mass keep_masses(const Row& row, const KeptColumns& kept) {
   __shared__ Mass scratch[kWarp];
   for_tiles(
@@ -195,7 +197,7 @@ __device__ __forceinline__ Mass keep_masses(const Row& row, const KeptColumns& k
       [&](int tile) { row.tiles[tile].mass = 0; });
   __syncthreads();
   Mass total = 0;
-  for (int t = static_cast<int>(threadIdx.x); t < row.count; t += kThreads)
+  for (int t = thread_x(); t < row.count; t += kThreads)
     total += row.tiles[t].mass >> softmax_shift(row.softmax.exponent, row.exponent(t));
   return block_sum(total, scratch);
 }
@@ -205,7 +207,7 @@ __device__ __forceinline__ int draw_column(const Row& row, const KeptColumns& ke
   __shared__ Mass scratch[kWarp];
   __shared__ Mass shared_rest;
   __shared__ int shared_tile, shared_column;
-  const int each = (row.count + kThreads - 1) / kThreads, begin = static_cast<int>(threadIdx.x) * each;
+  const int each = ceil_div(row.count, kThreads), begin = thread_x() * each;
   const int end = begin + each < row.count ? begin + each : row.count;
   const auto mass_of = [&](int t) { return row.tiles[t].mass >> softmax_shift(row.softmax.exponent, row.exponent(t)); };
   Mass own = 0;
@@ -219,7 +221,7 @@ __device__ __forceinline__ int draw_column(const Row& row, const KeptColumns& ke
   }
   __syncthreads();
   if (threadIdx.x < kWarp) {
-    const int tile = shared_tile, lane = static_cast<int>(threadIdx.x), c = tile * kSoftmaxTile + lane * 4;
+    const int tile = shared_tile, lane = thread_x(), c = tile * kSoftmaxTile + lane * 4;
     const float exponent = row.exponent(tile);
     const int shift = softmax_shift(row.softmax.exponent, exponent);
     float x[4];
@@ -263,7 +265,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                   const int32_t* positions, Sampling sampling, float inverse_temperature, float scale, float least,
                   int vocab, int count) {
   __shared__ Mass bins[kBins];
-  const int r = static_cast<int>(blockIdx.x);
+  const int r = block_x();
   Row row{logits + int64_t{r} * vocab, tiles + int64_t{r} * count, vocab, count, {}};
   row.softmax = row_softmax(row.tiles, count, inverse_temperature, scale);
   if (!(fabsf(row.softmax.log_sum) < INFINITY)) {
@@ -301,13 +303,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <class T>
 void CudaBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                                const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
-  const int64_t rows = x.dim(0);
+  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling);
   const int vocab = narrow(head.dim(0));
-  expect("lm_sample tokens", tokens, DType::i32, {rows});
-  expect("lm_sample log_prob", log_prob, DType::f32, {rows});
-  expect("lm_sample keys", keys, DType::i32, {rows, 3});
-  expect("lm_sample positions", positions, DType::i32, {rows});
-  CHECK(sampling.temperature >= 0.0f, "temperature {}", sampling.temperature);
   const float inverse = sampling.temperature == 0.0f ? 1.0f : 1.0f / sampling.temperature;
   const float scale = softmax_scale(inverse);
   for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,

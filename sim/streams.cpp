@@ -1,18 +1,14 @@
-// Streams, events, graphs, copies. Work runs at the call; under DAPO_SIM_LAZY when somebody waits for it.
-#include "runtime.h"
-
-#include <fmt/format.h>
+#include "streams.h"
 
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <mutex>
 #include <set>
+#include <utility>
 #include <vector>
 
-#include "engine.h"
-#include "memory.h"
+#include "allocations.h"
 
 using Work = std::function<cudaError_t()>;
 
@@ -48,7 +44,6 @@ struct Host {
   std::set<CUgraph_st*> graphs;
   std::set<CUgraphExec_st*> executables;
   int captures = 0;
-  cudaError_t last = cudaSuccess;
 };
 Host& host() {
   static auto* h = new Host;
@@ -62,21 +57,11 @@ CUstream_st* stream_of(cudaStream_t s) {
 
 }  // namespace
 
-cudaError_t keep(cudaError_t e) {
-  std::lock_guard lock(host().mutex);
-  if (e != cudaSuccess) host().last = e;
-  return e;
-}
-
 bool capturing() {
   std::lock_guard lock(host().mutex);
   return host().captures > 0;
 }
 
-namespace {
-
-/// 0: work runs at the call. 1: when somebody waits for it, but copies from and to pageable memory as drivers do them
-/// (staged at the call, finished at the call). 2: those wait too, as the runtime's documentation allows.
 int laziness() {
   static const int lazy = [] {
     const char* v = std::getenv("DAPO_SIM_LAZY");
@@ -85,8 +70,10 @@ int laziness() {
   return lazy;
 }
 
-/// Runs what the stream was given up to its n-th piece of work; the first error.
-cudaError_t catch_up(CUstream_st* stream, long n) {
+namespace {
+
+/// Runs the stream's work up to its n-th piece; returns the first error.
+cudaError_t catch_up_to(CUstream_st* stream, long n) {
   std::lock_guard only_one(stream->running);  // the order is the stream's
   cudaError_t first = cudaSuccess;
   for (;;) {
@@ -105,27 +92,26 @@ cudaError_t catch_up(CUstream_st* stream, long n) {
   }
   return keep(first);
 }
-cudaError_t catch_up(CUstream_st* stream) {
+cudaError_t catch_up_all(CUstream_st* stream) {
   std::unique_lock lock(host().mutex);
   const long all = stream->submitted;
   lock.unlock();
-  return catch_up(stream, all);
-}
-
-/// Whether a copy from or to this memory waits for its turn.
-bool deferred(const void* host_memory) {
-  return laziness() > 1 || (laziness() == 1 && is_pinned(host_memory, 1));
+  return catch_up_to(stream, all);
 }
 
 }  // namespace
+
+cudaError_t catch_up(cudaStream_t s) {
+  return catch_up_all(stream_of(s));
+}
 
 void catch_up_device() {
   if (!laziness()) return;
   std::unique_lock lock(host().mutex);
   const std::set<CUstream_st*> streams = host().streams;
   lock.unlock();
-  catch_up(&host().standard);
-  for (CUstream_st* s : streams) catch_up(s);
+  catch_up_all(&host().standard);
+  for (CUstream_st* s : streams) catch_up_all(s);
 }
 
 cudaError_t submit(cudaStream_t s, Work work) {
@@ -151,6 +137,7 @@ cudaError_t submit(cudaStream_t s, Work work) {
 Live live() {
   Live l;
   count_memory(l);
+  l.handles = live_handles();
   std::lock_guard lock(host().mutex);
   l.streams = static_cast<long>(host().streams.size());
   l.events = static_cast<long>(host().events.size());
@@ -163,16 +150,6 @@ Live live() {
 
 using sim::host;
 using sim::keep;
-
-// ---- errors
-
-cudaError_t cudaGetLastError() {
-  std::lock_guard lock(host().mutex);
-  return std::exchange(host().last, cudaSuccess);
-}
-cudaError_t cudaPeekAtLastError() {
-  return host().last;
-}
 
 // ---- streams and events
 
@@ -214,7 +191,7 @@ cudaError_t settle(const char* name, cudaStream_t s) {
     if (!stream) return keep(cudaErrorInvalidResourceHandle);
     if (stream->capture || (!s && host().captures)) return keep(cudaErrorStreamCaptureUnsupported);
   }
-  return sim::catch_up(stream);
+  return sim::catch_up_all(stream);
 }
 }  // namespace
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
@@ -242,7 +219,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
   if (!stream || !host().events.contains(e)) return keep(cudaErrorInvalidResourceHandle);
   if (e->capture && !stream->capture) stream->capture = e->capture;
   if (stream->capture || !e->stream || e->stream == stream) return cudaSuccess;
-  return sim::submit(s, [from = e->stream, after = e->after] { return sim::catch_up(from, after); });
+  return sim::submit(s, [from = e->stream, after = e->after] { return sim::catch_up_to(from, after); });
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t f, void* user) {
   ENTER("cudaLaunchHostFunc");
@@ -292,7 +269,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     if (e->capture && host().captures) return keep(cudaErrorStreamCaptureUnsupported);
     if (!e->stream) return cudaSuccess;
   }
-  return sim::catch_up(e->stream, e->after);
+  return sim::catch_up_to(e->stream, e->after);
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
   return cudaEventSynchronize(e);
@@ -382,63 +359,4 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   if (!host().executables.erase(exec)) return keep(cudaErrorInvalidValue);
   delete exec;
   return cudaSuccess;
-}
-
-// ---- copies
-
-namespace {
-bool copy_allowed(const void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (kind == cudaMemcpyDefault)
-    return (!sim::is_device(to) || sim::is_device(to, bytes)) && (!sim::is_device(from) || sim::is_device(from, bytes));
-  return sim::is_device(to, to_device ? bytes : 1) == to_device &&
-         sim::is_device(from, from_device ? bytes : 1) == from_device;
-}
-}  // namespace
-
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
-                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
-  ENTER("cudaMemcpyAsync");
-  if (!width || !height) return cudaSuccess;
-  if (to_pitch < width || from_pitch < width || !copy_allowed(to, from, 1, kind) ||
-      !copy_allowed(static_cast<char*>(to) + to_pitch * (height - 1),
-                    static_cast<const char*>(from) + from_pitch * (height - 1), width, kind))
-    return keep(cudaErrorInvalidValue);
-  const auto rows = [=](const void* source, std::size_t pitch) {
-    for (std::size_t i = 0; i < height; ++i)
-      std::memmove(static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(source) + i * pitch, width);
-    return cudaSuccess;
-  };
-  const bool to_device = sim::is_device(to), from_device = sim::is_device(from);
-  if (!sim::laziness() || (to_device && from_device) || sim::deferred(to_device ? from : to))
-    return sim::submit(s, [=] { return rows(from, from_pitch); });
-  if (to_device) {
-    std::vector<char> staged(width * height);
-    for (std::size_t i = 0; i < height; ++i)
-      std::memcpy(&staged[i * width], static_cast<const char*>(from) + i * from_pitch, width);
-    return sim::submit(s, [rows, width, staged = std::move(staged)] { return rows(staged.data(), width); });
-  }
-  const cudaError_t e = sim::submit(s, [=] { return rows(from, from_pitch); });
-  return e != cudaSuccess || sim::capturing() ? e : sim::catch_up(sim::stream_of(s));
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t s) {
-  return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, s);
-}
-cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  const cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-  return e != cudaSuccess ? e : sim::catch_up(&host().standard);
-}
-cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t s) {
-  ENTER("cudaMemsetAsync");
-  if (!bytes) return cudaSuccess;
-  if (!sim::is_device(p, bytes)) return keep(cudaErrorInvalidValue);
-  return sim::submit(s, [=] { return std::memset(p, value, bytes), cudaSuccess; });
-}
-cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
-  return cudaMemsetAsync(p, value, bytes, nullptr);
-}
-cudaError_t sim_copy_symbol(void* symbol, const void* from, std::size_t bytes, cudaStream_t s) {
-  ENTER("cudaMemcpyToSymbol");
-  return sim::submit(s, [=] { return std::memcpy(symbol, from, bytes), cudaSuccess; });
 }
