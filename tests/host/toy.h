@@ -13,7 +13,7 @@
 
 namespace dapo {
 
-/// A folder of this test program, removed at its end.
+/// A folder of this test program, removed when it exits.
 inline const std::string& temp_folder() {
   static const ScratchFolder folder;
   static const std::string path = folder.path();
@@ -27,7 +27,7 @@ struct Toy {
   Model model{*backend, comm, shapes()};
 
   explicit Toy(float std = 0.3f) { model.init(7, std); }
-  /// With the weights that `weights` holds.
+  /// With these weights.
   explicit Toy(const std::vector<float>& weights) { set(model.weights(), weights); }
   Toy(const std::vector<float>& weights, std::unique_ptr<Backend> device) : backend(std::move(device)) {
     set(model.weights(), weights);
