@@ -10,8 +10,8 @@
 
 namespace dapo {
 
-/// From the settings and the machine. `fitted`: `asked` after make_plan().
-std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, const Backend& backend);
+/// From the settings and the machine. `fitted`: `given` after make_plan().
+std::vector<std::string> unmet_settings(const Config& given, const Config& fitted, const Backend& backend);
 /// pass@k that eval.n responses cannot give; "" where there is none.
 std::string unmet_pass_k(const EvalSection& eval);
 /// From the rows: those that bring a system message of their own where data.system_prompt is set, ...
