@@ -12,10 +12,10 @@
 
 namespace dapo {
 
-// Draw keys beside those of training, whose steps count from 1 and whose prompts count from 0.
-/// DrawKey.step of every evaluation: the same weights answer a set with the same responses.
+// Draw keys that training does not use: its steps count from 1, its prompts from 0.
+/// DrawKey.step of every evaluation, so that the same weights give the same responses.
 inline constexpr int32_t kEvalStep = -1;
-/// DrawKey.prompt of the examples that an SFT step draws.
+/// DrawKey.prompt of the draws that choose the examples of an SFT step.
 inline constexpr int32_t kSftExamples = -2;
 
 struct DrawOptions {

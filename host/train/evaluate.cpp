@@ -11,7 +11,7 @@
 namespace dapo {
 namespace {
 
-/// The problems' prompts; their draws are keyed by the place in `data`.
+/// The problems as groups without samples; their draws are keyed by the example's index.
 std::vector<Group> prompts_of(const Config& config, const Dataset& data, const Tokenizer& tokenizer,
                               const ModelConfig& model, EvalResult& result) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);

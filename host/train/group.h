@@ -14,11 +14,10 @@ namespace dapo {
 struct Sample {
   Response response;
   Verdict verdict;
-  double reward = 0;  ///< of the task: right or wrong
+  double reward = 0;  ///< by the verifier: right or wrong
   double shaped = 0;  ///< the reward plus the overlong punishment
   double advantage = 0;
-  std::vector<float>
-      old_log_prob;  ///< if recomputed (actor.old_logprobs); otherwise the response's own are the old ones
+  std::vector<float> old_log_prob;  ///< empty unless recomputed (actor.old_logprobs): the response's own
 };
 
 /// A prompt with its samples. Their draws are keyed by (step, prompt_key, index of the sample): DrawKey.

@@ -6,11 +6,6 @@
 namespace dapo {
 namespace {
 
-/// 0 / 0 is NaN, null in metrics.jsonl: a mean over nothing.
-double mean(double sum, double n) {
-  return sum / n;
-}
-
 double mean_or_0(double sum, double n) {
   return sum / std::max(n, 1.0);
 }
@@ -20,15 +15,15 @@ double mean_or_0(double sum, double n) {
 StepMetrics Trainer::summarize() const {
   const StepSums& s = sums_;
   StepMetrics m{StepCounts(s)};
-  // A step whose groups all come from the bank drew no responses.
+  // A step whose groups all come from the bank drew no responses: 0 / 0 is NaN, null in metrics.jsonl.
   const double responses = s.groups_generated * config_.rollout.n;
   const double judged = responses - s.verifier_errors;
-  m.acc = mean(s.right, judged);
-  m.found = mean(s.found, judged);
-  m.reward = mean(s.reward, judged);
-  m.shaped_reward = mean(s.shaped_reward, judged);
-  m.length_mean = mean(s.length, responses);
-  m.truncated = mean(s.truncated, responses);
+  m.acc = s.right / judged;
+  m.found = s.found / judged;
+  m.reward = s.reward / judged;
+  m.shaped_reward = s.shaped_reward / judged;
+  m.length_mean = s.length / responses;
+  m.truncated = s.truncated / responses;
 
   m.groups_trained = groups_.size();
   double samples = 0, age = 0, right = 0, length = 0;

@@ -90,7 +90,7 @@ class Trainer {
   StepSums sums_;
   int32_t drawn_ = 0;  // prompts: the next DrawKey.prompt
   // of the run
-  int64_t slow_ = 0;               // responses that took long to judge, up to the last generation batch
+  int64_t slow_ = 0;               // VerifierCounters::slow at the end of the last rollout
   bool checked_sampling_ = false;  // alarms that are raised at most once
 };
 
