@@ -105,7 +105,7 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
                    .add("score", s.reward)
                    .add("shaped", s.shaped)
                    .add("advantage", trained ? s.advantage : std::nan(""))
-                   .add("tokens", static_cast<int64_t>(s.response.ids.size()))
+                   .add("tokens", std::ssize(s.response.ids))
                    .add("finish_reason", finish_name(s.response.finish))
                    .add("prompt_ids", g.prompt)
                    .add("ids", s.response.ids)

@@ -20,7 +20,7 @@ std::vector<std::string> unmet_settings(const Config& given, const Config& fitte
   const auto add = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
     if (holds) out.push_back(fmt::format(text, std::forward<A>(args)...));
   };
-  const double kv = given.rollout.kv_memory_gb, total = static_cast<double>(backend.memory_total()) / 1e9;
+  const double kv = given.rollout.kv_memory_gb, total = backend.memory_total() / 1e9;
   add(kv > total, "rollout.kv_memory_gb = {:g} is more than this machine's {:.3g} GB; what fits is used", kv, total);
   add(kv > 0 && kv <= total && fitted.rollout.kv_memory_gb < kv,
       "rollout.kv_memory_gb = {:g} is more than memory leaves: {:.3g} are used", kv, fitted.rollout.kv_memory_gb);
@@ -46,7 +46,7 @@ std::vector<std::string> unmet_rows(const Config& config, const Dataset& train) 
   if (!config.data.system_prompt.empty() && own > 0)
     out.push_back(fmt::format("{} of {} rows bring a system message of their own: data.system_prompt is not used there",
                               own, train.size()));
-  if (config.data.train_batch_size > static_cast<int>(train.size()))
+  if (config.data.train_batch_size > std::ssize(train))
     out.push_back(fmt::format("data.train_batch_size = {} is more than the {} rows: prompts repeat within a step",
                               config.data.train_batch_size, train.size()));
   return out;
