@@ -131,8 +131,10 @@ lint:  ## clang-tidy on every source (SINCE=REV: on those that differ from REV);
 	  sh -c '$(CLANG_TIDY) --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL $(ARROW_FLAGS) 2>/dev/null'
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
+docs: dapo_train  ## write docs/metrics.md anew
+	./dapo_train --metrics >docs/metrics.md
 clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile make/*.mk | sed -E 's/:.*##/\t/' | expand -t 16 | sort
-.PHONY: all bench clean demo format fuzz goldens help lint run-tests sanitize test test-nightly
+.PHONY: all bench clean demo docs format fuzz goldens help lint run-tests sanitize test test-nightly

@@ -118,8 +118,8 @@ StepRow time_steps(const Options& o, const Config& config, Weights& weights, con
   NoProgress progress;
   Trainer trainer(config, weights, tokenizer, data, progress);
   const bool random = !o.shape.empty();
-  trainer.after_rollout = [&](std::vector<SampleGroup>& groups) {
-    for (SampleGroup& g : groups)
+  trainer.after_rollout = [&](std::vector<Group>& groups) {
+    for (Group& g : groups)
       for (Sample& x : g.samples)
         x.reward = x.shaped = static_cast<double>(random ? static_cast<size_t>(x.response.ids[0]) % 2
                                                          : tokenizer.decode(x.response.ids, true).size() % 2);

@@ -37,21 +37,24 @@ Config eval_config(const EvalOptions& o) {
 
 void write_responses(LineWriter& out, const EvalResult& result, const Tokenizer& tokenizer) {
   for (const EvalProblem& p : result.all)
-    for (size_t i = 0; i < p.responses.size(); ++i)
+    for (size_t i = 0; i < p.group.samples.size(); ++i) {
+      const Response& response = p.group.samples[i].response;
+      const Verdict& verdict = p.group.samples[i].verdict;
       out.line(JsonLine()
                    .add("id", p.id)
-                   .add("sample", static_cast<int64_t>(i))
-                   .add("prompt", tokenizer.decode(p.prompt, false))
-                   .add("response", tokenizer.decode(p.responses[i].shown()))
+                   .add("sample", int64_t(i))
+                   .add("prompt", tokenizer.decode(p.group.prompt, false))
+                   .add("response", tokenizer.decode(response.shown()))
                    .add("ground_truth", p.ground_truth)
-                   .add("acc", p.verdicts[i].acc)
-                   .add("pred", p.verdicts[i].pred)
-                   .add("reason", p.verdicts[i].reason)
-                   .add("tokens", static_cast<int64_t>(p.responses[i].ids.size()))
-                   .add("finish_reason", finish_name(p.responses[i].finish))
-                   .add("prompt_ids", p.prompt)
-                   .add("ids", p.responses[i].ids)
+                   .add("acc", verdict.acc)
+                   .add("pred", verdict.pred)
+                   .add("reason", verdict.reason)
+                   .add("tokens", std::ssize(response.ids))
+                   .add("finish_reason", finish_name(response.finish))
+                   .add("prompt_ids", p.group.prompt)
+                   .add("ids", response.ids)
                    .str());
+    }
   out.commit();
 }
 
@@ -81,7 +84,7 @@ int run_eval_command(const EvalOptions& o) {
     if (interrupted()) throw Interrupted("interrupted: the evaluation is not complete, nothing of it is reported");
   };
   const EvalResult result = evaluate(config, rollout, *s.tokenizer, std::move(data), progress);
-  progress.line(eval_text(result, -1));
+  progress.line(eval_text(result));
   JsonLine line;
   for (const auto& [name, value] : result.fields()) line.add(name, value);
   progress.line(line.str());

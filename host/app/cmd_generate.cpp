@@ -59,7 +59,7 @@ Prompt read_prompt(const JsonRow& row, const PromptEncoder* encoder, size_t numb
   return p;
 }
 
-void write_group(LineWriter& out, const Prompt& prompt, const Group& group, const Tokenizer* tokenizer) {
+void write_group(LineWriter& out, const Prompt& prompt, const Completion& group, const Tokenizer* tokenizer) {
   for (size_t i = 0; i < group.responses.size(); ++i) {
     const Response& r = group.responses[i];
     JsonLine line;
@@ -138,11 +138,11 @@ int run_generate_command(const GenerateOptions& o) {
     };
   }
   LineWriter out(o.out);
-  std::vector<Group> groups(prompts.size());  // written in the order of the prompts
+  std::vector<Completion> groups(prompts.size());  // written in the order of the prompts
   size_t written = 0;
   catch_interrupts();
   while (rollout.busy() && !interrupted()) {
-    for (Group& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
+    for (Completion& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
     for (; !stream && written < groups.size() && !groups[written].responses.empty(); ++written) {
       write_group(out, prompts[written], groups[written], s.tokenizer.get());
       groups[written] = {};

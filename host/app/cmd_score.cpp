@@ -86,7 +86,7 @@ void score_texts(std::span<Row> rows, Learner& learner, float temperature) {
 
 /// Responses, cut from their prompts as rollout and training cut them: the same bits. Neighbours share a prompt.
 void score_responses(std::span<Row> rows, Learner& learner, float temperature) {
-  std::vector<PackGroup> groups;
+  std::vector<PackInput> groups;
   std::vector<Row*> of;  // in the order of the groups' responses
   std::vector<size_t> begin;
   for (Row& row : rows) {
@@ -98,9 +98,9 @@ void score_responses(std::span<Row> rows, Learner& learner, float temperature) {
     of.push_back(&row);
   }
   const ModelLimits& limits = learner.limits();
-  for (PackedGroups& packed : pack_groups(groups, {limits.pack_tokens, limits.pack_segments})) {
+  for (MicroBatch& packed : pack_groups(groups, {limits.pack_tokens, limits.pack_segments})) {
     learner.score(packed.pack, temperature);
-    for (const PackedResponse& r : packed.responses) {
+    for (const Placement& r : packed.placements) {
       Row& row = *of[begin[static_cast<size_t>(r.group)] + static_cast<size_t>(r.response)];
       for (int k = 0; k < r.length; ++k) {
         const auto head = static_cast<size_t>(r.head_row(k));

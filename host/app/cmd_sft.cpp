@@ -18,15 +18,9 @@ namespace dapo {
 namespace {
 
 std::string metrics_line(const SftMetrics& m) {
-  return JsonLine()
-             .add("step", m.step)
-             .add("loss", m.loss)
-             .add("grad_norm", m.grad_norm)
-             .add("lr", m.lr)
-             .add("tokens", m.tokens)
-             .add("seconds", m.seconds)
-             .str() +
-         "\n";
+  JsonLine line;
+  for (const auto& [name, value] : m.fields()) line.add(name, value);
+  return line.str() + "\n";
 }
 
 }  // namespace

@@ -53,12 +53,9 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
 /// The first prompt that is trained on, as the model sees it.
 std::string check_text(const Config& config, const Tokenizer& tokenizer, const Dataset& data) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
-  for (const Example& e : data) {
-    const std::vector<int32_t> ids = encoder.encode(e);
-    if (ids.empty() || static_cast<int>(ids.size()) > config.data.max_prompt_length) continue;
-    return fmt::format("{}\n  ground truth: {}", shown_tokens("first prompt", tokenizer, ids), e.answer);
-  }
-  return "";
+  const EncodedPrompts first = encode_prompts(config.data, encoder, data, "training", 1);
+  return fmt::format("{}\n  ground truth: {}", shown_tokens("first prompt", tokenizer, first.ids[0]),
+                     data[first.examples[0]].answer);
 }
 
 /// One step. Where its updates were refused too often, the weights of the last good one and the responses that led
@@ -128,13 +125,13 @@ void leave_when_interrupted(TerminalProgress& progress, const Trainer& trainer) 
   };
 }
 
-int train(const Config& config, const Config& asked, Session& s, Trainer& trainer, const Dataset& data,
+int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
           const std::optional<Dataset>& val, Overwrite overwrite, TerminalProgress& progress) {
   catch_interrupts();
   std::vector<std::string> files = config.data.train_files;
   files.insert(files.end(), config.data.val_files.begin(), config.data.val_files.end());
   const std::string about = provenance("dapo_train", s.device, config.model.path, files);
-  RunFolder run(asked, overwrite, about, progress);
+  RunFolder run(given, overwrite, about, progress);
   progress.log_to(run.path() + "/log.txt");
   progress.log(provenance_text(about));
   leave_when_interrupted(progress, trainer);
@@ -185,7 +182,7 @@ int run(const Options& o) {
   const ModelConfig shape = find_model(config.model.path).config;
   check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
   if (!o.plan && !o.check) RunFolder::check(config, overwrite);
-  const Config asked = config;  // before it is fitted to this machine's memory
+  const Config given = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
     print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
@@ -193,7 +190,7 @@ int run(const Options& o) {
     return kExitResources;
   }
   std::vector<std::string> unmet =
-      unmet_settings(asked, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
+      unmet_settings(given, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
   if (o.plan || o.check) {
     chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_product_rows(plan.limits));
     print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
@@ -228,7 +225,7 @@ int run(const Options& o) {
     progress.line("everything loads; nothing was trained (--check)");
     return kExitOk;
   }
-  return train(config, asked, s, trainer, data, val, overwrite, progress);
+  return train(config, given, s, trainer, data, val, overwrite, progress);
 }
 
 }  // namespace
@@ -237,7 +234,7 @@ int run(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app("DAPO: reinforcement learning of language models (arXiv 2503.14476).", "dapo_train");
   dapo::Options o;
-  bool settings = false;
+  bool settings = false, metrics = false;
   std::string device, dtype, seed;
   app.add_option("config", o.config, "the run's .cfg file, such as configs/demo.cfg");
   app.add_option("--set", o.settings, "section.field=value, over the file; may be given several times")
@@ -249,6 +246,7 @@ int main(int argc, char** argv) {
   app.add_flag("--overwrite", o.overwrite,
                "let metrics, rollouts, log and models of an earlier run in the run folder go");
   app.add_flag("--settings", settings, "print every setting with its default and leave");
+  app.add_flag("--metrics", metrics, "print every metric of metrics.jsonl with its unit and meaning and leave");
   app.add_option("--device", device, "auto | cpu | cuda: model.device");
   app.add_option("--dtype", dtype, "auto | bf16 | f32: model.dtype");
   app.add_option("--seed", seed, "trainer.seed");
@@ -259,6 +257,10 @@ int main(int argc, char** argv) {
   return dapo::run_program("dapo_train", app, argc, argv, [&] {
     if (settings) {
       dapo::print_out(dapo::settings_help());
+      return 0;
+    }
+    if (metrics) {
+      dapo::print_out(dapo::metrics_text());
       return 0;
     }
     if (o.config.empty()) dapo::fail_input("no config; give one, such as ./dapo_train configs/demo.cfg");

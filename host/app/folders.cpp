@@ -166,9 +166,9 @@ FolderLock::~FolderLock() {
 
 void FolderLock::write(const std::string& about) {
   Json mark = Json::parse(about);
-  mark["pid"] = static_cast<int64_t>(::getpid());
+  mark["pid"] = ::getpid();
   const std::string text = mark.dump(1) + "\n";
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) != std::ssize(text))
     disk_error(path_, "write");
 }
 

@@ -41,7 +41,7 @@ double seconds_since_interrupt() {
   if (!interrupted()) return 0;
   struct timespec now {};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec - first_at.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec - first_at.tv_nsec);
+  return now.tv_sec - first_at.tv_sec + 1e-9 * (now.tv_nsec - first_at.tv_nsec);
 }
 
 }  // namespace dapo

@@ -75,7 +75,7 @@ std::vector<int32_t> JsonRow::ids(const char* field) const {
     int64_t id = -1;
     if (one.get(id) != simdjson::SUCCESS || id < 0 || id > std::numeric_limits<int32_t>::max())
       fail_input("{}: \"{}\"[{}] is no token id", impl_.where, field, ids.size());
-    ids.push_back(static_cast<int32_t>(id));
+    ids.push_back(id);
   }
   return ids;
 }

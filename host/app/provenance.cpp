@@ -29,10 +29,9 @@ FilePrint print_of(const std::string& path) {
   for (uint64_t i = 0; i < kBlocks; ++i) {
     const uint64_t at = whole ? i * kBlock : (print.bytes - kBlock) / (kBlocks - 1) * i;
     if (at >= print.bytes) break;
-    in.seekg(static_cast<std::streamoff>(at));
-    in.read(block.data(), static_cast<std::streamsize>(std::min(kBlock, print.bytes - at)));
-    for (std::streamsize k = 0; k < in.gcount(); ++k)
-      h = (h ^ static_cast<unsigned char>(block[static_cast<size_t>(k)])) * 0x100000001b3u;
+    in.seekg(at);
+    in.read(block.data(), std::min(kBlock, print.bytes - at));
+    for (std::streamsize k = 0; k < in.gcount(); ++k) h = (h ^ static_cast<unsigned char>(block[k])) * 0x100000001b3u;
   }
   print.hash = fmt::format("{}{:016x}", whole ? "fnv1a:" : "fnv1a-64x1MiB:", h);
   return print;

@@ -68,7 +68,7 @@ void RunFolder::metrics(int64_t step, const StepMetrics* m, const EvalResult* e)
   line.add("step", step);
   if (m != nullptr) {
     for (const auto& [name, value] : m->fields())
-      if (std::string_view(name) != "step") line.add(name, value);
+      if (name != "step") line.add(name, value);
     line.add("alarms", m->alarms);
   }
   if (e != nullptr)
@@ -88,8 +88,8 @@ void RunFolder::finish() {
 
 void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& tokenizer, const Dataset& data) try {
   LineWriter out(fmt::format("{}/rollouts/step_{}.jsonl", path_, step));
-  const auto write = [&](const SampleGroup& g, bool kept, bool trained) {
-    const Example& example = data[static_cast<size_t>(g.row)];
+  const auto write = [&](const Group& g, bool kept, bool trained) {
+    const Example& example = data[g.example];
     const std::string prompt = tokenizer.decode(g.prompt, false);
     for (const Sample& s : g.samples)
       out.line(JsonLine()
@@ -105,16 +105,16 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
                    .add("score", s.reward)
                    .add("shaped", s.shaped)
                    .add("advantage", trained ? s.advantage : std::nan(""))
-                   .add("tokens", static_cast<int64_t>(s.response.ids.size()))
+                   .add("tokens", std::ssize(s.response.ids))
                    .add("finish_reason", finish_name(s.response.finish))
                    .add("prompt_ids", g.prompt)
                    .add("ids", s.response.ids)
                    .str());
   };
-  for (const SampleGroup& g : trainer.trained()) write(g, true, true);
-  for (const SampleGroup& g : trainer.state().bank)
+  for (const Group& g : trainer.trained()) write(g, true, true);
+  for (const Group& g : trainer.state().bank)
     if (g.step == step) write(g, true, false);
-  for (const SampleGroup& g : trainer.left_out()) write(g, false, false);
+  for (const Group& g : trainer.left_out()) write(g, false, false);
   out.commit();
 } catch (const Error& e) {
   if (e.code() != kExitResources && e.code() != kExitUsage) throw;

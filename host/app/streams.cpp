@@ -73,7 +73,7 @@ bool AppendFile::append(std::string_view text) {
     const ssize_t n = write(fd_, pending_.data() + done, pending_.size() - done);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
-    done += static_cast<size_t>(n);
+    done += n;
   }
   const int error = errno;
   pending_.erase(0, done);

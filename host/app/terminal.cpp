@@ -36,8 +36,8 @@ TerminalProgress::TerminalProgress(int64_t total_steps, bool will_log)
 std::string TerminalProgress::left_text() const {
   const int64_t steps = step_ - first_step_;
   if (steps <= 0) return "";
-  const double each = before_step_ / static_cast<double>(steps);
-  const double left = each * static_cast<double>(total_steps_ - step_ + 1) - (since_first_.seconds() - before_step_);
+  const double each = before_step_ / steps;
+  const double left = each * (total_steps_ - step_ + 1) - (since_first_.seconds() - before_step_);
   return fmt::format("{} left", duration_text(std::max(0.0, left)));
 }
 
@@ -46,10 +46,9 @@ std::string TerminalProgress::phase_text(int64_t done, int64_t total) const {
   const double here = since_phase_.seconds();
   std::string text = step_ > 0 ? fmt::format("step {}/{}  ", step_, total_steps_) : "";
   text += fmt::format("{} {}/{}", phase_name(phase_), done, total);
-  if (here > 0.2) text += fmt::format("  {} tok/s", count_text(static_cast<double>(tokens_) / here));
+  if (here > 0.2) text += fmt::format("  {} tok/s", count_text(tokens_ / here));
   if (done > 0 && here > 0.5)
-    text += fmt::format("  {} {} left", phase_name(phase_),
-                        duration_text(here * static_cast<double>(total - done) / static_cast<double>(done)));
+    text += fmt::format("  {} {} left", phase_name(phase_), duration_text(here * (total - done) / done));
   if (const std::string left = left_text(); !left.empty()) text += "  run " + left;
   return text;
 }

@@ -15,28 +15,28 @@ std::string unmet_pass_k(const EvalSection& eval) {
                      fmt::join(left_out, ", pass@"), eval.n);
 }
 
-std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, double kv_gb,
+std::vector<std::string> unmet_settings(const Config& given, const Config& fitted, double kv_gb,
                                         const Backend& backend) {
   std::vector<std::string> out;
   const auto add = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
     if (holds) out.push_back(fmt::format(text, std::forward<A>(args)...));
   };
-  const double kv = asked.rollout.kv_memory_gb, total = static_cast<double>(backend.memory_total()) / 1e9;
+  const double kv = given.rollout.kv_memory_gb, total = static_cast<double>(backend.memory_total()) / 1e9;
   add(kv > total, "rollout.kv_memory_gb = {:g} is more than this machine's {:.3g} GB: {:.3g} GB are used", kv, total,
       kv_gb);
   add(kv > 0 && kv <= total && fitted.rollout.kv_memory_gb < kv,
       "rollout.kv_memory_gb = {:g} is more than memory leaves: {:.3g} are used", kv, kv_gb);
-  const TrainerSection& t = asked.trainer;
-  const bool evaluates = !asked.data.val_files.empty() && (asked.eval.before_train || asked.eval.every > 0);
-  if (const std::string pass = unmet_pass_k(asked.eval); evaluates && !pass.empty()) out.push_back(pass);
-  add(asked.data.val_files.empty(), "data.val_files is not set: nothing is evaluated");
+  const TrainerSection& t = given.trainer;
+  const bool evaluates = !given.data.val_files.empty() && (given.eval.before_train || given.eval.every > 0);
+  if (const std::string pass = unmet_pass_k(given.eval); evaluates && !pass.empty()) out.push_back(pass);
+  add(given.data.val_files.empty(), "data.val_files is not set: nothing is evaluated");
   add(t.save_every > t.total_steps,
       "trainer.save_every = {} is more than trainer.total_steps = {}: only the last model "
       "is saved",
       t.save_every, t.total_steps);
-  add(asked.actor.lr_warmup_steps > t.total_steps,
+  add(given.actor.lr_warmup_steps > t.total_steps,
       "actor.lr_warmup_steps = {} is more than trainer.total_steps = {}: actor.lr = {:g} is never reached",
-      asked.actor.lr_warmup_steps, t.total_steps, asked.actor.lr);
+      given.actor.lr_warmup_steps, t.total_steps, given.actor.lr);
   return out;
 }
 
@@ -60,7 +60,7 @@ std::vector<std::string> unmet_rows(const Config& config, const Dataset& train) 
                     "\"boxed\" compares numbers",
                     std::count_if(train.begin(), train.end(), padded), train.size(), first->answer, verifier,
                     first->answer.substr(std::min(first->answer.find_first_not_of('0'), first->answer.size() - 1))));
-  if (config.data.train_batch_size > static_cast<int>(train.size()))
+  if (config.data.train_batch_size > std::ssize(train))
     out.push_back(fmt::format("data.train_batch_size = {} is more than the {} rows: prompts repeat within a step",
                               config.data.train_batch_size, train.size()));
   return out;

@@ -10,9 +10,9 @@
 
 namespace dapo {
 
-/// From the settings and the machine. `fitted`: `asked` after make_plan(); `kv_gb`: what the plan lays out for KV
+/// From the settings and the machine. `fitted`: `given` after make_plan(); `kv_gb`: what the plan lays out for KV
 /// pages.
-std::vector<std::string> unmet_settings(const Config& asked, const Config& fitted, double kv_gb,
+std::vector<std::string> unmet_settings(const Config& given, const Config& fitted, double kv_gb,
                                         const Backend& backend);
 /// pass@k that eval.n responses cannot give; "" where there is none.
 std::string unmet_pass_k(const EvalSection& eval);

@@ -1,4 +1,4 @@
-// KV pages with holder counts. Deterministic: the page given back last is taken first.
+// KV pages with reference counts. Deterministic: the page freed last is allocated first.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,12 @@ namespace dapo {
 class Pages {
  public:
   explicit Pages(int count);
-  int total() const { return static_cast<int>(holders_.size()); }
-  int free() const { return static_cast<int>(free_.size()); }
-  int32_t take();  ///< a free page with one holder; there must be one
-  void hold(int32_t page);
-  void drop(int32_t page);  ///< free again with its last holder
-  int holders(int32_t page) const { return holders_[static_cast<size_t>(page)]; }
+  int total() const { return std::ssize(holders_); }
+  int free() const { return std::ssize(free_); }
+  int32_t allocate();  ///< a free page, with one holder; CHECKs that there is one
+  void retain(int32_t page);
+  void release(int32_t page);  ///< the last holder's release frees the page
+  int holders(int32_t page) const { return holders_[page]; }
 
  private:
   std::vector<int> holders_;

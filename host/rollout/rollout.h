@@ -1,8 +1,8 @@
 // Rollout: responses to prompts, by continuous batching on the training weights.
 //
-// A pull engine: add() prompts at any time, call advance() while busy(); each call runs one prefill or a few decode
-// steps and hands back the groups that became complete, so that verifying and over-sampling overlap with generation.
-// A response is a pure function of (weights, prompt, sampling, seed, step, prompt key, sample): batch, page size,
+// The caller pulls: add() requests at any time, then advance() while busy(). Each call runs one prefill or a few decode
+// steps and returns the requests that they completed, so that responses are judged while others are still growing.
+// A response is a pure function of (weights, prompt, sampling, seed, step, prompt key, sample): batch size, page size,
 // schedule and preemptions do not change a bit of it.
 #pragma once
 
@@ -17,32 +17,33 @@
 namespace dapo {
 
 enum class Finish : uint8_t {
-  stop,   ///< ends with a stop id, which is its last token
-  length  ///< cut at the limit
+  stop,   ///< the last token is an end id
+  length  ///< truncated at max_new tokens
 };
 inline const char* finish_name(Finish f) {
   return f == Finish::stop ? "stop" : "length";
 }
 
 struct Response {
-  std::vector<int32_t> ids;     ///< stop id included
-  std::vector<float> log_prob;  ///< nats, at the sampling temperature, before top-k/top-p/min-p
+  std::vector<int32_t> ids;     ///< end id included
+  std::vector<float> log_prob;  ///< nats, at the sampling temperature, before top-k, top-p and min-p
   Finish finish = Finish::length;
   /// What counts as its text: the stop id ends it and is no part of it, special or not (as in vLLM).
   std::span<const int32_t> shown() const { return std::span(ids).first(ids.size() - (finish == Finish::stop)); }
 };
 
 struct Request {
-  int64_t id = 0;  ///< the caller's; comes back in Group
+  int64_t id = 0;  ///< chosen by the caller; returned in Completion
   std::vector<int32_t> prompt;
   int samples = 1;
-  int max_new = 0;         ///< tokens of a response at most, stop id included
+  int max_new = 0;         ///< most tokens of a response, end id included
   int32_t step = 0;        ///< DrawKey.step
   int32_t prompt_key = 0;  ///< DrawKey.prompt
   int first_sample = 0;    ///< DrawKey.sample of the first response
 };
 
-struct Group {
+/// A request, all of whose responses are complete.
+struct Completion {
   int64_t id = 0;
   std::vector<int32_t> prompt;
   std::vector<Response> responses;
@@ -56,20 +57,22 @@ class Rollout {
 
   /// A new round: lays out the KV pages (Decoder::begin). No request may be unfinished.
   void begin(const Sampling& sampling);
-  /// Error (exit 2) where prompt + max_new exceed the model's max_length or the page pool.
+  /// Error (exit 2) if prompt + max_new exceed the model's max_length or the page pool.
   void add(Request request);
   bool busy() const;
   const ModelConfig& model() const { return decoder_.config(); }
-  int batch() const { return scheduler_.limits().batch; }  ///< sequences decoded at once, and samples of a request
+  /// Most sequences decoded at once, and most samples of a request.
+  int batch() const { return scheduler_.limits().batch; }
   const std::vector<int32_t>& stop() const { return stop_; }
-  /// One prefill or up to collect_every decode steps; the groups that it completed, oldest first.
-  std::vector<Group> advance();
+  /// Runs one prefill or up to collect_every decode steps; returns the requests that these completed, oldest first.
+  std::vector<Completion> advance();
 
-  /// begin(), all requests, groups in the order of the requests.
-  std::vector<Group> generate(std::vector<Request> requests, const Sampling& sampling, Progress* progress = nullptr);
+  /// begin(), then all requests to their end; completions in the order of the requests.
+  std::vector<Completion> generate(std::vector<Request> requests, const Sampling& sampling,
+                                   Progress* progress = nullptr);
 
   struct Stats {
-    int64_t drawn_tokens = 0;  ///< those that are part of a response
+    int64_t drawn_tokens = 0;  ///< tokens that became part of a response
     int64_t finished = 0;      ///< responses
     int64_t preemptions = 0;
     double flops = 0;
@@ -77,20 +80,21 @@ class Rollout {
   /// Since the last begin().
   const Stats& stats() const { return stats_; }
 
-  /// Hears every token as it is drawn (the stop id too): the request's id, sample, token. For streaming.
+  /// Called with the request's id, the sample and the token for every token drawn (end ids included). For streaming.
   std::function<void(int64_t id, int sample, int32_t token)> on_token;
 
  private:
-  /// A request under way; index = the scheduler's group.
+  /// A request under way; in flights_ at the index of the scheduler's prompt.
   struct Flight {
     Request request;
     std::vector<Response> responses;
     int unfinished;
   };
-  void prefill(const Scheduler::Work& work);
-  void decode(const Scheduler::Work& work);
+  void prefill(std::span<const Scheduler::Chunk> chunks);
+  void decode(std::span<const int> sequences, int steps);
   void start_batch(size_t sequences, size_t max_pages);
-  void append_sequence(int group, int sequence, int own_length, size_t index);
+  void append_sequence(int prompt, int sequence, int own_length);
+  void append_draw(const Flight& f, int sample, int position);
   void accept(int sequence, int32_t token, float log_prob);
 
   Decoder& decoder_;
@@ -98,7 +102,7 @@ class Rollout {
   Sampling sampling_;
   Scheduler scheduler_;
   std::vector<Flight> flights_;
-  std::vector<int> complete_;  // groups that became complete in this advance()
+  std::vector<int> complete_;  // flights completed in this advance()
   PagedBatch batch_;
   std::vector<int32_t> tokens_;
   std::vector<float> log_prob_;

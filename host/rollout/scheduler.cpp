@@ -5,7 +5,7 @@
 namespace dapo {
 
 Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits), pages_(limits.pages) {
-  CHECK(limits.batch > 0 && limits.prefill_rows > 0 && limits.page_size > 0 && limits.pages > 0 && limits.steps > 0);
+  CHECK(limits.batch > 0 && limits.prefill_tokens > 0 && limits.page_size > 0 && limits.pages > 0 && limits.steps > 0);
 }
 
 int Scheduler::add(int prompt_length, int samples, int max_new) {
@@ -18,28 +18,28 @@ int Scheduler::add(int prompt_length, int samples, int max_new) {
   if (samples > limits_.batch)
     fail_input("{} responses a prompt, {} sequences decoded at once: raise rollout.max_num_seqs", samples,
                limits_.batch);
-  const int g = static_cast<int>(groups_.size());
-  groups_.push_back({prompt_length, samples, static_cast<int>(sequences_.size()), false, {}, 0});
+  const int index = prompts_.size(), first = sequences_.size();
+  prompts_.push_back({prompt_length, samples, first, false, {}, 0});
   for (int i = 0; i < samples; ++i) {
-    waiting_.insert(static_cast<int>(sequences_.size()));
-    sequences_.push_back({g, i, 0, max_new, Sequence::waiting, {}});
+    waiting_.insert(first + i);
+    sequences_.push_back({index, i, 0, max_new, Sequence::waiting, {}});
   }
   unfinished_ += samples;
-  return g;
+  return index;
 }
 
 void Scheduler::clear() {
   CHECK(!busy(), "{} sequences are unfinished", unfinished_);
-  groups_.clear();
+  prompts_.clear();
   sequences_.clear();
   preemptions_ = 0;
 }
 
 bool Scheduler::can_grow(const Sequence& s) const {
-  return static_cast<int>(s.pages.size()) < pages_for(s.max_new - 1);
+  return std::ssize(s.pages) < pages_for(s.max_new - 1);
 }
 
-Scheduler::Work Scheduler::next() {
+Scheduler::Batch Scheduler::next() {
   if (served_ == pending_.size()) {
     pending_.clear();
     served_ = 0;
@@ -48,7 +48,7 @@ Scheduler::Work Scheduler::next() {
   }
   if (served_ < pending_.size()) {
     plan_chunks();
-    return {Work::prefill, chunks_, {}, 0};
+    return {Batch::prefill, chunks_, {}, 0};
   }
   if (running_.empty()) {
     CHECK(waiting_.empty(), "{} sequences wait and none can run", waiting_.size());
@@ -58,34 +58,35 @@ Scheduler::Work Scheduler::next() {
   for (int s : running_) steps = std::min(steps, sequence(s).max_new - sequence(s).tokens);
   grow_for(steps);
   decoding_.assign(running_.begin(), running_.end());
-  return {Work::decode, {}, decoding_, steps};
+  return {Batch::decode, {}, decoding_, steps};
 }
 
 bool Scheduler::admit_one() {
   const int index = *waiting_.begin();
-  Sequence& s = sequences_[static_cast<size_t>(index)];
-  Group& g = groups_[static_cast<size_t>(s.group)];
-  const bool resident = g.running > 0;
-  const int own_rows = std::max(s.tokens - 1, 0);
-  const int first = pages_for(std::min(own_rows + limits_.steps, s.max_new - 1));
+  Sequence& s = sequences_[index];
+  Prompt& p = prompts_[s.prompt];
+  const bool resident = p.running > 0;
+  const int own_tokens = std::max(s.tokens - 1, 0);  // the last one drawn is not in the pages yet
+  const int first = pages_for(std::min(own_tokens + limits_.steps, s.max_new - 1));
   if (!running_.empty()) {
-    // A prefill call costs about a decode step however few its rows: wait until it brings a fair part of a batch.
-    const int places = limits_.batch - running(), waiting = static_cast<int>(waiting_.size());
-    if ((!resident || own_rows > 0) && places < std::min(waiting, std::max(g.samples, limits_.batch / 8))) return false;
-    // One page is kept for each running sequence that may still grow, so that admission does not cause preemption.
-    const int need = first + (resident ? 0 : pages_for(g.prompt_length));
+    // However few its tokens, a prefill call costs about a decode step: wait until it fills a fair part of a batch.
+    const int places = limits_.batch - running(), waiting = waiting_.size();
+    if ((!resident || own_tokens > 0) && places < std::min(waiting, std::max(p.samples, limits_.batch / 8)))
+      return false;
+    // Leave one page for each running sequence that may still grow, so that admission does not cause preemption.
+    const int need = first + (resident ? 0 : pages_for(p.length));
     const int reserve = growing_ + (first < pages_for(s.max_new - 1) ? 1 : 0);
     if (pages_.free() < need + reserve) return false;
   }
   if (resident) {
-    for (int32_t p : g.pages) pages_.hold(p);
+    for (int32_t page : p.pages) pages_.retain(page);
   } else {
-    for (int i = pages_for(g.prompt_length); i > 0; --i) g.pages.push_back(pages_.take());
-    pending_.push_back({s.group, kPrompt, 0, g.prompt_length, !g.drawn});
+    for (int i = pages_for(p.length); i > 0; --i) p.pages.push_back(pages_.allocate());
+    pending_.push_back({s.prompt, kPrompt, 0, p.length, !p.drawn});
   }
-  ++g.running;
-  for (int i = 0; i < first; ++i) s.pages.push_back(pages_.take());
-  if (own_rows > 0) pending_.push_back({s.group, index, 0, own_rows, false});
+  ++p.running;
+  for (int i = 0; i < first; ++i) s.pages.push_back(pages_.allocate());
+  if (own_tokens > 0) pending_.push_back({s.prompt, index, 0, own_tokens, false});
   s.state = Sequence::running;
   growing_ += can_grow(s);
   waiting_.erase(waiting_.begin());
@@ -95,21 +96,21 @@ bool Scheduler::admit_one() {
 
 void Scheduler::plan_chunks() {
   chunks_.clear();
-  int rows = 0, draws = 0;
-  while (served_ < pending_.size() && rows < limits_.prefill_rows && static_cast<int>(chunks_.size()) < limits_.batch) {
+  int tokens = 0, draws = 0;
+  while (served_ < pending_.size() && tokens < limits_.prefill_tokens && std::ssize(chunks_) < limits_.batch) {
     Chunk& c = pending_[served_];
-    if (c.rows > limits_.prefill_rows - rows) {  // a part of it; the rest opens the next call
-      const int part = limits_.prefill_rows - rows;
-      chunks_.push_back({c.group, c.sequence, c.begin, part, false});
+    if (c.tokens > limits_.prefill_tokens - tokens) {  // a part of it; the rest opens the next call
+      const int part = limits_.prefill_tokens - tokens;
+      chunks_.push_back({c.prompt, c.sequence, c.begin, part, false});
       c.begin += part;
-      c.rows -= part;
+      c.tokens -= part;
       return;
     }
-    const int samples = c.draws ? group(c.group).samples : 0;
+    const int samples = c.draws ? prompt(c.prompt).samples : 0;
     if (draws + samples > limits_.batch) return;
-    if (c.draws) groups_[static_cast<size_t>(c.group)].drawn = true;
+    if (c.draws) prompts_[c.prompt].drawn = true;
     draws += samples;
-    rows += c.rows;
+    tokens += c.tokens;
     chunks_.push_back(c);
     ++served_;
   }
@@ -118,16 +119,16 @@ void Scheduler::plan_chunks() {
 void Scheduler::grow_for(int steps) {
   for (auto it = running_.begin(); it != running_.end();) {
     const int index = *it;
-    Sequence& s = sequences_[static_cast<size_t>(index)];
+    Sequence& s = sequences_[index];
     const int target = pages_for(s.tokens - 1 + steps);
     const bool grew = can_grow(s);
-    while (s.state == Sequence::running && static_cast<int>(s.pages.size()) < target) {
+    while (s.state == Sequence::running && std::ssize(s.pages) < target) {
       if (pages_.free() > 0) {
-        s.pages.push_back(pages_.take());
+        s.pages.push_back(pages_.allocate());
         if (grew && !can_grow(s)) --growing_;
       } else {
         ++preemptions_;
-        leave(*running_.rbegin(), Sequence::waiting);  // the youngest; perhaps s itself
+        leave(*running_.rbegin(), Sequence::waiting);  // the youngest, which may be s itself
       }
     }
     it = running_.upper_bound(index);
@@ -135,23 +136,23 @@ void Scheduler::grow_for(int steps) {
 }
 
 void Scheduler::leave(int index, Sequence::State state) {
-  Sequence& s = sequences_[static_cast<size_t>(index)];
-  Group& g = groups_[static_cast<size_t>(s.group)];
+  Sequence& s = sequences_[index];
+  Prompt& p = prompts_[s.prompt];
   CHECK_EQ(s.state, Sequence::running);
   growing_ -= can_grow(s);
-  for (int32_t p : s.pages) pages_.drop(p);
+  for (int32_t page : s.pages) pages_.release(page);
   s.pages.clear();
-  for (int32_t p : g.pages) pages_.drop(p);
-  if (--g.running == 0) g.pages.clear();
+  for (int32_t page : p.pages) pages_.release(page);
+  if (--p.running == 0) p.pages.clear();
   running_.erase(index);
   s.state = state;
   if (state == Sequence::waiting) waiting_.insert(index);
 }
 
 void Scheduler::accept(int index, bool last) {
-  Sequence& s = sequences_[static_cast<size_t>(index)];
+  Sequence& s = sequences_[index];
   CHECK_NE(s.state, Sequence::finished, "sequence {}", index);
-  CHECK(group(s.group).drawn, "sequence {} got a token before its prompt was run", index);
+  CHECK(prompt(s.prompt).drawn, "sequence {} got a token before its prompt was run", index);
   ++s.tokens;
   CHECK(s.tokens < s.max_new || last, "sequence {} is past its {} tokens", index, s.max_new);
   if (!last) return;
@@ -165,32 +166,31 @@ void Scheduler::accept(int index, bool last) {
 }
 
 void Scheduler::check() const {
-  std::vector<int> holders(static_cast<size_t>(pages_.total()), 0);
+  std::vector<int> holders(pages_.total(), 0);
   int unfinished = 0, growing = 0;
-  for (size_t i = 0; i < sequences_.size(); ++i) {
+  for (int i = 0; i < std::ssize(sequences_); ++i) {
     const Sequence& s = sequences_[i];
-    const int index = static_cast<int>(i);
-    CHECK_EQ(running_.count(index), size_t{s.state == Sequence::running}, "sequence {}", i);
-    CHECK_EQ(waiting_.count(index), size_t{s.state == Sequence::waiting}, "sequence {}", i);
+    CHECK_EQ(running_.count(i), size_t{s.state == Sequence::running}, "sequence {}", i);
+    CHECK_EQ(waiting_.count(i), size_t{s.state == Sequence::waiting}, "sequence {}", i);
     unfinished += s.state != Sequence::finished;
-    if (s.state != Sequence::running) CHECK(s.pages.empty(), "sequence {} holds pages and does not run", i);
+    if (s.state != Sequence::running) CHECK(s.pages.empty(), "sequence {} holds pages but is not running", i);
     if (s.state != Sequence::running) continue;
     growing += can_grow(s);
-    CHECK_GE(static_cast<int>(s.pages.size()), pages_for(std::max(s.tokens - 1, 0)), "sequence {}", i);
-    CHECK_LE(static_cast<int>(s.pages.size()), pages_for(s.max_new - 1), "sequence {}", i);
-    for (int32_t p : s.pages) ++holders[static_cast<size_t>(p)];
-    for (int32_t p : group(s.group).pages) ++holders[static_cast<size_t>(p)];
+    CHECK_GE(std::ssize(s.pages), pages_for(std::max(s.tokens - 1, 0)), "sequence {}", i);
+    CHECK_LE(std::ssize(s.pages), pages_for(s.max_new - 1), "sequence {}", i);
+    for (int32_t page : s.pages) ++holders[page];
+    for (int32_t page : prompt(s.prompt).pages) ++holders[page];
   }
-  for (const Group& g : groups_) {
+  for (const Prompt& p : prompts_) {
     int run = 0;
-    for (int i = 0; i < g.samples; ++i) run += sequence(g.first_sequence + i).state == Sequence::running;
-    CHECK_EQ(g.running, run);
-    CHECK_EQ(static_cast<int>(g.pages.size()), run > 0 ? pages_for(g.prompt_length) : 0);
+    for (int i = 0; i < p.samples; ++i) run += sequence(p.first_sequence + i).state == Sequence::running;
+    CHECK_EQ(p.running, run);
+    CHECK_EQ(std::ssize(p.pages), run > 0 ? pages_for(p.length) : 0);
   }
   int held = 0;
-  for (int p = 0; p < pages_.total(); ++p) {
-    CHECK_EQ(pages_.holders(p), holders[static_cast<size_t>(p)], "page {}", p);
-    held += holders[static_cast<size_t>(p)] > 0;
+  for (int page = 0; page < pages_.total(); ++page) {
+    CHECK_EQ(pages_.holders(page), holders[page], "page {}", page);
+    held += holders[page] > 0;
   }
   CHECK_EQ(held + pages_.free(), pages_.total());
   CHECK_EQ(unfinished_, unfinished);

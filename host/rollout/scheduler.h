@@ -1,9 +1,11 @@
-// Continuous batching over KV pages: what runs next. Knows sequences, pages and row counts; no tokens, no device.
+// Continuous batching over KV pages: decides what runs next. Knows prompts, sequences, pages and token counts, but
+// neither tokens nor a device.
 //
-// A group is a prompt and its samples. The prompt is prefilled once, alone, and draws the first token of all samples at
-// once; its pages are shared by those that run. A sequence runs while it holds a place in the decode batch. Admission
-// is first come, first served, by places and free pages; when pages run out, the youngest running sequence gives its
-// pages back and waits (its tokens are prefilled again later: the same bits, by batch invariance).
+// A prompt has several samples, each a sequence. The prompt is prefilled once, and the first token of every sample is
+// drawn from its last row; running samples share its pages. A sequence runs while it has a place in the decode batch.
+// Admission is first come, first served, as places and free pages allow. When pages run out, the youngest running
+// sequence is preempted: it releases its pages and waits, and its tokens are prefilled again later (to the same bits,
+// since the ops are batch-invariant).
 #pragma once
 
 #include <cstdint>
@@ -17,66 +19,68 @@
 namespace dapo {
 
 struct SchedulerLimits {
-  int batch = 0;         ///< decode sequences; also draws and sequences of one prefill call
-  int prefill_rows = 0;  ///< rows of one prefill call
-  int page_size = 0;     ///< tokens
+  int batch = 0;           ///< sequences decoded at once; also the most draws and sequences of one prefill call
+  int prefill_tokens = 0;  ///< tokens of one prefill call
+  int page_size = 0;       ///< tokens
   int pages = 0;
-  int steps = 1;  ///< decode steps between looks by the host
+  int steps = 1;  ///< decode steps between host synchronizations (finished sequences are noticed only then)
 };
 
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
-  static constexpr int kPrompt = -1;  ///< in place of a sequence: the prompt of its group
-  /// Tokens [begin, begin + rows) of a prompt (sequence == kPrompt), or of a sequence's own, to be put into pages.
+  /// Chunk::sequence of a chunk that belongs to the prompt itself, whose pages all samples share.
+  static constexpr int kPrompt = -1;
+  /// Tokens [begin, begin + tokens) of a prompt, or of one sequence's response, to be written into pages.
   struct Chunk {
-    int group, sequence;
-    int begin, rows;
+    int prompt, sequence;
+    int begin, tokens;
+    bool draws;  ///< ends with the prompt's last token, for the first time: draw the first token of every sample
     bool of_prompt() const { return sequence == kPrompt; }
-    bool draws;  ///< the prompt's last row, for the first time: draw the first token of every sample
   };
-  struct Work {
+  /// What to run next: one prefill call, or `steps` decode steps.
+  struct Batch {
     enum Kind : uint8_t { none, prefill, decode } kind = none;
     std::span<const Chunk> chunks;   ///< prefill; valid until the next call of next()
-    std::span<const int> sequences;  ///< decode, oldest first; the same
-    int steps = 0;                   ///< decode: pages for so many more tokens of each are there
+    std::span<const int> sequences;  ///< decode, oldest first; valid until the next call of next()
+    int steps = 0;                   ///< decode: each sequence holds pages for this many more tokens
   };
 
-  /// Index of the group; its samples are sequences first_sequence(group) + 0..samples-1. A sample has at most max_new
-  /// tokens. Error (exit 2) where one sequence alone would not fit into the pages.
+  /// Returns the prompt's index; its samples are sequences first_sequence + 0..samples-1, of at most max_new tokens
+  /// each. Error (exit 2) if one sequence alone would not fit into the pages.
   int add(int prompt_length, int samples, int max_new);
-  /// What to run now; kind none when every sequence is finished.
-  Work next();
-  /// A sequence got its next token; `last`: it is complete, leaves the batch and gives its pages back.
+  /// The next batch; kind `none` when every sequence is finished.
+  Batch next();
+  /// Counts a token drawn for a sequence. `last`: the sequence is complete, leaves the batch and releases its pages.
   void accept(int sequence, bool last);
 
   bool busy() const { return unfinished_ > 0; }
-  /// Forgets all groups; nothing may be unfinished.
+  /// Forgets all prompts. No sequence may be unfinished.
   void clear();
 
   struct Sequence {
-    int group, sample;
+    int prompt, sample;
     int tokens = 0;  ///< drawn so far
     int max_new = 0;
     enum State : uint8_t { waiting, running, finished } state = waiting;
-    std::vector<int32_t> pages;  ///< of its own tokens
+    std::vector<int32_t> pages;  ///< of the response's tokens
   };
-  struct Group {
-    int prompt_length, samples, first_sequence;
-    bool drawn = false;          ///< first tokens are there
-    std::vector<int32_t> pages;  ///< the prompt's, while a sample runs; else empty
-    int running = 0;
+  struct Prompt {
+    int length, samples, first_sequence;
+    bool drawn = false;          ///< the first tokens of all samples have been drawn
+    std::vector<int32_t> pages;  ///< empty unless a sample is running
+    int running = 0;             ///< samples
   };
-  const Sequence& sequence(int s) const { return sequences_[static_cast<size_t>(s)]; }
-  const Group& group(int g) const { return groups_[static_cast<size_t>(g)]; }
+  const Sequence& sequence(int s) const { return sequences_[s]; }
+  const Prompt& prompt(int p) const { return prompts_[p]; }
   const SchedulerLimits& limits() const { return limits_; }
   const Pages& pages() const { return pages_; }
   int64_t preemptions() const { return preemptions_; }
-  int running() const { return static_cast<int>(running_.size()); }
+  int running() const { return std::ssize(running_); }
 
-  /// Every invariant: each page has as many holders as its count says; running sequences hold pages for their tokens,
-  /// waiting and finished ones none; places and counters agree. O(everything); tests call it after each move.
+  /// CHECKs every invariant: page counts equal the number of holders; running sequences hold pages for their tokens,
+  /// waiting and finished ones none; places and counters agree. Visits everything: for tests, after each move.
   void check() const;
 
  private:
@@ -89,11 +93,11 @@ class Scheduler {
 
   SchedulerLimits limits_;
   Pages pages_;
-  std::vector<Group> groups_;
+  std::vector<Prompt> prompts_;
   std::vector<Sequence> sequences_;
   std::set<int> waiting_, running_;
-  std::vector<Chunk> pending_;  // rows of admitted prompts and sequences, in order; served from the front
-  size_t served_ = 0;
+  std::vector<Chunk> pending_;  // of admitted prompts and sequences, in order
+  size_t served_ = 0;           // chunks of pending_ that have been handed out
   std::vector<Chunk> chunks_;
   std::vector<int> decoding_;
   int growing_ = 0;  // running sequences that may need another page

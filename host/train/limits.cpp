@@ -7,16 +7,16 @@
 namespace dapo {
 namespace {
 
-/// Share of the device's memory that a run lays out; the rest is the programs', the tokenizer's, the system's.
+/// Share of the device's memory that a run reserves; the rest is for programs, tokenizer and system.
 constexpr double kUsable = 0.85;
 
-/// Tokens of a pack unless the settings say otherwise.
-int64_t most_pack_tokens(const Backend& backend) {
-  return backend.device() == Device::cpu ? 2048 : 16384;
+/// Most tokens of a pack unless actor.ppo_max_token_len sets it: enough to multiply at the full rate.
+int64_t most_pack_tokens(const Backend& b) {
+  return b.device() == Device::cpu ? 2048 : 16384;
 }
 
 double budget(const Backend& b) {
-  return kUsable * static_cast<double>(b.memory_total());
+  return kUsable * b.memory_total();
 }
 
 int decode_steps(const Config& c, const Backend& backend) {
@@ -29,32 +29,30 @@ void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend,
   l.recompute = recompute;
   const auto set = [&](int64_t tokens) { l.pack_tokens = l.pack_segments = l.pack_head_rows = tokens; };
   set(std::max(wanted, longest));
-  while (!fixed && l.pack_tokens > longest &&
-         static_cast<double>(plan_memory(backend, model, l).total()) > budget(backend))
+  while (!fixed && l.pack_tokens > longest && plan_memory(backend, model, l).total() > budget(backend))
     set(std::max(longest, l.pack_tokens / 2));
 }
 
 double page_bytes(const ModelConfig& model, const Backend& backend, int page_size) {
-  return 2.0 * model.layers * model.kv_heads * model.head_dim * page_size *
-         static_cast<double>(dtype_size(backend.dtype()));
+  return 2.0 * model.layers * model.kv_heads * model.head_dim * page_size * dtype_size(backend.dtype());
 }
 
-/// `least`: the pages of the longest sequence.
+/// `least`: pages of the longest sequence.
 void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend, double kv_memory_gb, int64_t wanted,
                int64_t least) {
   const double page = page_bytes(model, backend, l.page_size);
   l.kv_pages = 0;
   double bytes = kv_memory_gb * 1e9;
-  const auto fit = [page](double b) { return static_cast<int64_t>(b / page + 1e-6); };
+  const auto fit = [page](double b) -> int64_t { return b / page + 1e-6; };
   if (bytes > 0 && fit(bytes) < least) {
     fail_input(
         "rollout.kv_memory_gb = {}: the longest sequence needs {} pages of {} tokens, {:.3g} GB: raise it (0: what "
         "memory leaves)",
-        kv_memory_gb, least, l.page_size, page * static_cast<double>(least) / 1e9);
+        kv_memory_gb, least, l.page_size, page * least / 1e9);
   } else if (bytes <= 0) {
-    // pages share one allocation with the activations of a pack, so they may be as large as those at no cost
+    // pages and the activations of a pack take turns in one arena: pages of the same size cost nothing
     const MemoryPlan p = plan_memory(backend, model, l);
-    bytes = budget(backend) - static_cast<double>(p.weights + p.state + p.workspace);
+    bytes = budget(backend) - (p.weights + p.state + p.workspace);
   }
   l.kv_pages = std::max(least, std::min(wanted, fit(bytes)));
 }
@@ -62,7 +60,7 @@ void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend,
 int64_t pages_for(int64_t tokens, int page_size) {
   return ceil_div(tokens, page_size);
 }
-/// Prompt and response are cut into pages apart: prompts are shared.
+/// Prompt and response have pages of their own, since prompts are shared.
 int64_t least_pages(const Config& c) {
   return pages_for(c.data.max_prompt_length, c.rollout.page_size) +
          pages_for(c.data.max_response_length, c.rollout.page_size);
@@ -75,7 +73,7 @@ double kv_gb(const ModelLimits& limits, const ModelConfig& model, const Backend&
 }
 
 double least_kv_gb(const Config& c, const ModelConfig& model, const Backend& backend) {
-  return page_bytes(model, backend, c.rollout.page_size) * static_cast<double>(least_pages(c)) / 1e9;
+  return page_bytes(model, backend, c.rollout.page_size) * least_pages(c) / 1e9;
 }
 
 void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response) {
@@ -90,7 +88,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   ModelLimits l;
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;
-  l.max_length = static_cast<int>(longest);
+  l.max_length = longest;
   const int64_t mini_batch = c.actor.ppo_mini_batch_size * (prompt + c.rollout.n * response);
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.page_size = c.rollout.page_size;
@@ -111,12 +109,11 @@ PackLimits pack_limits(const Config& c, const Learner& learner) {
   const Backend& backend = learner.backend();
   PackLimits out{l.pack_tokens, l.pack_segments};
   if (backend.device() != Device::cpu || c.actor.ppo_max_token_len > 0) return out;
-  // What a layer keeps of a token: its two residuals in f32 (recompute: its input alone), the rest in T.
+  // What a layer keeps for each token: two residuals in f32 (with recompute its input alone), the rest in T.
   const int64_t kept = l.recompute ? 0 : m.attention().qkv_width() + m.attention().q_width() + 2 * int64_t{m.ffn};
-  const int64_t token =
-      m.layers * ((l.recompute ? 4 : 8) * m.hidden + kept * static_cast<int64_t>(dtype_size(backend.dtype())));
+  const int64_t size = dtype_size(backend.dtype()), token = m.layers * ((l.recompute ? 4 : 8) * m.hidden + kept * size);
   constexpr int64_t kBytes = 256'000'000, kFewest = 512;
-  out.fill = std::max(kFewest, kBytes / token);
+  out.wanted = std::max(kFewest, kBytes / token);
   return out;
 }
 
@@ -128,7 +125,7 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
   l.decode_steps = decode_steps(c, backend);
   l.prefill_tokens = c.rollout.max_num_batched_tokens;
   l.page_size = c.rollout.page_size;
-  const int64_t pages = pages_for(max_length, l.page_size) + 1;  // prompt and response are cut apart
+  const int64_t pages = pages_for(max_length, l.page_size) + 1;  // prompt and response each have a last page
   set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages, pages);
   return l;
 }
@@ -137,7 +134,7 @@ ModelLimits sft_limits(const Config& c, const ModelConfig& model, const Backend&
   ModelLimits l;
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
   const bool fixed = c.actor.ppo_max_token_len > 0;
-  l.max_length = static_cast<int>(longest);
+  l.max_length = longest;
   set_packs(l, model, backend, c.model.recompute,
             fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most_pack_tokens(backend)),
             longest, fixed);

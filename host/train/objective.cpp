@@ -11,7 +11,7 @@ namespace dapo {
 
 std::vector<double> group_advantages(std::span<const double> rewards, bool by_std) {
   std::vector<double> a(rewards.begin(), rewards.end());
-  const double n = static_cast<double>(a.size());
+  const double n = a.size();
   double mean = 0, std = 1;
   if (a.size() > 1) {
     mean = std::accumulate(a.begin(), a.end(), 0.0) / n;
@@ -31,7 +31,7 @@ double overlong_penalty(int length, int max_length, int buffer, double factor) {
 
 bool mixed_group(std::span<const uint8_t> correct) {
   const auto right = std::count_if(correct.begin(), correct.end(), [](uint8_t c) { return c != 0; });
-  return 0 < right && right < static_cast<int64_t>(correct.size());
+  return 0 < right && right < std::ssize(correct);
 }
 
 LossAgg parse_loss_agg(const std::string& name) {
@@ -50,17 +50,17 @@ std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::
                                  int max_length) {
   const size_t n = tokens.size();
   std::vector<double> w(n, 0.0);
-  const double responses = static_cast<double>(n), all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
-  const double unmasked = static_cast<double>(std::count_if(tokens.begin(), tokens.end(), [](int t) { return t > 0; }));
+  const double responses = n, all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
+  const double unmasked = std::ranges::count_if(tokens, [](int t) { return t > 0; });
   std::vector<double> pack_tokens, pack_responses;
   if (agg == LossAgg::token_mean_per_micro_batch) {
     CHECK_EQ(micro_batch.size(), n);
     const int packs = n == 0 ? 0 : 1 + *std::max_element(micro_batch.begin(), micro_batch.end());
-    pack_tokens.resize(static_cast<size_t>(packs));
-    pack_responses.resize(static_cast<size_t>(packs));
+    pack_tokens.resize(packs);
+    pack_responses.resize(packs);
     for (size_t i = 0; i < n; ++i) {
-      pack_tokens[static_cast<size_t>(micro_batch[i])] += tokens[i];
-      pack_responses[static_cast<size_t>(micro_batch[i])] += 1;
+      pack_tokens[micro_batch[i]] += tokens[i];
+      pack_responses[micro_batch[i]] += 1;
     }
   }
   CHECK(agg != LossAgg::seq_mean_token_sum_norm || max_length > 0, "max_length {}", max_length);
@@ -80,7 +80,7 @@ std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::
         w[i] = 1 / (responses * max_length);
         break;
       case LossAgg::token_mean_per_micro_batch: {
-        const size_t pack = static_cast<size_t>(micro_batch[i]);
+        const int pack = micro_batch[i];
         w[i] = pack_responses[pack] / (responses * pack_tokens[pack]);
         break;
       }
@@ -92,22 +92,21 @@ std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::
 double learning_rate(const ActorSection& a, int64_t step, int64_t total_steps) {
   CHECK_GE(step, 1);
   const int64_t warm = a.lr_warmup_steps;
-  if (step <= warm) return a.lr * static_cast<double>(step) / static_cast<double>(warm);
+  if (step <= warm) return a.lr * step / warm;
   if (a.lr_schedule == "constant" || total_steps <= warm) return a.lr;
-  const double t =
-      std::min(1.0, static_cast<double>(step - 1 - warm) / static_cast<double>(total_steps - warm));  // in [0, 1)
+  const double t = std::min(1.0, double(step - 1 - warm) / (total_steps - warm));  // in [0, 1)
   return a.lr_schedule == "cosine" ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
 }
 
 double sft_learning_rate(const SftSection& s, int64_t step) {
   CHECK_GE(step, 1);
-  const double warm = s.lr_warmup_steps > 0 ? static_cast<double>(step) / s.lr_warmup_steps : 1.0;
-  const double left = 1.0 - static_cast<double>(step - 1) / s.steps;
+  const double warm = s.lr_warmup_steps > 0 ? double(step) / s.lr_warmup_steps : 1.0;
+  const double left = 1.0 - double(step - 1) / s.steps;
   return s.lr * std::min({1.0, warm, s.lr_decay_fraction > 0 ? left / s.lr_decay_fraction : 1.0});
 }
 
 void add_batch(YieldEstimate& estimate, int kept, int generated, int batch) {
-  const double keep = std::exp2(-static_cast<double>(generated) / (2.0 * batch));
+  const double keep = std::exp2(-generated / (2.0 * batch));
   estimate.kept = keep * estimate.kept + kept;
   estimate.weight = keep * estimate.weight + generated;
 }
@@ -115,13 +114,14 @@ void add_batch(YieldEstimate& estimate, int kept, int generated, int batch) {
 int generation_size(int need, int batch, const YieldEstimate& yield) {
   if (need <= 0) return 0;
   const double least = std::max(need, (batch + 7) / 8), weight = yield.weight;
-  if (weight == 0) return static_cast<int>(least);
-  const double p = std::min(1.0, std::max(yield.kept, 0.5) / weight);  // a batch that kept nothing is not a yield of 0
+  if (weight == 0) return least;
+  const double p =
+      std::min(1.0, std::max(yield.kept, 0.5) / weight);  // a batch that kept nothing does not prove a yield of 0
   // The smallest n with n p - 2 sqrt(n p (1 - p) (1 + n / weight)) >= need.
   const double most = std::max(least, 4 * std::max<double>(batch, weight));
   const double v = 4 * p * (1 - p), a = p * p - v / weight, b = need * p + v / 2;
   const double n = a > 0 ? (b + std::sqrt(std::max(0.0, b * b - a * need * need))) / a : most;
-  return static_cast<int>(std::ceil(std::clamp(n, least, most)));
+  return std::ceil(std::clamp(n, least, most));
 }
 
 int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data) {
@@ -137,13 +137,13 @@ bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
                     std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
                     std::span<const uint8_t> clip) {
-  constexpr double kClamp = DapoLoss{}.log_ratio_clamp;
+  constexpr double kClamp = DapoLoss{}.log_ratio_clamp;  // as the loss clamps it
   for (size_t r = 0; r < log_prob.size(); ++r) {
     s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
     if (weight[r] == 0) continue;
     s.loss += double{weight[r]} * loss[r];
     s.entropy += entropy[r];
-    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -kClamp, kClamp);  // as the loss does
+    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -kClamp, kClamp);
     s.low += clip[r] == kClippedLow;
     s.high += clip[r] == kClippedHigh;
     s.dual += clip[r] == kClippedDual;

@@ -5,7 +5,9 @@
 namespace dapo {
 namespace {
 
-/// Responses [begin, end) of a group with their prompt: what goes into one pack.
+constexpr int32_t kNoPrefix = -1;  // Segment::prefix
+
+/// Responses [begin, end) of a group with their prompt, to go into one pack.
 struct Piece {
   int group, begin, end;
   int64_t tokens, segments;
@@ -15,15 +17,15 @@ int64_t segments_of(const PackResponse& r) {
   return r.ids.size() > 1 ? 1 : 0;
 }
 
-/// A group as few pieces of at most `limits`.
-std::vector<Piece> cut_group(int index, const PackGroup& g, const PackLimits& limits) {
+/// Splits a group into as few pieces as the limits allow.
+std::vector<Piece> cut_group(int index, const PackInput& g, const PackLimits& limits) {
   std::vector<Piece> pieces;
-  const int64_t prompt = static_cast<int64_t>(g.prompt.size());
+  const int64_t prompt = g.prompt.size();
   CHECK_GT(prompt, 0, "group {}", index);
   Piece p{index, 0, 0, prompt, 1};
-  for (int i = 0; i < static_cast<int>(g.responses.size()); ++i) {
-    const PackResponse& r = g.responses[static_cast<size_t>(i)];
-    const int64_t tokens = static_cast<int64_t>(r.ids.size());
+  for (int i = 0; i < std::ssize(g.responses); ++i) {
+    const PackResponse& r = g.responses[i];
+    const int64_t tokens = r.ids.size();
     if (tokens == 0) continue;
     if (prompt + tokens > limits.tokens || limits.segments < 2)
       fail_input("a prompt of {} tokens with a response of {} exceeds a pack of {}: raise actor.ppo_max_token_len",
@@ -40,16 +42,15 @@ std::vector<Piece> cut_group(int index, const PackGroup& g, const PackLimits& li
   return pieces;
 }
 
-/// The same where a piece above twice `fill` is cut further, into even ones.
-std::vector<Piece> cut_evenly(int index, const PackGroup& g, PackLimits limits) {
+/// The same, but pieces of over twice limits.wanted tokens are split further, evenly.
+std::vector<Piece> cut_evenly(int index, const PackInput& g, PackLimits limits) {
   std::vector<Piece> pieces = cut_group(index, g, limits);
   int64_t least = 0;
-  for (const PackResponse& r : g.responses)
-    least = std::max(least, static_cast<int64_t>(g.prompt.size() + r.ids.size()));
-  if (limits.fill <= 0 || pieces.empty()) return pieces;
-  limits.tokens = std::max(least, std::min(limits.tokens, 2 * limits.fill));
+  for (const PackResponse& r : g.responses) least = std::max<int64_t>(least, g.prompt.size() + r.ids.size());
+  if (limits.wanted <= 0 || pieces.empty()) return pieces;
+  limits.tokens = std::max(least, std::min(limits.tokens, 2 * limits.wanted));
   const size_t count = cut_group(index, g, limits).size();
-  while (least < limits.tokens) {  // the smallest capacity that takes no more of them
+  while (least < limits.tokens) {  // find the smallest capacity that needs no more pieces
     PackLimits tighter = limits;
     tighter.tokens = least + (limits.tokens - least) / 2;
     if (cut_group(index, g, tighter).size() <= count)
@@ -60,8 +61,8 @@ std::vector<Piece> cut_evenly(int index, const PackGroup& g, PackLimits limits) 
   return cut_group(index, g, limits);
 }
 
-/// Where packs begin if each takes pieces in order while they fit into `tokens`.
-std::vector<size_t> fill(const std::vector<Piece>& pieces, int64_t tokens, int64_t segments) {
+/// First piece of each pack, if packs take pieces in order while they fit into `tokens`.
+std::vector<size_t> first_pieces(const std::vector<Piece>& pieces, int64_t tokens, int64_t segments) {
   std::vector<size_t> begins;
   int64_t t = 0, s = 0;
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -75,30 +76,31 @@ std::vector<size_t> fill(const std::vector<Piece>& pieces, int64_t tokens, int64
   return begins;
 }
 
-void append(PackedGroups& out, const PackGroup& g, const Piece& piece) {
+void append(MicroBatch& out, const PackInput& g, const Piece& piece) {
   Pack& p = out.pack;
-  const int prefix = static_cast<int>(p.segments.size());
-  p.segments.push_back({static_cast<int32_t>(p.ids.size()), static_cast<int32_t>(g.prompt.size()), -1});
+  const int32_t prefix = p.segments.size(), prompt_begin = p.ids.size(), prompt_length = g.prompt.size();
+  p.segments.push_back({.begin = prompt_begin, .length = prompt_length, .prefix = kNoPrefix});
   p.ids.insert(p.ids.end(), g.prompt.begin(), g.prompt.end());
   const auto head = [&p](size_t row, const PackResponse& r, size_t k) {
-    p.head_rows.push_back(static_cast<int32_t>(row));
+    p.head_rows.push_back(row);
     p.targets.push_back(r.ids[k]);
     p.advantage.push_back(r.advantage);
     if (!r.old_log_prob.empty()) p.old_log_prob.push_back(r.old_log_prob[k]);
   };
-  const size_t last = p.ids.size() - 1, first = out.responses.size();
+  const size_t last = p.ids.size() - 1, first = out.placements.size();
   for (int i = piece.begin; i < piece.end; ++i) {
-    const PackResponse& r = g.responses[static_cast<size_t>(i)];
+    const PackResponse& r = g.responses[i];
     if (r.ids.empty()) continue;
-    out.responses.push_back({piece.group, i, static_cast<int>(p.head_rows.size()), 0, static_cast<int>(r.ids.size())});
+    const int head_row = p.head_rows.size(), length = r.ids.size();
+    out.placements.push_back({.group = piece.group, .response = i, .first = head_row, .rest = 0, .length = length});
     head(last, r, 0);
   }
-  for (size_t i = first; i < out.responses.size(); ++i) {
-    const PackResponse& r = g.responses[static_cast<size_t>(out.responses[i].response)];
-    out.responses[i].rest = static_cast<int>(p.head_rows.size());
+  for (size_t i = first; i < out.placements.size(); ++i) {
+    const PackResponse& r = g.responses[out.placements[i].response];
+    out.placements[i].rest = p.head_rows.size();
     if (r.ids.size() == 1) continue;
-    const size_t begin = p.ids.size();
-    p.segments.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(r.ids.size() - 1), prefix});
+    const int32_t begin = p.ids.size(), length = r.ids.size() - 1;
+    p.segments.push_back({.begin = begin, .length = length, .prefix = prefix});
     p.ids.insert(p.ids.end(), r.ids.begin(), r.ids.end() - 1);
     for (size_t k = 1; k < r.ids.size(); ++k) head(begin + k - 1, r, k);
   }
@@ -106,47 +108,46 @@ void append(PackedGroups& out, const PackGroup& g, const Piece& piece) {
 
 }  // namespace
 
-std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const PackLimits& limits) {
+std::vector<MicroBatch> pack_groups(std::span<const PackInput> groups, const PackLimits& limits) {
   std::vector<Piece> pieces;
   for (size_t g = 0; g < groups.size(); ++g) {
-    const std::vector<Piece> cut = cut_evenly(static_cast<int>(g), groups[g], limits);
+    const std::vector<Piece> cut = cut_evenly(g, groups[g], limits);
     pieces.insert(pieces.end(), cut.begin(), cut.end());
   }
-  // The smallest capacity that needs no more packs than the limit does: even packs, the groups' order kept.
-  int64_t low = 0, high = limits.fill > 0 ? std::min(limits.fill, limits.tokens) : limits.tokens;
+  // The smallest capacity that needs no more packs than the limit does gives even packs.
+  int64_t low = 0, high = limits.wanted > 0 ? std::min(limits.wanted, limits.tokens) : limits.tokens;
   for (const Piece& p : pieces) low = std::max(low, p.tokens);
   high = std::max(low, high);
-  std::vector<size_t> begins = fill(pieces, high, limits.segments);
+  std::vector<size_t> begins = first_pieces(pieces, high, limits.segments);
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
-    if (fill(pieces, middle, limits.segments).size() <= begins.size())
+    if (first_pieces(pieces, middle, limits.segments).size() <= begins.size())
       high = middle;
     else
       low = middle + 1;
   }
-  begins = fill(pieces, high, limits.segments);
+  begins = first_pieces(pieces, high, limits.segments);
 
-  std::vector<PackedGroups> packs(begins.size());
+  std::vector<MicroBatch> packs(begins.size());
   for (size_t b = 0; b < begins.size(); ++b) {
     const size_t end = b + 1 < begins.size() ? begins[b + 1] : pieces.size();
-    for (size_t i = begins[b]; i < end; ++i) append(packs[b], groups[static_cast<size_t>(pieces[i].group)], pieces[i]);
+    for (size_t i = begins[b]; i < end; ++i) append(packs[b], groups[pieces[i].group], pieces[i]);
     Pack& p = packs[b].pack;
-    const size_t rows = p.head_rows.size();
-    p.weight.assign(rows, 1.0f);
-    p.log_prob.resize(rows);
-    p.entropy.resize(rows);
-    p.loss.resize(rows);
-    p.clip.resize(rows);
+    const size_t head_rows = p.head_rows.size();
+    p.weight.assign(head_rows, 1.0f);
+    p.log_prob.resize(head_rows);
+    p.entropy.resize(head_rows);
+    p.loss.resize(head_rows);
+    p.clip.resize(head_rows);
   }
   return packs;
 }
 
-void set_weights(PackedGroups& packed, std::span<const double> weights) {
-  CHECK_EQ(weights.size(), packed.responses.size());
+void set_weights(MicroBatch& packed, std::span<const double> weights) {
+  CHECK_EQ(weights.size(), packed.placements.size());
   for (size_t i = 0; i < weights.size(); ++i) {
-    const PackedResponse& r = packed.responses[i];
-    for (int k = 0; k < r.length; ++k)
-      packed.pack.weight[static_cast<size_t>(r.head_row(k))] = static_cast<float>(weights[i]);
+    const Placement& p = packed.placements[i];
+    for (int k = 0; k < p.length; ++k) packed.pack.weight[p.head_row(k)] = weights[i];
   }
 }
 
@@ -155,28 +156,28 @@ double attention_pairs(const Pack& pack) {
   for (const Segment& s : pack.segments) {
     const double n = s.length;
     pairs += n * (n + 1) / 2;
-    if (s.prefix >= 0) pairs += n * pack.segments[static_cast<size_t>(s.prefix)].length;
+    if (s.prefix != kNoPrefix) pairs += n * pack.segments[s.prefix].length;
   }
   return pairs;
 }
 
 void check_pack(const Pack& pack) {
-  int32_t row = 0;
-  for (size_t i = 0; i < pack.segments.size(); ++i) {
+  int32_t tokens = 0;
+  for (int i = 0; i < std::ssize(pack.segments); ++i) {
     const Segment& s = pack.segments[i];
-    CHECK_EQ(s.begin, row, "segment {}", i);
+    CHECK_EQ(s.begin, tokens, "segment {}", i);
     CHECK_GE(s.length, 1, "segment {}", i);
-    CHECK_LT(s.prefix, static_cast<int32_t>(i), "segment {}", i);
-    if (s.prefix >= 0) CHECK_EQ(pack.segments[static_cast<size_t>(s.prefix)].prefix, -1, "segment {}", i);
-    row += s.length;
+    CHECK(s.prefix >= kNoPrefix && s.prefix < i, "segment {}: prefix {}", i, s.prefix);
+    if (s.prefix != kNoPrefix) CHECK_EQ(pack.segments[s.prefix].prefix, kNoPrefix, "segment {}", i);
+    tokens += s.length;
   }
-  CHECK_EQ(static_cast<size_t>(row), pack.ids.size());
-  for (int32_t r : pack.head_rows) CHECK(r >= 0 && r < row, "head row {} of {}", r, row);
-  const size_t rows = pack.head_rows.size();
-  CHECK_EQ(pack.targets.size(), rows);
-  CHECK_EQ(pack.advantage.size(), rows);
-  CHECK_EQ(pack.weight.size(), rows);
-  CHECK(pack.old_log_prob.empty() || pack.old_log_prob.size() == rows);
+  CHECK_EQ(tokens, std::ssize(pack.ids));
+  for (int32_t r : pack.head_rows) CHECK(r >= 0 && r < tokens, "head row at token {} of {}", r, tokens);
+  const size_t head_rows = pack.head_rows.size();
+  CHECK_EQ(pack.targets.size(), head_rows);
+  CHECK_EQ(pack.advantage.size(), head_rows);
+  CHECK_EQ(pack.weight.size(), head_rows);
+  CHECK(pack.old_log_prob.empty() || pack.old_log_prob.size() == head_rows);
 }
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// Groups into packs (model/pack.h): the prompt of a group once, its responses as segments that attend to it.
+// Packs groups (model/pack.h): each prompt once, its responses as segments that attend to it.
 #pragma once
 
 #include <cstdint>
@@ -10,49 +10,51 @@
 namespace dapo {
 
 struct PackLimits {
-  int64_t tokens = 0;    ///< of a pack; counts every prompt once and every response whole
-  int64_t segments = 0;  ///< of a pack; a prompt and each response of two or more tokens is one
-  int64_t fill = 0;      ///< tokens up to which groups join one pack; more than twice as many are cut. 0: `tokens`
+  int64_t tokens = 0;    ///< most in a pack; counts every prompt once and every response whole
+  int64_t segments = 0;  ///< most in a pack; a prompt is one, and each response of two or more tokens
+  int64_t wanted = 0;  ///< tokens up to which groups share a pack; a group of over twice as many is split. 0: `tokens`
 };
 
 struct PackResponse {
-  std::span<const int32_t> ids;         ///< end token included; empty: left out
-  std::span<const float> old_log_prob;  ///< as many, or empty (supervised)
+  std::span<const int32_t> ids;         ///< end id included; empty: left out
+  std::span<const float> old_log_prob;  ///< one a token, or empty (supervised)
   float advantage = 1;
 };
 
-struct PackGroup {
+/// What packing reads of a group.
+struct PackInput {
   std::span<const int32_t> prompt;
   std::vector<PackResponse> responses;
 };
 
-/// Where a response lies in a pack: its first token is predicted by head row `first` (the prompt's last row), token
-/// k >= 1 by head row rest + k - 1.
-struct PackedResponse {
-  int group, response;
+/// Where a response lies in a pack: head row `first` (at the prompt's last token) predicts its first token, head row
+/// rest + k - 1 its token k >= 1.
+struct Placement {
+  int group, response;  ///< indices into the inputs and into their responses
   int first, rest, length;
   int head_row(int k) const { return k == 0 ? first : rest + k - 1; }
 };
 
-struct PackedGroups {
+/// A pack, and where its responses lie.
+struct MicroBatch {
   Pack pack;
-  std::vector<PackedResponse> responses;
+  std::vector<Placement> placements;
 };
 
-/// Packs groups in their order into the fewest packs that order allows, and those as evenly as it allows. A group that
-/// exceeds the limits is split, its prompt repeated. Head rows of a pack: for each group the prompt's last row once a
-/// response, then each response's rows; the last token of a response is a target only and has no row. Weights are 1
-/// (set_weights). A group without responses is left out. Deterministic. Error (exit 2) where a prompt with one response
-/// exceeds the limit.
-std::vector<PackedGroups> pack_groups(std::span<const PackGroup> groups, const PackLimits& limits);
+/// Packs groups, in their order, into as few and then as even packs as that order allows. A group that exceeds the
+/// limits is split, its prompt repeated. Head rows of a pack: for each group the prompt's last token once a response,
+/// then the tokens of each response, except its last, which is a target only. All weights are 1 (see set_weights). A
+/// group without responses is left out. Deterministic. Error (exit 2) if a prompt with one response exceeds the limit.
+std::vector<MicroBatch> pack_groups(std::span<const PackInput> groups, const PackLimits& limits);
 
-/// Weights of every token of packed.responses[i] become weights[i].
-void set_weights(PackedGroups& packed, std::span<const double> weights);
+/// Sets the weight of every token of packed.placements[i] to weights[i].
+void set_weights(MicroBatch& packed, std::span<const double> weights);
 
-/// (query, key) pairs that a pack's attention reads.
+/// The (query, key) pairs of a pack's attention.
 double attention_pairs(const Pack& pack);
 
-/// Invariants: segments cover the rows in order, prefixes come first, rows and targets fit; tests call it.
+/// CHECKs the invariants: segments cover the tokens in order, prefixes come first, head rows and targets fit. For
+/// tests.
 void check_pack(const Pack& pack);
 
 }  // namespace dapo

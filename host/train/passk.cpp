@@ -12,7 +12,7 @@ namespace dapo {
 double pass_at_k(int n, int c, int k) {
   CHECK(c >= 0 && c <= n && k >= 1 && k <= n, "pass@k with n {}, c {}, k {}", n, c, k);
   double none = 1;
-  for (int i = n - c + 1; i <= n; ++i) none *= std::max(0.0, 1.0 - static_cast<double>(k) / i);
+  for (int i = n - c + 1; i <= n; ++i) none *= std::max(0.0, 1.0 - double(k) / i);
   return 1 - none;
 }
 
@@ -44,13 +44,13 @@ double majority(const std::vector<Vote>& votes) {
   for (const auto& [answer, c] : counts) {
     if (c.votes < most) continue;
     ++tied;
-    right += static_cast<double>(c.right) / c.votes;
+    right += double(c.right) / c.votes;
   }
   return tied ? right / tied : 0;
 }
 
 Estimate estimate(const std::vector<double>& problem_means) {
-  const double n = static_cast<double>(problem_means.size());
+  const double n = problem_means.size();
   if (problem_means.empty()) return {};
   double sum = 0, squares = 0;
   for (const double x : problem_means) sum += x;

@@ -1,4 +1,4 @@
-// Evaluation figures over n samples of each problem: avg@k, pass@k, maj@k, and how sure they are.
+// Evaluation figures over n samples of each problem: pass@k, maj@k, and the confidence interval of a mean.
 #pragma once
 
 #include <string>
@@ -6,26 +6,26 @@
 
 namespace dapo {
 
-/// Chance that k samples, drawn without replacement from n of which c are right, hold at least one right one:
+/// The chance that k samples, drawn without replacement from n of which c are right, hold at least one right one:
 /// 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374), the unbiased estimate of pass@k. Needs 0 <= c <= n, 1 <= k <= n.
 double pass_at_k(int n, int c, int k);
 
-/// Chance that at least `least` of k such samples are right. g-pass@k at threshold t is least = max(ceil(t k), 1).
+/// The chance that at least `least` of k such samples are right. g-pass@k at threshold t is least = max(ceil(t k), 1).
 double pass_at_least(int n, int c, int k, int least);
 
 /// Majority vote over the samples of one problem: 1 if the most frequent answer is right. Answers of equal count share
-/// the vote (3 tied answers, one right: 1/3), so that the figure depends on no order. An empty answer ("none found")
-/// does not vote; without any vote the result is 0.
+/// the vote (3 tied answers, one right: 1/3), so that the order does not matter. An empty answer ("none found") does
+/// not vote; without any vote the result is 0.
 struct Vote {
   std::string answer;  ///< as the verifier normalised it; "" if none was found
   bool right = false;
 };
 double majority(const std::vector<Vote>& votes);
 
-/// Mean over problems with its 95 % interval, within [0, 1]. Samples of one problem are correlated, so problems are the
-/// units: mean -+ t(0.975, n - 1) * std(problem means, n - 1) / sqrt(n), Student's t. Where every problem is at 0, or
-/// every one at 1, that would have no width: Wilson's interval for 0 or n successes of n. One problem tells nothing of
-/// others, 0 to 1.
+/// Mean over problems with its 95 % confidence interval, within [0, 1]. Samples of one problem are correlated, so
+/// problems are the units: mean -+ t(0.975, n - 1) * std(problem means, n - 1) / sqrt(n), Student's t. If all problems
+/// are at 0 or all at 1, that would have no width: Wilson's interval for 0 or n successes of n. One problem tells
+/// nothing about others: 0 to 1.
 struct Estimate {
   double mean = 0;
   double low = 0, high = 0;

@@ -1,4 +1,4 @@
-// Judging beside generation: responses are decoded without special tokens and go to the verifier's threads.
+// Judges responses while others are generated: decodes them without special tokens, for the verifier's threads.
 #pragma once
 
 #include <future>
@@ -16,12 +16,11 @@ namespace dapo {
 
 class Reward {
  public:
-  /// Error (exit 2) on an unknown verifier.
+  /// Error (exit 2) if the verifier is unknown.
   Reward(const RewardSection& config, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
-        pool_(
-            make_verifier(config.verifier, {static_cast<float>(config.correct), static_cast<float>(config.incorrect)}),
-            config.workers) {}
+        pool_(make_verifier(config.verifier, {.right = float(config.correct), .wrong = float(config.incorrect)}),
+              config.workers) {}
 
   /// Verdicts in the order of the responses.
   std::future<std::vector<Verdict>> judge(std::span<const Response> responses, const std::string& ground_truth) {

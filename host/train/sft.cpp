@@ -5,68 +5,53 @@
 
 #include "core/nvtx.h"
 #include "core/philox.h"
+#include "host/train/draw.h"
+#include "host/train/encode_prompts.h"
 #include "host/train/objective.h"
 #include "host/train/packing.h"
-#include "host/train/prompts.h"
 
 namespace dapo {
 namespace {
 
-struct Row {
+struct TokenizedExample {
   std::vector<int32_t> prompt, response;
 };
 
-/// Prompt and response of every row that fits; the response ends with the model's first end id or is cut.
-std::vector<Row> encode_rows(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
-                             const Dataset& data, Progress& progress) {
+/// Every example whose prompt fits. Its response ends with the model's first end id or is cut.
+std::vector<TokenizedExample> encode_examples(const Config& config, const ModelConfig& model,
+                                              const Tokenizer& tokenizer, const Dataset& data, Progress& progress) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   if (const std::string date = encoder.date_text(); !date.empty()) progress.note(date.c_str());
   const int32_t end = encoder.stop_ids(model).front();
-  const size_t most = static_cast<size_t>(config.data.max_response_length);
-  std::vector<Row> rows;
-  size_t dropped = 0, cut = 0;
-  for (const Example& e : data) {
-    Row r{encoder.encode(e), tokenizer.encode(e.response)};
-    if (r.prompt.empty() || static_cast<int>(r.prompt.size()) > config.data.max_prompt_length) {
-      if (config.data.overlong_prompts == "error")
-        fail_input(
-            "row {}: a prompt of {} tokens, data.max_prompt_length is {} (or set data.overlong_prompts = "
-            "\"drop\")",
-            e.id, r.prompt.size(), config.data.max_prompt_length);
-      ++dropped;
-      continue;
-    }
-    r.response.push_back(end);
-    cut += r.response.size() > most;
-    if (r.response.size() > most) r.response.resize(most);
-    check_positions(model, config.model.path, static_cast<int64_t>(r.prompt.size()),
-                    static_cast<int64_t>(r.response.size()));
-    rows.push_back(std::move(r));
+  const size_t most = config.data.max_response_length;
+  EncodedPrompts prompts = encode_prompts(config.data, encoder, data, "fine-tuning");
+  std::vector<TokenizedExample> examples;
+  size_t cut = 0;
+  for (size_t i = 0; i < prompts.ids.size(); ++i) {
+    std::vector<int32_t> response = tokenizer.encode(data[prompts.examples[i]].response);
+    response.push_back(end);
+    cut += response.size() > most;
+    if (response.size() > most) response.resize(most);
+    check_positions(model, config.model.path, prompts.ids[i].size(), response.size());
+    examples.push_back({std::move(prompts.ids[i]), std::move(response)});
   }
-  if (rows.empty())
-    fail_input("no row is left: {} rows, {} with prompts longer than data.max_prompt_length = {}", data.size(), dropped,
-               config.data.max_prompt_length);
-  if (dropped + cut > 0)
-    progress.note(fmt::format("{} of {} rows dropped (prompt over {} tokens), {} responses cut at {} tokens", dropped,
-                              data.size(), config.data.max_prompt_length, cut, most)
+  if (prompts.dropped + cut > 0)
+    progress.note(fmt::format("{} of {} rows dropped (prompt over {} tokens), {} responses cut at {} tokens",
+                              prompts.dropped, data.size(), config.data.max_prompt_length, cut, most)
                       .c_str());
-  return rows;
+  return examples;
 }
 
-/// DrawKey.prompt of the draws that choose rows: no prompt of a rollout has it.
-constexpr int32_t kRowDraws = -2;
-
-/// `count` distinct rows of n, in random order, keyed by (seed, step).
-std::vector<size_t> draw_rows(uint64_t seed, int64_t step, size_t n, size_t count) {
+/// `count` distinct indices below n, in random order, keyed by (seed, step).
+std::vector<size_t> draw_examples(uint64_t seed, int32_t step, size_t n, size_t count) {
   std::vector<size_t> chosen;
-  std::vector<uint8_t> taken(n, 0);
+  std::vector<uint8_t> chosen_before(n, 0);
   count = std::min(count, n);
   for (int32_t k = 0; chosen.size() < count; ++k) {
-    const size_t i =
-        std::min(n - 1, static_cast<size_t>(double{draw(seed, {static_cast<int32_t>(step), kRowDraws, 0}, k)} *
-                                            static_cast<double>(n)));
-    if (taken[i]) continue;
-    taken[i] = 1;
+    const double u = draw(seed, {step, kSftExamples, 0}, k);
+    const size_t i = std::min<size_t>(n - 1, u * n);
+    if (chosen_before[i]) continue;
+    chosen_before[i] = 1;
     chosen.push_back(i);
   }
   return chosen;
@@ -76,16 +61,16 @@ std::vector<size_t> draw_rows(uint64_t seed, int64_t step, size_t n, size_t coun
 
 std::string check_sft(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& data,
                       Progress& progress) {
-  const std::vector<Row> rows = encode_rows(config, weights.config(), tokenizer, data, progress);
-  const ModelMemory fits(weights, sft_limits(config, weights.config(), weights.backend()));
-  return fmt::format("{} rows, {} steps of {}\n{}\n{}", rows.size(), config.sft.steps, config.sft.batch_size,
-                     shown_tokens("first prompt", tokenizer, rows[0].prompt),
-                     shown_tokens("its response", tokenizer, rows[0].response));
+  const std::vector<TokenizedExample> examples = encode_examples(config, weights.config(), tokenizer, data, progress);
+  const ModelMemory memory(weights, sft_limits(config, weights.config(), weights.backend()));
+  return fmt::format("{} rows, {} steps of {}\n{}\n{}", examples.size(), config.sft.steps, config.sft.batch_size,
+                     shown_tokens("first prompt", tokenizer, examples[0].prompt),
+                     shown_tokens("its response", tokenizer, examples[0].response));
 }
 
 SftMetrics run_sft(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& data,
                    Progress& progress, const std::function<void(const SftMetrics&)>& on_step) {
-  const std::vector<Row> rows = encode_rows(config, weights.config(), tokenizer, data, progress);
+  const std::vector<TokenizedExample> examples = encode_examples(config, weights.config(), tokenizer, data, progress);
   ModelMemory memory(weights, sft_limits(config, weights.config(), weights.backend()));
   Learner learner(memory);
   learner.begin();
@@ -97,28 +82,32 @@ SftMetrics run_sft(const Config& config, Weights& weights, const Tokenizer& toke
   for (m.step = 1; m.step <= c.steps; ++m.step) {
     const NvtxRange range("sft step");
     const Stopwatch watch;
-    std::vector<PackGroup> batch;
+    std::vector<PackInput> batch;
     double targets = 0;
-    for (size_t i : draw_rows(config.trainer.seed, m.step, rows.size(), static_cast<size_t>(c.batch_size))) {
-      batch.push_back({rows[i].prompt, {PackResponse{rows[i].response, {}, 1.0f}}});
-      targets += static_cast<double>(rows[i].response.size());
+    for (size_t i : draw_examples(config.trainer.seed, m.step, examples.size(), c.batch_size)) {
+      batch.push_back({examples[i].prompt, {PackResponse{examples[i].response, {}, 1.0f}}});
+      targets += examples[i].response.size();
     }
     m.loss = 0;
     m.tokens = 0;
-    for (PackedGroups& packed : pack_groups(batch, limits)) {
+    for (MicroBatch& packed : pack_groups(batch, limits)) {
       Pack& p = packed.pack;
-      std::fill(p.weight.begin(), p.weight.end(), static_cast<float>(1 / targets));
+      std::fill(p.weight.begin(), p.weight.end(), float(1 / targets));
       learner.train(p, 1.0f, DapoLoss{});
       for (float loss : p.loss) m.loss += loss / targets;
-      m.tokens += static_cast<int64_t>(p.ids.size());
+      m.tokens += p.ids.size();
       progress.report(Phase::update, m.step, c.steps, total_tokens + m.tokens);
     }
     m.lr = sft_learning_rate(c, m.step);
     Learner::UpdateResult r{0, false};
     if (std::isfinite(m.loss))
-      r = learner.update({static_cast<float>(m.lr), static_cast<float>(c.beta1), static_cast<float>(c.beta2),
-                          static_cast<float>(c.eps), static_cast<float>(c.weight_decay), applied + 1,
-                          static_cast<float>(c.grad_clip)});
+      r = learner.update({.lr = float(m.lr),
+                          .beta1 = float(c.beta1),
+                          .beta2 = float(c.beta2),
+                          .eps = float(c.eps),
+                          .weight_decay = float(c.weight_decay),
+                          .step = applied + 1,
+                          .max_norm = float(c.grad_clip)});
     else
       learner.zero_gradients();
     m.grad_norm = r.grad_norm;

@@ -7,7 +7,7 @@ namespace dapo {
 std::string duration_text(double seconds) {
   if (seconds < 60) return fmt::format("{:.1f} s", seconds);
   if (seconds > 48 * 3600) return fmt::format("{:.0f} hours", seconds / 3600);
-  const auto s = static_cast<int64_t>(seconds + 0.5);
+  const int64_t s = seconds + 0.5;
   return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
@@ -31,8 +31,7 @@ std::string step_text(const StepMetrics& m, int64_t total) {
   if (m.age_max > 0) out += fmt::format(", age {:.2f} (max {:.0f})", m.age_mean, m.age_max);
   out += fmt::format("  entropy {:.3f}  grad {:.3g}", m.entropy, m.grad_norm);
   if (m.updates > 1) out += fmt::format(" (max {:.3g})", m.grad_norm_max);
-  out += m.mismatch_tokens > 0 ? fmt::format("  mismatch {:g} ({} tokens)", m.mismatch,
-                                             count_text(static_cast<double>(m.mismatch_tokens)))
+  out += m.mismatch_tokens > 0 ? fmt::format("  mismatch {:g} ({} tokens)", m.mismatch, count_text(m.mismatch_tokens))
                                : "  mismatch -";
   out += fmt::format("  {:.2f} s =", m.seconds);
   const char* before = " ";
@@ -40,20 +39,18 @@ std::string step_text(const StepMetrics& m, int64_t total) {
     out += fmt::format("{}{} {:.2f}", before, phase_name(p), m.phases[p].seconds);
     before = " + ";
   }
-  const auto rate = [](const PhaseTimes::Row& r) {
-    return count_text(r.seconds > 0 ? static_cast<double>(r.tokens) / r.seconds : 0);
-  };
+  const auto rate = [](const PhaseTimes::Row& r) { return count_text(r.seconds > 0 ? r.tokens / r.seconds : 0); };
   out += fmt::format("  tok/s {} / {}", rate(m.phases[Phase::rollout]), rate(m.phases[Phase::update]));
   return out;
 }
 
 std::string sft_text(const SftMetrics& m, int64_t total) {
   return fmt::format("sft {}/{}  loss {:.4f}  grad {:.3g}  lr {:.2e}  tok/s {}", m.step, total, m.loss, m.grad_norm,
-                     m.lr, count_text(m.seconds > 0 ? static_cast<double>(m.tokens) / m.seconds : 0));
+                     m.lr, count_text(m.seconds > 0 ? m.tokens / m.seconds : 0));
 }
 
-std::string eval_text(const EvalResult& r, int64_t step) {
-  std::string out = step < 0 ? "eval: " : fmt::format("eval after step {}: ", step);
+std::string eval_text(const EvalResult& r, std::optional<int64_t> step) {
+  std::string out = step ? fmt::format("eval after step {}: ", *step) : "eval: ";
   out += fmt::format("avg@{} {:.1f} % ({:.1f} to {:.1f} with 95 % confidence)", r.n, 100 * r.avg, 100 * r.low,
                      100 * r.high);
   if (r.n > 1) {

@@ -1,6 +1,7 @@
-// Metrics as the one line that a reader of the terminal or the log sees.
+// Metrics as one line of text, for the terminal and the log.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "host/train/evaluate.h"
@@ -17,7 +18,7 @@ std::string count_text(double n);
 /// "step 12/30  reward 0.42  acc 71.3 %  entropy 0.41  length 22 (48)  kept 30, right 8, wrong 1  ..."
 std::string step_text(const StepMetrics& m, int64_t total);
 std::string sft_text(const SftMetrics& m, int64_t total);
-/// "eval after step 12: avg@1 95.3 % (93.2 to 97.1 with 95 % confidence)  pass@8 ..."; step < 0: of no run.
-std::string eval_text(const EvalResult& r, int64_t step);
+/// "eval after step 12: avg@1 95.3 % (93.2 to 97.1 with 95 % confidence)  pass@8 ..."; outside of training "eval: ..."
+std::string eval_text(const EvalResult& r, std::optional<int64_t> step = std::nullopt);
 
 }  // namespace dapo

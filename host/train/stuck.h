@@ -1,18 +1,18 @@
-// Notices a run that has nothing to learn from.
+// Notices that a run has nothing to learn from.
 #pragma once
 
 #include <string>
 
+#include "host/train/metrics.h"
 #include "host/train/settings.h"
-#include "host/train/trainer.h"
 
 namespace dapo {
 
 class StuckWatch {
  public:
   explicit StuckWatch(const Config& config) : config_(config) {}
-  /// "" while the run can go on; after trainer.stuck_patience steps in a row of whose groups each was all right or all
-  /// wrong: what was seen, and likely causes.
+  /// Empty while the run can go on. After trainer.stuck_patience steps in a row whose groups were each all right or all
+  /// wrong: a message with what was seen and the likely causes.
   std::string after(const StepMetrics& m);
 
  private:

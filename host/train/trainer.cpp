@@ -1,28 +1,40 @@
 #include "host/train/trainer.h"
 
 #include <algorithm>
-#include <cmath>
-#include <deque>
-#include <future>
 
 #include "core/nvtx.h"
+#include "host/train/draw.h"
+#include "host/train/prompts.h"
 
 namespace dapo {
 namespace {
 
-/// None where every response shall run to its limit. `train`: its first prompt shows how prompts are written.
+PromptEncoder make_encoder(const Config& config, const Tokenizer& tokenizer) {
+  return {config.data, config.model.path, tokenizer};
+}
+
+/// None if every response shall run to its limit. The first prompt of `train` shows how prompts are written.
 std::vector<int32_t> end_ids(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
                              const Dataset& train) {
   if (config.rollout.ignore_eos) return {};
-  const PromptEncoder encoder(config.data, config.model.path, tokenizer);
+  const PromptEncoder encoder = make_encoder(config, tokenizer);
   return encoder.stop_ids(model, train.size() > 0 ? encoder.encode(train[0]) : std::vector<int32_t>());
 }
 
-}  // namespace
-
-int SampleGroup::correct() const {
-  return static_cast<int>(std::count_if(samples.begin(), samples.end(), [](const Sample& s) { return s.verdict.acc; }));
+Sampling sampling_of(const Config& config) {
+  const RolloutSection& r = config.rollout;
+  return {
+      .temperature = r.temperature, .top_k = r.top_k, .top_p = r.top_p, .min_p = r.min_p, .seed = config.trainer.seed};
 }
+
+void set_advantages(Group& group, const AlgorithmSection& algorithm) {
+  std::vector<double> rewards;
+  for (const Sample& s : group.samples) rewards.push_back(s.shaped);
+  const std::vector<double> advantages = group_advantages(rewards, algorithm.norm_adv_by_std);
+  for (size_t i = 0; i < advantages.size(); ++i) group.samples[i].advantage = advantages[i];
+}
+
+}  // namespace
 
 Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train,
                  Progress& progress)
@@ -32,29 +44,10 @@ Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokeni
       learner_(memory_),
       train_(train),
       progress_(progress),
-      cursor_(config.trainer.seed, std::max<size_t>(train.size(), 1), config.data.shuffle),
       rollout_(decoder_, end_ids(config, weights.config(), tokenizer, train)),
-      reward_(config.reward, tokenizer) {
-  const PromptEncoder encoder(config.data, config.model.path, tokenizer);
-  for (size_t i = 0; i < train.size(); ++i) {
-    std::vector<int32_t> ids = encoder.encode(train[i]);
-    const bool fits = !ids.empty() && static_cast<int>(ids.size()) <= config.data.max_prompt_length;
-    if (!fits && config.data.overlong_prompts == "error")
-      fail_input(
-          "training row {}: a prompt of {} tokens, data.max_prompt_length is {} (or set data.overlong_prompts = "
-          "\"drop\")",
-          train[i].id, ids.size(), config.data.max_prompt_length);
-    if (!fits) {
-      ++dropped_;
-      continue;
-    }
-    rows_.push_back(static_cast<int32_t>(i));
-    prompts_.push_back(std::move(ids));
-  }
-  if (rows_.empty())
-    fail_input("no training prompt is left: {} rows, {} longer than data.max_prompt_length = {}", train.size(),
-               dropped_, config.data.max_prompt_length);
-  cursor_ = Cursor(config.trainer.seed, rows_.size(), config.data.shuffle);
+      reward_(config.reward, tokenizer),
+      prompts_(encode_prompts(config.data, make_encoder(config, tokenizer), train, "training")),
+      cursor_(config.trainer.seed, prompts(), config.data.shuffle) {
   state_.cursor = cursor_.state();
 }
 
@@ -69,154 +62,117 @@ void Trainer::restore(TrainerState state) {
   state_ = std::move(state);
 }
 
-/// Algorithm 1 of arXiv 2503.14476.
+/// Algorithm 1 of arXiv 2503.14476, numbered as in docs/step.md.
 StepMetrics Trainer::step() {
-  const Stopwatch watch;
-  StepMetrics m;
-  m.step = state_.step + 1;
-  m.lr = learning_rate(config_.actor, m.step, config_.trainer.total_steps);
-  m.prompts_dropped = static_cast<int64_t>(dropped_);
-  stats_ = {};
-  agreement_ = {};
-  grad_norms_ = 0;
+  const Stopwatch whole;
+  begin_step();
+  {
+    const NvtxRange range("rollout");
+    const Stopwatch drawing;
+    open_bank();
+    rollout_.begin(sampling_of(config_));
+    while (const int count = prompts_to_draw()) {
+      // 1. Prompts.
+      std::vector<Group> drawn = next_prompts(count);
 
-  // 2-8. Prompts, G responses each from the present weights, rewards, dynamic sampling until the batch is full.
-  sample_groups(m);
+      // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
+      PhaseTimes::Row& reward = sums_.phases[Phase::reward];
+      reward.seconds +=
+          draw_and_judge(drawn, train_, {config_.rollout.n, config_.data.max_response_length, Phase::rollout}, rollout_,
+                         reward_, progress_);
+      reward.tokens += int64_t{config_.rollout.n} * count;
+
+      // 3. Dynamic sampling: groups of right and wrong responses, until the batch is full.
+      const int64_t kept = sums_.groups_kept;
+      for (Group& g : drawn) file_group(std::move(g));
+      add_batch(state_.yield, sums_.groups_kept - kept, count, config_.data.train_batch_size);
+    }
+    end_rollout(drawing.seconds());
+  }
   if (after_rollout) after_rollout(groups_);
 
-  // 9. Advantages of each group.
-  set_advantages();
+  // 4. Advantages.
+  for (Group& g : groups_) set_advantages(g, config_.algorithm);
 
-  // 3. Old log-probs are the rollout's own; recomputing them only measures the mismatch.
+  // 5. Mini-batches, in the order of generation. Until the first update the weights are those that drew the responses.
   const Stopwatch updating;
   learner_.begin();
-  if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs(m);
-
-  // 10-11. Mini-batches in the order of generation; until the first update the weights are those that drew the
-  // responses.
-  const size_t per = static_cast<size_t>(config_.actor.ppo_mini_batch_size);
+  if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs();
+  const size_t size = config_.actor.ppo_mini_batch_size;
   for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
-    for (size_t begin = 0; begin < groups_.size(); begin += per)
-      update(begin, std::min(begin + per, groups_.size()), m);
-  if (m.updates == 0) compare_a_fresh_group(m.step);
-  m.phases[Phase::update].seconds = updating.seconds();
+    for (size_t begin = 0; begin < groups_.size(); begin += size) {
+      const NvtxRange range("update");
+      std::vector<MicroBatch> mini_batch = pack(begin, std::min(begin + size, groups_.size()));
+      if (mini_batch.empty()) continue;  // every response is masked
 
-  summarize(m);
+      // 6. Forward and backward. 7. Update, unless a number is not finite.
+      LossStats loss = sums_.loss;
+      if (forward_backward(mini_batch, begin, loss)) update(loss);
+    }
+  if (sums_.updates == 0) compare_one_group();
+  sums_.phases[Phase::update].seconds = updating.seconds();
+
   ++state_.step;
   state_.cursor = cursor_.state();
-  m.seconds = watch.seconds();
+  StepMetrics m = summarize();
+  raise_alarms(m);
+  m.seconds = whole.seconds();
   return m;
 }
 
-void Trainer::sample_groups(StepMetrics& m) {
-  const NvtxRange range("rollout");
-  const Stopwatch watch;
-  const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
+void Trainer::begin_step() {
   groups_.clear();
   left_out_.clear();
-  open_bank(m);
-
-  Sampling sampling;
-  sampling.temperature = config_.rollout.temperature;
-  sampling.top_k = config_.rollout.top_k;
-  sampling.top_p = config_.rollout.top_p;
-  sampling.min_p = config_.rollout.min_p;
-  sampling.seed = config_.trainer.seed;
-  rollout_.begin(sampling);
   drawn_ = 0;
-  const int64_t limit = prompt_limit(config_.algorithm, config_.data);
-  while (groups_.size() < batch && drawn_ < limit) {
-    const int need = static_cast<int>(batch - groups_.size());
-    const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
-                     : config_.algorithm.filter_groups ? generation_size(need, static_cast<int>(batch), state_.yield)
-                                                       : need;
-    generate(static_cast<int>(std::min<int64_t>(size, limit - drawn_)), m);
-  }
-  if (groups_.size() < batch)
-    m.alarms.push_back(fmt::format(
-        "{} of {} groups after {} prompts in {} generation batches (algorithm.max_num_gen_batches = {}): the step "
-        "trains on those",
-        groups_.size(), batch, drawn_, m.generation_batches, config_.algorithm.max_num_gen_batches));
-  m.groups_banked = static_cast<int64_t>(state_.bank.size());
-  const Rollout::Stats& s = rollout_.stats();
-  m.phases[Phase::rollout] = {watch.seconds() - m.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
-  m.preemptions = s.preemptions;
+  sums_ = {};
+  sums_.step = state_.step + 1;
+  sums_.lr = learning_rate(config_.actor, sums_.step, config_.trainer.total_steps);
+  sums_.prompts_dropped = prompts_.dropped;
 }
 
-/// Groups that the last steps left over open the batch, unless they are too old.
-void Trainer::open_bank(StepMetrics& m) {
-  for (SampleGroup& g : state_.bank) {
-    if (m.step - g.step > config_.algorithm.max_age) {
-      ++m.groups_expired;
-      left_out_.push_back(std::move(g));
-    } else {
-      groups_.push_back(std::move(g));
-    }
+/// Opens the batch with the groups that earlier steps left over, unless they are too old.
+void Trainer::open_bank() {
+  const size_t batch = config_.data.train_batch_size;
+  std::vector<Group> bank = std::exchange(state_.bank, {});
+  for (Group& g : bank) {
+    const bool expired = sums_.step - g.step > config_.algorithm.max_age;
+    sums_.groups_expired += expired;
+    (expired ? left_out_ : groups_.size() < batch ? groups_ : state_.bank).push_back(std::move(g));
   }
-  state_.bank.clear();
-  const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
-  if (groups_.size() > batch) {
-    state_.bank.assign(std::make_move_iterator(groups_.begin() + static_cast<int64_t>(batch)),
-                       std::make_move_iterator(groups_.end()));
-    groups_.resize(batch);
-  }
-  m.groups_from_bank = static_cast<int64_t>(groups_.size());
+  sums_.groups_from_bank = groups_.size();
 }
 
-void Trainer::generate(int prompts, StepMetrics& m) {
-  const int n = config_.rollout.n;
-  std::vector<SampleGroup> drawn(static_cast<size_t>(prompts));
-  std::vector<std::future<std::vector<Verdict>>> verdicts(drawn.size());
-  const int64_t before = rollout_.stats().finished, before_tokens = rollout_.stats().drawn_tokens;
-  for (size_t i = 0; i < drawn.size(); ++i) {
-    const size_t k = cursor_.next();
-    drawn[i].row = rows_[k];
-    drawn[i].step = static_cast<int32_t>(m.step);
-    Request r;
-    r.id = static_cast<int64_t>(i);
-    r.prompt = prompts_[k];
-    r.samples = n;
-    r.max_new = config_.data.max_response_length;
-    r.step = static_cast<int32_t>(m.step);
-    r.prompt_key = drawn_++;
-    rollout_.add(std::move(r));
-  }
-  while (rollout_.busy()) {
-    for (Group& g : rollout_.advance()) {  // judged beside the generation of the others
-      SampleGroup& d = drawn[static_cast<size_t>(g.id)];
-      verdicts[static_cast<size_t>(g.id)] = reward_.judge(g.responses, train_[static_cast<size_t>(d.row)].answer);
-      d.prompt = std::move(g.prompt);
-      for (Response& r : g.responses) {
-        d.samples.emplace_back();
-        d.samples.back().response = std::move(r);
-      }
-    }
-    progress_.report(Phase::rollout, rollout_.stats().finished - before, int64_t{n} * prompts,
-                     rollout_.stats().drawn_tokens - before_tokens);
-  }
-  const Stopwatch waiting;
-  const int64_t kept = m.groups_kept;
-  for (size_t i = 0; i < drawn.size(); ++i) {  // in the order of the prompts, whichever was complete first
-    const std::vector<Verdict> v = verdicts[i].get();
-    for (size_t k = 0; k < v.size(); ++k) drawn[i].samples[k].verdict = v[k];
-    file_group(std::move(drawn[i]), m);
-  }
-  add_batch(state_.yield, static_cast<int>(m.groups_kept - kept), prompts, config_.data.train_batch_size);
-  const auto slow = static_cast<int64_t>(reward_.counters().slow);
-  m.verifier_slow += slow - slow_;
-  slow_ = slow;
-  ++m.generation_batches;
-  m.phases[Phase::reward].seconds += waiting.seconds();
-  m.phases[Phase::reward].tokens += int64_t{n} * prompts;
+/// Prompts of the next generation batch; 0 if the batch is full or the step has drawn all that it may.
+int Trainer::prompts_to_draw() const {
+  const int batch = config_.data.train_batch_size, need = batch - std::ssize(groups_);
+  const int64_t left = prompt_limit(config_.algorithm, config_.data) - drawn_;
+  if (need <= 0 || left <= 0) return 0;
+  const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
+                   : config_.algorithm.filter_groups ? generation_size(need, batch, state_.yield)
+                                                     : need;
+  return std::min<int64_t>(size, left);
 }
 
-/// Files a group whose verdicts are in: into the batch, the bank, or the bin; updates the counters.
-void Trainer::file_group(SampleGroup group, StepMetrics& m) {
+std::vector<Group> Trainer::next_prompts(int count) {
+  std::vector<Group> groups(count);
+  for (Group& g : groups) {
+    const size_t i = cursor_.next();
+    g.example = prompts_.examples[i];
+    g.prompt = prompts_.ids[i];
+    g.step = sums_.step;
+    g.prompt_key = drawn_++;
+  }
+  ++sums_.generation_batches;
+  return groups;
+}
+
+/// Files a judged group: into the batch, the bank, or what is left out; updates the counters.
+void Trainer::file_group(Group group) {
   const RewardSection& reward = config_.reward;
   std::vector<uint8_t> right;
   bool judged = true;
   for (Sample& s : group.samples) {
-    const int length = static_cast<int>(s.response.ids.size());
+    const int length = s.response.ids.size();
     s.reward = s.verdict.score;
     s.shaped = s.reward;
     if (reward.overlong_buffer)
@@ -224,49 +180,56 @@ void Trainer::file_group(SampleGroup group, StepMetrics& m) {
                                    reward.overlong_penalty_factor);
     right.push_back(s.verdict.acc);
     judged = judged && !s.verdict.error;
-    m.verifier_errors += s.verdict.error;
+    sums_.verifier_errors += s.verdict.error;
     if (!s.verdict.error) {
-      m.acc += s.verdict.acc;
-      m.found += s.verdict.found;
-      m.reward += s.reward;
-      m.shaped_reward += s.shaped;
+      sums_.right += s.verdict.acc;
+      sums_.found += s.verdict.found;
+      sums_.reward += s.reward;
+      sums_.shaped_reward += s.shaped;
     }
-    m.length_mean += length;
-    m.length_max = std::max(m.length_max, static_cast<double>(length));
-    m.truncated += s.response.finish == Finish::length;
+    sums_.length += length;
+    sums_.length_max = std::max<double>(sums_.length_max, length);
+    sums_.truncated += s.response.finish == Finish::length;
   }
-  ++m.groups_generated;
-  if (!judged) {  // not all of its rewards are known: nothing to compare them with
-    ++m.groups_unjudged;
+  ++sums_.groups_generated;
+  if (!judged) {  // its mean reward is not known
+    ++sums_.groups_unjudged;
     left_out_.push_back(std::move(group));
     return;
   }
   const int correct = group.correct();
-  m.groups_right += correct == static_cast<int>(right.size());
-  m.groups_wrong += correct == 0;
+  sums_.groups_right += correct == std::ssize(right);
+  sums_.groups_wrong += correct == 0;
   if (config_.algorithm.filter_groups && !mixed_group(right)) {
     left_out_.push_back(std::move(group));
     return;
   }
-  ++m.groups_kept;
-  const size_t batch = static_cast<size_t>(config_.data.train_batch_size);
-  if (groups_.size() < batch)
+  ++sums_.groups_kept;
+  const size_t batch = config_.data.train_batch_size;
+  if (groups_.size() < batch) {
     groups_.push_back(std::move(group));
-  else if (banks_surplus(config_.algorithm, config_.data) && state_.bank.size() < batch)  // what a step can use
+  } else if (banks_surplus(config_.algorithm, config_.data) && state_.bank.size() < batch) {  // all that a step can use
     state_.bank.push_back(std::move(group));
-  else {
-    ++m.groups_dropped;
+  } else {
+    ++sums_.groups_dropped;
     left_out_.push_back(std::move(group));
   }
 }
 
-void Trainer::set_advantages() {
-  for (SampleGroup& g : groups_) {
-    std::vector<double> rewards;
-    for (const Sample& s : g.samples) rewards.push_back(s.shaped);
-    const std::vector<double> a = group_advantages(rewards, config_.algorithm.norm_adv_by_std);
-    for (size_t i = 0; i < a.size(); ++i) g.samples[i].advantage = a[i];
-  }
+/// `seconds`: since the step began to draw.
+void Trainer::end_rollout(double seconds) {
+  if (std::ssize(groups_) < config_.data.train_batch_size)
+    sums_.alarms.push_back(fmt::format(
+        "{} of {} groups after {} prompts in {} generation batches (algorithm.max_num_gen_batches = {}): the step "
+        "trains on those",
+        groups_.size(), config_.data.train_batch_size, drawn_, sums_.generation_batches,
+        config_.algorithm.max_num_gen_batches));
+  sums_.groups_banked = state_.bank.size();
+  sums_.verifier_slow = reward_.counters().slow - slow_;
+  slow_ += sums_.verifier_slow;
+  const Rollout::Stats& s = rollout_.stats();
+  sums_.phases[Phase::rollout] = {seconds - sums_.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
+  sums_.preemptions = s.preemptions;
 }
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// The trainer's mini-batch updates and what a step reports of them.
+// The trainer's mini-batch updates.
 #include <algorithm>
 #include <cmath>
 
@@ -9,7 +9,7 @@
 namespace dapo {
 namespace {
 
-/// Responses that the loss sees; overlong filtering masks truncated ones (they keep their part in the advantages).
+/// Whether the loss sees a response. Overlong filtering masks truncated ones (they still count in the advantages).
 bool trained_on(const Sample& s, const AlgorithmSection& a) {
   return !(a.overlong_filtering && s.response.finish == Finish::length);
 }
@@ -19,150 +19,162 @@ const std::vector<float>& old_log_prob(const Sample& s) {
 }
 
 bool all_finite(const std::vector<float>& v) {
-  return std::all_of(v.begin(), v.end(), [](float x) { return std::isfinite(x); });
+  return std::ranges::all_of(v, [](float x) { return std::isfinite(x); });
 }
 
-PackGroup pack_input(const SampleGroup& g, bool mask, const AlgorithmSection& a) {
-  PackGroup out{g.prompt, {}};
+PackInput pack_input(const Group& g, bool mask, const AlgorithmSection& a) {
+  PackInput out{g.prompt, {}};
   for (const Sample& s : g.samples) {
     const bool seen = !mask || trained_on(s, a);
-    out.responses.push_back(
-        {seen ? s.response.ids : std::span<const int32_t>(), old_log_prob(s), static_cast<float>(s.advantage)});
+    out.responses.push_back({seen ? s.response.ids : std::span<const int32_t>(), old_log_prob(s), float(s.advantage)});
   }
+  return out;
+}
+
+/// Log-prob by the pack of each token of a response.
+std::vector<float> log_probs_of(const Placement& p, const Pack& pack) {
+  std::vector<float> out;
+  for (int k = 0; k < p.length; ++k) out.push_back(pack.log_prob[p.head_row(k)]);
   return out;
 }
 
 }  // namespace
 
-/// Groups [begin, end) in packs, each token weighted so that the packs' losses add up to the mini-batch's. One of fewer
-/// groups than actor.ppo_mini_batch_size counts for as much less, as in verl: Adam would take its noisier gradient for
-/// a full one.
-std::vector<PackedGroups> Trainer::pack(size_t begin, size_t end) const {
-  std::vector<PackGroup> groups;
-  std::vector<size_t> first_of;  // index of a group's first response in `tokens`
+/// Groups [begin, end) in packs, their tokens weighted so that the packs' losses add up to the mini-batch's. A
+/// mini-batch of fewer groups than actor.ppo_mini_batch_size weighs that much less, as in verl: its gradient is
+/// noisier, and Adam would take it for a full one.
+std::vector<MicroBatch> Trainer::pack(size_t begin, size_t end) const {
+  std::vector<PackInput> inputs;
+  std::vector<size_t> first;  // index of each input's first response among all of the mini-batch's
   size_t responses = 0;
   for (size_t g = begin; g < end; ++g) {
-    groups.push_back(pack_input(groups_[g], true, config_.algorithm));
-    first_of.push_back(responses);
-    responses += groups.back().responses.size();
+    inputs.push_back(pack_input(groups_[g], true, config_.algorithm));
+    first.push_back(responses);
+    responses += inputs.back().responses.size();
   }
-  std::vector<PackedGroups> packs = pack_groups(groups, pack_limits(config_, learner_));
-  const auto index = [&](const PackedResponse& r) {
-    return first_of[static_cast<size_t>(r.group)] + static_cast<size_t>(r.response);
-  };
-  std::vector<int> tokens(responses, 0), pack_of(responses, -1);  // masked responses have no tokens
+  std::vector<MicroBatch> packs = pack_groups(inputs, pack_limits(config_, learner_));
+  constexpr int kMasked = -1;
+  std::vector<int> tokens(responses, 0), pack_of(responses, kMasked);  // masked responses have no tokens
   for (size_t k = 0; k < packs.size(); ++k)
-    for (const PackedResponse& r : packs[k].responses) {
-      tokens[index(r)] = r.length;
-      pack_of[index(r)] = static_cast<int>(k);
+    for (const Placement& p : packs[k].placements) {
+      tokens[first[p.group] + p.response] = p.length;
+      pack_of[first[p.group] + p.response] = k;
     }
-  for (size_t i = 0, last = 0; i < responses; ++i) {  // and count in the pack of the response before them
-    if (pack_of[i] >= 0) last = static_cast<size_t>(pack_of[i]);
-    pack_of[i] = static_cast<int>(last);
+  int last = 0;
+  for (int& pack : pack_of) {
+    if (pack == kMasked) pack = last;  // counts in the pack of the response before it
+    last = pack;
   }
   const std::vector<double> weights =
       loss_weights(parse_loss_agg(config_.actor.loss_agg_mode), tokens, pack_of, config_.data.max_response_length);
-  const double share = static_cast<double>(end - begin) / config_.actor.ppo_mini_batch_size;
-  for (PackedGroups& p : packs) {
+  const double share = double(end - begin) / config_.actor.ppo_mini_batch_size;
+  for (MicroBatch& packed : packs) {
     std::vector<double> of_pack;
-    for (const PackedResponse& r : p.responses) of_pack.push_back(share * weights[index(r)]);
-    set_weights(p, of_pack);
+    for (const Placement& p : packed.placements) of_pack.push_back(share * weights[first[p.group] + p.response]);
+    set_weights(packed, of_pack);
   }
   return packs;
 }
 
-void Trainer::update(size_t begin, size_t end, StepMetrics& m) {
-  const NvtxRange range("update");
-  std::vector<PackedGroups> packs = pack(begin, end);
-  if (packs.empty()) return;  // every response is masked
-  for (const PackedGroups& p : packs)
-    if (!all_finite(p.pack.advantage) || !all_finite(p.pack.old_log_prob) || !all_finite(p.pack.weight))
-      return refuse("an advantage or an old log-prob is not finite", m);
-  const ActorSection& a = config_.actor;
-  DapoLoss loss;
-  loss.clip_low = static_cast<float>(a.clip_ratio_low), loss.clip_high = static_cast<float>(a.clip_ratio_high);
-  loss.dual_clip = static_cast<float>(a.clip_ratio_c);
-  PhaseTimes::Row& phase = m.phases[Phase::update];
+/// Adds the gradient of a mini-batch, which begins with group `begin`, and its statistics to `loss`. False if a number
+/// is not finite: the mini-batch has been refused.
+bool Trainer::forward_backward(std::vector<MicroBatch>& mini_batch, size_t begin, LossStats& loss) {
   int64_t total = 0, done = 0;
-  for (const PackedGroups& p : packs) total += static_cast<int64_t>(p.pack.ids.size());
-  LossStats stats = stats_;
-  for (PackedGroups& packed : packs) {
+  for (const MicroBatch& packed : mini_batch) {
+    const Pack& p = packed.pack;
+    total += p.ids.size();
+    if (!all_finite(p.advantage) || !all_finite(p.old_log_prob) || !all_finite(p.weight)) {
+      refuse("an advantage or an old log-prob is not finite");
+      return false;
+    }
+  }
+  const ActorSection& a = config_.actor;
+  const DapoLoss terms{
+      .clip_low = float(a.clip_ratio_low), .clip_high = float(a.clip_ratio_high), .dual_clip = float(a.clip_ratio_c)};
+  PhaseTimes::Row& phase = sums_.phases[Phase::update];
+  for (MicroBatch& packed : mini_batch) {
     Pack& p = packed.pack;
-    learner_.train(p, config_.rollout.temperature, loss);
+    learner_.train(p, config_.rollout.temperature, terms);
     if (after_pack) after_pack(p);
-    add_loss_stats(stats, p.log_prob, p.old_log_prob, p.entropy, p.loss, p.weight, p.clip);
-    if (m.updates == 0) compare_log_probs(packed, begin, m.step);
-    done += static_cast<int64_t>(p.ids.size());
-    phase.flops += 3 * learner_.config().forward_flops(static_cast<double>(p.ids.size()), attention_pairs(p),
-                                                       static_cast<double>(p.head_rows.size()));
+    add_loss_stats(loss, p.log_prob, p.old_log_prob, p.entropy, p.loss, p.weight, p.clip);
+    if (sums_.updates == 0) compare_log_probs(packed, begin);
+    done += p.ids.size();
+    phase.flops += 3 * learner_.config().forward_flops(p.ids.size(), attention_pairs(p), p.head_rows.size());
     progress_.report(Phase::update, done, total, phase.tokens + done);
   }
   phase.tokens += total;
-  if (!stats.finite) return refuse("a log-prob, entropy or loss is not finite", m);
-  if (m.updates == 0) compare_a_fresh_group(m.step);
-  const Learner::UpdateResult r = learner_.update(
-      {static_cast<float>(m.lr), static_cast<float>(a.beta1), static_cast<float>(a.beta2), static_cast<float>(a.eps),
-       static_cast<float>(a.weight_decay), state_.updates + 1, static_cast<float>(a.grad_clip)});
-  if (!r.applied) return refuse("the gradient's norm is not finite", m);
-  stats_ = stats;
-  grad_norms_ += r.grad_norm;
-  m.grad_norm_max = std::max(m.grad_norm_max, r.grad_norm);
-  ++m.updates;
+  if (!loss.finite) refuse("a log-prob, entropy or loss is not finite");
+  return loss.finite;
+}
+
+/// Applies the gradient; `loss`: the step's statistics including this mini-batch.
+void Trainer::update(const LossStats& loss) {
+  if (sums_.updates == 0) compare_one_group();
+  const ActorSection& a = config_.actor;
+  const Learner::UpdateResult r = learner_.update({.lr = float(sums_.lr),
+                                                   .beta1 = float(a.beta1),
+                                                   .beta2 = float(a.beta2),
+                                                   .eps = float(a.eps),
+                                                   .weight_decay = float(a.weight_decay),
+                                                   .step = state_.updates + 1,
+                                                   .max_norm = float(a.grad_clip)});
+  if (!r.applied) return refuse("the gradient's norm is not finite");
+  sums_.loss = loss;
+  sums_.grad_norm += r.grad_norm;
+  sums_.grad_norm_max = std::max(sums_.grad_norm_max, r.grad_norm);
+  ++sums_.updates;
   ++state_.updates;
   state_.refused = 0;
 }
 
-/// Leaves weights and moments as they are, and no trace of the bad gradient.
-void Trainer::refuse(const char* what, StepMetrics& m) {
+/// Leaves weights and moments as they are, and discards the gradient.
+void Trainer::refuse(const char* reason) {
   learner_.zero_gradients();
-  ++m.updates_refused;
+  ++sums_.updates_refused;
   ++state_.refused;
-  m.alarms.push_back(fmt::format("update refused: {}", what));
+  sums_.alarms.push_back(fmt::format("update refused: {}", reason));
   if (state_.refused >= config_.trainer.nonfinite_patience)
     fail(kExitNumerics,
          "step {}: {}; {} updates refused in a row (trainer.nonfinite_patience); lower actor.lr, or look at the step's "
          "rollouts",
-         m.step, what, state_.refused);
+         sums_.step, reason, state_.refused);
 }
 
-/// Compares a pack's log-probs with the rollout's, for the groups that the present weights drew (those of this step,
-/// before its first update). `begin`: index of the pack's group 0.
-void Trainer::compare_log_probs(const PackedGroups& packed, size_t begin, int64_t step) {
-  for (const PackedResponse& r : packed.responses) {
-    const SampleGroup& g = groups_[begin + static_cast<size_t>(r.group)];
-    if (g.step != step) continue;
-    const std::vector<float>& drawn = g.samples[static_cast<size_t>(r.response)].response.log_prob;
-    for (int k = 0; k < r.length; ++k)
-      agreement_.compare(drawn[static_cast<size_t>(k)], packed.pack.log_prob[static_cast<size_t>(r.head_row(k))]);
+/// Compares a pack's log-probs with the rollout's, for the groups that the current weights drew (those of this step,
+/// before its first update). `begin`: index of the group that the pack calls 0.
+void Trainer::compare_log_probs(const MicroBatch& packed, size_t begin) {
+  for (const Placement& p : packed.placements) {
+    const Group& g = groups_[begin + p.group];
+    if (g.step != sums_.step) continue;
+    const std::vector<float>& drawn = g.samples[p.response].response.log_prob;
+    const std::vector<float> trained = log_probs_of(p, packed.pack);
+    for (size_t k = 0; k < trained.size(); ++k) sums_.agreement.compare(drawn[k], trained[k]);
   }
 }
 
-/// So that every step that draws shows the equality: where no mini-batch before the first update held one of its own
-/// responses (the bank came first, or they are masked), one group is scored for it.
-void Trainer::compare_a_fresh_group(int64_t step) {
-  if (agreement_.tokens > 0) return;
-  const auto fresh =
-      std::find_if(groups_.begin(), groups_.end(), [step](const SampleGroup& g) { return g.step == step; });
+/// Makes every step that draws show the equality: if no mini-batch before the first update held a response of this step
+/// (banked groups came first, or all were masked), scores one of its groups.
+void Trainer::compare_one_group() {
+  if (sums_.agreement.tokens > 0) return;
+  const auto fresh = std::ranges::find(groups_, sums_.step, &Group::step);
   if (fresh == groups_.end()) return;
-  const PackGroup input = pack_input(*fresh, false, config_.algorithm);
-  for (PackedGroups& packed : pack_groups({&input, 1}, pack_limits(config_, learner_))) {
+  const PackInput input = pack_input(*fresh, false, config_.algorithm);
+  for (MicroBatch& packed : pack_groups({&input, 1}, pack_limits(config_, learner_))) {
     learner_.score(packed.pack, config_.rollout.temperature);
-    compare_log_probs(packed, static_cast<size_t>(fresh - groups_.begin()), step);
+    compare_log_probs(packed, fresh - groups_.begin());
   }
 }
 
-/// Scores the responses of this step by the weights that drew them: the very log-probs of rollout, or a mismatch to be
-/// seen. Banked groups keep those of the older weights that drew them.
-void Trainer::recompute_old_log_probs(StepMetrics& m) {
+/// Scores the responses of this step by the weights that drew them: their log-probs must be the rollout's, and the
+/// mismatch shows if they are not. Banked groups keep those of the older weights that drew them.
+void Trainer::recompute_old_log_probs() {
   const NvtxRange range("old log-probs");
-  for (PackedGroups& packed : pack(0, groups_.size())) {
+  for (MicroBatch& packed : pack(0, groups_.size())) {
     learner_.score(packed.pack, config_.rollout.temperature);
-    compare_log_probs(packed, 0, m.step);
-    for (const PackedResponse& r : packed.responses) {
-      SampleGroup& g = groups_[static_cast<size_t>(r.group)];
-      if (g.step != m.step) continue;
-      std::vector<float>& old = g.samples[static_cast<size_t>(r.response)].old_log_prob;
-      for (int k = 0; k < r.length; ++k) old.push_back(packed.pack.log_prob[static_cast<size_t>(r.head_row(k))]);
+    compare_log_probs(packed, 0);
+    for (const Placement& p : packed.placements) {
+      Group& g = groups_[p.group];
+      if (g.step == sums_.step) g.samples[p.response].old_log_prob = log_probs_of(p, packed.pack);
     }
   }
 }

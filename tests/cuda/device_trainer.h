@@ -19,7 +19,7 @@ struct TrainerCase {
         trainer(config, toy.weights, byte_tokenizer(), data, progress) {}
   std::vector<std::vector<int32_t>> responses() const {
     std::vector<std::vector<int32_t>> ids;
-    for (const SampleGroup& g : trainer.trained())
+    for (const Group& g : trainer.trained())
       for (const Sample& s : g.samples) ids.push_back(s.response.ids);
     return ids;
   }

@@ -13,7 +13,7 @@
 
 namespace dapo {
 
-/// A folder of this test program, removed at its end.
+/// A folder of this test program, removed when it exits.
 inline const std::string& temp_folder() {
   static const ScratchFolder folder;
   static const std::string path = folder.path();

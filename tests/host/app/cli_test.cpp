@@ -16,6 +16,7 @@ TEST_F(CliTest, HelpHasExamples) {
   EXPECT_EQ(r.code, 0);
   EXPECT_NE(r.out.find("Example: "), std::string::npos);
   EXPECT_NE(run("dapo_train", "--settings").out.find("clip_ratio_high = 0.28"), std::string::npos);
+  EXPECT_NE(run("dapo_train", "--metrics").out.find("| `update/mismatch` | nats |"), std::string::npos);
 }
 
 TEST_F(CliTest, WrongUsage) {

@@ -1,4 +1,4 @@
-// That each step compares rollout's log-probs with training's, and what measuring must not change.
+// Each step compares the log-probs of rollout with those of training; measuring changes nothing.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,7 +26,7 @@ TEST(Trainer, RecomputedOldLogProbsAreTheRollouts) {
       EXPECT_EQ(m.ratio_error, 0) << step;
     }
     EXPECT_EQ(m.ratio_kl, want.ratio_kl) << step;
-    // Groups from the bank keep the log-probs of the weights that drew them: measuring changes no bit of training.
+    // Banked groups keep the log-probs of the weights that drew them: measuring changes no bit of training.
     EXPECT_TRUE(same_bits(a.weights(), b.weights())) << step;
     banked += m.groups_from_bank;
   }
@@ -48,7 +48,7 @@ TEST(Trainer, EveryStepThatDrawsComparesLogProbs) {
       EXPECT_NE(step_text(m, 9).find("mismatch -"), std::string::npos) << step_text(m, 9);
       continue;
     }
-    from_bank += m.groups_from_bank > 0;  // the first mini-batch is a banked group: a fresh one is scored
+    from_bank += m.groups_from_bank > 0;  // the first mini-batch is a banked group: a new one is scored
     EXPECT_GT(m.mismatch_tokens, 0) << step;
     EXPECT_EQ(m.mismatch, 0) << step;
     EXPECT_NE(step_text(m, 9).find(fmt::format("mismatch 0 ({} tokens)", m.mismatch_tokens)), std::string::npos)
@@ -58,8 +58,8 @@ TEST(Trainer, EveryStepThatDrawsComparesLogProbs) {
 }
 
 TEST(Trainer, AMaskedOrRefusedMiniBatchDoesNotHideAMismatch) {
-  const auto off_by_one = [](std::vector<SampleGroup>& groups) {
-    for (SampleGroup& g : groups)
+  const auto off_by_one = [](std::vector<Group>& groups) {
+    for (Group& g : groups)
       for (Sample& s : g.samples)
         for (float& x : s.response.log_prob) x -= 1;
   };
@@ -72,11 +72,11 @@ TEST(Trainer, AMaskedOrRefusedMiniBatchDoesNotHideAMismatch) {
   EXPECT_EQ(m.updates, 0);
   EXPECT_NEAR(m.mismatch, 1, 1e-5);
 
-  c.algorithm.overlong_filtering = true;  // all are masked: one group is scored all the same
+  c.algorithm.overlong_filtering = true;  // all are masked, yet one group is scored
   Case masked(c, questions("a"), guesser());
-  masked.trainer.after_rollout = [&](std::vector<SampleGroup>& groups) {
+  masked.trainer.after_rollout = [&](std::vector<Group>& groups) {
     off_by_one(groups);
-    for (SampleGroup& g : groups)
+    for (Group& g : groups)
       for (Sample& s : g.samples) s.response.finish = Finish::length;
   };
   m = masked.trainer.step();
@@ -84,9 +84,9 @@ TEST(Trainer, AMaskedOrRefusedMiniBatchDoesNotHideAMismatch) {
   EXPECT_GT(m.mismatch_tokens, 0);
   EXPECT_NEAR(m.mismatch, 1, 1e-5);
 
-  // The first mini-batch is masked; the second still meets the weights that drew it.
+  // The first mini-batch is masked; the second still runs on the weights that drew it.
   Case second(c, questions("a"), guesser());
-  second.trainer.after_rollout = [&](std::vector<SampleGroup>& groups) {
+  second.trainer.after_rollout = [&](std::vector<Group>& groups) {
     for (size_t g = 0; g < 2; ++g)
       for (Sample& s : groups[g].samples) s.response.finish = Finish::length;
     for (size_t g = 2; g < groups.size(); ++g)
@@ -96,7 +96,7 @@ TEST(Trainer, AMaskedOrRefusedMiniBatchDoesNotHideAMismatch) {
   EXPECT_EQ(m.updates, 1);
   int64_t tokens = 0;
   for (size_t g = 2; g < second.trainer.trained().size(); ++g)
-    for (const Sample& s : second.trainer.trained()[g].samples) tokens += static_cast<int64_t>(s.response.ids.size());
+    for (const Sample& s : second.trainer.trained()[g].samples) tokens += s.response.ids.size();
   EXPECT_EQ(m.mismatch_tokens, tokens);
   EXPECT_EQ(m.mismatch, 0);
 }

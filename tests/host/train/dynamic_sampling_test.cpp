@@ -1,4 +1,4 @@
-// Dynamic sampling in whole steps: what is drawn, kept, banked, dropped, counted.
+// Dynamic sampling in whole steps: which groups are drawn, kept, banked and dropped, and how they are counted.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,7 +26,7 @@ TEST(Trainer, DynamicSamplingEndsWhereNothingIsMixed) {
   m = right.trainer.step();
   EXPECT_GE(m.groups_right, 10);
   EXPECT_LE(m.generation_batches, 3);
-  c.algorithm.filter_groups = false;  // then there is a batch, whatever it is
+  c.algorithm.filter_groups = false;  // then every group is kept
   c.data.gen_batch_size = 0;
   Case all(c, questions("z"), guesser());
   m = all.trainer.step();
@@ -48,13 +48,13 @@ TEST(Trainer, SurplusIsBankedOrDropped) {
   m = bank.trainer.step();
   EXPECT_EQ(m.groups_from_bank, 4);
   EXPECT_EQ(m.groups_generated, 0);
-  EXPECT_TRUE(std::isnan(m.acc) && std::isnan(m.length_mean));  // of responses that were not drawn nothing is said
+  EXPECT_TRUE(std::isnan(m.acc) && std::isnan(m.length_mean));  // no responses were drawn
   EXPECT_NE(step_text(m, 9).find("all groups from the bank"), std::string::npos) << step_text(m, 9);
   EXPECT_EQ(bank.trainer.trained().front().step, 1);
   EXPECT_EQ(m.age_mean, 1);
   EXPECT_EQ(m.age_max, 1);
   EXPECT_TRUE(std::isnan(m.mismatch));                 // banked groups were drawn by older weights: nothing to compare
-  for (const char* surplus_mode : {"drop", "auto"}) {  // auto drops where a generation batch is as large as asked for
+  for (const char* surplus_mode : {"drop", "auto"}) {  // auto drops if gen_batch_size is set
     c.algorithm.surplus = surplus_mode;
     Case drop(c, questions("a"), guesser());
     m = drop.trainer.step();
@@ -74,7 +74,7 @@ TEST(Trainer, BankedGroupsExpire) {
     run.trainer.step();
     TrainerState s = run.trainer.state();
     EXPECT_EQ(s.bank.size(), max_age == 0 ? 0u : 4u);
-    for (SampleGroup& g : s.bank) g.step = -1;  // as if drawn two steps before
+    for (Group& g : s.bank) g.step = -1;  // as if drawn two steps before
     run.trainer.restore(std::move(s));
     const StepMetrics m = run.trainer.step();
     EXPECT_EQ(m.groups_expired, max_age == 1 ? 4 : 0) << max_age;
@@ -99,7 +99,7 @@ TEST(Trainer, UnjudgedGroupsAreNeitherRightNorWrong) {
   EXPECT_EQ(m.verifier_errors, 32);
   EXPECT_EQ(m.groups_wrong, 0);
   EXPECT_EQ(m.groups_right + m.groups_kept, 4);
-  EXPECT_GT(m.acc, 0.9);  // of those that were judged
+  EXPECT_GT(m.acc, 0.9);  // of the judged ones
   EXPECT_GT(m.reward, 0.8);
   EXPECT_NE(step_text(m, 9).find("unjudged 4"), std::string::npos) << step_text(m, 9);
 }

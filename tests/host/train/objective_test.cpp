@@ -69,14 +69,14 @@ TEST(Advantage, PapersExample) {
   for (double x : group_advantages(std::vector<double>(8, 1.0), true)) EXPECT_EQ(x, 0.0);
 }
 
-/// Verl divides by a normaliser it is given (tokens or sequences of the whole batch); ours counts its own mini-batch.
-/// Weights of one row, so that both can be compared: `scale` = ours / theirs. For seq-mean-token-sum-norm verl divides
-/// the sum by the padded length alone, ours by the responses as well (Dr. GRPO's equation; TRL's dr_grpo).
+/// Our loss / verl's: verl divides by a normaliser that the caller passes (tokens or sequences of the whole batch),
+/// ours counts its own mini-batch. For seq-mean-token-sum-norm verl divides the sum by the padded length alone, ours by
+/// the responses as well (Dr. GRPO's equation; TRL's dr_grpo).
 double scale_of(const json& j, const std::vector<int>& lengths, LossAgg agg) {
   const json& n = j["normalizer"];
   double tokens = 0, rows = 0;
   for (int l : lengths) tokens += l, rows += l > 0;
-  if (agg == LossAgg::seq_mean_token_sum_norm) return 1 / static_cast<double>(lengths.size());
+  if (agg == LossAgg::seq_mean_token_sum_norm) return 1.0 / lengths.size();
   if (agg == LossAgg::token_mean)
     return n.contains("batch_num_tokens") ? n["batch_num_tokens"].get<double>() / tokens : 1;
   return n.contains("global_batch_size") ? n["global_batch_size"].get<double>() / rows : 1;
@@ -95,31 +95,30 @@ void expect_losses(const std::string& path) {
     const auto advantage = j["advantages"].get<std::vector<double>>();
     const auto lengths = j["lengths"].get<std::vector<int>>();
     const DapoLoss p{j["clip_ratio_low"], j["clip_ratio_high"], j["clip_ratio_c"], 20.0f};
-    const auto w = loss_weights(agg, lengths, {}, static_cast<int>(lp[0].size()));
+    const auto w = loss_weights(agg, lengths, {}, lp[0].size());
     const double scale = scale_of(j, lengths, agg);
     LossStats s;
     double size = 0;
     for (size_t i = 0; i < lp.size(); ++i) {
-      for (size_t k = 0; k < static_cast<size_t>(lengths[i]); ++k) {
-        const float a = static_cast<float>(lp[i][k]), b = static_cast<float>(old[i][k]),
-                    weight = static_cast<float>(w[i]);
-        const TokenLoss t = token_loss(a, b, static_cast<float>(advantage[i]), p);
+      for (int k = 0; k < lengths[i]; ++k) {
+        const float a = lp[i][k], b = old[i][k], weight = w[i];
+        const TokenLoss t = token_loss(a, b, advantage[i], p);
         const float zero = 0;
         add_loss_stats(s, {&a, 1}, {&b, 1}, {&zero, 1}, {&t.loss, 1}, {&weight, 1}, {&t.clip, 1});
-        // f32 log-probs of about 8 nats are exact to 5e-7, and the ratio to that share of itself
+        // f32 log-probs of about 8 nats are exact to 5e-7, and so the ratio to a relative 5e-7
         const double want = dlogp[i][k] * scale, got = w[i] * t.dlogp;
         EXPECT_NEAR(got, want, 5e-6 * std::max(1.0, std::abs(want))) << "case " << cases << ", " << i << ", " << k;
         size += std::abs(w[i] * t.loss);
       }
     }
     EXPECT_NEAR(s.loss, j["loss"].get<double>() * scale, 5e-6 * std::max(1.0, size)) << "case " << cases;
-    const double n = static_cast<double>(std::max<int64_t>(s.tokens, 1));
-    EXPECT_NEAR(static_cast<double>(s.kl) / n, j["ppo_kl"].get<double>(), 2e-6);
-    // verl counts tokens where the clipped branch was the larger, before the dual clip, and those of the dual clip
-    // apart (A < 0 only)
-    EXPECT_NEAR(static_cast<double>(s.dual) / n, j["clipfrac_lower"].get<double>(), 1e-6) << "case " << cases;
-    EXPECT_LE(static_cast<double>(s.low + s.high) / n, j["clipfrac"].get<double>() + 1e-6) << "case " << cases;
-    EXPECT_GE(static_cast<double>(s.low + s.high + s.dual) / n, j["clipfrac"].get<double>() - 1e-6) << "case " << cases;
+    const double n = std::max<int64_t>(s.tokens, 1);
+    EXPECT_NEAR(s.kl / n, j["ppo_kl"].get<double>(), 2e-6);
+    // verl counts tokens whose clipped branch was the larger one before the dual clip, and separately those of the
+    // dual clip (A < 0 only)
+    EXPECT_NEAR(s.dual / n, j["clipfrac_lower"].get<double>(), 1e-6) << "case " << cases;
+    EXPECT_LE((s.low + s.high) / n, j["clipfrac"].get<double>() + 1e-6) << "case " << cases;
+    EXPECT_GE((s.low + s.high + s.dual) / n, j["clipfrac"].get<double>() - 1e-6) << "case " << cases;
   }
   EXPECT_GE(cases, 60u);
   EXPECT_GE(constant_length, 15u);
@@ -202,15 +201,16 @@ TEST(Schedule, LearningRates) {
 
 TEST(Yield, OverSamplesByWhatIsKept) {
   const YieldEstimate none, all{512, 512}, half{256, 512}, zero{0, 32}, little{4, 8};
-  EXPECT_EQ(generation_size(32, 32, none), 32);  // nothing is known: what is needed
+  EXPECT_EQ(generation_size(32, 32, none), 32);  // nothing is known yet: as many as are needed
   EXPECT_EQ(generation_size(32, 32, all), 32);
   EXPECT_EQ(generation_size(0, 32, half), 0);
   // n / 2 - 2 sqrt(n / 4 (1 + n / 512)) >= 32 from 84 on
   EXPECT_EQ(generation_size(32, 32, half), 84);
-  EXPECT_EQ(generation_size(32, 32, zero), 128);  // four times what is known
-  EXPECT_EQ(generation_size(32, 512, all), 64);   // never few: each batch waits for its longest response
+  EXPECT_EQ(generation_size(32, 32, zero), 128);  // at most four times as many as were drawn before
+  EXPECT_EQ(generation_size(32, 512, all), 64);   // never a small batch: each waits for its longest response
   EXPECT_EQ(generation_size(1, 512, all), 64);
-  EXPECT_GT(generation_size(8, 8, little), generation_size(8, 8, {32, 64}));  // the less is known the wider the margin
+  EXPECT_GT(generation_size(8, 8, little),
+            generation_size(8, 8, {32, 64}));  // the smaller the sample, the wider the margin
   YieldEstimate y;
   EXPECT_EQ(y.value(), 1);
   add_batch(y, 154, 512, 512);
@@ -229,7 +229,7 @@ TEST(Yield, TheLimitCountsPromptsAsThePapersDoes) {
 TEST(Surplus, IsBankedOnlyWhereItIsSmallOrAskedFor) {
   Config c;
   EXPECT_TRUE(banks_surplus(c.algorithm, c.data));
-  c.data.gen_batch_size = 3 * c.data.train_batch_size;  // the paper's sizes: two thirds of a step would be older groups
+  c.data.gen_batch_size = 3 * c.data.train_batch_size;  // as in the paper: two thirds of a step would be older groups
   EXPECT_FALSE(banks_surplus(c.algorithm, c.data));
   c.algorithm.surplus = "bank";
   EXPECT_TRUE(banks_surplus(c.algorithm, c.data));

@@ -1,4 +1,4 @@
-// Packing on random groups: every token of every response is predicted once, by the row before it.
+// Packing random groups: every token of every response is predicted once, from the token before it.
 #include "host/train/packing.h"
 
 #include <gtest/gtest.h>
@@ -13,12 +13,12 @@ struct Owned {
   std::vector<std::vector<int32_t>> prompts;
   std::vector<std::vector<std::vector<int32_t>>> ids;
   std::vector<std::vector<std::vector<float>>> old;
-  std::vector<PackGroup> groups;
+  std::vector<PackInput> groups;
 };
 
 Owned random_groups(std::mt19937& rng, int groups, int samples, int longest) {
   Owned o;
-  int32_t token = 0;  // all distinct, so that a target says where it comes from
+  int32_t token = 0;  // all distinct, so that a target shows where it comes from
   for (int g = 0; g < groups; ++g) {
     o.prompts.emplace_back();
     for (unsigned n = 1 + rng() % unsigned(longest); n > 0; --n) o.prompts.back().push_back(token++);
@@ -27,12 +27,12 @@ Owned random_groups(std::mt19937& rng, int groups, int samples, int longest) {
     for (int i = 0; i < samples; ++i) {
       for (unsigned n = 1 + rng() % unsigned(longest); n > 0; --n) {
         o.ids.back()[size_t(i)].push_back(token++);
-        o.old.back()[size_t(i)].push_back(static_cast<float>(token));
+        o.old.back()[size_t(i)].push_back(token);
       }
     }
   }
   for (size_t g = 0; g < o.prompts.size(); ++g) {
-    PackGroup p{o.prompts[g], {}};
+    PackInput p{o.prompts[g], {}};
     for (size_t i = 0; i < o.ids[g].size(); ++i) p.responses.push_back({o.ids[g][i], o.old[g][i], float(g * 100 + i)});
     o.groups.push_back(std::move(p));
   }
@@ -42,30 +42,29 @@ Owned random_groups(std::mt19937& rng, int groups, int samples, int longest) {
 TEST(Packing, RandomGroupsKeepEveryInvariant) {
   for (unsigned seed = 0; seed < 200; ++seed) {
     std::mt19937 rng(seed);
-    const int longest = 1 + static_cast<int>(rng() % 20);
-    Owned o = random_groups(rng, 1 + static_cast<int>(rng() % 10), 1 + static_cast<int>(rng() % 6), longest);
-    const PackLimits limits{2 * longest + static_cast<int64_t>(rng() % 100), 2 + static_cast<int64_t>(rng() % 20)};
+    const int longest = 1 + int(rng() % 20);
+    Owned o = random_groups(rng, 1 + int(rng() % 10), 1 + int(rng() % 6), longest);
+    const PackLimits limits{2 * longest + int64_t(rng() % 100), 2 + int64_t(rng() % 20)};
     auto packs = pack_groups(o.groups, limits);
     std::map<int32_t, int> seen;
     int last_group = 0;
-    for (PackedGroups& pg : packs) {
+    for (MicroBatch& pg : packs) {
       const Pack& p = pg.pack;
       ASSERT_NO_THROW(check_pack(p));
-      EXPECT_LE(static_cast<int64_t>(p.ids.size()), limits.tokens);
-      EXPECT_LE(static_cast<int64_t>(p.head_rows.size()), limits.tokens);
-      EXPECT_LE(static_cast<int64_t>(p.segments.size()), limits.segments);
+      EXPECT_LE(std::ssize(p.ids), limits.tokens);
+      EXPECT_LE(std::ssize(p.head_rows), limits.tokens);
+      EXPECT_LE(std::ssize(p.segments), limits.segments);
       EXPECT_EQ(p.old_log_prob.size(), p.head_rows.size());
-      for (const PackedResponse& r : pg.responses) {
+      for (const Placement& r : pg.placements) {
         EXPECT_GE(r.group, last_group);  // generation order
         last_group = r.group;
         const auto& ids = o.ids[size_t(r.group)][size_t(r.response)];
-        ASSERT_EQ(static_cast<size_t>(r.length), ids.size());
+        ASSERT_EQ(r.length, std::ssize(ids));
         for (int k = 0; k < r.length; ++k) {
-          const size_t h = static_cast<size_t>(r.head_row(k));
+          const int h = r.head_row(k);
           ++seen[p.targets[h]];
           EXPECT_EQ(p.targets[h], ids[size_t(k)]);
-          EXPECT_EQ(p.ids[static_cast<size_t>(p.head_rows[h])],
-                    k == 0 ? o.prompts[size_t(r.group)].back() : ids[size_t(k - 1)]);
+          EXPECT_EQ(p.ids[p.head_rows[h]], k == 0 ? o.prompts[size_t(r.group)].back() : ids[size_t(k - 1)]);
           EXPECT_EQ(p.old_log_prob[h], o.old[size_t(r.group)][size_t(r.response)][size_t(k)]);
           EXPECT_EQ(p.advantage[h], float(r.group * 100 + r.response));
         }
@@ -84,25 +83,25 @@ TEST(Packing, OnePackWhereItFitsElseEven) {
   Owned o = random_groups(rng, 16, 8, 10);
   int64_t all = 0;
   for (const auto& g : o.groups) {
-    all += static_cast<int64_t>(g.prompt.size());
-    for (const auto& r : g.responses) all += static_cast<int64_t>(r.ids.size());
+    all += g.prompt.size();
+    for (const auto& r : g.responses) all += r.ids.size();
   }
   EXPECT_EQ(pack_groups(o.groups, {all, 1000}).size(), 1u);
   const auto two = pack_groups(o.groups, {all - 1, 1000});
   ASSERT_EQ(two.size(), 2u);
-  const double a = static_cast<double>(two[0].pack.ids.size()), b = static_cast<double>(two[1].pack.ids.size());
+  const double a = two[0].pack.ids.size(), b = two[1].pack.ids.size();
   EXPECT_LT(std::abs(a - b), 0.2 * (a + b));
   EXPECT_TRUE(pack_groups({}, {10, 10}).empty());
 }
 
-TEST(Packing, GroupsJoinUpToFillAndALargerOneIsAlone) {
+TEST(Packing, GroupsShareAPackUpToTheWantedSizeAndALargerOneIsAlone) {
   const std::vector<int32_t> prompt = {1, 2, 3}, response = {4, 5, 6, 7};  // 7 tokens a group of one
-  const PackGroup small{prompt, {PackResponse{response, {}, 1}}};
-  const PackGroup large{prompt, std::vector<PackResponse>(4, PackResponse{response, {}, 1})};  // 19
-  const std::vector<PackGroup> groups = {small, small, large, small, small, small};
+  const PackInput small{prompt, {PackResponse{response, {}, 1}}};
+  const PackInput large{prompt, std::vector<PackResponse>(4, PackResponse{response, {}, 1})};  // 19
+  const std::vector<PackInput> groups = {small, small, large, small, small, small};
   const auto sizes = [&](PackLimits limits) {
     std::vector<size_t> groups_in;
-    for (const PackedGroups& p : pack_groups(groups, limits)) {
+    for (const MicroBatch& p : pack_groups(groups, limits)) {
       check_pack(p.pack);
       size_t prompts = 0;
       for (const Segment& s : p.pack.segments) prompts += s.prefix < 0;
@@ -113,14 +112,14 @@ TEST(Packing, GroupsJoinUpToFillAndALargerOneIsAlone) {
   EXPECT_EQ(sizes({100, 100, 14}), (std::vector<size_t>{2, 1, 2, 1}));
   EXPECT_EQ(sizes({100, 100, 0}), (std::vector<size_t>{6}));
   EXPECT_EQ(sizes({100, 100, 1000}), (std::vector<size_t>{6}));
-  std::vector<size_t> tokens;  // 19 are more than twice 8: two even pieces, the prompt in both
-  for (const PackedGroups& p : pack_groups(std::span(&large, 1), {100, 100, 8})) tokens.push_back(p.pack.ids.size());
+  std::vector<size_t> tokens;  // 19 is more than twice 8: two even pieces, the prompt in both
+  for (const MicroBatch& p : pack_groups(std::span(&large, 1), {100, 100, 8})) tokens.push_back(p.pack.ids.size());
   EXPECT_EQ(tokens, (std::vector<size_t>{9, 9}));
 }
 
 TEST(Packing, SplitsAGroupAndRepeatsItsPrompt) {
   const std::vector<int32_t> prompt = {1, 2, 3}, response = {4, 5, 6, 7};
-  PackGroup g{prompt, std::vector<PackResponse>(5, PackResponse{response, {}, 1})};
+  PackInput g{prompt, std::vector<PackResponse>(5, PackResponse{response, {}, 1})};
   const auto packs = pack_groups(std::span(&g, 1), {11, 100});
   ASSERT_EQ(packs.size(), 3u);
   for (const auto& p : packs) {
@@ -133,7 +132,7 @@ TEST(Packing, SplitsAGroupAndRepeatsItsPrompt) {
 
 TEST(Packing, WeightsAndPairs) {
   const std::vector<int32_t> prompt = {1, 2}, one = {3}, three = {4, 5, 6};
-  PackGroup g{prompt, {{one, {}, 1}, {three, {}, 1}}};
+  PackInput g{prompt, {{one, {}, 1}, {three, {}, 1}}};
   auto packs = pack_groups(std::span(&g, 1), {100, 100});
   ASSERT_EQ(packs.size(), 1u);
   Pack& p = packs[0].pack;
@@ -146,7 +145,7 @@ TEST(Packing, WeightsAndPairs) {
   g.responses.insert(g.responses.begin(), PackResponse{{}, {}, 1});  // left out
   auto again = pack_groups(std::span(&g, 1), {100, 100});
   EXPECT_EQ(again[0].pack.ids, p.ids);
-  EXPECT_EQ(again[0].responses[0].response, 1);
+  EXPECT_EQ(again[0].placements[0].response, 1);
   g.responses.resize(1);
   EXPECT_TRUE(pack_groups(std::span(&g, 1), {100, 100}).empty());
 }

@@ -24,15 +24,15 @@ TEST(PassK, EqualsCountingEverySubset) {
   for (int n = 1; n <= 10; ++n)
     for (int c = 0; c <= n; ++c)
       for (int k = 1; k <= n; ++k) {
-        std::vector<double> at_least(static_cast<size_t>(k) + 2, 0);
+        std::vector<double> at_least(k + 2, 0);
         for (unsigned subset = 0; subset < 1u << n; ++subset) {
           if (std::popcount(subset) != k) continue;
           const int right = std::popcount(subset & ((1u << c) - 1));
-          for (int least = 0; least <= right; ++least) at_least[static_cast<size_t>(least)] += 1 / choose(n, k);
+          for (int least = 0; least <= right; ++least) at_least[least] += 1 / choose(n, k);
         }
         EXPECT_NEAR(pass_at_k(n, c, k), at_least[1], 1e-12) << n << " " << c << " " << k;
         for (int least = 0; least <= k; ++least)
-          EXPECT_NEAR(pass_at_least(n, c, k, least), at_least[static_cast<size_t>(least)], 1e-10)
+          EXPECT_NEAR(pass_at_least(n, c, k, least), at_least[least], 1e-10)
               << n << " " << c << " " << k << " " << least;
       }
   EXPECT_NEAR(pass_at_k(10000, 1, 5000), 0.5, 1e-9);
@@ -55,7 +55,7 @@ TEST(Majority, TiesShareAndNothingFoundDoesNotVote) {
 TEST(Estimate, IntervalIsByProblem) {
   const Estimate e = estimate({1, 0, 1, 0});
   EXPECT_DOUBLE_EQ(e.mean, 0.5);
-  const double half = 3.182446 * std::sqrt(1.0 / 3 / 4);  // t(0.975, 3), from tables; here it reaches beyond 0 and 1
+  const double half = 3.182446 * std::sqrt(1.0 / 3 / 4);  // t(0.975, 3), from tables; wider than [0, 1] here
   EXPECT_DOUBLE_EQ(e.low, std::max(0.0, 0.5 - half));
   EXPECT_DOUBLE_EQ(e.high, std::min(1.0, 0.5 + half));
   std::vector<double> thirty;  // as many as AIME's
@@ -64,7 +64,7 @@ TEST(Estimate, IntervalIsByProblem) {
   const double half30 = 2.045230 * std::sqrt(30 * 0.01 / 29 / 30);  // t(0.975, 29): 4 % wider than the normal's 1.96
   EXPECT_NEAR(t.low, 0.5 - half30, 1e-7);
   EXPECT_NEAR(t.high, 0.5 + half30, 1e-7);
-  EXPECT_EQ(estimate({0.25}).low, 0);  // one problem tells nothing of others
+  EXPECT_EQ(estimate({0.25}).low, 0);  // one problem tells nothing about others
   EXPECT_EQ(estimate({0.25}).high, 1);
   EXPECT_EQ(estimate({}).mean, 0);
 }
@@ -104,7 +104,7 @@ void expect_avg_at_k(const std::string& path) {
                       [](element params, int n, int right, const std::string& name, element expected) {
                         const int64_t k = params["k"];
                         const double want = expected[fmt::format("avg@k:k={}", k)];
-                        EXPECT_NEAR(static_cast<double>(right) / n, want, 0.01) << name;
+                        EXPECT_NEAR(double(right) / n, want, 0.01) << name;
                       }),
             3u);
 }
@@ -114,32 +114,31 @@ void expect_pass_at_k(const std::string& path) {
                       [](element params, int n, int right, const std::string& name, element expected) {
                         const int64_t k = params["k"];
                         const double want = expected[fmt::format("pass@k:k={}&n={}", k, n)];
-                        EXPECT_NEAR(pass_at_k(n, right, static_cast<int>(k)), want, 0.01) << name;
+                        EXPECT_NEAR(pass_at_k(n, right, k), want, 0.01) << name;
                       }),
             3u);
 }
 
 void expect_g_pass_at_k(const std::string& path) {
   size_t unreadable = 0;
-  EXPECT_EQ(
-      each_case(
-          path,
-          [&](element params, int n, int right, const std::string& name, element expected) {
-            const int k = static_cast<int>(int64_t(params["k"]));
-            if (name.ends_with("Mixed Correct and Incorrect") || name.ends_with("High K Value")) {
-              ++unreadable;  // its parser cannot read these formulas and counts 0 right; ours compares them as text
-              return;
-            }
-            for (const char* t : {"0.0", "0.25", "0.5", "0.75", "1.0"}) {
-              const int least = std::max(1, static_cast<int>(std::ceil(std::stod(t) * k)));
-              const double want = expected[fmt::format("math_g-pass@{}_{}", k, t)];
-              EXPECT_NEAR(pass_at_least(n, right, k, least), want, 1e-9) << name << " " << t;
-            }
-            double mean = 0;  // mG-Pass@k: thresholds above one half
-            for (int i = (k + 1) / 2 + 1; i <= k; ++i) mean += 2.0 / k * pass_at_least(n, right, k, i);
-            EXPECT_NEAR(mean, double(expected[fmt::format("mmath_g-pass@{}", k)]), 1e-9) << name;
-          }),
-      11u);
+  EXPECT_EQ(each_case(path,
+                      [&](element params, int n, int right, const std::string& name, element expected) {
+                        const int k = int64_t(params["k"]);
+                        if (name.ends_with("Mixed Correct and Incorrect") || name.ends_with("High K Value")) {
+                          ++unreadable;  // its parser cannot read these formulas and counts none as right; ours
+                                         // compares them as text
+                          return;
+                        }
+                        for (const char* t : {"0.0", "0.25", "0.5", "0.75", "1.0"}) {
+                          const int least = std::max<int>(1, std::ceil(std::stod(t) * k));
+                          const double want = expected[fmt::format("math_g-pass@{}_{}", k, t)];
+                          EXPECT_NEAR(pass_at_least(n, right, k, least), want, 1e-9) << name << " " << t;
+                        }
+                        double mean = 0;  // mG-Pass@k: thresholds above one half
+                        for (int i = (k + 1) / 2 + 1; i <= k; ++i) mean += 2.0 / k * pass_at_least(n, right, k, i);
+                        EXPECT_NEAR(mean, double(expected[fmt::format("mmath_g-pass@{}", k)]), 1e-9) << name;
+                      }),
+            11u);
   EXPECT_EQ(unreadable, 2u);
 }
 

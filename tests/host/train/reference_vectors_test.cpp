@@ -18,14 +18,14 @@ namespace {
 
 using nlohmann::json;
 
-/// Calls `expect` on each case of a file whose field `key` begins with `value`; at least `least` there must be.
+/// Calls `expect` on each case of a file whose field `key` begins with `value`; there must be at least `least`.
 void each_vector(const std::string& file, const std::string& key, const std::string& value, size_t least,
                  const std::function<void(const json&)>& expect) {
   const std::string path = "tests/goldens/semantics/" + file;
   std::ifstream in(path);
   ASSERT_TRUE(in) << path << ": tests run in the project's folder";
   std::string line;
-  std::getline(in, line);  // what it holds
+  std::getline(in, line);  // the header
   size_t cases = 0;
   for (int number = 2; std::getline(in, line); ++number) {
     const json j = json::parse(line);
@@ -69,12 +69,12 @@ TEST(ReferenceVectors, LossOfATokenAndWhatCountsAsClipped) {
       const TokenLoss t = token_loss(now, old, advantage, p);
       EXPECT_NEAR(t.loss, row[3].get<double>(), 1e-6 * std::abs(row[3].get<double>()));
       EXPECT_NEAR(t.dlogp, row[4].get<double>(), 1e-6 * std::abs(row[4].get<double>()));
-      if (row.size() == 5) continue;  // TRL's metrics are of a batch
+      if (row.size() == 5) continue;  // TRL's metrics are those of a batch
       const float one = 1, zero = 0;
       LossStats s;
       add_loss_stats(s, {&now, 1}, {&old, 1}, {&zero, 1}, {&t.loss, 1}, {&one, 1}, {&t.clip, 1});
       EXPECT_NEAR(s.kl, row[5].get<double>(), 1e-6 * std::abs(row[5].get<double>()));
-      // verl counts the branch of the clip before the dual clip, and the dual clip apart.
+      // verl counts the clipped branch before the dual clip, and the dual clip separately.
       const bool clipped = row[6] == 1, dual = row[7] == 1;
       EXPECT_EQ(s.dual, dual);
       EXPECT_EQ(s.low, clipped && !dual && advantage < 0);
@@ -85,25 +85,24 @@ TEST(ReferenceVectors, LossOfATokenAndWhatCountsAsClipped) {
   for (const int kind : {kNotClipped, kClippedLow, kClippedHigh, kClippedDual}) EXPECT_GT(kinds[kind], 20) << kind;
 }
 
-// The head is the identity, so that its inputs are the logits and their gradient the logits'.
+// The head is the identity: its inputs are the logits, and their gradient is that of the logits.
 TEST(ReferenceVectors, LogProbsEntropiesAndTheGradientOfLogits) {
   const auto backend = make_cpu_backend(DType::f32);
   each_vector("head.jsonl", "source", "verl", 2, [&](const json& j) {
     std::vector<float> x = j.at("logits"), old = j.at("old_log_prob"), advantage = j.at("advantage");
     std::vector<int32_t> targets = j.at("targets");
-    const auto rows = static_cast<int64_t>(targets.size()), vocab = static_cast<int64_t>(x.size()) / rows;
-    const auto size = [](int64_t n) { return static_cast<size_t>(n); };
-    std::vector<float> head(size(vocab * vocab)), dx(x.size()), dhead(head.size());
-    for (int64_t i = 0; i < vocab; ++i) head[size(i * vocab + i)] = 1;
-    std::vector<float> weight(size(rows), 1.0f / static_cast<float>(rows));
-    std::vector<float> log_prob(size(rows)), entropy(size(rows)), loss(size(rows));
-    std::vector<uint8_t> clip(size(rows));
+    const int64_t rows = targets.size(), vocab = x.size() / rows;
+    std::vector<float> head(vocab * vocab), dx(x.size()), dhead(head.size());
+    for (int64_t i = 0; i < vocab; ++i) head[i * vocab + i] = 1;
+    std::vector<float> weight(rows, 1.0f / rows);
+    std::vector<float> log_prob(rows), entropy(rows), loss(rows);
+    std::vector<uint8_t> clip(rows);
     WorkspaceNeeds needs{};
     needs.attention = {1, 1, 16};
     needs.hidden = needs.vocab = vocab, needs.max_head_rows = rows;
     const ops::ScopedWorkspace workspace(*backend, needs);
     const auto matrix = [&](std::vector<float>& v) {
-      return Tensor::of(std::span(v)).view({static_cast<int64_t>(v.size()) / vocab, vocab});
+      return Tensor::of(std::span(v)).view({std::ssize(v) / vocab, vocab});
     };
     backend->lm_dapo(matrix(dx), matrix(dhead), Tensor::of(std::span(log_prob)), Tensor::of(std::span(entropy)),
                      Tensor::of(std::span(loss)), Tensor::of(std::span(clip)), matrix(x), matrix(head),
@@ -167,7 +166,7 @@ TEST(ReferenceVectors, LearningRateSchedules) {
     a.lr_warmup_steps = j.at("warmup");
     const int total = j.at("total");
     for (int step = 1; step <= total; ++step) {
-      const double want = j.at("lr")[static_cast<size_t>(step <= a.lr_warmup_steps ? step : step - 1)];
+      const double want = j.at("lr")[step <= a.lr_warmup_steps ? step : step - 1];
       EXPECT_NEAR(learning_rate(a, step, total), want, 1e-12) << a.lr_schedule << ", step " << step;
       EXPECT_GT(learning_rate(a, step, total), 0) << a.lr_schedule << ", step " << step;
     }
@@ -214,13 +213,8 @@ std::vector<std::vector<float>> run_adamw(const json& j, std::vector<float>& mom
     double norm2 = 0;
     const Tensor squares(&norm2, DType::f64, {1});
     backend->sum_of_squares(squares, Tensor::of(std::span(g)));
-    const AdamW params{j.at("lr")[static_cast<size_t>(step)],
-                       j.at("beta1"),
-                       j.at("beta2"),
-                       j.at("eps"),
-                       j.at("weight_decay"),
-                       step + 1,
-                       j.at("max_norm")};
+    const AdamW params{j.at("lr")[step],     j.at("beta1"), j.at("beta2"),   j.at("eps"),
+                       j.at("weight_decay"), step + 1,      j.at("max_norm")};
     backend->adamw(weights.weight(), weights.remainder(), Tensor::of(std::span(moment1)),
                    Tensor::of(std::span(moment2)), Tensor::of(std::span(g)), squares, params);
     after.emplace_back();
@@ -230,7 +224,7 @@ std::vector<std::vector<float>> run_adamw(const json& j, std::vector<float>& mom
   return after;
 }
 
-// bf16 weights with remainders take the very steps of torch's f32 weights.
+// bf16 weights with remainders take the same steps as torch's f32 weights.
 TEST(ReferenceVectors, AdamWOnMastersIsTorchs) {
   each_vector("adamw.jsonl", "source", "torch", 5, [](const json& j) {
     std::vector<float> m, v, m16, v16;
@@ -242,7 +236,7 @@ TEST(ReferenceVectors, AdamWOnMastersIsTorchs) {
         const double want = j.at("after")[step][i];
         // Each step rounds the decayed weight and the sum (half an ulp, 6e-8, each) and some eight operations on an
         // update of up to 3 lr.
-        const double tolerance = static_cast<double>(step + 1) * (1.2e-7 * std::abs(want) + 8 * 6e-8 * 3 * lr);
+        const double tolerance = (step + 1) * (1.2e-7 * std::abs(want) + 8 * 6e-8 * 3 * lr);
         EXPECT_NEAR(f32[step][i], want, tolerance) << "step " << step + 1 << ", weight " << i;
         EXPECT_EQ(bf[step][i], f32[step][i]) << "step " << step + 1 << ", weight " << i;
       }

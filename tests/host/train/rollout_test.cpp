@@ -1,4 +1,5 @@
-// Rollout on a toy model: a response depends on weights, prompt and key alone, and its log-probs are training's bits.
+// Rollout on a toy model: a response depends on weights, prompt and key alone; its log-probs have the bits of
+// training's.
 #include "host/rollout/rollout.h"
 
 #include <gtest/gtest.h>
@@ -37,8 +38,8 @@ ModelLimits limits(int batch, int prefill_tokens, int page_size, int64_t pages, 
 }
 
 struct Result {
-  std::vector<Group> groups;
-  Rollout::Stats stats, next;  ///< next: of a round after it, one short response
+  std::vector<Completion> groups;
+  Rollout::Stats stats, next;  ///< next: of the following round, with one short response
 };
 
 Result generate(const ModelLimits& l, std::vector<Request> requests, const Sampling& s) {
@@ -52,14 +53,14 @@ Result generate(const ModelLimits& l, std::vector<Request> requests, const Sampl
   Result r;
   r.groups = rollout.generate(std::move(requests), s);
   r.stats = rollout.stats();
-  // the log-probs are those of training, bit for bit
-  std::vector<PackGroup> packed;
-  for (const Group& g : r.groups) {
+  // training computes the same log-probs, bit for bit
+  std::vector<PackInput> packed;
+  for (const Completion& g : r.groups) {
     packed.push_back({g.prompt, {}});
     for (const Response& a : g.responses) packed.back().responses.push_back({a.ids, a.log_prob, 1});
   }
   learner.begin();
-  for (PackedGroups& p : pack_groups(packed, {4096, 4096})) {
+  for (MicroBatch& p : pack_groups(packed, {4096, 4096})) {
     learner.score(p.pack, s.temperature > 0 ? s.temperature : 1.0f);
     EXPECT_EQ(p.pack.log_prob, p.pack.old_log_prob);
   }
@@ -89,7 +90,7 @@ TEST(Rollout, ScheduleDoesNotChangeResponses) {
   const Result all = generate(limits(32, 1000, 64, 200, 1), r, s);
   EXPECT_EQ(all.stats.preemptions, 0);
   int stopped = 0;
-  for (const Group& g : all.groups)
+  for (const Completion& g : all.groups)
     for (const Response& a : g.responses) {
       stopped += a.finish == Finish::stop;
       EXPECT_EQ(a.finish == Finish::stop, a.ids.back() == 256);
@@ -101,10 +102,10 @@ TEST(Rollout, ScheduleDoesNotChangeResponses) {
   EXPECT_LT(stopped, 16);
   expect_same(all, generate(limits(5, 1000, 64, 200, 1), r, s));    // a small batch
   expect_same(all, generate(limits(32, 16, 64, 200, 1), r, s));     // prompts in parts
-  expect_same(all, generate(limits(32, 1000, 128, 100, 7), r, s));  // larger pages, several steps between looks
+  expect_same(all, generate(limits(32, 1000, 128, 100, 7), r, s));  // larger pages, several steps a synchronization
   const Result few = generate(limits(32, 50, 64, 7, 3), r, s);      // hardly any pages
   EXPECT_GT(few.stats.preemptions, 0);
-  EXPECT_EQ(few.next.preemptions, 0);  // of the next round, which one prompt begins
+  EXPECT_EQ(few.next.preemptions, 0);  // counted anew in the next round
   expect_same(all, few);
 }
 
@@ -113,12 +114,12 @@ TEST(Rollout, EveryEndIdEndsAResponse) {
   s.seed = 3;
   const std::vector<Request> r = requests(4, 4, 140);
   const Result all = generate(limits(32, 1000, 64, 200, 1), r, s);
-  const int32_t other = all.groups[0].responses[0].ids[1];  // a second end id, which occurs
+  const int32_t other = all.groups[0].responses[0].ids[1];  // a second end id, one that occurs
   Toy toy;
   ModelMemory memory(toy.weights, limits(32, 1000, 64, 200, 1));
   Decoder decoder(memory);
   Rollout rollout(decoder, {256, other});
-  const std::vector<Group> cut = rollout.generate(r, s);
+  const std::vector<Completion> cut = rollout.generate(r, s);
   int by_other = 0;
   for (size_t g = 0; g < cut.size(); ++g)
     for (size_t i = 0; i < cut[g].responses.size(); ++i) {
@@ -132,7 +133,7 @@ TEST(Rollout, EveryEndIdEndsAResponse) {
   EXPECT_GT(by_other, 0);
 }
 
-TEST(Rollout, OrderAndCompanyDoNotMatter) {
+TEST(Rollout, OrderAndOtherRequestsDoNotMatter) {
   Sampling s;
   s.seed = 4;
   s.top_p = 0.9f;
@@ -143,7 +144,7 @@ TEST(Rollout, OrderAndCompanyDoNotMatter) {
     const Result one = generate(limits(32, 1000, 64, 200, 1), {r[i]}, s);
     expect_same({{all.groups[i]}, {}, {}}, one);
   }
-  Request late = r[1];  // two samples apart from the others
+  Request late = r[1];  // two of the samples by themselves
   late.first_sample = 2;
   late.samples = 2;
   const Result part = generate(limits(32, 1000, 64, 200, 1), {late}, s);
@@ -152,7 +153,7 @@ TEST(Rollout, OrderAndCompanyDoNotMatter) {
   EXPECT_NE(generate(limits(32, 1000, 64, 200, 1), r, s).groups[0].responses[0].ids, all.groups[0].responses[0].ids);
 }
 
-TEST(Rollout, PromptsMayComeWhileItRuns) {
+TEST(Rollout, RequestsMayBeAddedWhileItRuns) {
   Sampling s;
   std::vector<Request> r = requests(6, 4, 30);
   const Result all = generate(limits(8, 100, 64, 30, 1), r, s);
@@ -163,14 +164,14 @@ TEST(Rollout, PromptsMayComeWhileItRuns) {
   int64_t heard = 0;
   rollout.on_token = [&](int64_t, int, int32_t) { ++heard; };
   rollout.begin(s);
-  std::map<int64_t, Group> got;
+  std::map<int64_t, Completion> got;
   size_t added = 0;
   for (int turn = 0; rollout.busy() || added < r.size(); ++turn) {
     if (turn % 5 == 0 && added < r.size()) rollout.add(r[added++]);
-    for (Group& g : rollout.advance()) got.emplace(g.id, std::move(g));
+    for (Completion& g : rollout.advance()) got.emplace(g.id, std::move(g));
   }
   ASSERT_EQ(got.size(), r.size());
-  for (const Group& g : all.groups)
+  for (const Completion& g : all.groups)
     for (size_t i = 0; i < g.responses.size(); ++i) EXPECT_EQ(got.at(g.id).responses[i].ids, g.responses[i].ids);
   EXPECT_EQ(heard, rollout.stats().drawn_tokens);
   EXPECT_EQ(rollout.stats().finished, 24);

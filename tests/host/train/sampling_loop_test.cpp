@@ -1,5 +1,5 @@
-// Dynamic sampling without a model: how many generation batches and prompts a step needs, by the functions that the
-// trainer calls, at a known yield. DAPO_SAMPLING_LOOP=FILE writes the figures (docs/dapo.md).
+// Dynamic sampling without a model: how many generation batches and prompts a step needs at a known yield, with the
+// functions that the trainer calls. DAPO_SAMPLING_LOOP=FILE writes the figures (docs/dapo.md).
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -30,16 +30,16 @@ struct Setting {
 };
 
 struct Measured {
-  double first = 0, later = 0;  ///< generation batches of the first step, of the others: means
+  double first = 0, later = 0;  ///< generation batches of the first step and of the later ones, means
   int first_most = 0, later_most = 0;
   int unfilled = 0;                ///< steps
-  double idle = 0;                 ///< share of the later steps that draw nothing: the bank is enough
-  double prompts = 0, bank = 0;    ///< drawn in a later step, kept for the next one: means, in batches
+  double idle = 0;                 ///< share of the later steps that draw nothing, as the bank is enough
+  double prompts = 0, bank = 0;    ///< drawn in a later step, kept for the next one; means, in batches
   double age = 0;                  ///< steps since the groups trained on were drawn, mean of the later steps
   int age_most = 0, smallest = 0;  ///< smallest: prompts of a generation batch
 };
 
-/// The trainer's loop (Trainer::sample_groups) with coins for groups.
+/// The trainer's loop (steps 1 to 3 of Trainer::step) with a coin for each group.
 class Loop {
  public:
   Loop(const Setting& setting, uint64_t seed) : setting_(setting), random_(seed) {}
@@ -48,15 +48,15 @@ class Loop {
     ++step_;
     std::vector<int> groups;  // steps that drew them
     open_bank(groups);
-    const size_t batch = static_cast<size_t>(setting_.data.train_batch_size);
+    const size_t batch = setting_.data.train_batch_size;
     const int64_t limit = prompt_limit(setting_.algorithm, setting_.data);
     int64_t drawn = 0;
     int batches = 0;
     while (groups.size() < batch && drawn < limit) {
-      const int need = static_cast<int>(batch - groups.size());
+      const int need = batch - groups.size();
       const int size = setting_.data.gen_batch_size > 0 ? setting_.data.gen_batch_size
                                                         : generation_size(need, setting_.data.train_batch_size, yield_);
-      const int prompts = static_cast<int>(std::min<int64_t>(size, limit - drawn));
+      const int prompts = std::min<int64_t>(size, limit - drawn);
       generate(prompts, groups);
       m.smallest = m.smallest == 0 ? prompts : std::min(m.smallest, prompts);
       drawn += prompts;
@@ -72,16 +72,16 @@ class Loop {
     m.later += batches;
     m.idle += batches == 0;
     m.later_most = std::max(m.later_most, batches);
-    m.prompts += static_cast<double>(drawn) / static_cast<double>(batch);
-    m.bank += static_cast<double>(bank_.size()) / static_cast<double>(batch);
+    m.prompts += double(drawn) / batch;
+    m.bank += double(bank_.size()) / batch;
     double age = 0;
     for (const int s : groups) age += step_ - s;
-    m.age += groups.empty() ? 0 : age / static_cast<double>(groups.size());
+    m.age += groups.empty() ? 0 : age / groups.size();
   }
 
  private:
   void open_bank(std::vector<int>& groups) {
-    const size_t batch = static_cast<size_t>(setting_.data.train_batch_size);
+    const size_t batch = setting_.data.train_batch_size;
     std::vector<int> left;
     for (const int s : bank_)
       if (step_ - s <= setting_.algorithm.max_age) (groups.size() < batch ? groups : left).push_back(s);
@@ -89,8 +89,8 @@ class Loop {
   }
 
   void generate(int prompts, std::vector<int>& groups) {
-    const size_t batch = static_cast<size_t>(setting_.data.train_batch_size);
-    const auto below = static_cast<uint64_t>(std::ldexp(setting_.yield + setting_.drift * (step_ - 1), 64));
+    const size_t batch = setting_.data.train_batch_size;
+    const uint64_t below = std::ldexp(setting_.yield + setting_.drift * (step_ - 1), 64);
     int kept = 0;
     for (int i = 0; i < prompts; ++i) {
       if (random_() >= below) continue;
@@ -113,7 +113,7 @@ class Loop {
 Measured simulate(const Setting& setting, int seeds, int steps) {
   Measured m;
   for (int seed = 0; seed < seeds; ++seed) {
-    Loop loop(setting, static_cast<uint64_t>(seed));
+    Loop loop(setting, seed);
     for (int s = 0; s < steps; ++s) loop.step(m);
   }
   const double later = std::max(1, seeds * (steps - 1));
@@ -164,8 +164,8 @@ TEST(SamplingLoop, LaterStepsNeedOneBatch) {
         EXPECT_EQ(m.unfilled, 0);
         EXPECT_LE(m.age_most, setting.algorithm.max_age);
         EXPECT_LT(m.bank, batch == 32 ? 0.6 : 0.2);
-        EXPECT_GE(m.smallest, batch / 8);  // no batch waits for a response or two
-        // What is drawn too much is trained on in the next step, so the mean is what the yield demands.
+        EXPECT_GE(m.smallest, batch / 8);  // no batch for one or two prompts
+        // The surplus is trained on in the next step, so the mean is what the yield demands.
         if (drift == 0) {
           EXPECT_NEAR(m.prompts, 1 / yield, 0.04 / yield);
         }
@@ -182,7 +182,7 @@ TEST(SamplingLoop, FixedBatchesThatDropTheirSurplus) {
       EXPECT_EQ(m.age_most, 0);
       EXPECT_EQ(m.bank, 0);
       EXPECT_DOUBLE_EQ(m.prompts, 3 * m.later);
-      if (batch == 512) {  // enough groups that a batch's share is sure
+      if (batch == 512) {  // large enough that a batch's share hardly varies
         EXPECT_NEAR(m.later, std::ceil(1 / (3 * yield)), 0.01);
       }
       // The same batches with a bank save prompts at high yields, for groups that are a step old.

@@ -1,5 +1,5 @@
-// What the settings of DAPO mean in a whole step: that each reaches the loss, the reward and the update (the formulas
-// by themselves: objective_test.cpp, tests/ops).
+// What the settings of DAPO mean in a whole step: each reaches the loss, the reward or the update (for the formulas
+// themselves see objective_test.cpp and tests/ops).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -43,7 +43,7 @@ TEST(Semantics, TheLossIsClippedWeightedAndTemperedAsTheConfigSays) {
       weights += double{p.weight[r]};
     }
     EXPECT_NEAR(weights, 1, 1e-5);  // token-mean over the mini-batch, one pack here
-    // The mini-batches are the groups in their order, again in each epoch.
+    // The mini-batches take the groups in their order, again in each epoch.
     std::vector<int32_t> targets = p.targets, ids;
     const size_t begin = call++ % 2 * 2;
     for (size_t g = begin; g < begin + 2; ++g)
@@ -56,11 +56,11 @@ TEST(Semantics, TheLossIsClippedWeightedAndTemperedAsTheConfigSays) {
   const StepMetrics m = run.trainer.step();
   ASSERT_EQ(m.groups_trained, 4);
   EXPECT_EQ(call, 6u);
-  EXPECT_EQ(m.mismatch, 0);  // training divides its logits by the temperature that rollout drew with
+  EXPECT_EQ(m.mismatch, 0);  // training divides its logits by rollout's temperature
   EXPECT_EQ(m.ratio_error, 0);
-  // What a policy that moved much meets: a wrong response has become e^3 times as likely.
-  run.trainer.after_rollout = [](std::vector<SampleGroup>& groups) {
-    for (SampleGroup& g : groups)
+  // As for a policy that moved far: a wrong response has become e^3 times as likely.
+  run.trainer.after_rollout = [](std::vector<Group>& groups) {
+    for (Group& g : groups)
       for (Sample& s : g.samples)
         if (!s.verdict.acc) s.response.log_prob[0] -= 3;
   };
@@ -78,10 +78,10 @@ TEST(Semantics, RewardsAreShapedByLengthAndAdvantagesComeFromThem) {
   Steps run(c);
   const StepMetrics m = run.trainer.step();
   int right = 0, wrong_and_punished = 0;
-  for (const SampleGroup& g : run.trainer.trained()) {
+  for (const Group& g : run.trainer.trained()) {
     std::vector<double> rewards;
     for (const Sample& s : g.samples) {
-      const int length = static_cast<int>(s.response.ids.size());
+      const int length = s.response.ids.size();
       EXPECT_EQ(s.reward, s.verdict.acc ? 2 : -3);
       EXPECT_DOUBLE_EQ(s.shaped, s.reward + overlong_penalty(length, 4, 3, 0.5));
       right += s.verdict.acc;
@@ -98,19 +98,19 @@ TEST(Semantics, RewardsAreShapedByLengthAndAdvantagesComeFromThem) {
 
 TEST(Semantics, OverlongFilteringMasksTruncatedResponsesAlone) {
   Config c = toy_config();
-  c.data.max_response_length = 1;  // the letter, then the end: whatever is not the end at once is cut
+  c.data.max_response_length = 1;  // a letter, then the end id: cut unless the first token is the end id
   c.rollout.temperature = 1.5f;
   c.algorithm.filter_groups = false;
   for (const bool filtering : {false, true}) {
     c.algorithm.overlong_filtering = filtering;
     Steps run(c);
     size_t rows = 0, whole = 0, cut = 0;
-    run.trainer.after_rollout = [](std::vector<SampleGroup>& groups) {
+    run.trainer.after_rollout = [](std::vector<Group>& groups) {
       groups[0].samples[0].response.finish = Finish::stop;  // at least one is not cut
     };
     run.trainer.after_pack = [&](Pack& p) { rows += p.head_rows.size(); };
     run.trainer.step();
-    for (const SampleGroup& g : run.trainer.trained())
+    for (const Group& g : run.trainer.trained())
       for (const Sample& s : g.samples) (s.response.finish == Finish::length ? cut : whole) += s.response.ids.size();
     EXPECT_GT(whole, 0u);
     EXPECT_GT(cut, 0u);
@@ -152,17 +152,18 @@ TEST(Semantics, AnUpdateIsAdamWWithTheConfigsNumbers) {
     double worst = 0;
     for (size_t i = 0; i < at.w.size(); ++i) {
       double w = at.w[i], m1 = at.m[i], m2 = at.v[i];
-      AdamW p{.lr = static_cast<float>(lr[k / 2]),
+      AdamW p{.lr = float(lr[k / 2]),
               .beta1 = 0.8f,
               .beta2 = 0.95f,
               .eps = 1e-6f,
               .weight_decay = decayed[i] ? 0.3f : 0.0f,
-              .step = static_cast<int64_t>(k) + 1,  // bias correction counts updates
+              .step = int64_t(k) + 1,  // bias correction counts updates
               .max_norm = 0.05f};
       ops::adamw(w, m1, m2, at.g[i], norm2, p);
       worst = std::max(worst, std::abs(w - before[k + 1].w[i]));
     }
-    EXPECT_LT(worst, 1e-3 * lr[k / 2]) << "update " << k + 1;  // f32's rounding of moments; a wrong number moves by lr
+    EXPECT_LT(worst, 1e-3 * lr[k / 2]) << "update "
+                                       << k + 1;  // f32 rounds the moments; a wrong setting would move a weight by lr
   }
   EXPECT_GE(clipped, 3);
 }

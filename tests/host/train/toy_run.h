@@ -54,7 +54,7 @@ inline Config toy_config() {
   return c;
 }
 
-/// Weights of a toy that answers any prompt by one of `letters` and ends, each about as often; fine-tuned once a
+/// Weights of a toy that answers any prompt with one of `letters`, each about as often, and ends; fine-tuned once a
 /// program.
 inline const std::vector<float>& weights_that_say(const std::string& letters) {
   static std::map<std::string, std::vector<float>> known;
@@ -71,8 +71,8 @@ inline const std::vector<float>& weights_that_say(const std::string& letters) {
   Toy toy;
   NoProgress progress;
   const SftMetrics m = run_sft(config, toy.weights, byte_tokenizer(), dataset_of(lines), progress);
-  // a letter costs log(letters), the end nothing: half of the former a token
-  EXPECT_NEAR(m.loss, std::log(static_cast<double>(letters.size())) / 2, 0.2);
+  // a letter costs log(letters) and the end id nothing, half of that a token
+  EXPECT_NEAR(m.loss, std::log(letters.size()) / 2, 0.2);
   weights = toy.get(toy.weights.flat());
   return weights;
 }

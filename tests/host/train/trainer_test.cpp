@@ -28,7 +28,7 @@ TEST(Trainer, FiveStepsLearnATrivialTask) {
       EXPECT_EQ(m.ratio_error, 0) << "step " << m.step;
     }
     EXPECT_EQ(m.updates, (m.groups_trained + 1) / 2) << "step " << m.step;
-    EXPECT_TRUE(m.groups_trained == 4 || acc.back() > 0.9);  // else mixed groups have become rare
+    EXPECT_TRUE(m.groups_trained == 4 || acc.back() > 0.9);  // otherwise mixed groups have become rare
     EXPECT_TRUE(std::isfinite(m.loss) && std::isfinite(m.entropy));
   }
   EXPECT_GT(acc.front(), 0.05);
@@ -71,7 +71,7 @@ TEST(Trainer, MicroBatchesAndPagesChangeRoundingOnly) {
   c.rollout.collect_every = 3;
   Case parts(c, questions("a"), guesser());
   const StepMetrics p = parts.trainer.step();
-  EXPECT_NEAR(p.loss, w.loss, 1e-5 * std::abs(w.loss) + 1e-7);  // AdamW would hide a wrong scale
+  EXPECT_NEAR(p.loss, w.loss, 1e-5 * std::abs(w.loss) + 1e-7);  // AdamW would hide a wrong scale of the gradient
   EXPECT_NEAR(p.grad_norm, w.grad_norm, 1e-4 * w.grad_norm);
   ASSERT_EQ(whole.trainer.trained().size(), parts.trainer.trained().size());
   for (size_t g = 0; g < whole.trainer.trained().size(); ++g)
@@ -89,14 +89,14 @@ TEST(Trainer, MicroBatchesAndPagesChangeRoundingOnly) {
   EXPECT_LT(difference, 2e-3 * moved);
 }
 
-TEST(Trainer, AShortMiniBatchCountsForAsMuchLess) {
+TEST(Trainer, AShortMiniBatchWeighsLess) {
   Config c = toy_config();
   c.algorithm.filter_groups = false;
   std::vector<double> sums;
   for (const int groups : {2, 1}) {
     Case run(c, questions("a"), guesser());
     sums.clear();
-    run.trainer.after_rollout = [&](std::vector<SampleGroup>& g) { g.resize(static_cast<size_t>(2 + groups)); };
+    run.trainer.after_rollout = [&](std::vector<Group>& g) { g.resize(2 + groups); };
     run.trainer.after_pack = [&](Pack& p) {
       double sum = 0;
       for (const float w : p.weight) sum += double{w};
@@ -157,11 +157,11 @@ TEST(Trainer, BadNumbersAreRefusedAndLeaveNoTrace) {
     for (float g : run.toy.get(run.trainer.learner().gradients())) ASSERT_EQ(g, 0) << i;
   }
   run.trainer.after_pack = nullptr;
-  run.trainer.after_rollout = [&](std::vector<SampleGroup>& g) { g[0].samples[1].shaped = nan; };
+  run.trainer.after_rollout = [&](std::vector<Group>& g) { g[0].samples[1].shaped = nan; };
   StepMetrics m = run.trainer.step();
-  EXPECT_EQ(m.updates_refused, 1);  // the other mini-batch is sound
+  EXPECT_EQ(m.updates_refused, 1);  // the other mini-batch is good
   EXPECT_EQ(m.updates, 1);
-  run.trainer.after_rollout = [&](std::vector<SampleGroup>& g) { g[3].samples[0].response.log_prob[0] = infinity; };
+  run.trainer.after_rollout = [&](std::vector<Group>& g) { g[3].samples[0].response.log_prob[0] = infinity; };
   m = run.trainer.step();
   EXPECT_EQ(m.updates_refused, 1);
   run.trainer.after_rollout = nullptr;
@@ -229,9 +229,10 @@ TEST(Trainer, LongPromptsAreDroppedOrRefused) {
 
 TEST(Evaluate, ResponsesWithoutAnAnswerDoNotVote) {
   const auto judge = [](const char* verifier, const std::vector<std::string>& responses) {
-    std::vector<Verdict> v;
-    for (const std::string& r : responses) v.push_back(make_verifier(verifier)->verify(r, "1/2"));
-    return majority_of(v);
+    std::vector<Sample> samples(responses.size());
+    for (size_t i = 0; i < responses.size(); ++i)
+      samples[i].verdict = make_verifier(verifier)->verify(responses[i], "1/2");
+    return majority_of(samples);
   };
   EXPECT_EQ(judge("math_dapo", {"cut", "cut", "cut", "Answer: 1/2", "Answer: 1/2", "Answer: 3"}), 1);
   EXPECT_EQ(judge("boxed", {"\\boxed{\\frac12}", "\\boxed{0.5}", "\\boxed{3}", "\\boxed{3}", "\\boxed{.50}"}), 1);
@@ -265,8 +266,12 @@ TEST(Evaluate, IsTheSameEveryTimeAndInParts) {
   EXPECT_GT(a.avg, 0.05);
   EXPECT_LT(a.avg, 0.6);
   for (size_t p = 0; p < a.all.size(); ++p) {
-    ASSERT_EQ(a.all[p].responses.size(), 12u);
-    for (size_t i = 0; i < 12; ++i) EXPECT_EQ(a.all[p].responses[i].ids, b.all[p].responses[i].ids);
+    const std::vector<Sample>&x = a.all[p].group.samples, &y = b.all[p].group.samples;
+    ASSERT_EQ(x.size(), 12u);
+    for (size_t i = 0; i < 12; ++i) {
+      EXPECT_EQ(x[i].response.ids, y[i].response.ids);
+      EXPECT_EQ(y[i].verdict.acc, byte_tokenizer().decode(y[i].response.ids) == "a");  // its own verdict
+    }
   }
 }
 

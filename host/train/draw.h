@@ -1,0 +1,33 @@
+// Drawing responses and judging them while others are still growing: for training and for evaluation.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/progress.h"
+#include "data/dataset.h"
+#include "host/rollout/rollout.h"
+#include "host/train/group.h"
+#include "host/train/reward.h"
+
+namespace dapo {
+
+// Draw keys that training does not use: its steps count from 1, its prompts from 0.
+/// DrawKey.step of every evaluation, so that the same weights give the same responses.
+inline constexpr int32_t kEvalStep = -1;
+/// DrawKey.prompt of the draws that choose the examples of an SFT step.
+inline constexpr int32_t kSftExamples = -2;
+
+struct DrawOptions {
+  int samples = 0;               ///< responses a prompt
+  int max_new = 0;               ///< most tokens of a response, end id included
+  Phase phase = Phase::rollout;  ///< for Progress
+};
+
+/// Draws options.samples responses to the prompt of every group and judges them by data[group.example].answer; fills
+/// `samples` (response and verdict). Call rollout.begin() before. More samples than the rollout's batch are drawn in
+/// several requests. Returns the seconds spent waiting for verdicts after the last response was complete.
+double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
+                      Reward& reward, Progress& progress);
+
+}  // namespace dapo

@@ -1,0 +1,183 @@
+// The tables of metrics: one row a figure.
+#include <fmt/format.h>
+
+#include "host/train/evaluate.h"
+#include "host/train/metrics.h"
+#include "host/train/sft.h"
+
+namespace dapo {
+namespace {
+
+template <auto member, class T>
+double of(const T& m) {
+  return m.*member;
+}
+template <Phase phase, auto member>
+double of_phase(const StepMetrics& m) {
+  return m.phases[phase].*member;
+}
+template <Phase phase>
+double tokens_per_s(const StepMetrics& m) {
+  const PhaseTimes::Row& r = m.phases[phase];
+  return r.seconds > 0 ? r.tokens / r.seconds : 0;
+}
+template <Phase phase>
+double gflops(const StepMetrics& m) {
+  const PhaseTimes::Row& r = m.phases[phase];
+  return r.seconds > 0 ? r.flops / r.seconds * 1e-9 : 0;
+}
+
+using M = StepMetrics;
+using Row = PhaseTimes::Row;
+
+constexpr Metric<StepMetrics> kStep[] = {
+    {"step", "", "number of the rollout step, 1 for the first; 0 for the evaluation before training", of<&M::step>},
+    {"seconds", "s", "time of the whole step", of<&M::seconds>},
+    {"lr", "", "learning rate", of<&M::lr>},
+    {"reward/mean", "", "reward by the verifier, mean over the step's judged responses", of<&M::reward>},
+    {"reward/shaped", "", "the same with the overlong punishment", of<&M::shaped_reward>},
+    {"reward/acc", "share", "judged responses that are right", of<&M::acc>},
+    {"reward/found", "share", "judged responses in which the verifier found an answer", of<&M::found>},
+    {"reward/verifier_errors", "responses", "responses that could not be judged; their groups are left out",
+     of<&M::verifier_errors>},
+    {"reward/verifier_slow", "responses", "responses that took more than a second to judge", of<&M::verifier_slow>},
+    {"response/length_mean", "tokens", "mean length of a response, end id included", of<&M::length_mean>},
+    {"response/length_max", "tokens", "length of the longest response", of<&M::length_max>},
+    {"response/truncated", "share", "responses cut at data.max_response_length", of<&M::truncated>},
+    {"groups/generated", "groups", "groups drawn in this step; a group is a prompt with rollout.n responses",
+     of<&M::groups_generated>},
+    {"groups/kept", "groups",
+     "drawn groups fit to train on: those of right and wrong responses, or all judged ones without "
+     "algorithm.filter_groups",
+     of<&M::groups_kept>},
+    {"groups/all_right", "groups", "drawn groups whose responses are all right", of<&M::groups_right>},
+    {"groups/all_wrong", "groups", "drawn groups whose responses are all wrong", of<&M::groups_wrong>},
+    {"groups/unjudged", "groups",
+     "drawn groups with a response that could not be judged; counted neither as right nor as wrong",
+     of<&M::groups_unjudged>},
+    {"groups/from_bank", "groups", "groups trained on that were drawn in an earlier step", of<&M::groups_from_bank>},
+    {"groups/banked", "groups", "surplus groups in the bank for the next step (algorithm.surplus)",
+     of<&M::groups_banked>},
+    {"groups/dropped", "groups", "groups fit to train on, but dropped as surplus", of<&M::groups_dropped>},
+    {"groups/expired", "groups", "banked groups dropped as older than algorithm.max_age", of<&M::groups_expired>},
+    {"groups/age_mean", "steps", "mean age of the groups trained on: steps since they were drawn", of<&M::age_mean>},
+    {"groups/age_max", "steps", "age of the oldest group trained on", of<&M::age_max>},
+    {"groups/generation_batches", "batches", "generation batches drawn until the step's batch was full",
+     of<&M::generation_batches>},
+    {"groups/trained", "groups", "groups trained on", of<&M::groups_trained>},
+    {"train/acc", "share", "right responses among those trained on", of<&M::train_acc>},
+    {"train/length_mean", "tokens", "mean length of the responses trained on", of<&M::train_length>},
+    {"train/tokens", "tokens", "tokens with a weight in the loss, over all updates", of<&M::tokens_trained>},
+    {"update/count", "updates", "updates applied", of<&M::updates>},
+    {"update/refused", "updates", "updates refused because a number was not finite", of<&M::updates_refused>},
+    {"update/loss", "", "mean of the mini-batches' losses", of<&M::loss>},
+    {"update/entropy", "nats", "entropy of the policy, mean over the tokens trained on", of<&M::entropy>},
+    {"update/kl", "nats", "old minus new log-prob, mean over the tokens trained on", of<&M::ratio_kl>},
+    {"update/clip_low", "share", "tokens trained on that were clipped at 1 - actor.clip_ratio_low", of<&M::clip_low>},
+    {"update/clip_high", "share", "tokens trained on that were clipped at 1 + actor.clip_ratio_high (Clip-Higher)",
+     of<&M::clip_high>},
+    {"update/clip_dual", "share", "tokens trained on that met the dual clip (actor.clip_ratio_c)", of<&M::clip_dual>},
+    {"update/grad_norm", "", "norm of the gradient before clipping, mean over the updates", of<&M::grad_norm>},
+    {"update/grad_norm_max", "", "largest norm of the gradient before clipping", of<&M::grad_norm_max>},
+    {"update/mismatch", "nats",
+     "largest difference between the log-probs of rollout and of training on the same weights: must be 0; null if no "
+     "token was compared",
+     of<&M::mismatch>},
+    {"update/ratio_error", "", "the same as a ratio: its largest distance from 1; must be 0", of<&M::ratio_error>},
+    {"update/mismatch_tokens", "tokens", "tokens compared for update/mismatch", of<&M::mismatch_tokens>},
+    {"rollout/seconds", "s", "time to draw the responses, without reward/seconds",
+     of_phase<Phase::rollout, &Row::seconds>},
+    {"rollout/tokens", "tokens", "response tokens drawn", of_phase<Phase::rollout, &Row::tokens>},
+    {"rollout/tokens_per_s", "tokens/s", "response tokens drawn a second", tokens_per_s<Phase::rollout>},
+    {"rollout/gflops", "GFLOP/s", "rate of the model's products and attention in rollout", gflops<Phase::rollout>},
+    {"rollout/preemptions", "sequences", "sequences preempted because KV pages ran out, and computed again",
+     of<&M::preemptions>},
+    {"reward/seconds", "s", "time waited for verdicts after the last response; judging otherwise runs beside rollout",
+     of_phase<Phase::reward, &Row::seconds>},
+    {"update/seconds", "s", "time of packing, forward, backward and AdamW", of_phase<Phase::update, &Row::seconds>},
+    {"update/rows", "tokens", "tokens of the packs, prompts included, over all updates",
+     of_phase<Phase::update, &Row::tokens>},
+    {"update/rows_per_s", "tokens/s", "tokens of the packs a second", tokens_per_s<Phase::update>},
+    {"update/gflops", "GFLOP/s", "rate of the model's products and attention in updates", gflops<Phase::update>},
+    {"data/prompts_dropped", "prompts", "training prompts that are empty or longer than data.max_prompt_length",
+     of<&M::prompts_dropped>},
+};
+
+/// A row without a value stands for EvalResult::pass, one field a k.
+constexpr Metric<EvalResult> kEval[] = {
+    {"eval/problems", "problems", "problems answered", of<&EvalResult::problems>},
+    {"eval/n", "responses", "responses to each problem (eval.n)", of<&EvalResult::n>},
+    {"eval/avg", "share", "avg@n: share of right responses, mean over problems", of<&EvalResult::avg>},
+    {"eval/low", "share", "lower end of the 95 % confidence interval of avg@n", of<&EvalResult::low>},
+    {"eval/high", "share", "upper end of that interval", of<&EvalResult::high>},
+    {"eval/maj", "share", "maj@n: problems whose most frequent answer is right; tied answers share the vote",
+     of<&EvalResult::maj>},
+    {"eval/pass@K", "share",
+     "chance that K of the n responses, drawn without replacement, hold a right one, mean over problems; for each K of "
+     "eval.pass_k up to n",
+     nullptr},
+    {"eval/length_mean", "tokens", "mean length of a response, end id included", of<&EvalResult::length_mean>},
+    {"eval/truncated", "share", "responses cut at data.max_response_length", of<&EvalResult::truncated>},
+    {"eval/verifier_errors", "responses", "responses that could not be judged; they count as wrong",
+     of<&EvalResult::verifier_errors>},
+    {"eval/prompts_dropped", "prompts", "prompts that are empty or longer than data.max_prompt_length",
+     of<&EvalResult::prompts_dropped>},
+    {"eval/seconds", "s", "time of the whole evaluation", of<&EvalResult::seconds>},
+    {"eval/tokens", "tokens", "response tokens drawn", of<&EvalResult::tokens>},
+};
+
+constexpr Metric<SftMetrics> kSft[] = {
+    {"step", "", "number of the update, 1 for the first", of<&SftMetrics::step>},
+    {"loss", "nats", "-log-prob, mean over the batch's response tokens", of<&SftMetrics::loss>},
+    {"grad_norm", "", "norm of the gradient before clipping", of<&SftMetrics::grad_norm>},
+    {"lr", "", "learning rate", of<&SftMetrics::lr>},
+    {"tokens", "tokens", "tokens of the packs, prompts included", of<&SftMetrics::tokens>},
+    {"seconds", "s", "time of the whole step", of<&SftMetrics::seconds>},
+};
+
+template <class T, size_t n>
+Fields fields_of(const T& m, const Metric<T> (&table)[n]) {
+  Fields fields;
+  for (const Metric<T>& metric : table) fields.emplace_back(metric.name, metric.value(m));
+  return fields;
+}
+
+template <class T, size_t n>
+std::string table_text(const Metric<T> (&table)[n]) {
+  std::string out = "| name | unit | meaning |\n|---|---|---|\n";
+  for (const Metric<T>& m : table) out += fmt::format("| `{}` | {} | {} |\n", m.name, m.unit, m.meaning);
+  return out;
+}
+
+}  // namespace
+
+Fields StepMetrics::fields() const {
+  return fields_of(*this, kStep);
+}
+
+Fields SftMetrics::fields() const {
+  return fields_of(*this, kSft);
+}
+
+Fields EvalResult::fields() const {
+  Fields fields;
+  for (const Metric<EvalResult>& metric : kEval)
+    if (metric.value != nullptr)
+      fields.emplace_back(metric.name, metric.value(*this));
+    else
+      for (const auto& [k, value] : pass) fields.emplace_back(fmt::format("eval/pass@{}", k), value);
+  return fields;
+}
+
+std::string metrics_text() {
+  return "# Metrics\n\n"
+         "Written by `make docs` from host/train/metrics_table.cpp (`./dapo_train --metrics`). metrics.jsonl holds a "
+         "JSON object a line.\nA share is a number from 0 to 1; a mean over nothing is null.\n\n"
+         "## dapo_train: a line a step\n\n" +
+         table_text(kStep) +
+         "\n`alarms` is a list of messages about what deserves attention, such as a collapsed entropy.\n\n"
+         "## Evaluation: in the line of every `eval.every`th step; also printed by `dapo eval`\n\n" +
+         table_text(kEval) + "\n## dapo sft: a line an update\n\n" + table_text(kSft);
+}
+
+}  // namespace dapo

@@ -1,0 +1,62 @@
+// The tables of metrics: every figure that is written is on the page, and the page is the committed one.
+#include "host/train/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "host/train/evaluate.h"
+#include "host/train/sft.h"
+
+namespace dapo {
+namespace {
+
+TEST(Metrics, TheCommittedPageIsTheTables) {
+  std::ifstream in("docs/metrics.md");
+  ASSERT_TRUE(in) << "run the tests in the repository's root";
+  std::ostringstream committed;
+  committed << in.rdbuf();
+  EXPECT_EQ(committed.str(), metrics_text()) << "run make docs";
+}
+
+TEST(Metrics, EveryFieldHasAUniqueNameAndALineOnThePage) {
+  const std::string page = metrics_text();
+  EvalResult eval;
+  eval.pass = {{1, 0.25}, {8, 0.5}};
+  for (const Fields& fields : {StepMetrics().fields(), eval.fields(), SftMetrics().fields()}) {
+    std::set<std::string> names;
+    for (const auto& [name, value] : fields) {
+      EXPECT_TRUE(names.insert(name).second) << name;
+      const std::string shown = name.starts_with("eval/pass@") ? "eval/pass@K" : name;
+      EXPECT_NE(page.find("| `" + shown + "` |"), std::string::npos) << name;
+    }
+  }
+}
+
+TEST(Metrics, FieldsAreTheMembers) {
+  StepMetrics m;
+  m.step = 7;
+  m.groups_kept = 3;
+  m.acc = 0.5;
+  m.phases[Phase::update] = {.seconds = 2, .tokens = 10, .flops = 4e9};
+  std::map<std::string, double> got;
+  for (const auto& [name, value] : m.fields()) got[name] = value;
+  EXPECT_EQ(got["step"], 7);
+  EXPECT_EQ(got["groups/kept"], 3);
+  EXPECT_EQ(got["reward/acc"], 0.5);
+  EXPECT_EQ(got["update/rows_per_s"], 5);
+  EXPECT_EQ(got["update/gflops"], 2);
+  EXPECT_EQ(got["rollout/tokens_per_s"], 0);  // nothing was drawn
+  EvalResult eval;
+  eval.pass = {{1, 0.25}, {8, 0.5}};
+  const Fields fields = eval.fields();
+  EXPECT_EQ(fields[6], std::pair(std::string("eval/pass@1"), 0.25));
+  EXPECT_EQ(fields[7], std::pair(std::string("eval/pass@8"), 0.5));
+  EXPECT_EQ(fields[8].first, "eval/length_mean");
+}
+
+}  // namespace
+}  // namespace dapo
