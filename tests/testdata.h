@@ -54,7 +54,7 @@ std::string message_of(int code, F&& f) {
 
 /// The same where `f` must throw.
 template <class F>
-std::string message_of(int code, F&& f) {
+std::string error_of(int code, F&& f) {
   const std::string message = message_of(code, f);
   EXPECT_NE(message, "") << "no error";
   return message;

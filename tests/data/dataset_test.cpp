@@ -25,7 +25,7 @@ Dataset load_text(const std::string& text, const DatasetOptions& options = {}) {
 }
 
 /// The message with which loading fails; the exit code must be 2 and the message one line.
-std::string message_of(const std::string& text, const DatasetOptions& options = {},
+std::string error_of(const std::string& text, const DatasetOptions& options = {},
                        const std::string& ending = ".jsonl") {
   const TempFile file(text, ending);
   try {
@@ -43,7 +43,7 @@ std::string message_of(const std::string& text, const DatasetOptions& options = 
 }
 
 void expect_error(const std::string& text, const std::string& start, const DatasetOptions& options = {}) {
-  const std::string message = message_of(text, options);
+  const std::string message = error_of(text, options);
   EXPECT_EQ(message.substr(0, start.size()), start) << "for " << text.substr(0, 100);
 }
 
@@ -138,7 +138,7 @@ TEST(Dataset, ErrorsNameTheLine) {
   expect_error(good, "F:1: no answer: ", need);
   expect_error("{\"prompt\":\"a\",\"answer\":\"\"}", "F:1: \"answer\" is empty", need);
   for (const char* none : {"NaN", "-Infinity", "1e999", "null"})
-    EXPECT_NE(message_of(fmt::format("{{\"prompt\":\"a\",\"answer\":{}}}", none), need).find("answer (null or NaN)"),
+    EXPECT_NE(error_of(fmt::format("{{\"prompt\":\"a\",\"answer\":{}}}", none), need).find("answer (null or NaN)"),
               std::string::npos);
   need = {};
   need.need_response = true;

@@ -84,7 +84,7 @@ TEST(Parquet, EveryType) {
            {"double", "42 | 10000000000000000"}})
     EXPECT_EQ(answers(column), expected) << column;
   const auto refused = [&](const char* column, const std::string& part) {
-    const std::string message = message_of(kExitUsage, [&] { answers(column); });
+    const std::string message = error_of(kExitUsage, [&] { answers(column); });
     EXPECT_NE(message.find(part), std::string::npos) << message;
   };
   refused("span", "row 1: column \"span\" is of the type duration[us], which cannot be read");
@@ -96,7 +96,7 @@ TEST(Parquet, EveryType) {
   refused("absent", "row 1: no answer: field \"absent\"");
   DatasetOptions o;
   o.prompt_key = "dec";
-  EXPECT_NE(message_of(kExitUsage, [&] { Dataset::load(path, o); }).find("\"dec\" is a number"), std::string::npos);
+  EXPECT_NE(error_of(kExitUsage, [&] { Dataset::load(path, o); }).find("\"dec\" is a number"), std::string::npos);
   EXPECT_EQ(Dataset::load(path).size(), 2u);
 }
 

@@ -20,7 +20,7 @@ class Rows : public ::testing::Test {
   std::string answer(const std::string& row) { return load(row, asked())[0].answer; }
   std::string refused(const std::string& text, const DatasetOptions& options = {},
                       const std::string& name = "f.jsonl") {
-    return message_of(kExitUsage, [&] { load(text, options, name); });
+    return error_of(kExitUsage, [&] { load(text, options, name); });
   }
   static DatasetOptions asked() {
     DatasetOptions o;
@@ -337,7 +337,7 @@ TEST_F(Rows, OtherFormatsAreNamed) {
   expect_in(refused(std::string("\xFF\xFE{\0", 4)), "UTF-16");
   expect_in(refused("<!DOCTYPE html>"), "an HTML page");
   std::filesystem::create_symlink("nowhere.jsonl", scratch_.path("link.jsonl"));
-  expect_in(message_of(kExitUsage, [&] { Dataset::load(scratch_.path("link.jsonl")); }), "a link to nowhere.jsonl");
+  expect_in(error_of(kExitUsage, [&] { Dataset::load(scratch_.path("link.jsonl")); }), "a link to nowhere.jsonl");
 }
 
 TEST_F(Rows, FoldersAndPatterns) {
@@ -354,7 +354,7 @@ TEST_F(Rows, FoldersAndPatterns) {
   }
   put("s/test-00000-of-00001.jsonl", "c");
   const auto error = [&](const char* path) {
-    return message_of(kExitUsage, [&] { Dataset::load(scratch_.path(path)); });
+    return error_of(kExitUsage, [&] { Dataset::load(scratch_.path(path)); });
   };
   expect_in(error("s"), "several splits (test-00000-of-00001.jsonl, train-");
   expect_in(error("s/none*"), "no file matches this pattern");

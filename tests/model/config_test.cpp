@@ -284,7 +284,7 @@ TEST(Plan, EqualsTheLayout) {
   limits.max_length = 200, limits.batch = 5, limits.prefill_tokens = 64, limits.kv_pages = 20;
   EXPECT_EQ(plan_memory(*rig.backend, toy_config(), limits).state, 0u) << "inference keeps no state";
   limits.kv_pages = int64_t{1} << 40;
-  const std::string message = message_of(kExitResources, [&] { rig.reserve(limits); });
+  const std::string message = error_of(kExitResources, [&] { rig.reserve(limits); });
   EXPECT_NE(message.find("KV pages"), std::string::npos) << message;
 }
 
@@ -301,14 +301,14 @@ TEST(Memory, IsUsedInTurn) {
   batch.pages = {0}, batch.max_pages = 1;
   const auto prefill = [&] { rig.decoder->prefill(batch, {}, {}, {}); };
   const auto score = [&] { rig.learner->score(pack, 1.0f); };
-  EXPECT_NE(message_of(kExitInternal, prefill).find("begin() comes before prefill"), std::string::npos);
+  EXPECT_NE(error_of(kExitInternal, prefill).find("begin() comes before prefill"), std::string::npos);
   rig.decoder->begin();
   prefill();
-  EXPECT_NE(message_of(kExitInternal, score).find("begin() comes before packs"), std::string::npos);
+  EXPECT_NE(error_of(kExitInternal, score).find("begin() comes before packs"), std::string::npos);
   rig.learner->begin();
   score();
-  EXPECT_NE(message_of(kExitInternal, prefill).find("begin() comes before prefill"), std::string::npos);
-  EXPECT_NE(message_of(kExitInternal, [&] { rig.decoder->decode(batch, 1, {}, {}, {}); }).find("before decode"),
+  EXPECT_NE(error_of(kExitInternal, prefill).find("begin() comes before prefill"), std::string::npos);
+  EXPECT_NE(error_of(kExitInternal, [&] { rig.decoder->decode(batch, 1, {}, {}, {}); }).find("before decode"),
             std::string::npos);
 }
 
@@ -319,11 +319,11 @@ TEST(Memory, HasNoRoomForOtherCalls) {
   ModelLimits limits = training_limits(pack);
   limits.train = false;
   rig.learner_for(limits).score(pack, 1.0f);
-  EXPECT_NE(message_of(kExitInternal, [&] { rig.learner->train(pack, 1.0f, {}); }).find("no room for training"),
+  EXPECT_NE(error_of(kExitInternal, [&] { rig.learner->train(pack, 1.0f, {}); }).find("no room for training"),
             std::string::npos);
-  EXPECT_NE(message_of(kExitInternal, [&] { rig.learner->update({}); }).find("no room for training"),
+  EXPECT_NE(error_of(kExitInternal, [&] { rig.learner->update({}); }).find("no room for training"),
             std::string::npos);
-  EXPECT_NE(message_of(kExitInternal, [&] { Decoder decoder(*rig.memory); }).find("no room for decoding"),
+  EXPECT_NE(error_of(kExitInternal, [&] { Decoder decoder(*rig.memory); }).find("no room for decoding"),
             std::string::npos);
 }
 

@@ -56,7 +56,7 @@ class ChatFolder : public testing::Test {
   void config(const Json& json) { folder_.write("tokenizer_config.json", json.dump()); }
   std::string hello() const { return ChatTemplate::load(folder_.path()).render(kHello); }
   std::string refusal() const {
-    return message_of(kExitUsage, [&] { ChatTemplate::load(folder_.path()); });
+    return error_of(kExitUsage, [&] { ChatTemplate::load(folder_.path()); });
   }
   const ScratchFolder folder_;
 };
@@ -68,7 +68,7 @@ TEST_F(ChatFolder, NoneIsNone) {
   config({{"chat_template", nullptr}});
   const ChatTemplate none = ChatTemplate::load(folder_.path());
   EXPECT_FALSE(none);
-  EXPECT_SAYS(message_of(kExitUsage, [&] { none.render(kHello); }), "raw");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { none.render(kHello); }), "raw");
   EXPECT_EQ(render_prompt(PromptStyle::raw, none, kHello), "Hi");
   EXPECT_EQ(render_prompt(PromptStyle::dapo, none, kHello), dapo_prompt("Hi"));
 }
@@ -120,7 +120,7 @@ TEST_F(ChatFolder, WhatIsNoTemplateIsNamed) {
   EXPECT_SAYS(refusal(), "tokenizer_config.json");
   folder_.write("tokenizer_config.json", "{}");
   folder_.write("chat_template.jinja", "{{ x.y }}");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { hello(); }), "chat_template.jinja:1:");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { hello(); }), "chat_template.jinja:1:");
 }
 
 TEST_F(ChatFolder, SpecialTokensAreVariables) {
@@ -149,7 +149,7 @@ TEST(Chat, ALastMessageIsContinued) {
   const ChatTemplate trims = ChatTemplate::parse("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}", "t");
   EXPECT_EQ(trims.render(spaced, {}, ChatEnd::continued), "[a][b");
   const ChatTemplate drops = ChatTemplate::parse("{{ messages[0].content }}", "t");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { drops.render(spaced, {}, ChatEnd::continued); }), "cannot be continued");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { drops.render(spaced, {}, ChatEnd::continued); }), "cannot be continued");
   const std::string parts =
       R"([{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"}]}])";
   const ChatTemplate lists = ChatTemplate::parse("{{ messages[-1].content[0].text }}!", "t");
@@ -159,12 +159,12 @@ TEST(Chat, ALastMessageIsContinued) {
 TEST(Chat, BadConversations) {
   const ChatTemplate chat = ChatTemplate::parse("{{ messages }}{{ tools }}", "t");
   const std::vector<ChatMessage> broken = {{"assistant", "", "[{"}};
-  EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render({}); }), "without messages");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render(broken); }), "a message");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render(kHello, {.tools = "{]"}); }), "tools");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render(kHello, {.tools = "{}"}); }), "tools");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render_json("{}"); }), "messages");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render_json("[1]"); }), "message");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render({}); }), "without messages");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(broken); }), "a message");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, {.tools = "{]"}); }), "tools");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render(kHello, {.tools = "{}"}); }), "tools");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json("{}"); }), "messages");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json("[1]"); }), "message");
   EXPECT_EQ(chat.render_json(R"([{"role":"user","content":null,"x":[1]}])"), "[{'role': 'user', 'x': [1]}]None")
       << "keys that are null are left out";
   EXPECT_EQ(chat.render_json(R"([{"role":"a","reasoning":"r"}])"),
@@ -193,7 +193,7 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
 
 TEST(Prompt, Styles) {
   EXPECT_EQ(parse_prompt_style("dapo"), PromptStyle::dapo);
-  EXPECT_SAYS(message_of(kExitUsage, [] { parse_prompt_style("alpaca"); }), "chatml");
+  EXPECT_SAYS(error_of(kExitUsage, [] { parse_prompt_style("alpaca"); }), "chatml");
   const std::vector<ChatMessage> two = {{"system", "S"}, {"user", "P"}};
   const ChatTemplate chat = ChatTemplate::parse(kMarked, "t");
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, two), "S\nP");
@@ -206,7 +206,7 @@ TEST(Prompt, Formats) {
   EXPECT_EQ(PromptFormat("{{{question}}} {question}", "x").fill("{q}"), "{{q}} {q}");
   EXPECT_EQ(PromptFormat("\\boxed{{}} {question}", "x").fill("q"), "\\boxed{} q");
   const auto refused = [](const char* format) {
-    return message_of(kExitUsage, [&] { PromptFormat(format, "data.prompt_format"); });
+    return error_of(kExitUsage, [&] { PromptFormat(format, "data.prompt_format"); });
   };
   EXPECT_SAYS(refused("Q: {problem}"), "data.prompt_format: '{problem}'");
   EXPECT_SAYS(refused("Q: {question} {"), "'{'");

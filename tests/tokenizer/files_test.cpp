@@ -21,7 +21,7 @@ class ByteFolder : public testing::Test {
   std::unique_ptr<const Tokenizer> load() const { return Tokenizer::load(folder_.path()); }
   Ids encode(const std::string& text) const { return load()->encode(text); }
   std::string refusal() const {
-    return message_of(kExitUsage, [&] { load(); });
+    return error_of(kExitUsage, [&] { load(); });
   }
   const ScratchFolder folder_;
 };
@@ -113,13 +113,13 @@ TEST(VocabAndMerges, AsQwen2TokenizerReadsThem) {
   EXPECT_EQ(t->encode("ab ab<|im_end|>12<|endoftext|>"), (Ids{256, 257, 259, '1', '2', 258}));
   EXPECT_EQ(t->encode("e\u0301"), (Ids{0xC3, 0xA9})) << "NFC";
   folder.write("merges.txt", "#version: 0.2\na b c\n");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "merges.txt:2:");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "merges.txt:2:");
   folder.write("merges.txt", "a z\n");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "'az'");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "'az'");
   folder.write("tokenizer_config.json", R"({"tokenizer_class": "RobertaTokenizer"})");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "RobertaTokenizer");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "RobertaTokenizer");
   std::filesystem::remove(folder.path("merges.txt"));
-  EXPECT_SAYS(message_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "merges.txt");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "merges.txt");
 }
 
 void expect_same_tokenizer(const std::string& vocab, const std::string& merges, const std::string& config,

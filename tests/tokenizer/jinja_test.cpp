@@ -22,7 +22,7 @@ std::string render(const std::string& source, const std::string& variables = "{}
 }
 
 std::string refusal(const std::string& source, const std::string& variables = "{}") {
-  return message_of(kExitUsage, [&] { render(source, variables); });
+  return error_of(kExitUsage, [&] { render(source, variables); });
 }
 
 #define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
@@ -65,7 +65,7 @@ TEST(Jinja, WholeTemplatesAreTransformers) {
       EXPECT_EQ(chat.render_json(messages, tools, end), row["text"].get<std::string>()) << file << ' ' << messages;
       ++equal;
     } else {
-      EXPECT_SAYS(message_of(kExitUsage, [&] { chat.render_json(messages, tools, end); }), file);
+      EXPECT_SAYS(error_of(kExitUsage, [&] { chat.render_json(messages, tools, end); }), file);
       ++refused;
     }
   }
@@ -94,7 +94,7 @@ TEST(Jinja, ErrorsNameTemplateAndLine) {
   EXPECT_SAYS(refusal("{{ 9223372036854775807 + 1 }}"), "64 bits");
   EXPECT_SAYS(refusal("{{ x + 1 }}", R"({"x": 18446744073709551616})"), "64 bits");
   EXPECT_SAYS(refusal("{{ '\\N{BULLET}' }}"), "\\N");
-  EXPECT_SAYS(message_of(kExitUsage, [] { jinja::from_json("[1,", "the tools"); }), "the tools");
+  EXPECT_SAYS(error_of(kExitUsage, [] { jinja::from_json("[1,", "the tools"); }), "the tools");
 }
 
 TEST(Jinja, DatesAreToday) {

@@ -24,7 +24,7 @@ template <class F>
 std::string refused(F change) {
   Json json = byte_json();
   change(json);
-  return message_of(kExitUsage, [&] { load_text(json.dump()); });
+  return error_of(kExitUsage, [&] { load_text(json.dump()); });
 }
 
 Json added(const std::string& content, int64_t id) {
@@ -198,20 +198,20 @@ TEST(Json, BrokenTextIsRefused) {
   for (const std::string& text : {std::string(), std::string("{"), std::string("[]"), std::string("nil"),
                                   std::string("\xFF\xFE{}"), good + "x", good + good, good.substr(0, good.size() - 1),
                                   std::string(1 << 20, '['), R"({"model":)" + std::string(1 << 20, '[')}) {
-    EXPECT_SAYS(message_of(kExitUsage, [&] { load_text(text); }), "tokenizer.json") << text.substr(0, 40);
+    EXPECT_SAYS(error_of(kExitUsage, [&] { load_text(text); }), "tokenizer.json") << text.substr(0, 40);
   }
   for (size_t n = 1; n < good.size(); n += 97)
-    EXPECT_NE(message_of(kExitUsage, [&] { load_text(good.substr(0, n)); }), "") << n;
+    EXPECT_NE(error_of(kExitUsage, [&] { load_text(good.substr(0, n)); }), "") << n;
   const std::string twice = good.substr(0, good.size() - 1) + R"(,"model":{}})";
-  EXPECT_SAYS(message_of(kExitUsage, [&] { load_text(twice); }), "twice");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { load_text(twice); }), "twice");
   std::string deep = good;
   deep.replace(deep.find(R"("normalizer":null)"), 17,
                R"("normalizer":)" + std::string(30000, '[') + std::string(30000, ']'));
-  EXPECT_SAYS(message_of(kExitUsage, [&] { load_text(deep); }), "normalizer");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { load_text(deep); }), "normalizer");
   const ScratchFolder folder;
-  EXPECT_SAYS(message_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "tokenizer.model");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { Tokenizer::load(folder.path() + "/absent"); }), "absent");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { load_text(good.substr(0, 20) + std::string(33 << 20, ' ')); }), "bytes");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path()); }), "tokenizer.model");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { Tokenizer::load(folder.path() + "/absent"); }), "absent");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { load_text(good.substr(0, 20) + std::string(33 << 20, ' ')); }), "bytes");
 }
 
 /// Bytes flipped anywhere: an error or a tokenizer, never a crash.

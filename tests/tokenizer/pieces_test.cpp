@@ -19,7 +19,7 @@ class Pieces : public testing::Test {
     return Tokenizer::load(folder_.path());
   }
   std::string refusal(const Json& parts) const {
-    return message_of(kExitUsage, [&] { load(parts); });
+    return error_of(kExitUsage, [&] { load(parts); });
   }
   const ScratchFolder folder_;
   Json model_, kinds_;

@@ -205,10 +205,10 @@ TEST(SentencePiece, AgreesWithTheLibrary) {
 
 TEST(SentencePiece, HostileModel) {
   const ScratchFolder folder;
-  EXPECT_NE(message_of(kExitUsage, [&] { Tokenizer::load(folder.write("tokenizer.model", "no model at all")); })
+  EXPECT_NE(error_of(kExitUsage, [&] { Tokenizer::load(folder.write("tokenizer.model", "no model at all")); })
                 .find("SentencePiece"),
             std::string::npos);
-  EXPECT_NE(message_of(kExitUsage, [&] { Tokenizer::load(folder.write("tokenizer.model", "")); }), "");
+  EXPECT_NE(error_of(kExitUsage, [&] { Tokenizer::load(folder.write("tokenizer.model", "")); }), "");
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ class DriverTest : public ::testing::Test {
   }
   /// f() throws an Error with this code, one line that contains `part`.
   static void expect_error(int code, const std::string& part, const std::function<void()>& f) {
-    const std::string text = message_of(code, f);
+    const std::string text = error_of(code, f);
     EXPECT_NE(text.find(part), std::string::npos) << part << ": " << text;
     EXPECT_EQ(text.find('\n'), std::string::npos) << text;
   }

@@ -27,7 +27,7 @@ class Folders : public ::testing::Test {
     return fresh.publish("{}");
   }
   void expect_refused(const std::string& name, Overwrite overwrite, const std::string& part) {
-    const std::string what = message_of(kExitUsage, [&] { FreshFolder fresh(at(name), overwrite); });
+    const std::string what = error_of(kExitUsage, [&] { FreshFolder fresh(at(name), overwrite); });
     EXPECT_NE(what.find(part), std::string::npos) << what;
   }
   const ScratchFolder scratch_;
@@ -99,10 +99,10 @@ TEST_F(Folders, TheSecondProcessIsNamedTheFirst) {
   fs::create_directory(at("run"));
   FolderLock first(at("run"));
   first.write("{}");
-  const std::string what = message_of(kExitUsage, [&] { FolderLock second(at("run")); });
+  const std::string what = error_of(kExitUsage, [&] { FolderLock second(at("run")); });
   EXPECT_NE(what.find("process " + std::to_string(getpid()) + " is writing there"), std::string::npos) << what;
   FreshFolder fresh(at("m"), Overwrite::no);
-  EXPECT_NE(message_of(kExitUsage, [&] { FreshFolder again(at("m"), Overwrite::yes); }).find("is writing there"),
+  EXPECT_NE(error_of(kExitUsage, [&] { FreshFolder again(at("m"), Overwrite::yes); }).find("is writing there"),
             std::string::npos);
 }
 

@@ -21,7 +21,7 @@ TEST(Limits, PagesThatDoNotHoldTheLongestSequenceAreAnError) {
   c.rollout.kv_memory_gb = least;
   EXPECT_EQ(training_limits(c, toy.weights.config(), *toy.backend).kv_pages, 3);
   c.rollout.kv_memory_gb = least * 0.99;
-  const std::string said = message_of(kExitUsage, [&] { training_limits(c, toy.weights.config(), *toy.backend); });
+  const std::string said = error_of(kExitUsage, [&] { training_limits(c, toy.weights.config(), *toy.backend); });
   EXPECT_NE(said.find("rollout.kv_memory_gb"), std::string::npos) << said;
   EXPECT_NE(said.find(fmt::format("3 pages of {} tokens", page)), std::string::npos) << said;
   c.rollout.kv_memory_gb = 0;
@@ -31,7 +31,7 @@ TEST(Limits, PagesThatDoNotHoldTheLongestSequenceAreAnError) {
 TEST(Limits, ACpuThatLacksAnInstructionSetIsNamed) {
   check_cpu();
   EXPECT_GE(needed_cpu_features().size(), 2u);
-  const std::string said = message_of(kExitUsage, [] {
+  const std::string said = error_of(kExitUsage, [] {
     check_cpu({{"avx2", false}, {"fma", true}, {"avx512f", false}});
   });
   EXPECT_NE(said.find("lacks avx2, avx512f,"), std::string::npos) << said;
@@ -42,9 +42,9 @@ TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
   const std::string path = temp_folder() + "/taken";
   LineWriter out(path);
   std::filesystem::create_directories(path + "/by");
-  message_of(kExitUsage, [&] { LineWriter again(path); });
+  error_of(kExitUsage, [&] { LineWriter again(path); });
   out.line("{}");
-  message_of(kExitResources, [&] { out.commit(); });
+  error_of(kExitResources, [&] { out.commit(); });
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
 }
 

@@ -38,7 +38,7 @@ class Prompts : public testing::Test {
   std::string text(const Example& e) const { return tokenizer_->decode(encoder().encode(e), false); }
   Ids stops(const Ids& prompt = {}) const { return encoder().stop_ids(model_, prompt); }
   std::string refusal() const {
-    return message_of(kExitUsage, [&] { encoder(); });
+    return error_of(kExitUsage, [&] { encoder(); });
   }
   static Example conversation(std::vector<Message> messages) {
     Example e;
@@ -83,18 +83,18 @@ TEST_F(Prompts, ToolsAndVariablesGoToTheTemplate) {
   e.variables = R"({"mode":"long"})";
   EXPECT_EQ(text(e), "[f][g]long:" + turns.substr(6));
   e.variables = R"({"messages":[]})";
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "\"messages\" is not a variable");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "\"messages\" is not a variable");
   e.variables = "";
   e.id = "3-ab";
   config({{"chat_template", kTurns}});
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "row 3-ab: the prompt comes with \"tools\"");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "row 3-ab: the prompt comes with \"tools\"");
   data_.prompt_template = "raw";
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "which plain text does not show");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "which plain text does not show");
   e.tools = "[]";
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "\"tool_calls\"");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "\"tool_calls\"");
   e.messages[1].more = "";
   e.variables = R"({"mode":"long"})";
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "chat_template_kwargs");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "chat_template_kwargs");
   e.variables = "";
   EXPECT_EQ(text(e), "1+1\n\n2");
 }
@@ -132,8 +132,8 @@ TEST_F(Prompts, ATemplateThatCannotBeUsedIsAnErrorAndNotRawText) {
   config({{"chat_template", "{{ raise_exception('no system role') }}"}});
   Example e = question("1+1");
   e.id = "7-ab";
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "row 7-ab: ");
-  EXPECT_SAYS(message_of(kExitUsage, [&] { text(e); }), "no system role");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "row 7-ab: ");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "no system role");
   data_.prompt_template = "raw";
   EXPECT_EQ(text(e), "1+1");
 }
@@ -174,11 +174,11 @@ TEST_F(Prompts, TheTokenizersEndTokenStops) {
   config({{"eos_token", nullptr}});
   EXPECT_EQ(stops(), Ids{257});
   model_.eos = {};
-  EXPECT_SAYS(message_of(kExitUsage, [&] { stops(); }), "eos_token_id");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { stops(); }), "eos_token_id");
   config({{"eos_token", "<|im_end|>"}});
   EXPECT_EQ(stops(), Ids{259});
   model_.vocab = 259;
-  EXPECT_SAYS(message_of(kExitUsage, [&] { stops(); }), "eos_token_id") << "an id that the model has no row for";
+  EXPECT_SAYS(error_of(kExitUsage, [&] { stops(); }), "eos_token_id") << "an id that the model has no row for";
 }
 
 }  // namespace

@@ -189,7 +189,7 @@ TEST(Trainer, WeightsThatHoldNanEndTheRunAtTheFirstDraw) {
   std::vector<float> weights = guesser();
   weights[5] = std::numeric_limits<float>::quiet_NaN();
   Case run(toy_config(), questions("a"), weights);
-  const std::string said = message_of(kExitNumerics, [&] { run.trainer.step(); });
+  const std::string said = error_of(kExitNumerics, [&] { run.trainer.step(); });
   EXPECT_NE(said.find("not finite"), std::string::npos) << said;
 }
 
