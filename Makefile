@@ -126,8 +126,10 @@ lint:  ## clang-tidy on the sources that differ from the last commit (ALL=1: on 
 	 xargs -r -n 1 -P $(JOBS) sh -c 'clang-tidy --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL 2>/dev/null'
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
+docs: dapo_train  ## write docs/settings.md anew
+	./dapo_train --settings --markdown >docs/settings.md
 clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile make/*.mk | sed -E 's/:.*##/\t/' | expand -t 16 | sort
-.PHONY: all bench clean demo format fuzz help lint run-tests sanitize test test-nightly
+.PHONY: all bench clean demo docs format fuzz help lint run-tests sanitize test test-nightly

@@ -20,7 +20,7 @@ std::vector<Request> make_requests(const Config& config, const Dataset& data, co
     if (config.eval.max_problems > 0 && static_cast<int>(result.all.size()) == config.eval.max_problems) break;
     const std::vector<int32_t> ids = encoder.encode(data[row]);
     if (ids.empty() || static_cast<int>(ids.size()) > config.data.max_prompt_length) {
-      if (config.data.overlong_prompts == "error")
+      if (config.data.overlong_prompts == OverlongPrompts::error)
         fail_input("evaluation row {}: a prompt of {} tokens, data.max_prompt_length is {}", data[row].id, ids.size(),
                    config.data.max_prompt_length);
       ++result.prompts_dropped;

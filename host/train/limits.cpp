@@ -16,6 +16,11 @@ int decode_steps(const Config& c, const Backend& backend) {
   return c.rollout.collect_every > 0 ? c.rollout.collect_every : backend.device() == Device::cpu ? 1 : 16;
 }
 
+/// The most tokens of a pack where actor.ppo_max_token_len is 0.
+int64_t most_pack_tokens(const Backend& backend) {
+  return backend.device() == Device::cpu ? 2048 : 16384;
+}
+
 void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend, bool recompute, int64_t wanted,
                int64_t longest, bool fixed) {
   l.train = true;
@@ -81,14 +86,13 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   const int64_t longest = prompt + response;
   l.max_length = static_cast<int>(longest);
   const int64_t mini_batch = c.actor.ppo_mini_batch_size * (prompt + c.rollout.n * response);
-  const int64_t most = backend.device() == Device::cpu ? 2048 : 16384;
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.page_size = c.rollout.page_size;
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
   l.decode_steps = decode_steps(c, backend);
   l.prefill_rows = c.rollout.max_num_batched_tokens;
-  set_packs(l, model, backend, c.model.recompute, fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most),
-            longest, fixed);
+  set_packs(l, model, backend, c.model.recompute,
+            fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(backend)), longest, fixed);
   const int64_t groups = (l.batch + c.rollout.n - 1) / c.rollout.n + 1;
   const int64_t wanted = l.batch * pages_for(response, l.page_size) + groups * pages_for(prompt, l.page_size);
   set_pages(l, model, backend, c.rollout.kv_memory_gb, wanted, least_pages(c));
@@ -126,11 +130,11 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
 ModelLimits sft_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
   ModelLimits l;
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
-  const int64_t most = backend.device() == Device::cpu ? 2048 : 16384;
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.max_length = static_cast<int>(longest);
   set_packs(l, model, backend, c.model.recompute,
-            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most), longest, fixed);
+            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most_pack_tokens(backend)),
+            longest, fixed);
   return l;
 }
 

@@ -34,18 +34,6 @@ bool mixed_group(std::span<const uint8_t> correct) {
   return 0 < right && right < static_cast<int64_t>(correct.size());
 }
 
-LossAgg parse_loss_agg(const std::string& name) {
-  if (name == "token-mean") return LossAgg::token_mean;
-  if (name == "seq-mean-token-mean") return LossAgg::seq_mean_token_mean;
-  if (name == "seq-mean-token-sum") return LossAgg::seq_mean_token_sum;
-  if (name == "seq-mean-token-sum-norm") return LossAgg::seq_mean_token_sum_norm;
-  if (name == "token-mean-per-micro-batch") return LossAgg::token_mean_per_micro_batch;
-  fail_input(
-      "actor.loss_agg_mode = \"{}\": it is token-mean, seq-mean-token-mean, seq-mean-token-sum, "
-      "seq-mean-token-sum-norm or token-mean-per-micro-batch",
-      name);
-}
-
 std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch,
                                  int max_length) {
   const size_t n = tokens.size();
@@ -93,10 +81,10 @@ double learning_rate(const ActorSection& a, int64_t step, int64_t total_steps) {
   CHECK_GE(step, 1);
   const int64_t warm = a.lr_warmup_steps;
   if (step <= warm) return a.lr * static_cast<double>(step) / static_cast<double>(warm);
-  if (a.lr_schedule == "constant" || total_steps <= warm) return a.lr;
+  if (a.lr_schedule == LrSchedule::constant || total_steps <= warm) return a.lr;
   const double t =
       std::min(1.0, static_cast<double>(step - 1 - warm) / static_cast<double>(total_steps - warm));  // in [0, 1)
-  return a.lr_schedule == "cosine" ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
+  return a.lr_schedule == LrSchedule::cosine ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
 }
 
 double sft_learning_rate(const SftSection& s, int64_t step) {
@@ -131,18 +119,19 @@ int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data)
 
 bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
   if (algorithm.max_age == 0) return false;
-  return algorithm.surplus == "bank" || (algorithm.surplus == "auto" && data.gen_batch_size == 0);
+  return algorithm.surplus == Surplus::bank || (algorithm.surplus == Surplus::automatic && data.gen_batch_size == 0);
 }
 
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
                     std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
                     std::span<const uint8_t> clip) {
+  constexpr double kClamp = DapoLoss().log_ratio_clamp;  // what the loss clamps too
   for (size_t r = 0; r < log_prob.size(); ++r) {
     s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
     if (weight[r] == 0) continue;
     s.loss += double{weight[r]} * loss[r];
     s.entropy += entropy[r];
-    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -20.0, 20.0);  // as the loss clamps it
+    s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -kClamp, kClamp);
     s.low += clip[r] == kClippedLow;
     s.high += clip[r] == kClippedHigh;
     s.dual += clip[r] == kClippedDual;

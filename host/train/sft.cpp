@@ -27,7 +27,7 @@ std::vector<Row> encode_rows(const Config& config, const Model& model, const Tok
   for (const Example& e : data) {
     Row r{encoder.encode(e), tokenizer.encode(e.response)};
     if (r.prompt.empty() || static_cast<int>(r.prompt.size()) > config.data.max_prompt_length) {
-      if (config.data.overlong_prompts == "error")
+      if (config.data.overlong_prompts == OverlongPrompts::error)
         fail_input(
             "row {}: a prompt of {} tokens, data.max_prompt_length is {} (or set data.overlong_prompts = "
             "\"drop\")",

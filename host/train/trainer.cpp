@@ -43,7 +43,7 @@ Trainer::Trainer(const Config& config, Model& model, const Tokenizer& tokenizer,
   for (size_t i = 0; i < train.size(); ++i) {
     std::vector<int32_t> ids = encoder.encode(train[i]);
     const bool fits = !ids.empty() && static_cast<int>(ids.size()) <= config.data.max_prompt_length;
-    if (!fits && config.data.overlong_prompts == "error")
+    if (!fits && config.data.overlong_prompts == OverlongPrompts::error)
       fail_input(
           "training row {}: a prompt of {} tokens, data.max_prompt_length is {} (or set data.overlong_prompts = "
           "\"drop\")",
@@ -94,7 +94,7 @@ StepMetrics Trainer::step() {
   // 3. Old log-probs are the rollout's own; recomputing them only measures the mismatch.
   const Stopwatch updating;
   model_.begin_update();
-  if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs(m);
+  if (config_.actor.old_logprobs == OldLogProbs::recompute) recompute_old_log_probs(m);
 
   // 10-11. Mini-batches in the order of generation; until the first update the weights are those that drew the
   // responses.

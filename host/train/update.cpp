@@ -61,7 +61,7 @@ std::vector<PackedGroups> Trainer::pack(size_t begin, size_t end) const {
     pack_of[i] = static_cast<int>(last);
   }
   const std::vector<double> weights =
-      loss_weights(parse_loss_agg(config_.actor.loss_agg_mode), tokens, pack_of, config_.data.max_response_length);
+      loss_weights(config_.actor.loss_agg_mode, tokens, pack_of, config_.data.max_response_length);
   const double share = static_cast<double>(end - begin) / config_.actor.ppo_mini_batch_size;
   for (PackedGroups& p : packs) {
     std::vector<double> of_pack;
@@ -79,8 +79,9 @@ void Trainer::update(size_t begin, size_t end, StepMetrics& m) {
     if (!all_finite(p.pack.advantage) || !all_finite(p.pack.old_log_prob) || !all_finite(p.pack.weight))
       return refuse("an advantage or an old log-prob is not finite", m);
   const ActorSection& a = config_.actor;
-  const DapoLoss loss{static_cast<float>(a.clip_ratio_low), static_cast<float>(a.clip_ratio_high),
-                      static_cast<float>(a.clip_ratio_c), 20.0f};
+  const DapoLoss loss{.clip_low = static_cast<float>(a.clip_ratio_low),
+                      .clip_high = static_cast<float>(a.clip_ratio_high),
+                      .dual_clip = static_cast<float>(a.clip_ratio_c)};
   PhaseTimes::Row& phase = m.phases[Phase::update];
   int64_t total = 0, done = 0;
   for (const PackedGroups& p : packs) total += static_cast<int64_t>(p.pack.ids.size());

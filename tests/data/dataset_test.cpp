@@ -279,7 +279,7 @@ TEST(Dataset, RealFiles) {
 TEST(Dataset, CountdownFormat) {
   REQUIRE_DATA(path, "countdown/countdown_cd3_test.jsonl");
   DatasetOptions o;
-  o.format = "countdown";
+  o.format = RowFormat::countdown;
   const Dataset set = Dataset::load(path, o);
   ASSERT_EQ(set.size(), 256u);
   EXPECT_EQ(set[0].answer, R"({"target":23,"numbers":[30,100,93]})");
