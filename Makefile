@@ -131,7 +131,8 @@ lint:  ## clang-tidy on every source (SINCE=REV: on those that differ from REV);
 	  sh -c '$(CLANG_TIDY) --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL $(ARROW_FLAGS) 2>/dev/null'
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
-docs: dapo_train  ## write docs/metrics.md anew
+docs: dapo_train  ## write docs/settings.md and docs/metrics.md anew, from the program
+	./dapo_train --settings --markdown >docs/settings.md
 	./dapo_train --metrics >docs/metrics.md
 clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo

@@ -249,7 +249,7 @@ StepRow step_of_shape(const Options& o, Backend& b, const ModelConfig& shape, co
   const Dataset data = Dataset::load(inputs.file());
   Config c = config_of(o);
   c.model.path = inputs.folder();
-  c.data.prompt_template = "raw";
+  c.data.prompt_template = PromptStyle::raw;
   c.data.prompt_suffix.clear();
   c.data.max_prompt_length = o.prompt_tokens;
   c.rollout.max_num_seqs = std::min(o.prompts * o.group, 512);

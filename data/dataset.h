@@ -47,12 +47,17 @@ struct Example {
   std::string text() const;
 };
 
+enum class RowFormat : uint8_t { automatic, countdown };
+constexpr std::string_view choices(RowFormat) {
+  return "auto|countdown";
+}
+
 struct DatasetOptions {
   std::string prompt_key, answer_key, response_key;  ///< override the names above; dots go into objects: "a.b"
   bool need_answer = false;                          ///< a row without an answer, or with a text for one, is an error
   bool need_response = false;                        ///< a row without a response is an error
   bool unique = false;  ///< keep the first row of each problem as it is read: DAPO's own file holds each 100 times
-  std::string format = "auto";  ///< "countdown": {"input":"30,100,93","output":"23"} rows
+  RowFormat format = RowFormat::automatic;  ///< countdown: {"input":"30,100,93","output":"23"} rows
 };
 
 /// Rows with the same prompt but different answers.

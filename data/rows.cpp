@@ -158,8 +158,6 @@ struct RowParser::State {
 };
 
 RowParser::RowParser(const DatasetOptions& options) : state_(std::make_unique<State>()) {
-  if (options.format != "auto" && options.format != "countdown")
-    fail_input("data format \"{}\" is unknown: auto or countdown", options.format);
   state_->options = options;
 }
 RowParser::~RowParser() = default;
@@ -299,7 +297,7 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
   s.current.assign(value);
 
   Example out;
-  if (s.options.format == "countdown") {
+  if (s.options.format == RowFormat::countdown) {
     const auto numbers = first_of(row, "", {"input", "nums"}, where),
                target = first_of(row, "", {"output", "target"}, where);
     if (!numbers || !target)

@@ -150,13 +150,6 @@ std::string ChatTemplate::render_values(std::vector<Value> messages, const ChatE
   return end == ChatEnd::continued ? cut_at_mark(std::move(out), text) : out;
 }
 
-PromptStyle parse_prompt_style(std::string_view name) {
-  if (name == "raw") return PromptStyle::raw;
-  if (name == "chatml") return PromptStyle::chatml;
-  if (name == "dapo") return PromptStyle::dapo;
-  fail_input("prompt template '{}' is not known: raw, chatml or dapo", name);
-}
-
 std::string dapo_prompt(std::string_view problem) {
   return fmt::format("{}{}{}", kDapoHead, problem, kDapoTail);
 }
@@ -171,7 +164,7 @@ std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span
       break;
     }
   }
-  if (style == PromptStyle::chatml || (style == PromptStyle::dapo && chat)) {
+  if (style == PromptStyle::chatml || (style != PromptStyle::raw && chat)) {
     const bool begun = !turns.empty() && turns.back().role == "assistant";
     const ChatEnd end = begun ? ChatEnd::continued : ChatEnd::prompt;
     std::string out = chat.render(turns, extras, end);

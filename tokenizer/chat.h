@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tokenizer/jinja.h"
+#include "tokenizer/prompt_style.h"
 
 namespace dapo {
 
@@ -61,15 +62,6 @@ class ChatTemplate {
   std::shared_ptr<const jinja::Template> default_, with_tools_;  ///< with_tools_: "tool_use", where there is one
   jinja::Dict special_;
 };
-
-/// How a dataset's prompt becomes the text that is encoded.
-enum class PromptStyle {
-  raw,     ///< the contents as they are, joined by newlines
-  chatml,  ///< through the model's chat template
-  dapo,    ///< the last user turn in the DAPO wrapper (unless it is already), then as chatml where the model has a
-           ///< template, else as raw
-};
-PromptStyle parse_prompt_style(std::string_view name);  ///< "raw", "chatml", "dapo"; Error for others
 
 /// A last message of the assistant is the beginning of the answer: the text ends inside it.
 /// Error where `extras` or calls of tools would be lost.

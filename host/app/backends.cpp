@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "core/check.h"
+#include "core/choices.h"
 #include "cpu/cpu_backend.h"
 #ifdef DAPO_CUDA
 #include "cuda/cuda_device.h"
@@ -36,17 +37,18 @@ constexpr bool kBuilt = false;
 
 }  // namespace
 
-ChosenBackend make_backend(const std::string& device, const std::string& dtype, int threads) {
-  if (device != "auto" && device != "cpu" && device != "cuda")
-    fail_input("--device {}: not known; one of auto, cpu, cuda", device);
-  if (dtype != "auto" && dtype != "bf16" && dtype != "f32")
-    fail_input("--dtype {}: not known; one of auto, bf16, f32", dtype);
+ChosenBackend make_backend(std::string_view device, std::string_view dtype, int threads) {
+  return make_backend(parse_choice<DeviceChoice>("--device", device), parse_choice<DTypeChoice>("--dtype", dtype),
+                      threads);
+}
+
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads) {
   const int most = std::max(256, 4 * omp_get_num_procs());
   if (threads < 0 || threads > most)
     fail_input("model.threads (--threads) = {}: at least 0 (all cores), at most {} on this machine with {} cores",
                threads, most, omp_get_num_procs());
-  const std::string why_not = device == "auto" ? no_gpu() : "";
-  const bool gpu = device == "cuda" || (device == "auto" && why_not.empty());
+  const std::string why_not = device == DeviceChoice::automatic ? no_gpu() : "";
+  const bool gpu = device == DeviceChoice::cuda || (device == DeviceChoice::automatic && why_not.empty());
   if (gpu && !kBuilt)
     fail_input(
         "--device cuda: this program was built without CUDA; use --device cpu, or install the CUDA toolkit and run "
@@ -55,13 +57,14 @@ ChosenBackend make_backend(const std::string& device, const std::string& dtype, 
   if (threads > 0) omp_set_num_threads(threads);
 
   const bool native = gpu || cpu_has_bf16();
-  const DType type = dtype == "bf16" || (dtype == "auto" && native) ? DType::bf16 : DType::f32;
+  const DType type =
+      dtype == DTypeChoice::bf16 || (dtype == DTypeChoice::automatic && native) ? DType::bf16 : DType::f32;
   ChosenBackend chosen;
   chosen.backend = gpu ? make_gpu(type) : make_cpu_backend(type);
   chosen.why = chosen.backend->describe();
-  if (device == "auto" && !gpu) chosen.why += "; no GPU in use: " + why_not;
-  if (dtype == "auto") chosen.why += native ? "" : "; f32, as this CPU does not multiply bf16 natively";
-  if (dtype == "bf16" && !native) chosen.why += "; bf16 is emulated here and slow, --dtype f32 is faster";
+  if (device == DeviceChoice::automatic && !gpu) chosen.why += "; no GPU in use: " + why_not;
+  if (dtype == DTypeChoice::automatic) chosen.why += native ? "" : "; f32, as this CPU does not multiply bf16 natively";
+  if (dtype == DTypeChoice::bf16 && !native) chosen.why += "; bf16 is emulated here and slow, --dtype f32 is faster";
   return chosen;
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/backend.h"
 #include "core/comm.h"
+#include "host/train/settings.h"
 
 namespace dapo {
 
@@ -14,10 +15,12 @@ struct ChosenBackend {
   std::string why;  ///< one line: what was chosen and why
 };
 
-/// device auto | cpu | cuda; dtype auto | bf16 | f32; threads of the CPU, 0: all cores. "auto" takes a GPU where there
-/// is one, and bf16 where the device multiplies it natively. Error (exit 2): an unknown word, a device that this build
-/// or machine does not have, a CPU without the instructions that the program was compiled for.
-ChosenBackend make_backend(const std::string& device, const std::string& dtype, int threads = 0);
+/// threads: of the CPU, 0: all cores. automatic: a GPU if there is one; bf16 if the device multiplies it natively.
+/// Error (exit 2): a device that this build or machine does not have, a CPU without the instructions that the program
+/// was compiled for.
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0);
+/// The same by the words of --device and --dtype. Error (exit 2) for an unknown word.
+ChosenBackend make_backend(std::string_view device, std::string_view dtype, int threads = 0);
 
 /// Whether this program holds the CUDA backend.
 bool built_with_cuda();

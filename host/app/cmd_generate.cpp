@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/check.h"
+#include "core/choices.h"
 #include "host/app/commands.h"
 #include "host/app/interrupt.h"
 #include "host/app/json_lines.h"
@@ -31,7 +32,7 @@ void check_options(const GenerateOptions& o) {
   require(o.n >= 1 && o.n <= 65536, "-n", o.n, "1 to 65536 responses");
   require(o.max_new_tokens >= 1 && o.max_new_tokens <= 1 << 24, "--max-new-tokens", o.max_new_tokens, "at least 1");
   require(o.batch >= 1 && o.batch <= 65536, "--batch", o.batch, "1 to 65536 sequences");
-  require(o.temperature == 0 || o.temperature >= kLeastTemperature, "--temperature", o.temperature,
+  require(o.temperature == 0 || o.temperature >= static_cast<float>(kLeastTemperature), "--temperature", o.temperature,
           "at least 0.0001, or 0: the most probable token");
   require(o.top_p > 0 && o.top_p <= 1, "--top-p", o.top_p, "above 0, at most 1");
   require(o.min_p >= 0 && o.min_p <= 1, "--min-p", o.min_p, "0 to 1");
@@ -79,7 +80,7 @@ int run_generate_command(const GenerateOptions& o) {
       open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Start::folder, 1, 0, Tokens::maybe);
   const ModelConfig& model = s.weights->config();
   Config config;
-  config.data.prompt_template = o.prompt_template;
+  config.data.prompt_template = parse_choice<PromptStyle>("--template", o.prompt_template);
   config.data.prompt_format = o.format;
   config.data.system_prompt = o.system;
   config.data.prompt_suffix = o.suffix;

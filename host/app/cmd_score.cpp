@@ -126,7 +126,8 @@ void write_row(LineWriter& out, const Row& row) {
 }  // namespace
 
 int run_score_command(const ScoreOptions& o) {
-  if (!(o.temperature >= kLeastTemperature)) fail_input("--temperature {}: at least 0.0001", o.temperature);
+  if (!(o.temperature >= static_cast<float>(kLeastTemperature)))
+    fail_input("--temperature {}: at least {}", o.temperature, kLeastTemperature);
   Session s =
       open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Start::folder, 1, 0, Tokens::maybe);
   std::vector<Row> rows;

@@ -1,16 +1,18 @@
 // dapo: sub-commands round a model. Here is the command line; what each does lies in cmd_<name>.cpp.
 #include <CLI/CLI.hpp>
 
+#include "core/choices.h"
 #include "core/files.h"
 #include "host/app/commands.h"
 #include "host/app/report_error.h"
+#include "host/verify/verify.h"
 
 namespace dapo {
 namespace {
 
 void add_device(CLI::App& app, DeviceOptions& on) {
-  app.add_option("--device", on.device, "auto | cpu | cuda")->capture_default_str();
-  app.add_option("--dtype", on.dtype, "auto | bf16 | f32")->capture_default_str();
+  app.add_option("--device", on.device, choice_list(choices(DeviceChoice{}), " | "))->capture_default_str();
+  app.add_option("--dtype", on.dtype, choice_list(choices(DTypeChoice{}), " | "))->capture_default_str();
   app.add_option("--threads", on.threads, "CPU threads, 0: all cores")->capture_default_str();
   app.add_option("--seed", on.seed, "of every draw")->capture_default_str();
 }
@@ -82,7 +84,7 @@ CLI::App& add_generate(CLI::App& app, GenerateOptions& o) {
   c.add_option("--top-k", o.top_k, "0: off")->capture_default_str();
   c.add_option("--min-p", o.min_p, "0: off")->capture_default_str();
   c.add_option("--batch", o.batch, "sequences at once")->capture_default_str();
-  c.add_option("--template", o.prompt_template, "auto | raw | chatml | dapo")->capture_default_str();
+  c.add_option("--template", o.prompt_template, choice_list(choices(PromptStyle{}), " | "))->capture_default_str();
   c.add_option("--format", o.format, "the prompt as plain text with a place for {question}, for base models");
   c.add_option("--system", o.system, "system message in place of the template's");
   c.add_option("--suffix", o.suffix, "appended to each prompt");
@@ -127,7 +129,7 @@ CLI::App& add_tokenize(CLI::App& app, TokenizeOptions& o) {
 
 CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
   CLI::App& c = *app.add_subcommand("verify", "judge responses against ground truth");
-  c.add_option("--verifier", o.verifier, "math_dapo | gsm8k | boxed | countdown | exact")->capture_default_str();
+  c.add_option("--verifier", o.verifier, choice_list(kVerifierNames, " | "))->capture_default_str();
   c.add_option("file", o.file, "JSONL of {\"solution\" or \"response\", \"ground_truth\"}; - for standard input")
       ->capture_default_str();
   c.add_flag("--strict-box", o.strict_box, "math_dapo: the last \\boxed{} as it stands");

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/check.h"
+#include "core/choices.h"
 #include "core/files.h"
 #include "host/app/interrupt.h"
 #include "host/app/plan.h"
@@ -37,7 +38,7 @@ Dataset load_data(const Config& config, const std::vector<std::string>& files, b
   return Dataset::load(files, options);
 }
 
-/// What is trained on, and which rows are left out and why: "1024 prompts from 1100 rows; left out: ...".
+/// The prompts to train on, and which rows are left out and why: "1024 prompts from 1100 rows; left out: ...".
 std::string rows_text(const Config& config, const Dataset& data, const Trainer& trainer) {
   const DedupeReport copies = config.data.unique ? data.left_out() : data.duplicates();
   std::string text = fmt::format("{} prompts from {} rows", trainer.prompts(), copies.rows), why;
@@ -58,8 +59,8 @@ std::string check_text(const Config& config, const Tokenizer& tokenizer, const D
                      data[first.examples[0]].answer);
 }
 
-/// One step. Where its updates were refused too often, the weights of the last good one and the responses that led
-/// there are saved before the error goes on.
+/// One step. If too many of its updates are refused, saves the weights of the last good one and the step's responses
+/// before the error is passed on.
 StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, const Dataset& data, RunFolder& run) {
   const int64_t step = trainer.state().step + 1, refused = trainer.state().refused;
   try {
@@ -72,7 +73,7 @@ StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, con
   }
 }
 
-/// Algorithm 1's outer loop: evaluate, step, write down, save. Returns "" or why the run stops before its end.
+/// Algorithm 1's outer loop: evaluate, step, log, save. Returns "", or why the run stops before its end.
 std::string train_loop(const Config& config, Session& s, Trainer& trainer, const Dataset& data,
                        const std::optional<Dataset>& val, RunFolder& run, TerminalProgress& progress) {
   const auto eval = [&](int64_t step) {
@@ -85,7 +86,7 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
     run.metrics(0, nullptr, &result);
   }
   StuckWatch stuck(config);
-  bool owed = false;  // a model that the disk had no room for
+  bool owed = false;  // a model that could not be saved for lack of disk space
   while (!trainer.done() && !interrupted()) {
     progress.step(trainer.state().step + 1);
     const StepMetrics m = step_or_save(config, s, trainer, data, run);
@@ -113,8 +114,8 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
   return "";
 }
 
-/// What a signal leaves unfinished is dropped: an evaluation, a rollout, an update. Once a step has changed the
-/// weights, its other updates have ten seconds.
+/// After a signal, unfinished work is dropped: an evaluation, a rollout, an update. Once a step has changed the
+/// weights, its other updates have ten seconds to finish.
 void leave_when_interrupted(TerminalProgress& progress, const Trainer& trainer) {
   constexpr double kGrace = 10;
   progress.on_report = [&trainer, step = int64_t{-1}, updates = int64_t{0}](Phase phase) mutable {
@@ -234,7 +235,7 @@ int run(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app("DAPO: reinforcement learning of language models (arXiv 2503.14476).", "dapo_train");
   dapo::Options o;
-  bool settings = false, metrics = false;
+  bool settings = false, markdown = false, metrics = false;
   std::string device, dtype, seed;
   app.add_option("config", o.config, "the run's .cfg file, such as configs/demo.cfg");
   app.add_option("--set", o.settings, "section.field=value, over the file; may be given several times")
@@ -242,13 +243,14 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false)
       ->take_all();
   app.add_flag("--check", o.check, "load everything, print derived numbers and the plan, train nothing");
-  app.add_flag("--plan", o.plan, "print memory and the floor of a step, load nothing");
+  app.add_flag("--plan", o.plan, "print memory and the least time of a step, load nothing");
   app.add_flag("--overwrite", o.overwrite,
-               "let metrics, rollouts, log and models of an earlier run in the run folder go");
-  app.add_flag("--settings", settings, "print every setting with its default and leave");
-  app.add_flag("--metrics", metrics, "print every metric of metrics.jsonl with its unit and meaning and leave");
-  app.add_option("--device", device, "auto | cpu | cuda: model.device");
-  app.add_option("--dtype", dtype, "auto | bf16 | f32: model.dtype");
+               "replace metrics, rollouts, log and models of an earlier run in the run folder");
+  CLI::Option* all = app.add_flag("--settings", settings, "print every setting as a commented .cfg file and exit");
+  app.add_flag("--markdown", markdown, "with --settings: print them as docs/settings.md")->needs(all);
+  app.add_flag("--metrics", metrics, "print every metric of metrics.jsonl with its unit and meaning and exit");
+  app.add_option("--device", device, dapo::choice_list(choices(dapo::DeviceChoice{}), " | ") + ": model.device");
+  app.add_option("--dtype", dtype, dapo::choice_list(choices(dapo::DTypeChoice{}), " | ") + ": model.dtype");
   app.add_option("--seed", seed, "trainer.seed");
   app.footer(
       "Example: ./dapo_train configs/gsm8k.cfg --set actor.lr=2e-6 --set trainer.total_steps=3\n"
@@ -256,7 +258,7 @@ int main(int argc, char** argv) {
       "learn from (saved), 130 interrupted (saved).");
   return dapo::run_program("dapo_train", app, argc, argv, [&] {
     if (settings) {
-      dapo::print_out(dapo::settings_help());
+      dapo::print_out(markdown ? dapo::settings_markdown() : dapo::settings_help());
       return 0;
     }
     if (metrics) {

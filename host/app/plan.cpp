@@ -47,7 +47,7 @@ double step_flops(const Config& config, const ModelConfig& model, int prompt, in
   const double pairs = groups * p * (p + 1) / 2 + responses * (r * p + r * (r + 1) / 2);
   const double forward = model.forward_flops(groups * p + responses * r, pairs, responses * r);
   const double update = config.actor.ppo_epochs * (config.model.recompute ? 4.0 : 3.0);
-  return forward * (1 + update + (config.actor.old_logprobs == "recompute" ? 1 : 0));
+  return forward * (1 + update + (config.actor.old_logprobs == OldLogProbs::recompute ? 1 : 0));
 }
 
 std::string plan_text(const RunPlan& plan, const Config& config, const ModelConfig& model, const Backend& backend,

@@ -34,18 +34,6 @@ bool mixed_group(std::span<const uint8_t> correct) {
   return 0 < right && right < std::ssize(correct);
 }
 
-LossAgg parse_loss_agg(const std::string& name) {
-  if (name == "token-mean") return LossAgg::token_mean;
-  if (name == "seq-mean-token-mean") return LossAgg::seq_mean_token_mean;
-  if (name == "seq-mean-token-sum") return LossAgg::seq_mean_token_sum;
-  if (name == "seq-mean-token-sum-norm") return LossAgg::seq_mean_token_sum_norm;
-  if (name == "token-mean-per-micro-batch") return LossAgg::token_mean_per_micro_batch;
-  fail_input(
-      "actor.loss_agg_mode = \"{}\": it is token-mean, seq-mean-token-mean, seq-mean-token-sum, "
-      "seq-mean-token-sum-norm or token-mean-per-micro-batch",
-      name);
-}
-
 std::vector<double> loss_weights(LossAgg agg, std::span<const int> tokens, std::span<const int> micro_batch,
                                  int max_length) {
   const size_t n = tokens.size();
@@ -93,9 +81,9 @@ double learning_rate(const ActorSection& a, int64_t step, int64_t total_steps) {
   CHECK_GE(step, 1);
   const int64_t warm = a.lr_warmup_steps;
   if (step <= warm) return a.lr * step / warm;
-  if (a.lr_schedule == "constant" || total_steps <= warm) return a.lr;
+  if (a.lr_schedule == LrSchedule::constant || total_steps <= warm) return a.lr;
   const double t = std::min(1.0, double(step - 1 - warm) / (total_steps - warm));  // in [0, 1)
-  return a.lr_schedule == "cosine" ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
+  return a.lr_schedule == LrSchedule::cosine ? a.lr * 0.5 * (1 + std::cos(std::numbers::pi * t)) : a.lr * (1 - t);
 }
 
 double sft_learning_rate(const SftSection& s, int64_t step) {
@@ -131,7 +119,7 @@ int64_t prompt_limit(const AlgorithmSection& algorithm, const DataSection& data)
 
 bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
   if (algorithm.max_age == 0) return false;
-  return algorithm.surplus == "bank" || (algorithm.surplus == "auto" && data.gen_batch_size == 0);
+  return algorithm.surplus == Surplus::bank || (algorithm.surplus == Surplus::automatic && data.gen_batch_size == 0);
 }
 
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "core/dapo_loss.h"
@@ -22,16 +21,6 @@ double overlong_penalty(int length, int max_length, int buffer, double factor);
 
 /// Dynamic sampling, eq. 11: 0 < #correct < G, by the verifier's verdicts before shaping.
 bool mixed_group(std::span<const uint8_t> correct);
-
-enum class LossAgg : uint8_t {
-  token_mean,
-  seq_mean_token_mean,
-  seq_mean_token_sum,
-  seq_mean_token_sum_norm,
-  token_mean_per_micro_batch
-};
-/// Error (exit 2) on another name than config.h lists.
-LossAgg parse_loss_agg(const std::string& name);
 
 /// Weight of each token of a response; the loss of a mini-batch is the weighted sum over its tokens. `tokens`: loss
 /// tokens of each response, 0 if it is masked. All weights are 0 if there is no token.

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/check.h"
+#include "core/choices.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/tokenizer_config.h"
 
@@ -34,26 +35,26 @@ struct PromptEncoder::Impl {
 
 PromptEncoder::PromptEncoder(const DataSection& data, const std::string& model_folder, const Tokenizer& tokenizer) {
   ChatTemplate chat;
-  std::string name = data.prompt_template;
+  PromptStyle style = data.prompt_template;
   std::optional<PromptFormat> format;
   if (!data.prompt_format.empty()) {
-    if (name != "auto" && name != "raw")
+    if (style != PromptStyle::automatic && style != PromptStyle::raw)
       fail_input("data.prompt_format and data.prompt_template = \"{}\" both say how prompts are written: set one",
-                 name);
+                 choice_name(style));
     format.emplace(data.prompt_format, "data.prompt_format");
-    name = "raw";
+    style = PromptStyle::raw;
   }
-  if (name != "raw") chat = ChatTemplate::load(model_folder);
-  if (name == "auto") name = chat ? "chatml" : "raw";
-  if (name == "chatml" && !chat)
+  if (style != PromptStyle::raw) chat = ChatTemplate::load(model_folder);
+  if (style == PromptStyle::automatic) style = chat ? PromptStyle::chatml : PromptStyle::raw;
+  if (style == PromptStyle::chatml && !chat)
     fail_input("data.prompt_template = \"chatml\": {} has no chat template; use raw or dapo", model_folder);
-  if (!data.system_prompt.empty() && (name == "raw" || !chat))
+  if (!data.system_prompt.empty() && (style == PromptStyle::raw || !chat))
     fail_input("data.system_prompt: {}; use chatml, or leave it out",
-               format          ? "data.prompt_format has no system message"
-               : name == "raw" ? "the raw template has no system message"
-                               : "the model has no chat template that could hold it");
-  impl_ = std::make_unique<Impl>(Impl{tokenizer, model_folder, chat, parse_prompt_style(name), data.system_prompt,
-                                      data.prompt_suffix, std::move(format)});
+               format                      ? "data.prompt_format has no system message"
+               : style == PromptStyle::raw ? "the raw template has no system message"
+                                           : "the model has no chat template that could hold it");
+  impl_ = std::make_unique<Impl>(
+      Impl{tokenizer, model_folder, chat, style, data.system_prompt, data.prompt_suffix, std::move(format)});
 }
 
 PromptEncoder::~PromptEncoder() = default;

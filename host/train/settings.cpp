@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "core/check.h"
+#include "core/choices.h"
 #include "core/files.h"
 #include "host/train/settings_names.h"
 #include "host/train/settings_table.h"
@@ -20,7 +21,7 @@ struct BrokenToml {};
 }  // namespace
 }  // namespace dapo
 
-// The library (3.3) asserts that a key follows where the text holds anything else: "[{".
+// On a text such as "[{", the library (3.3) fails an assertion instead of reporting an error.
 #define TOML_ASSERT(holds) ((holds) ? static_cast<void>(0) : ::dapo::broken_toml())
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
@@ -39,6 +40,7 @@ std::string_view kind_of(const toml::node& v) {
   return v.is_table() ? "section" : "date or time";
 }
 
+/// Reads a TOML value into the member of a setting.
 struct Reader {
   std::string where;  ///< "configs/x.cfg:12" or "--set a.b=c"
   const Setting& s;
@@ -67,16 +69,18 @@ struct Reader {
     if (d < low || d > high) wrong("= {} is outside {} ... {}", *x, low, high);
     return *x;
   }
-  void operator()(std::string* to, const toml::node& v) const {
+  std::string text(const toml::node& v) const {
     const auto x = v.value_exact<std::string>();
     if (!x) wrong_kind("text", v);
-    if (x->find('\0') != std::string::npos) wrong("holds a zero byte");
-    const std::string list = fmt::format("|{}|", s.rule.choices);
-    if (!s.rule.choices.empty() &&
-        (x->find('|') != std::string::npos || list.find(fmt::format("|{}|", *x)) == std::string::npos))
-      wrong("= \"{}\" is not known: one of {}", *x, s.rule.choices);
-    *to = *x;
+    if (x->find('\0') != std::string::npos) wrong("contains a zero byte");
+    if (!s.choices().empty() && choice_index(s.choices(), *x) < 0)
+      wrong("= \"{}\" is not known: one of {}", *x, s.choices());
+    return *x;
   }
+  void operator()(std::string* to, const toml::node& v) const { *to = text(v); }
+  template <class E>
+  requires std::is_enum_v<E>
+  void operator()(E* to, const toml::node& v) const { *to = static_cast<E>(choice_index(s.choices(), text(v))); }
   void operator()(bool* to, const toml::node& v) const {
     const auto x = v.value_exact<bool>();
     if (!x) wrong_kind("true/false", v);
@@ -107,16 +111,15 @@ struct Reader {
   }
 };
 
-[[noreturn]] void unknown_key(const std::string& where, std::string_view key, const std::vector<Setting>& table) {
-  fail_input("{}: unknown setting {}; {}", where, key, name_hint(key, table));
+const Setting& known_setting(const std::string& where, std::string_view key) {
+  const Setting* s = find_setting(key);
+  if (s == nullptr) fail_input("{}: unknown setting {}; {}", where, key, name_hint(key));
+  return *s;
 }
 
-void assign(const std::string& where, std::string_view key, const toml::node& value,
-            const std::vector<Setting>& table) {
-  const auto s = std::find_if(table.begin(), table.end(), [&](const Setting& t) { return t.key == key; });
-  if (s == table.end()) unknown_key(where, key, table);
-  const Reader read{where, *s};
-  std::visit([&](auto* member) { read(member, value); }, s->member);
+void assign(Config& config, const std::string& where, const Setting& s, const toml::node& value) {
+  const Reader read{where, s};
+  std::visit([&](auto* member) { read(member, value); }, s.member(config));
 }
 
 std::string read_text(const std::string& path) {
@@ -133,8 +136,8 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-/// Line of the first letter beyond ASCII outside of quotes and comments, where TOML has none and the library (3.3) runs
-/// into what it declares unreachable; 0: none.
+/// Line of the first letter outside ASCII that is neither quoted nor in a comment; 0: none. TOML forbids it, and the
+/// library (3.3) then reaches code that it declares unreachable.
 int stray_letter(std::string_view text) {
   int line = 1;
   char quote = 0;  // that is open; '#' in a comment
@@ -164,11 +167,11 @@ int stray_letter(std::string_view text) {
 
 toml::parse_result parse(const std::string& text, const std::string& where) {
   if (const int line = stray_letter(text))
-    fail_input("{}:{}: a letter outside of ASCII, which belongs into quotes or a comment", where, line);
+    fail_input("{}:{}: a letter outside ASCII; put it into quotes or a comment", where, line);
   try {
     return toml::parse(text, where);
   } catch (const BrokenToml&) {
-    fail_input("{}: is no TOML: something other than a key stands where one is due, as in [{{x}}]", where);
+    fail_input("{}: not valid TOML: expected a key, as in \"name = value\"", where);
   }
 }
 
@@ -179,7 +182,7 @@ std::string_view line_of(std::string_view text, size_t number) {
   return text.substr(0, text.find('\n'));
 }
 
-void read_file(const std::string& path, const std::vector<Setting>& table) {
+void read_file(Config& config, const std::string& path) {
   const std::string text = read_text(path);
   const toml::parse_result parsed = parse(text, path);
   if (!parsed) {
@@ -187,26 +190,25 @@ void read_file(const std::string& path, const std::vector<Setting>& table) {
     std::replace(what.begin(), what.end(), '\n', ' ');
     const auto line = parsed.error().source().begin.line;
     const std::string hint = value_hint(line_of(text, line));
-    if (hint.starts_with("; text needs quotes")) what.clear();  // the parser's own words would mislead
+    if (hint.starts_with("; text needs quotes")) what.clear();  // the parser's message would mislead
     fail_input("{}:{}: {}", path, line, what.empty() ? hint.substr(2) : what + hint);
   }
   for (const auto& [section, fields] : parsed.table()) {
     const std::string where = fmt::format("{}:{}", path, section.source().begin.line);
     const std::string_view name = section.str();
-    const bool known = std::any_of(table.begin(), table.end(), [&](const Setting& s) { return s.section() == name; });
-    if (!fields.is_table()) {
-      fail_input("{}: {} stands outside of any section, such as [actor]; {}", where, section.str(),
-                 name_hint(section.str(), table));
+    if (!fields.is_table())
+      fail_input("{}: {} stands outside of any section, such as [actor]; {}", where, name, name_hint(name));
+    for (const auto& [field, value] : *fields.as_table()) {
+      const std::string place = fmt::format("{}:{}", path, field.source().begin.line);
+      assign(config, place, known_setting(place, fmt::format("{}.{}", name, field.str())), value);
     }
-    for (const auto& [field, value] : *fields.as_table())
-      assign(fmt::format("{}:{}", path, field.source().begin.line), fmt::format("{}.{}", section.str(), field.str()),
-             value, table);
-    if (!known) fail_input("{}: unknown section [{}]", where, section.str());
+    if (std::ranges::find(all_sections(), name, &Section::name) == all_sections().end())
+      fail_input("{}: unknown section [{}]", where, name);
   }
 }
 
-/// "section.field=value": text needs no quotes, everything else is written as in the file.
-void read_setting(const std::string& setting, const std::vector<Setting>& table) {
+/// "section.field=value": text needs no quotes; anything else is written as in a file.
+void read_setting(Config& config, const std::string& setting) {
   std::string where = "--set " + setting;
   std::replace_if(
       where.begin(), where.end(), [](char ch) { return static_cast<unsigned char>(ch) < ' '; }, ' ');
@@ -214,25 +216,23 @@ void read_setting(const std::string& setting, const std::vector<Setting>& table)
   if (equals == std::string::npos || setting.find('.') >= equals)
     fail_input("{}: expects section.field=value, such as --set actor.lr=1e-6", where);
   const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
-  const auto s = std::find_if(table.begin(), table.end(), [&](const Setting& t) { return t.key == key; });
-  if (s == table.end()) unknown_key(where, key, table);
-  const bool textual =
-      std::holds_alternative<std::string*>(s->member) || std::holds_alternative<std::vector<std::string>*>(s->member);
-  const bool written = !text.empty() && (text[0] == '"' || text[0] == '\'' ||
-                                         (text[0] == '[' && !std::holds_alternative<std::string*>(s->member)));
-  if (textual && !written) return assign(where, key, toml::value<std::string>(text), table);
+  const Setting& s = known_setting(where, key);
+  const Member member = s.member(config);
+  const bool texts = std::holds_alternative<std::vector<std::string>*>(member);
+  const bool textual = texts || std::holds_alternative<std::string*>(member) || !s.choices().empty();
+  const bool written = !text.empty() && (text[0] == '"' || text[0] == '\'' || (text[0] == '[' && texts));
+  if (textual && !written) return assign(config, where, s, toml::value<std::string>(text));
   const toml::parse_result parsed = parse("value = " + text, where);
   if (!parsed || parsed.table().size() != 1)
     fail_input("{}: expects a number, true/false, \"text\" or a [list] after ={}", where,
                textual || text.empty() || text.find('\n') != std::string::npos ? "" : value_hint(setting));
-  assign(where, key, *parsed.table().get("value"), table);
+  assign(config, where, s, *parsed.table().get("value"));
 }
 
 }  // namespace
 
 void apply_settings(Config& config, const std::vector<std::string>& settings) {
-  const std::vector<Setting> table = settings_of(config);
-  for (const std::string& s : settings) read_setting(s, table);
+  for (const std::string& s : settings) read_setting(config, s);
   for (std::string* path : {&config.model.path, &config.sft.out, &config.trainer.run_dir}) *path = expand_home(*path);
   for (auto* files : {&config.data.train_files, &config.data.val_files, &config.sft.files})
     for (std::string& path : *files) path = expand_home(path);
@@ -240,7 +240,7 @@ void apply_settings(Config& config, const std::vector<std::string>& settings) {
 
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use) {
   Config config;
-  read_file(path, settings_of(config));
+  read_file(config, path);
   apply_settings(config, settings);
   check_config(config, use, path);
   return config;

@@ -1,24 +1,25 @@
-// What settings must hold together, and the numbers that follow from them.
+// Checks across settings, and the numbers that follow from them.
 #include <algorithm>
 
 #include "core/backend.h"
 #include "core/check.h"
 #include "host/train/objective.h"
-#include "host/train/settings.h"
+#include "host/train/settings_table.h"
 
 namespace dapo {
 
 namespace {
 void check_inputs(const Config& c, Use use, const std::string& where) {
-  const auto need = [&](bool there, const char* key, const char* what) {
-    if (!there) fail_input("{}: {} is not set; it names {}", where, key, what);
+  const auto need = [&](bool given, std::string_view key) {
+    const std::string_view help = find_setting(key)->help;
+    if (!given) fail_input("{}: {} is not set; it names {}", where, key, help.substr(0, help.find(';')));
   };
-  need(!c.model.path.empty(), "model.path", "a Hugging Face folder with config.json, weights and tokenizer");
-  if (use == Use::train) need(!c.data.train_files.empty(), "data.train_files", "JSONL or Parquet files of prompts");
-  if (use == Use::train) need(!c.trainer.run_dir.empty(), "trainer.run_dir", "the folder that results go to");
-  if (use == Use::sft) need(!c.sft.files.empty(), "sft.files", "JSONL or Parquet files of prompts with responses");
-  if (use == Use::sft) need(!c.sft.out.empty(), "sft.out", "the folder that the trained model goes to");
-  if (use == Use::eval) need(!c.data.val_files.empty(), "data.val_files", "JSONL or Parquet files of problems");
+  need(!c.model.path.empty(), "model.path");
+  if (use == Use::train) need(!c.data.train_files.empty(), "data.train_files");
+  if (use == Use::train) need(!c.trainer.run_dir.empty(), "trainer.run_dir");
+  if (use == Use::sft) need(!c.sft.files.empty(), "sft.files");
+  if (use == Use::sft) need(!c.sft.out.empty(), "sft.out");
+  if (use == Use::eval) need(!c.data.val_files.empty(), "data.val_files");
 }
 }  // namespace
 
@@ -41,8 +42,8 @@ void check_config(const Config& c, Use use, const std::string& where) {
                                   {"sft.beta1", c.sft.beta1},
                                   {"sft.beta2", c.sft.beta2}})
     require(beta < 1, "{} = {} must be below 1", key, beta);
-  require(c.eval.temperature == 0 || c.eval.temperature >= kLeastTemperature,
-          "eval.temperature = {:g} is too small: at least {:g}, or 0: the most probable token", c.eval.temperature,
+  require(c.eval.temperature == 0 || c.eval.temperature >= static_cast<float>(kLeastTemperature),
+          "eval.temperature = {:g} is too small: at least {}, or 0: the most probable token", c.eval.temperature,
           kLeastTemperature);
   require(c.parallel.tensor == 1 && c.parallel.data == 1,
           "parallel.tensor = {}, parallel.data = {}: this version runs on one rank; set both to 1", c.parallel.tensor,

@@ -1,6 +1,9 @@
 #include "host/train/settings_table.h"
 
-#include <fmt/format.h>
+#include <algorithm>
+#include <utility>
+
+#include "host/verify/verify.h"
 
 namespace dapo {
 namespace {
@@ -23,162 +26,225 @@ constexpr Rule within(double low, double high) {
 constexpr Rule fraction_above_0() {
   return {{}, 0, 1, true};
 }
+constexpr double kMostTokens = 1 << 24;  // and prompts
+constexpr double kMostResponses = 1 << 16;
 
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char ch : text) {
-    const auto byte = static_cast<unsigned char>(ch);
-    if (ch == '"' || ch == '\\')
-      (out += '\\') += ch;
-    else if (byte < 0x20 || byte == 0x7f)
-      out += fmt::format("\\u{:04x}", byte);
-    else
-      out += ch;
-  }
-  return out + '"';
-}
+template <class T>
+constexpr std::string_view kEnumList = {};
+template <class E>
+requires std::is_enum_v<E>
+constexpr std::string_view kEnumList<E> = choices(E{});
 
-struct Writer {
-  std::string operator()(const std::string* v) const { return quoted(*v); }
-  std::string operator()(const bool* v) const { return *v ? "true" : "false"; }
-  template <class T>
-  std::string operator()(const T* v) const {
-    return fmt::format("{}", *v);
-  }
-  template <class T>
-  std::string operator()(const std::vector<T>* v) const {
-    std::string out;
-    for (const T& one : *v) (out += out.empty() ? "" : ", ") += (*this)(&one);
-    return "[" + out + "]";
-  }
+// clang-format off
+#define ROW(section, field, ...)                                                                                  \
+  {#section "." #field, [](Config& c) -> Member { return &c.section.field; },                                    \
+   kEnumList<decltype(std::declval<Config>().section.field)>, __VA_ARGS__}
+// clang-format on
+
+// To add a setting: 1. the field with its default, in settings.h; 2. here its row: rule, help (what it does, its unit),
+// and its name in verl and TRL if that differs; 3. make docs. For a new enum also name its words with choices() beside
+// it, and list it in Member (settings_table.h). Tests fail for a field without a row and for stale docs/settings.md.
+constexpr Setting kSettings[] = {
+    ROW(model, path, any(), "a Hugging Face folder with config.json, weights and tokenizer",
+        {.trl = "model_name_or_path"}),
+    ROW(model, device, any(), "where to compute; auto: a GPU if there is one"),
+    ROW(model, dtype, any(),
+        "type of weights and activations (sums, master weights and moments are fp32); auto: bf16 if the device "
+        "multiplies it natively, else f32"),
+    ROW(model, threads, within(0, 4096), "CPU threads; 0: all cores"),
+    ROW(model, recompute, any(),
+        "keep only the input of each layer and run its forward pass again in the backward pass: less memory, more "
+        "time, the same bits",
+        {.verl = "model.enable_gradient_checkpointing", .trl = "gradient_checkpointing"}),
+
+    ROW(data, train_files, any(),
+        "JSONL or Parquet files of prompts with answers, folders of them or patterns (docs/data.md)"),
+    ROW(data, val_files, any(), "JSONL or Parquet files of problems to evaluate on; empty: no evaluation"),
+    ROW(data, format, any(),
+        "layout of a row; auto: recognised by its fields (docs/data.md); countdown: {\"input\": \"30,100,93\", "
+        "\"output\": \"23\"}"),
+    ROW(data, prompt_key, any(), "field of the prompt, a.b for b inside a; empty: found by its usual names"),
+    ROW(data, answer_key, any(), "field of the ground truth; empty: found by its usual names"),
+    ROW(data, response_key, any(), "field of the response that dapo sft imitates; empty: found by its usual names"),
+    ROW(data, prompt_template, any(),
+        "how a prompt becomes text (docs/prompts.md); auto: chatml if the model has a chat template, else raw; raw: as "
+        "it is; chatml: through the model's chat template; dapo: in the wrapper of the DAPO paper, then as auto"),
+    ROW(data, prompt_format, any(),
+        "plain text around the prompt, such as \"Q: {question}\\nA:\", for models without a chat template"),
+    ROW(data, system_prompt, any(), "system message in place of the chat template's default"),
+    ROW(data, prompt_suffix, any(), "appended to the user's text"),
+    ROW(data, max_prompt_length, within(1, kMostTokens), "tokens of a prompt; for longer ones see overlong_prompts"),
+    ROW(data, max_response_length, within(1, kMostTokens), "tokens of a response, its end token included",
+        {.trl = "max_completion_length"}),
+    ROW(data, overlong_prompts, any(),
+        "prompts longer than max_prompt_length; drop: they are left out and counted; error: stop",
+        {.verl = "data.filter_overlong_prompts"}),
+    ROW(data, unique, any(), "train on each problem once an epoch: further rows with the same prompt are left out"),
+    ROW(data, shuffle, any(), "a new order of the prompts in each epoch", {.trl = "shuffle_dataset"}),
+    ROW(data, train_batch_size, within(1, kMostTokens), "prompts that a step trains on"),
+    ROW(data, gen_batch_size, within(0, kMostTokens),
+        "prompts of one generation batch; 0: as many as should yield the groups still missing (docs/dapo.md)"),
+
+    ROW(rollout, n, within(1, kMostResponses), "responses per prompt (G)", {.trl = "num_generations"}),
+    ROW(rollout, temperature, at_least(kLeastTemperature), "sampling temperature"),
+    ROW(rollout, top_k, at_least(0), "sample among the k most probable tokens; 0: off"),
+    ROW(rollout, top_p, fraction_above_0(),
+        "sample among the fewest tokens whose probabilities sum to at least this; 1: off"),
+    ROW(rollout, min_p, within(0, 1),
+        "sample among tokens at least this times as probable as the most probable one; 0: off"),
+    ROW(rollout, max_num_seqs, within(1, 1 << 20), "sequences decoded at once"),
+    ROW(rollout, max_num_batched_tokens, within(1, kMostTokens), "tokens of one prefill call"),
+    ROW(rollout, page_size, within(64, 1 << 20), "tokens per KV page, a multiple of 64"),
+    ROW(rollout, kv_memory_gb, at_least(0),
+        "GB (1e9 bytes) of KV pages; 0: what the sequences of a batch need, as far as memory allows",
+        {.verl = "rollout.gpu_memory_utilization", .trl = "vllm_gpu_memory_utilization"}),
+    ROW(rollout, ignore_eos, any(), "every response runs to max_response_length (for benchmarks)"),
+    ROW(rollout, collect_every, within(0, 65536),
+        "decode steps between host synchronizations (finished sequences are noticed only then); 0: 1 on a CPU, 16 on "
+        "a GPU"),
+
+    ROW(actor, ppo_mini_batch_size, at_least(1), "prompts per update; must divide data.train_batch_size"),
+    ROW(actor, ppo_epochs, at_least(1), "times that a step trains on its prompts", {.trl = "num_iterations"}),
+    ROW(actor, lr, above(0), "learning rate of AdamW, reached after the warm-up",
+        {.verl = "actor.optim.lr", .trl = "learning_rate"}),
+    ROW(actor, weight_decay, at_least(0), "decoupled weight decay of AdamW (times the learning rate)",
+        {.verl = "actor.optim.weight_decay"}),
+    ROW(actor, beta1, within(0, 1), "decay of AdamW's first moment", {.trl = "adam_beta1"}),
+    ROW(actor, beta2, within(0, 1), "decay of AdamW's second moment", {.trl = "adam_beta2"}),
+    ROW(actor, eps, above(0), "AdamW's epsilon", {.trl = "adam_epsilon"}),
+    ROW(actor, grad_clip, at_least(0), "largest global norm of the gradient, which is scaled down to it; 0: off",
+        {.trl = "max_grad_norm"}),
+    ROW(actor, lr_warmup_steps, at_least(0),
+        "rollout steps (not updates) of linear warm-up; the first step's rate is above 0",
+        {.verl = "actor.optim.lr_warmup_steps", .trl = "warmup_steps"}),
+    ROW(actor, lr_schedule, any(), "rate after the warm-up; cosine, linear: down to 0 at trainer.total_steps",
+        {.verl = "actor.optim.warmup_style", .trl = "lr_scheduler_type"}),
+    ROW(actor, clip_ratio_low, within(0, 1), "the ratio is clipped at 1 - this", {.trl = "epsilon"}),
+    ROW(actor, clip_ratio_high, at_least(0), "the ratio is clipped at 1 + this (Clip-Higher)", {.trl = "epsilon_high"}),
+    ROW(actor, clip_ratio_c, above(1),
+        "dual clip (arXiv 1912.09729): for an advantage A < 0 the loss of a token is at most -A times this",
+        {.trl = "delta"}),
+    ROW(actor, loss_agg_mode, any(),
+        "weight of a token in the loss (docs/dapo.md); token-mean: DAPO; seq-mean-token-mean: GRPO; "
+        "seq-mean-token-sum-norm: Dr. GRPO; token-mean-per-micro-batch: as in the published run",
+        {.trl = "loss_type"}),
+    ROW(actor, ppo_max_token_len, at_least(0),
+        "tokens of a pack (micro-batch), at least those of one prompt with its response; 0: as memory allows",
+        {.verl = "actor.ppo_max_token_len_per_gpu"}),
+    ROW(actor, old_logprobs, any(),
+        "old log-probabilities; rollout: those that the tokens were sampled with; recompute: those of a forward pass "
+        "before the updates, which measures the mismatch"),
+
+    ROW(algorithm, norm_adv_by_std, any(),
+        "divide advantages by the group's standard deviation; false: Dr. GRPO (its loss: actor.loss_agg_mode = "
+        "seq-mean-token-sum-norm)",
+        {.verl = "algorithm.norm_adv_by_std_in_grpo", .trl = "scale_rewards"}),
+    ROW(algorithm, filter_groups, any(),
+        "dynamic sampling: train only on groups with right and wrong responses, and draw until there are enough",
+        {.verl = "algorithm.filter_groups.enable"}),
+    ROW(algorithm, max_num_gen_batches, at_least(1),
+        "generation batches of data.gen_batch_size prompts (0: of 3 x data.train_batch_size, as in the paper) that a "
+        "step may draw; then it trains on the groups it has",
+        {.verl = "algorithm.filter_groups.max_num_gen_batches"}),
+    ROW(algorithm, surplus, any(),
+        "groups finished beyond the batch; bank: they open the next step; drop: as verl does; auto: bank if "
+        "data.gen_batch_size = 0, so that they are few, else drop"),
+    ROW(algorithm, max_age, within(0, 1 << 20),
+        "steps after which a banked group is dropped; 0: train on this step's groups only"),
+    ROW(algorithm, overlong_filtering, any(), "mask truncated responses in the loss",
+        {.trl = "mask_truncated_completions"}),
+
+    ROW(reward, verifier, one_of(kVerifierNames),
+        "judges responses; math_dapo: the paper's, the last line \"Answer: ...\"; gsm8k: what follows the last "
+        "\"####\"; boxed: the last \\boxed{}, compared as mathematics (docs/verifiers.md); countdown: an expression "
+        "that reaches the target; exact: the whole response",
+        {.verl = "reward_model.reward_manager", .trl = "reward_funcs"}),
+    ROW(reward, correct, any(), "reward of a right response"),
+    ROW(reward, incorrect, any(), "reward of a wrong response"),
+    ROW(reward, overlong_buffer, any(), "soft overlong punishment, added to the reward",
+        {.verl = "reward_model.overlong_buffer.enable"}),
+    ROW(reward, overlong_buffer_len, at_least(1),
+        "last tokens before data.max_response_length, over which the punishment grows linearly",
+        {.verl = "reward_model.overlong_buffer.len"}),
+    ROW(reward, overlong_penalty_factor, at_least(0), "punishment at data.max_response_length",
+        {.verl = "reward_model.overlong_buffer.penalty_factor"}),
+    ROW(reward, workers, within(1, 1024), "verifier threads"),
+
+    ROW(sft, files, any(), "JSONL or Parquet files of prompts with responses (docs/data.md)"),
+    ROW(sft, steps, at_least(1), "updates"),
+    ROW(sft, batch_size, at_least(1), "rows per update"),
+    ROW(sft, lr, above(0), "learning rate of AdamW, reached after the warm-up"),
+    ROW(sft, lr_warmup_steps, at_least(0), "updates of linear warm-up"),
+    ROW(sft, lr_decay_fraction, within(0, 1), "last part of the steps, over which the rate falls linearly to 0"),
+    ROW(sft, weight_decay, at_least(0), "decoupled weight decay of AdamW (times the learning rate)"),
+    ROW(sft, beta1, within(0, 1), "decay of AdamW's first moment"),
+    ROW(sft, beta2, within(0, 1), "decay of AdamW's second moment"),
+    ROW(sft, eps, above(0), "AdamW's epsilon"),
+    ROW(sft, grad_clip, at_least(0), "largest global norm of the gradient, which is scaled down to it; 0: off"),
+    ROW(sft, init_std, above(0), "standard deviation of the random weights of a model folder that has none"),
+    ROW(sft, out, any(), "the folder that the trained model goes to"),
+
+    ROW(eval, every, at_least(0), "steps between evaluations; 0: never",
+        {.verl = "trainer.test_freq", .trl = "eval_steps"}),
+    ROW(eval, before_train, any(), "evaluate before the first step too",
+        {.verl = "trainer.val_before_train", .trl = "eval_on_start"}),
+    ROW(eval, n, within(1, kMostResponses), "responses per problem: avg@n, maj@n",
+        {.verl = "rollout.val_kwargs.n", .trl = "num_generations_eval"}),
+    ROW(eval, pass_k, at_least(1), "values k of pass@k, each at most n"),
+    ROW(eval, temperature, at_least(0), "sampling temperature, at least 0.0001; 0: the most probable token",
+        {.verl = "rollout.val_kwargs.temperature"}),
+    ROW(eval, top_p, fraction_above_0(),
+        "sample among the fewest tokens whose probabilities sum to at least this; 1: off",
+        {.verl = "rollout.val_kwargs.top_p"}),
+    ROW(eval, top_k, at_least(0), "sample among the k most probable tokens; 0: off",
+        {.verl = "rollout.val_kwargs.top_k"}),
+    ROW(eval, max_problems, at_least(0), "problems to evaluate on, from the first; 0: all"),
+    ROW(eval, dedupe, any(), "evaluate on each problem once, even if the set repeats it"),
+
+    ROW(trainer, total_steps, at_least(0),
+        "rollout steps of the run, each of data.train_batch_size / actor.ppo_mini_batch_size updates",
+        {.verl = "trainer.total_training_steps"}),
+    ROW(trainer, seed, any(), "of every draw: prompts, tokens, random weights"),
+    ROW(trainer, run_dir, any(), "the folder that results go to",
+        {.verl = "trainer.default_local_dir", .trl = "output_dir"}),
+    ROW(trainer, save_every, at_least(0), "steps between saved models; 0: only the last",
+        {.verl = "trainer.save_freq", .trl = "save_steps"}),
+    ROW(trainer, log_rollouts, any(), "write every response with its verdict to rollouts/step_N.jsonl"),
+    ROW(trainer, nonfinite_patience, at_least(1),
+        "updates refused in a row, because a number was not finite, before exit code 4"),
+    ROW(trainer, stuck_patience, at_least(0),
+        "steps in a row without any group of right and wrong responses before exit code 4; 0: never"),
+
+    ROW(parallel, tensor, at_least(1), "ranks that share one copy of the weights; this version: 1"),
+    ROW(parallel, data, at_least(1), "ranks with prompts of their own; this version: 1"),
 };
+#undef ROW
 
-/// One line a setting under its section; `show_rule` adds what a value may be.
-std::string written(const Config& config, bool show_rule) {
-  Config copy = config;
-  std::string out, section;
-  for (const Setting& s : settings_of(copy)) {
-    if (s.section() != section) out += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", s.section());
-    section = s.section();
-    out += fmt::format("{} = {}", s.field(), std::visit(Writer{}, s.member));
-    if (show_rule && !s.rule.choices.empty()) out += fmt::format("  # {}", s.rule.choices);
-    if (show_rule && s.rule.low > -std::numeric_limits<double>::infinity())
-      out += fmt::format(
-          "  # {} {}{}", s.rule.above_low ? "more than" : "at least", s.rule.low,
-          s.rule.high < std::numeric_limits<double>::infinity() ? fmt::format(", at most {}", s.rule.high) : "");
-    out += '\n';
-  }
-  return out;
-}
+constexpr Section kSections[] = {
+    {"model", "The model and the device it runs on"},
+    {"data", "Training and test sets, and how their rows become prompts"},
+    {"rollout", "Sampling of the responses to train on, and its memory"},
+    {"actor", "The update: optimizer, loss, mini-batches"},
+    {"algorithm", "Advantages and dynamic sampling"},
+    {"reward", "Verifier and reward"},
+    {"sft", "Fine-tuning on given responses (dapo sft)"},
+    {"eval", "Evaluation, during training and by dapo eval"},
+    {"trainer", "The run: its length, seed and folder, when to save, when to give up"},
+    {"parallel", "Several devices"},
+};
 
 }  // namespace
 
-std::vector<Setting> settings_of(Config& c) {
-#define AT(section, field) #section "." #field, &c.section.field
-  return {
-      {AT(model, path), any()},
-      {AT(model, device), one_of("auto|cpu|cuda")},
-      {AT(model, dtype), one_of("auto|bf16|f32")},
-      {AT(model, threads), within(0, 4096)},
-      {AT(model, recompute), any()},
-      {AT(data, train_files), any()},
-      {AT(data, val_files), any()},
-      {AT(data, format), one_of("auto|countdown")},
-      {AT(data, prompt_key), any()},
-      {AT(data, answer_key), any()},
-      {AT(data, response_key), any()},
-      {AT(data, prompt_template), one_of("auto|raw|chatml|dapo")},
-      {AT(data, prompt_format), any()},
-      {AT(data, system_prompt), any()},
-      {AT(data, prompt_suffix), any()},
-      {AT(data, max_prompt_length), within(1, 1 << 24)},
-      {AT(data, max_response_length), within(1, 1 << 24)},
-      {AT(data, overlong_prompts), one_of("drop|error")},
-      {AT(data, unique), any()},
-      {AT(data, shuffle), any()},
-      {AT(data, train_batch_size), within(1, 1 << 24)},
-      {AT(data, gen_batch_size), within(0, 1 << 24)},
-      {AT(rollout, n), within(1, 65536)},
-      {AT(rollout, temperature), at_least(1e-4)},
-      {AT(rollout, top_k), at_least(0)},
-      {AT(rollout, top_p), fraction_above_0()},
-      {AT(rollout, min_p), within(0, 1)},
-      {AT(rollout, max_num_seqs), within(1, 1 << 20)},
-      {AT(rollout, max_num_batched_tokens), within(1, 1 << 24)},
-      {AT(rollout, page_size), within(64, 1 << 20)},
-      {AT(rollout, kv_memory_gb), at_least(0)},
-      {AT(rollout, ignore_eos), any()},
-      {AT(rollout, collect_every), within(0, 65536)},
-      {AT(actor, ppo_mini_batch_size), at_least(1)},
-      {AT(actor, ppo_epochs), at_least(1)},
-      {AT(actor, lr), above(0)},
-      {AT(actor, weight_decay), at_least(0)},
-      {AT(actor, beta1), within(0, 1)},
-      {AT(actor, beta2), within(0, 1)},
-      {AT(actor, eps), above(0)},
-      {AT(actor, grad_clip), at_least(0)},
-      {AT(actor, lr_warmup_steps), at_least(0)},
-      {AT(actor, lr_schedule), one_of("constant|cosine|linear")},
-      {AT(actor, clip_ratio_low), within(0, 1)},
-      {AT(actor, clip_ratio_high), at_least(0)},
-      {AT(actor, clip_ratio_c), above(1)},
-      {AT(actor, loss_agg_mode),
-       one_of("token-mean|seq-mean-token-mean|seq-mean-token-sum|seq-mean-token-sum-norm|token-mean-per-micro-batch")},
-      {AT(actor, ppo_max_token_len), at_least(0)},
-      {AT(actor, old_logprobs), one_of("rollout|recompute")},
-      {AT(algorithm, norm_adv_by_std), any()},
-      {AT(algorithm, filter_groups), any()},
-      {AT(algorithm, max_num_gen_batches), at_least(1)},
-      {AT(algorithm, surplus), one_of("auto|bank|drop")},
-      {AT(algorithm, max_age), within(0, 1 << 20)},
-      {AT(algorithm, overlong_filtering), any()},
-      {AT(reward, verifier), one_of("math_dapo|gsm8k|boxed|countdown|exact")},
-      {AT(reward, correct), any()},
-      {AT(reward, incorrect), any()},
-      {AT(reward, overlong_buffer), any()},
-      {AT(reward, overlong_buffer_len), at_least(1)},
-      {AT(reward, overlong_penalty_factor), at_least(0)},
-      {AT(reward, workers), within(1, 1024)},
-      {AT(sft, files), any()},
-      {AT(sft, steps), at_least(1)},
-      {AT(sft, batch_size), at_least(1)},
-      {AT(sft, lr), above(0)},
-      {AT(sft, lr_warmup_steps), at_least(0)},
-      {AT(sft, lr_decay_fraction), within(0, 1)},
-      {AT(sft, weight_decay), at_least(0)},
-      {AT(sft, beta1), within(0, 1)},
-      {AT(sft, beta2), within(0, 1)},
-      {AT(sft, eps), above(0)},
-      {AT(sft, grad_clip), at_least(0)},
-      {AT(sft, init_std), above(0)},
-      {AT(sft, out), any()},
-      {AT(eval, every), at_least(0)},
-      {AT(eval, before_train), any()},
-      {AT(eval, n), within(1, 65536)},
-      {AT(eval, pass_k), at_least(1)},
-      {AT(eval, temperature), at_least(0)},
-      {AT(eval, top_p), fraction_above_0()},
-      {AT(eval, top_k), at_least(0)},
-      {AT(eval, max_problems), at_least(0)},
-      {AT(eval, dedupe), any()},
-      {AT(trainer, total_steps), at_least(0)},
-      {AT(trainer, seed), any()},
-      {AT(trainer, run_dir), any()},
-      {AT(trainer, save_every), at_least(0)},
-      {AT(trainer, log_rollouts), any()},
-      {AT(trainer, nonfinite_patience), at_least(1)},
-      {AT(trainer, stuck_patience), at_least(0)},
-      {AT(parallel, tensor), at_least(1)},
-      {AT(parallel, data), at_least(1)},
-  };
-#undef AT
+std::span<const Setting> all_settings() {
+  return kSettings;
+}
+std::span<const Section> all_sections() {
+  return kSections;
 }
 
-std::string config_text(const Config& config) {
-  return written(config, false);
-}
-std::string settings_help() {
-  return written(Config(), true);
+const Setting* find_setting(std::string_view key) {
+  const auto s = std::ranges::find(kSettings, key, &Setting::key);
+  return s == std::end(kSettings) ? nullptr : &*s;
 }
 
 }  // namespace dapo

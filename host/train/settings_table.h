@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -11,6 +12,11 @@
 
 namespace dapo {
 
+/// A pointer to a member of Config.
+using Member = std::variant<std::string*, bool*, int*, uint64_t*, double*, float*, std::vector<std::string>*,
+                            std::vector<int>*, DeviceChoice*, DTypeChoice*, RowFormat*, PromptStyle*, OverlongPrompts*,
+                            LrSchedule*, LossAgg*, OldLogProbs*, Surplus*>;
+
 /// What a value must be beyond its type: one of `choices` ("a|b|c"), or a finite number from low to high.
 struct Rule {
   std::string_view choices = {};
@@ -18,17 +24,32 @@ struct Rule {
   bool above_low = false;  ///< low itself is out
 };
 
+/// The setting's name in other programs, where it differs. verl: the whole key, but for "actor_rollout_ref.".
+struct OtherNames {
+  std::string_view verl = {}, trl = {};
+};
+
 struct Setting {
-  std::string_view key;  ///< "section.field"
-  std::variant<std::string*, bool*, int*, uint64_t*, double*, float*, std::vector<std::string>*, std::vector<int>*>
-      member;
+  std::string_view key;        ///< "section.field"
+  Member (*member)(Config&);   ///< its place in a Config
+  std::string_view enum_list;  ///< choices() of the member's type; "" if it is not an enum
   Rule rule;
+  std::string_view help;  ///< what it does, with its unit
+  OtherNames other = {};
 
   std::string_view section() const { return key.substr(0, key.find('.')); }
   std::string_view field() const { return key.substr(key.find('.') + 1); }
+  std::string_view choices() const { return enum_list.empty() ? rule.choices : enum_list; }
 };
 
-/// All settings, in the order of config.h, bound to `config`.
-std::vector<Setting> settings_of(Config& config);
+struct Section {
+  std::string_view name, help;
+};
+
+/// All settings and sections, in the order of settings.h.
+std::span<const Setting> all_settings();
+std::span<const Section> all_sections();
+/// The setting of a key; nullptr if there is none.
+const Setting* find_setting(std::string_view key);
 
 }  // namespace dapo

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/choices.h"
+
 namespace dapo {
 
 std::string StuckWatch::after(const StepMetrics& m) {
@@ -25,7 +27,8 @@ std::string StuckWatch::after(const StepMetrics& m) {
         "{}; reward.verifier = \"{}\" found an answer in {:.0f} % of the responses. Likely: the verifier expects "
         "another form of answer, data.prompt_template = \"{}\" or data.prompt_suffix does not ask for that form, the "
         "task is too hard for the model, or actor.lr = {:g} has spoiled it",
-        seen, config_.reward.verifier, 100 * found_ / steps_, config_.data.prompt_template, config_.actor.lr);
+        seen, config_.reward.verifier, 100 * found_ / steps_, choice_name(config_.data.prompt_template),
+        config_.actor.lr);
   if (wrong_ == 0)
     return fmt::format(
         "{}. Likely: the task is learned, the data are too easy, or reward.verifier = \"{}\" accepts anything", seen,

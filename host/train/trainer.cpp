@@ -97,7 +97,7 @@ StepMetrics Trainer::step() {
   // 5. Mini-batches, in the order of generation. Until the first update the weights are those that drew the responses.
   const Stopwatch updating;
   learner_.begin();
-  if (config_.actor.old_logprobs == "recompute") recompute_old_log_probs();
+  if (config_.actor.old_logprobs == OldLogProbs::recompute) recompute_old_log_probs();
   const size_t size = config_.actor.ppo_mini_batch_size;
   for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
     for (size_t begin = 0; begin < groups_.size(); begin += size) {

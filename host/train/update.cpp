@@ -66,7 +66,7 @@ std::vector<MicroBatch> Trainer::pack(size_t begin, size_t end) const {
     last = pack;
   }
   const std::vector<double> weights =
-      loss_weights(parse_loss_agg(config_.actor.loss_agg_mode), tokens, pack_of, config_.data.max_response_length);
+      loss_weights(config_.actor.loss_agg_mode, tokens, pack_of, config_.data.max_response_length);
   const double share = double(end - begin) / config_.actor.ppo_mini_batch_size;
   for (MicroBatch& packed : packs) {
     std::vector<double> of_pack;

@@ -4,6 +4,7 @@
 
 #include "core/answers.h"
 #include "core/check.h"
+#include "core/choices.h"
 #include "host/verify/makers.h"
 
 namespace dapo {
@@ -31,12 +32,12 @@ Verdict Verifier::verify(std::string_view response, std::string_view ground_trut
 }
 
 std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options) {
-  if (name == "math_dapo") return verify::make_math_dapo(options);
-  if (name == "gsm8k") return verify::make_gsm8k(options);
-  if (name == "boxed") return verify::make_boxed(options);
-  if (name == "countdown") return verify::make_countdown(options);
-  if (name == "exact") return verify::make_exact(options);
-  fail_input("verifier \"{}\" is unknown: math_dapo, gsm8k, boxed, countdown or exact", name);
+  // in the order of kVerifierNames
+  constexpr decltype(&verify::make_exact) kMakers[] = {verify::make_math_dapo, verify::make_gsm8k, verify::make_boxed,
+                                                       verify::make_countdown, verify::make_exact};
+  const int index = choice_index(kVerifierNames, name);
+  if (index < 0) fail_input("verifier \"{}\" is unknown: one of {}", name, choice_list(kVerifierNames, ", "));
+  return kMakers[index](options);
 }
 
 }  // namespace dapo

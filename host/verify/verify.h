@@ -45,6 +45,7 @@ class Verifier {
 ///  countdown  an expression (in <answer></answer>, else \boxed{}, else after "Answer:") that uses each number once and
 ///             reaches the target, in exact fractions; ground truth {"target":23,"numbers":[30,100,93]}
 ///  exact      the whole response but for white space at its ends
+inline constexpr std::string_view kVerifierNames = "math_dapo|gsm8k|boxed|countdown|exact";
 /// Error (exit 2) for any other name.
 std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options = {});
 

@@ -26,7 +26,7 @@ Dataset load_text(const std::string& text, const DatasetOptions& options = {}) {
 
 /// The message with which loading fails; the exit code must be 2 and the message one line.
 std::string error_of(const std::string& text, const DatasetOptions& options = {},
-                       const std::string& ending = ".jsonl") {
+                     const std::string& ending = ".jsonl") {
   const TempFile file(text, ending);
   try {
     Dataset::load(file.path, options);
@@ -291,7 +291,7 @@ TEST(Dataset, FilesInKnownLayouts) {
 
 TEST(Dataset, CountdownFormat) {
   DatasetOptions o;
-  o.format = "countdown";
+  o.format = RowFormat::countdown;
   const auto expect = [&](const std::string& path, size_t rows, const std::string& answer, const std::string& text) {
     const Dataset set = Dataset::load(path, o);
     ASSERT_EQ(set.size(), rows) << path;

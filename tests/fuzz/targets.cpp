@@ -116,7 +116,7 @@ bool read_dataset(std::string_view input) {
   const auto [kind, text] = choice(input);
   DatasetOptions o;
   o.need_answer = kind & 1, o.need_response = kind & 2, o.unique = kind & 4;
-  if (kind & 8) o.format = "countdown";
+  if (kind & 8) o.format = RowFormat::countdown;
   if (kind & 16) o.prompt_key = "a.b";
   const std::string path = put("rows.jsonl", text);
   const Dataset set = Dataset::load(path, o);

@@ -192,11 +192,11 @@ TEST(Prompt, DapoWrapperIsTheDatasets) {
 }
 
 TEST(Prompt, Styles) {
-  EXPECT_EQ(parse_prompt_style("dapo"), PromptStyle::dapo);
-  EXPECT_SAYS(error_of(kExitUsage, [] { parse_prompt_style("alpaca"); }), "chatml");
   const std::vector<ChatMessage> two = {{"system", "S"}, {"user", "P"}};
   const ChatTemplate chat = ChatTemplate::parse(kMarked, "t");
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, two), "S\nP");
+  EXPECT_EQ(render_prompt(PromptStyle::automatic, {}, two), "S\nP");
+  EXPECT_EQ(render_prompt(PromptStyle::automatic, chat, two), render_prompt(PromptStyle::chatml, chat, two));
   EXPECT_EQ(render_prompt(PromptStyle::dapo, chat, two), "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n" +
                                                              dapo_prompt("P") + "<|im_end|>\n<|im_start|>assistant\n");
 }

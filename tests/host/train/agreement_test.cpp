@@ -13,9 +13,9 @@ namespace {
 TEST(Trainer, RecomputedOldLogProbsAreTheRollouts) {
   Config c = toy_config();
   c.data.gen_batch_size = 7;
-  c.algorithm.surplus = "bank";
+  c.algorithm.surplus = Surplus::bank;
   Case a(c, questions("a"), guesser());
-  c.actor.old_logprobs = "recompute";
+  c.actor.old_logprobs = OldLogProbs::recompute;
   Case b(c, questions("a"), guesser());
   int64_t banked = 0;
   for (int step = 1; step <= 3; ++step) {
@@ -37,7 +37,7 @@ TEST(Trainer, EveryStepThatDrawsComparesLogProbs) {
   Config c = toy_config();
   c.actor.ppo_mini_batch_size = 1;
   c.data.gen_batch_size = 6;
-  c.algorithm.surplus = "bank";
+  c.algorithm.surplus = Surplus::bank;
   Case run(c, questions("a"), guesser());
   int from_bank = 0;
   for (int step = 1; step <= 4; ++step) {

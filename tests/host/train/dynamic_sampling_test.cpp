@@ -37,7 +37,7 @@ TEST(Trainer, DynamicSamplingEndsWhereNothingIsMixed) {
 TEST(Trainer, SurplusIsBankedOrDropped) {
   Config c = toy_config();
   c.data.gen_batch_size = 12;
-  c.algorithm.surplus = "bank";
+  c.algorithm.surplus = Surplus::bank;
   Case bank(c, questions("a"), guesser());
   StepMetrics m = bank.trainer.step();
   ASSERT_GE(m.groups_kept, 8);
@@ -53,9 +53,9 @@ TEST(Trainer, SurplusIsBankedOrDropped) {
   EXPECT_EQ(bank.trainer.trained().front().step, 1);
   EXPECT_EQ(m.age_mean, 1);
   EXPECT_EQ(m.age_max, 1);
-  EXPECT_TRUE(std::isnan(m.mismatch));                 // banked groups were drawn by older weights: nothing to compare
-  for (const char* surplus_mode : {"drop", "auto"}) {  // auto drops if gen_batch_size is set
-    c.algorithm.surplus = surplus_mode;
+  EXPECT_TRUE(std::isnan(m.mismatch));  // banked groups were drawn by older weights: nothing to compare
+  for (const Surplus mode : {Surplus::drop, Surplus::automatic}) {  // auto drops if data.gen_batch_size is set
+    c.algorithm.surplus = mode;
     Case drop(c, questions("a"), guesser());
     m = drop.trainer.step();
     EXPECT_EQ(m.groups_dropped, surplus);
@@ -67,7 +67,7 @@ TEST(Trainer, SurplusIsBankedOrDropped) {
 TEST(Trainer, BankedGroupsExpire) {
   Config c = toy_config();
   c.data.gen_batch_size = 12;
-  c.algorithm.surplus = "bank";
+  c.algorithm.surplus = Surplus::bank;
   for (const int max_age : {0, 1, 3}) {
     c.algorithm.max_age = max_age;
     Case run(c, questions("a"), guesser());

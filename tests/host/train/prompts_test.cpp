@@ -114,9 +114,9 @@ TEST_F(Prompts, FormatsForBaseModels) {
   data_.prompt_suffix = "?";
   EXPECT_EQ(text(question("1+1")), "Q: 1+1?\nA:");
   EXPECT_EQ(stops(), Ids{256}) << "no turn, and so no end of one";
-  data_.prompt_template = "chatml";
+  data_.prompt_template = PromptStyle::chatml;
   EXPECT_SAYS(refusal(), "data.prompt_template = \"chatml\"");
-  data_.prompt_template = "raw";
+  data_.prompt_template = PromptStyle::raw;
   data_.system_prompt = "S";
   EXPECT_SAYS(refusal(), "data.system_prompt");
   data_.system_prompt = "";
@@ -134,14 +134,14 @@ TEST_F(Prompts, ATemplateThatCannotBeUsedIsAnErrorAndNotRawText) {
   e.id = "7-ab";
   EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "row 7-ab: ");
   EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "no system role");
-  data_.prompt_template = "raw";
+  data_.prompt_template = PromptStyle::raw;
   EXPECT_EQ(text(e), "1+1");
 }
 
 TEST_F(Prompts, SystemMessagesNeedATemplate) {
   config({{"eos_token", "<|endoftext|>"}});
   EXPECT_EQ(text(question("1+1")), "1+1");
-  data_.prompt_template = "dapo";
+  data_.prompt_template = PromptStyle::dapo;
   data_.system_prompt = "S";
   EXPECT_SAYS(refusal(), "data.system_prompt");
 }
@@ -150,7 +150,7 @@ TEST_F(Prompts, SystemMessagesNeedATemplate) {
 TEST_F(Prompts, AConversationsTurnEndStops) {
   EXPECT_EQ(stops(), (Ids{256, 259}));
   EXPECT_EQ(stop_text(stops(), *tokenizer_), "stops at 256 <|endoftext|>, 259 <|im_end|>");
-  data_.prompt_template = "raw";
+  data_.prompt_template = PromptStyle::raw;
   EXPECT_EQ(stops(), Ids{256});
   EXPECT_EQ(stops(tokenizer_->encode("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n")), (Ids{256, 259}));
   EXPECT_EQ(stops(tokenizer_->encode("<|im_start|>user\nq<|im_end|>\n")), Ids{256});
@@ -166,7 +166,7 @@ TEST_F(Prompts, OtherTemplatesEndTurnsOtherwise) {
 }
 
 TEST_F(Prompts, TheTokenizersEndTokenStops) {
-  data_.prompt_template = "raw";
+  data_.prompt_template = PromptStyle::raw;
   model_.eos = {257};
   EXPECT_EQ(stops(), (Ids{257, 256})) << "the model's own is the first, with which fine-tuning ends";
   config({{"eos_token", {{"content", "<|im_end|>"}}}});

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/choices.h"
 #include "cpu/cpu_backend.h"
 #include "host/train/objective.h"
 #include "host/train/passk.h"
@@ -41,7 +42,8 @@ void expect_weights(const json& j) {
   const auto tokens = j.at("tokens").get<std::vector<int>>();
   const auto micro_batch = j.value("micro_batch", std::vector<int>());
   const auto want = j.at("weights").get<std::vector<double>>();
-  const auto got = loss_weights(parse_loss_agg(j.at("mode")), tokens, micro_batch, j.value("max_length", 0));
+  const auto got = loss_weights(parse_choice<LossAgg>("mode", j.at("mode").get<std::string>()), tokens, micro_batch,
+                                j.value("max_length", 0));
   ASSERT_EQ(got.size(), want.size());
   for (size_t i = 0; i < want.size(); ++i)
     EXPECT_NEAR(got[i], want[i], 1e-8 * want[i]) << "response " << i;  // verl adds 1e-8 to a count of tokens
@@ -162,13 +164,14 @@ TEST(ReferenceVectors, LearningRateSchedules) {
   each_vector("schedules.jsonl", "source", "transformers", 12, [](const json& j) {
     ActorSection a;
     a.lr = 1;
-    a.lr_schedule = j.at("schedule");
+    const std::string schedule = j.at("schedule");
+    a.lr_schedule = parse_choice<LrSchedule>("schedule", schedule);
     a.lr_warmup_steps = j.at("warmup");
     const int total = j.at("total");
     for (int step = 1; step <= total; ++step) {
       const double want = j.at("lr")[step <= a.lr_warmup_steps ? step : step - 1];
-      EXPECT_NEAR(learning_rate(a, step, total), want, 1e-12) << a.lr_schedule << ", step " << step;
-      EXPECT_GT(learning_rate(a, step, total), 0) << a.lr_schedule << ", step " << step;
+      EXPECT_NEAR(learning_rate(a, step, total), want, 1e-12) << schedule << ", step " << step;
+      EXPECT_GT(learning_rate(a, step, total), 0) << schedule << ", step " << step;
     }
   });
 }

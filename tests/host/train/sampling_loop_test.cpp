@@ -21,7 +21,7 @@ struct Setting {
   AlgorithmSection algorithm;
   Setting(double y, int batch, double d = 0) : yield(y), drift(d) { data.train_batch_size = batch; }
   /// As verl's recipe: batches of three times the step's prompts, surplus dropped.
-  Setting fixed(const char* surplus = "drop") const {
+  Setting fixed(Surplus surplus = Surplus::drop) const {
     Setting setting = *this;
     setting.data.gen_batch_size = 3 * data.train_batch_size;
     setting.algorithm.surplus = surplus;
@@ -186,7 +186,7 @@ TEST(SamplingLoop, FixedBatchesThatDropTheirSurplus) {
         EXPECT_NEAR(m.later, std::ceil(1 / (3 * yield)), 0.01);
       }
       // The same batches with a bank save prompts at high yields, for groups that are a step old.
-      const Measured banked = simulate(Setting(yield, batch).fixed("bank"), 100, 21);
+      const Measured banked = simulate(Setting(yield, batch).fixed(Surplus::bank), 100, 21);
       record("fixed with bank", setting, banked);
       EXPECT_LE(banked.prompts, m.prompts);
       EXPECT_LE(banked.age_most, 1);

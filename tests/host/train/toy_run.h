@@ -35,7 +35,7 @@ inline Dataset dataset_of(const std::string& lines) {
 
 inline Config toy_config() {
   Config c;
-  c.data.prompt_template = "raw";
+  c.data.prompt_template = PromptStyle::raw;
   c.data.max_prompt_length = 8;
   c.data.max_response_length = 4;
   c.data.train_batch_size = 4;

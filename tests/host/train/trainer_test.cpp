@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/choices.h"
 #include "host/train/evaluate.h"
 #include "host/train/step_text.h"
 #include "tests/host/train/trainer_case.h"
@@ -39,7 +40,7 @@ TEST(Trainer, FiveStepsLearnATrivialTask) {
 TEST(Trainer, RepeatsBitForBitAndResumes) {
   Config c = toy_config();
   c.data.gen_batch_size = 7;  // some groups of the second step were drawn in the first
-  c.algorithm.surplus = "bank";
+  c.algorithm.surplus = Surplus::bank;
   Case a(c, questions("a"), guesser()), b(c, questions("a"), guesser());
   a.trainer.step();
   b.trainer.step();
@@ -194,8 +195,8 @@ TEST(Trainer, WeightsThatHoldNanEndTheRunAtTheFirstDraw) {
 }
 
 TEST(Trainer, EveryModeRuns) {
-  for (const char* mode :
-       {"seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm", "token-mean-per-micro-batch"}) {
+  for (const LossAgg mode : {LossAgg::seq_mean_token_mean, LossAgg::seq_mean_token_sum,
+                             LossAgg::seq_mean_token_sum_norm, LossAgg::token_mean_per_micro_batch}) {
     Config c = toy_config();
     c.actor.loss_agg_mode = mode;
     c.actor.ppo_epochs = 2;
@@ -206,9 +207,9 @@ TEST(Trainer, EveryModeRuns) {
     c.reward.overlong_buffer_len = 2;
     Case run(c, questions("a"), guesser());
     const StepMetrics m = run.trainer.step();
-    EXPECT_EQ(m.updates, 4) << mode;
-    EXPECT_EQ(m.ratio_error, 0) << mode;
-    EXPECT_LE(m.shaped_reward, m.reward) << mode;
+    EXPECT_EQ(m.updates, 4) << choice_name(mode);
+    EXPECT_EQ(m.ratio_error, 0) << choice_name(mode);
+    EXPECT_LE(m.shaped_reward, m.reward) << choice_name(mode);
     EXPECT_EQ(m.fields().front().first, std::string("step"));
   }
 }
@@ -220,9 +221,9 @@ TEST(Trainer, LongPromptsAreDroppedOrRefused) {
   Case run(c, dataset_of(lines), guesser());
   EXPECT_EQ(run.trainer.prompts(), 1u);
   EXPECT_EQ(run.trainer.prompts_dropped(), 1u);
-  c.data.overlong_prompts = "error";
+  c.data.overlong_prompts = OverlongPrompts::error;
   EXPECT_THROW(Case(c, dataset_of(lines), guesser()), Error);
-  c.data.overlong_prompts = "drop";
+  c.data.overlong_prompts = OverlongPrompts::drop;
   c.data.max_prompt_length = 1;
   EXPECT_THROW(Case(c, dataset_of(lines), guesser()), Error);
 }
