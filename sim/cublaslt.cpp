@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "cuda_bf16.h"
+#include "cuda_streams.h"
 #include "sim.h"
-#include "streams.h"
 
 struct cublasLtContext {
   int unused;

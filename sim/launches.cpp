@@ -3,8 +3,8 @@
 #include <map>
 #include <mutex>
 
+#include "cuda_streams.h"
 #include "engine.h"
-#include "streams.h"
 
 using sim::keep;
 

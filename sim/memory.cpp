@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "allocations.h"
-#include "streams.h"
+#include "cuda_streams.h"
 
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   ENTER("cudaMalloc");

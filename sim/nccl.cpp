@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cuda_bf16.h"
-#include "streams.h"
+#include "cuda_streams.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "streams.h"
+#include "cuda_streams.h"
 
 #include <chrono>
 #include <cstdlib>
