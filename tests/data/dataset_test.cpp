@@ -146,9 +146,6 @@ TEST(Dataset, ErrorsNameTheLine) {
   EXPECT_THROW(Dataset::load("/nonexistent/file.jsonl"), Error);
   EXPECT_THROW(Dataset::load(std::filesystem::temp_directory_path().string()), Error);
   EXPECT_THROW(Dataset::load(std::vector<std::string>{}), Error);
-  need = {};
-  need.format = "xml";
-  EXPECT_THROW(load_text(good, need), Error);
 }
 
 TEST(Dataset, DepthIsCappedAndSmallDepthIsNot) {

@@ -17,6 +17,8 @@ TEST_F(CliTest, HelpHasExamples) {
   EXPECT_NE(r.out.find("Example: "), std::string::npos);
   EXPECT_NE(run("dapo_train", "--settings").out.find("clip_ratio_high = 0.28"), std::string::npos);
   EXPECT_NE(run("dapo_train", "--metrics").out.find("| `update/mismatch` | nats |"), std::string::npos);
+  EXPECT_EQ(run("dapo_train", "--settings --markdown").out.find("# Settings\n"), 0u);
+  expect_usage_error("dapo_train", "--markdown", "--settings");
 }
 
 TEST_F(CliTest, WrongUsage) {

@@ -26,7 +26,7 @@ TEST(Verify, UnknownNameIsAnError) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), kExitUsage);
-    EXPECT_NE(std::string(e.what()).find("math_dapo, gsm8k, boxed, countdown or exact"), std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("math_dapo, gsm8k, boxed, countdown, exact"), std::string::npos);
   }
 }
 
