@@ -14,7 +14,7 @@ EncodedPrompts encode_prompts(const DataSection& section, const PromptEncoder& e
       out.ids.push_back(std::move(ids));
       continue;
     }
-    if (section.overlong_prompts == "error")
+    if (section.overlong_prompts == OverlongPrompts::error)
       fail_input(
           "{} row {}: a prompt of {} tokens; 1 to data.max_prompt_length = {} are allowed (or set "
           "data.overlong_prompts = \"drop\")",

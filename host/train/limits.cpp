@@ -23,11 +23,6 @@ int decode_steps(const Config& c, const Backend& backend) {
   return c.rollout.collect_every > 0 ? c.rollout.collect_every : backend.device() == Device::cpu ? 1 : 16;
 }
 
-/// The most tokens of a pack where actor.ppo_max_token_len is 0.
-int64_t most_pack_tokens(const Backend& backend) {
-  return backend.device() == Device::cpu ? 2048 : 16384;
-}
-
 void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend, bool recompute, int64_t wanted,
                int64_t longest, bool fixed) {
   l.train = true;

@@ -27,7 +27,7 @@ TEST(EncodePrompts, DropsWhatIsTooLongAndKeepsThePlaces) {
   section.max_prompt_length = 1;
   EXPECT_EQ(error_of(kExitUsage, [&] { encode(section, data); }),
             "no training prompt is left: 4 rows, 4 empty or longer than data.max_prompt_length = 1");
-  section.overlong_prompts = "error";
+  section.overlong_prompts = OverlongPrompts::error;
   const std::string said = error_of(kExitUsage, [&] { encode(section, data); });
   EXPECT_NE(said.find("training row 0-"), std::string::npos) << said;
   EXPECT_NE(said.find("4 tokens; 1 to data.max_prompt_length = 1 are allowed"), std::string::npos) << said;

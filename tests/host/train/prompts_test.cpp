@@ -88,7 +88,7 @@ TEST_F(Prompts, ToolsAndVariablesGoToTheTemplate) {
   e.id = "3-ab";
   config({{"chat_template", kTurns}});
   EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "row 3-ab: the prompt comes with \"tools\"");
-  data_.prompt_template = "raw";
+  data_.prompt_template = PromptStyle::raw;
   EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "which plain text does not show");
   e.tools = "[]";
   EXPECT_SAYS(error_of(kExitUsage, [&] { text(e); }), "\"tool_calls\"");
@@ -103,7 +103,7 @@ TEST_F(Prompts, DatesAreNamed) {
   EXPECT_EQ(encoder().date_text(), "");
   config({{"chat_template", std::string("{{ strftime_now('%Y') }}") + kTurns}});
   EXPECT_SAYS(encoder().date_text(), "the chat template writes the date into prompts: 2");
-  data_.prompt_template = "raw";
+  data_.prompt_template = PromptStyle::raw;
   EXPECT_EQ(encoder().date_text(), "");
 }
 
