@@ -59,6 +59,7 @@ void summarize(const Config& config, EvalResult& r) {
 
 double majority_of(const std::vector<Sample>& samples) {
   std::vector<Vote> votes;
+  votes.reserve(samples.size());
   for (const Sample& s : samples) votes.push_back({s.verdict.found ? s.verdict.pred : "", s.verdict.acc});
   return majority(votes);
 }

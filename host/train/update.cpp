@@ -33,8 +33,8 @@ PackInput pack_input(const Group& g, bool mask, const AlgorithmSection& a) {
 
 /// Log-prob by the pack of each token of a response.
 std::vector<float> log_probs_of(const Placement& p, const Pack& pack) {
-  std::vector<float> out;
-  for (int k = 0; k < p.length; ++k) out.push_back(pack.log_prob[p.head_row(k)]);
+  std::vector<float> out(p.length);
+  for (int k = 0; k < p.length; ++k) out[k] = pack.log_prob[p.head_row(k)];
   return out;
 }
 
