@@ -72,6 +72,40 @@ void write_group(LineWriter& out, const Prompt& prompt, const Completion& group,
   out.flush();
 }
 
+/// Draws what `rollout` holds and writes it: each prompt's responses as they become complete, in the order of the prompts;
+/// one response to one prompt as it grows, if standard output is a terminal.
+void draw_and_write(const GenerateOptions& o, const std::vector<Prompt>& prompts, Rollout& rollout,
+                    const std::vector<int32_t>& stop, const Tokenizer* tokenizer) {
+  const bool stream = o.has_prompt && o.n == 1 && o.out.empty() && isatty(STDOUT_FILENO) != 0;
+  std::optional<StreamDecoder> text;
+  if (stream) {
+    text.emplace(*tokenizer);
+    rollout.on_token = [&](int64_t, int, int32_t token) {
+      if (std::find(stop.begin(), stop.end(), token) == stop.end()) print_out(text->push(token));
+    };
+  }
+  LineWriter out(o.out);
+  std::vector<Completion> groups(prompts.size());  // written in the order of the prompts
+  size_t written = 0;
+  catch_interrupts();
+  while (rollout.busy() && !interrupted()) {
+    for (Completion& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
+    for (; !stream && written < groups.size() && !groups[written].responses.empty(); ++written) {
+      write_group(out, prompts[written], groups[written], tokenizer);
+      groups[written] = {};
+    }
+  }
+  if (stream) print_out(std::string(text->finish()) + "\n");
+  if (rollout.busy()) {  // interrupted: what is complete is kept, in the order of the prompts
+    size_t complete = written;
+    for (size_t i = written; !stream && i < groups.size(); ++i)
+      if (!groups[i].responses.empty()) write_group(out, prompts[i], groups[i], tokenizer), ++complete;
+    throw Interrupted(fmt::format("interrupted: {} of {} prompts are complete, in {}", complete, prompts.size(),
+                                  out.commit_partial()));
+  }
+  out.commit();
+}
+
 }  // namespace
 
 int run_generate_command(const GenerateOptions& o) {
@@ -130,34 +164,7 @@ int run_generate_command(const GenerateOptions& o) {
     rollout.add(std::move(r));
   }
 
-  const bool stream = o.has_prompt && o.n == 1 && o.out.empty() && isatty(STDOUT_FILENO) != 0;
-  std::optional<StreamDecoder> text;
-  if (stream) {
-    text.emplace(*s.tokenizer);
-    rollout.on_token = [&](int64_t, int, int32_t token) {
-      if (std::find(stop.begin(), stop.end(), token) == stop.end()) print_out(text->push(token));
-    };
-  }
-  LineWriter out(o.out);
-  std::vector<Completion> groups(prompts.size());  // written in the order of the prompts
-  size_t written = 0;
-  catch_interrupts();
-  while (rollout.busy() && !interrupted()) {
-    for (Completion& g : rollout.advance()) groups[static_cast<size_t>(g.id)] = std::move(g);
-    for (; !stream && written < groups.size() && !groups[written].responses.empty(); ++written) {
-      write_group(out, prompts[written], groups[written], s.tokenizer.get());
-      groups[written] = {};
-    }
-  }
-  if (stream) print_out(std::string(text->finish()) + "\n");
-  if (rollout.busy()) {  // interrupted: what is complete is kept, in the order of the prompts
-    size_t complete = written;
-    for (size_t i = written; !stream && i < groups.size(); ++i)
-      if (!groups[i].responses.empty()) write_group(out, prompts[i], groups[i], s.tokenizer.get()), ++complete;
-    throw Interrupted(fmt::format("interrupted: {} of {} prompts are complete, in {}", complete, prompts.size(),
-                                  out.commit_partial()));
-  }
-  out.commit();
+  draw_and_write(o, prompts, rollout, stop, s.tokenizer.get());
   return kExitOk;
 }
 
