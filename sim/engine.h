@@ -136,6 +136,8 @@ std::string at(const Where& w);
 /// "file:line" of the innermost frame at a code address that is not in sim/ or cuda/ptx.cuh, and its function's name.
 std::string source_line(const void* code);
 std::string function_name(const void* code);
+/// The same of several, in a fraction of the time.
+std::vector<std::string> function_names(const std::vector<const void*>& codes);
 /// Range of this OS thread's static __shared__ variables and its other thread-local ones.
 struct Range {
   const char* low = nullptr;

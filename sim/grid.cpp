@@ -220,9 +220,7 @@ void reset_stats() {
 }
 
 std::vector<std::string> launched_kernels() {
-  std::vector<std::string> names;
-  for (const void* k : state().kernels) names.push_back(function_name(k));
-  return names;
+  return function_names({state().kernels.begin(), state().kernels.end()});
 }
 
 }  // namespace sim

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "engine.h"
 
@@ -17,28 +20,18 @@ struct Frame {
   std::string function, line;
 };
 
-/// The frames at a code address, innermost first.
-const std::vector<Frame>& frames(const void* code) {
-  static std::mutex mutex;
-  static auto* known = new std::map<const void*, std::vector<Frame>>;
-  std::lock_guard lock(mutex);
-  auto [it, fresh] = known->try_emplace(code);
-  if (!fresh) return it->second;
-  Dl_info info{}, self{};
-  if (!dladdr(code, &info) || !dladdr(reinterpret_cast<const void*>(&function_name), &self)) return it->second;
-  char exe[4096] = {};
-  if (info.dli_fbase == self.dli_fbase) {
-    if (readlink("/proc/self/exe", exe, sizeof exe - 1) <= 0) return it->second;
-  } else {
-    std::snprintf(exe, sizeof exe, "%s", info.dli_fname);
+using Frames = std::vector<Frame>;  // at a code address, innermost first
+
+/// Asks addr2line about addresses of one program or library, all at once: reading its debug information takes a second.
+void look_up(const std::string& file, const std::vector<std::pair<std::uintptr_t, Frames*>>& places) {
+  std::string command = "addr2line -a -C -f -i -e '" + file + "'";
+  for (const auto& [offset, frames] : places) {
+    char text[24];
+    std::snprintf(text, sizeof text, " 0x%zx", offset);
+    command += text;
   }
-  const auto* header = static_cast<const ElfW(Ehdr)*>(info.dli_fbase);
-  const auto base = header->e_type == ET_DYN ? reinterpret_cast<std::uintptr_t>(info.dli_fbase) : 0;
-  char command[4400];
-  std::snprintf(command, sizeof command, "addr2line -C -f -i -e '%s' 0x%zx 2>/dev/null", exe,
-                reinterpret_cast<std::uintptr_t>(code) - base);
-  std::FILE* pipe = popen(command, "r");
-  if (!pipe) return it->second;
+  std::FILE* pipe = popen((command + " 2>/dev/null").c_str(), "r");
+  if (!pipe) return;
   const auto read_line = [pipe](std::string& s) {
     char* text = nullptr;
     std::size_t room = 0;
@@ -47,19 +40,49 @@ const std::vector<Frame>& frames(const void* code) {
     free(text);
     return n > 0;
   };
-  Frame f;
-  while (read_line(f.function) && read_line(f.line)) {
+  // For each address a line with it, then function and place of every frame.
+  std::size_t next = 0;
+  for (Frame f; read_line(f.function);) {
+    if (f.function.starts_with("0x")) {
+      ++next;
+      continue;
+    }
+    if (next == 0 || next > places.size() || !read_line(f.line)) break;
     if (auto p = f.line.find(" (discriminator"); p != std::string::npos) f.line.resize(p);
-    it->second.push_back(f);
+    places[next - 1].second->push_back(f);
   }
   pclose(pipe);
-  return it->second;
+}
+
+/// The frames at each address, from memory where it has been asked for before.
+std::vector<Frames> frames(const std::vector<const void*>& codes) {
+  static std::mutex mutex;
+  static auto* known = new std::map<const void*, Frames>;
+  std::lock_guard lock(mutex);
+  std::map<std::string, std::vector<std::pair<std::uintptr_t, Frames*>>> unknown;  // by file
+  Dl_info self{};
+  dladdr(reinterpret_cast<const void*>(&function_name), &self);
+  for (const void* code : codes) {
+    auto [it, fresh] = known->try_emplace(code);
+    Dl_info info{};
+    if (!fresh || !dladdr(code, &info)) continue;
+    char own[4096] = {};
+    const bool ours = info.dli_fbase == self.dli_fbase;
+    if (ours && readlink("/proc/self/exe", own, sizeof own - 1) <= 0) continue;
+    const auto* header = static_cast<const ElfW(Ehdr)*>(info.dli_fbase);
+    const auto base = header->e_type == ET_DYN ? reinterpret_cast<std::uintptr_t>(info.dli_fbase) : 0;
+    unknown[ours ? own : info.dli_fname].emplace_back(reinterpret_cast<std::uintptr_t>(code) - base, &it->second);
+  }
+  for (const auto& [file, places] : unknown) look_up(file, places);
+  std::vector<Frames> out;
+  for (const void* code : codes) out.push_back(known->at(code));
+  return out;
 }
 
 }  // namespace
 
 std::string function_name(const void* code) {
-  const auto& f = frames(code);
+  const Frames f = frames({code})[0];
   if (f.empty() || f.back().function == "??") return "kernel";
   const std::string& full = f.back().function;
   // "void (anonymous namespace)::k<float>(float*, int)": keep what is before the arguments.
@@ -79,9 +102,16 @@ std::string function_name(const void* code) {
   return name;
 }
 
+std::vector<std::string> function_names(const std::vector<const void*>& codes) {
+  frames(codes);  // together
+  std::vector<std::string> names;
+  for (const void* code : codes) names.push_back(function_name(code));
+  return names;
+}
+
 std::string source_line(const void* code) {
   // A return address is one past its call.
-  const auto& f = frames(static_cast<const char*>(code) - 1);
+  const Frames f = frames({static_cast<const char*>(code) - 1})[0];
   for (const Frame& g : f)
     if (g.line.find("/sim/") == std::string::npos || g.line.find("/tests/sim/") != std::string::npos)
       if (g.line.find("cuda/ptx.cuh") == std::string::npos && !g.line.starts_with("sim/")) return g.line;
