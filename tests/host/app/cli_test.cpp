@@ -22,7 +22,7 @@ TEST_F(CliTest, HelpHasExamples) {
 }
 
 TEST_F(CliTest, WrongUsage) {
-  expect_usage_error("dapo", "", "no command; one of sft");
+  expect_usage_error("dapo", "", "no command; give one of sft");
   expect_usage_error("dapo", "frobnicate", "frobnicate");
   expect_usage_error("dapo", "generate", "--model");
   expect_usage_error("dapo", "generate --model m", "one of --prompt");
@@ -71,10 +71,10 @@ TEST_F(CliTest, BadLinesAreNamedAndNothingIsHalfWritten) {
   const std::string good = "{\"solution\": \"Answer: 1\", \"ground_truth\": \"1\"}\n";
   for (const auto& [bad, part] :
        {std::pair<std::string, std::string>{"{\"solution\": ", "stdin>:2: not valid JSON"},
-        {"[1]", "stdin>:2: is no JSON object"},
+        {"[1]", "stdin>:2: not a JSON object"},
         {"{\"solution\": \"\xff\", \"ground_truth\": \"1\"}", "stdin>:2: not valid JSON"},
         {"{\"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is missing"},
-        {"{\"solution\": [], \"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is no string"},
+        {"{\"solution\": [], \"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is not a string"},
         {std::string(100000, '['), "stdin>:2: not valid JSON"}}) {
     expect_usage_error("dapo", "verify -o out.jsonl -", part, good + bad + "\n");
     EXPECT_FALSE(fs::exists(folder_ / "out.jsonl"));
@@ -117,7 +117,7 @@ TEST_F(CliTest, CommandsOnATinyModel) {
   EXPECT_EQ(i, 3u);
 
   expect_usage_error("dapo", "score --model tuned -", "stdin>:1: id 264 is outside", "{\"ids\": [1, 264]}");
-  expect_usage_error("dapo", "score --model tuned -", "stdin>:1: \"ids\"[1] is no token id", "{\"ids\": [1, -1]}");
+  expect_usage_error("dapo", "score --model tuned -", "stdin>:1: \"ids\"[1] is not a token id", "{\"ids\": [1, -1]}");
   expect_usage_error("dapo", "score --model tuned -", "prompt_len = 2", "{\"ids\": [1, 2], \"prompt_len\": 2}");
   expect_usage_error("dapo", "score --model tuned -", "needs 2 tokens", "{\"text\": \"x\"}");
   expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 600", "exceed the 512");

@@ -90,7 +90,7 @@ TEST(Interrupts, ASecondOneLeavesAtOnce) {
     for (int i = 0; i < count; ++i) raise(SIGINT);
     exit(interrupted() ? 7 : 8);
   };
-  EXPECT_EXIT(signals(1), testing::ExitedWithCode(7), "a second signal leaves at once");
+  EXPECT_EXIT(signals(1), testing::ExitedWithCode(7), "a second signal quits without saving");
   EXPECT_EXIT(signals(2), testing::ExitedWithCode(kExitInterrupted), "");
 }
 
@@ -163,7 +163,7 @@ TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
       "dapo eval --model tuned --data val.jsonl -n 64 --max-new-tokens 400 --template raw --threads 1 --set "
       "rollout.ignore_eos=true -o all.jsonl";
   EXPECT_EQ(interrupt(eval, "cpu", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
-  EXPECT_NE(slurp(folder_ / "stderr").find("nothing of it is reported"), std::string::npos);
+  EXPECT_NE(slurp(folder_ / "stderr").find("so nothing is reported"), std::string::npos);
   EXPECT_EQ(slurp(folder_ / "stdout").find("avg@"), std::string::npos);
   for (const auto& entry : fs::directory_iterator(folder_))
     EXPECT_EQ(entry.path().filename().string().find("all.jsonl"), std::string::npos) << entry.path();
@@ -331,7 +331,7 @@ TEST_F(Faults, ModelsWhosePartsDoNotFit) {
     write("tuned/config.json", text);
   };
   change("\"vocab_size\": 264", "\"vocab_size\": 257");
-  expect_usage_error("dapo", "score --model tuned -", "do not belong together", "{\"text\": \"abc\"}");
+  expect_usage_error("dapo", "score --model tuned -", "they do not match", "{\"text\": \"abc\"}");
   change("\"vocab_size\": 264", "\"vocab_size\": 272");
   expect_usage_error("dapo", "score --model tuned -", "embed_tokens", "{\"text\": \"abc\"}");
   change("\"vocab_size\": 264", "\"vocab_size\": 99999999999999999999");

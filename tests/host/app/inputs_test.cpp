@@ -118,8 +118,8 @@ TEST_F(Inputs, WhatAPlanUsesIsAFigure) {
 
 TEST_F(Inputs, CommandLinesOfOtherTrainers) {
   expect_usage_error("dapo_train", "x.cfg trainer.total_steps=3", "a setting is written --set trainer.total_steps=3");
-  expect_usage_error("dapo_train", "--config x.cfg", "the config stands alone: dapo_train FILE.cfg");
-  expect_usage_error("dapo_train", "--frobnicate", "--help lists the options");
+  expect_usage_error("dapo_train", "--config x.cfg", "the config is a positional argument: dapo_train FILE.cfg");
+  expect_usage_error("dapo_train", "--frobnicate", "see --help for the options");
 }
 
 TEST_F(Inputs, VerifyReadsGroundTruthsAsTrainingDoes) {

@@ -41,7 +41,7 @@ TEST_F(Folders, WhatSomebodyElseMadeIsLeftAlone) {
       expect_refused(name, overwrite, "this program did not write it");
   expect_refused("box/m2/y", Overwrite::yes, "a file of that name exists");
   fs::create_symlink(at("nowhere"), at("link"));
-  expect_refused("link", Overwrite::yes, "a link to what does not exist");
+  expect_refused("link", Overwrite::yes, "a dangling symbolic link");
   expect_refused("/proc", Overwrite::yes, "");
   EXPECT_EQ(slurp(at("box/models/qwen/x")) + slurp(at("box/m2/y")), "ww");
   scratch_.write("new.tmp/z", "w");
@@ -170,7 +170,8 @@ TEST(Unmet, PassAtMoreThanN) {
   eval.n = 32;
   EXPECT_EQ(unmet_pass_k(eval), "");
   eval.n = 4;
-  EXPECT_EQ(unmet_pass_k(eval), "pass@8, pass@32 left out: it needs as many responses a problem, and eval.n (-n) = 4");
+  EXPECT_EQ(unmet_pass_k(eval),
+            "pass@8, pass@32 left out: it needs that many responses per problem, and eval.n (-n) = 4");
 }
 
 TEST_F(Folders, SystemMessagesOfRows) {
@@ -184,7 +185,7 @@ TEST_F(Folders, SystemMessagesOfRows) {
   EXPECT_TRUE(unmet_rows(config, data).empty());
   config.data.system_prompt = "be brief";
   ASSERT_EQ(unmet_rows(config, data).size(), 1u);
-  EXPECT_EQ(unmet_rows(config, data)[0].substr(0, 42), "1 of 2 rows bring a system message of thei");
+  EXPECT_EQ(unmet_rows(config, data)[0].substr(0, 42), "1 of 2 rows have their own system message:");
 }
 
 TEST_F(Folders, GroundTruthsThatAreComparedAsText) {
@@ -197,10 +198,10 @@ TEST_F(Folders, GroundTruthsThatAreComparedAsText) {
   EXPECT_TRUE(unmet_rows(config, data).empty());
   config.reward.verifier = "math_dapo";
   ASSERT_EQ(unmet_rows(config, data).size(), 1u);
-  EXPECT_EQ(
-      unmet_rows(config, data)[0],
-      "1 of 2 ground truths have zeros in front, as \"033\": reward.verifier = \"math_dapo\" compares text, so that "
-      "33 is wrong; \"boxed\" compares numbers");
+  EXPECT_EQ(unmet_rows(config, data)[0],
+            "1 of 2 ground truths have leading zeros, such as \"033\": reward.verifier = \"math_dapo\" compares text, "
+            "so that "
+            "33 is wrong; \"boxed\" compares numbers");
 }
 
 }  // namespace
