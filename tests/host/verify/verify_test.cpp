@@ -179,9 +179,9 @@ TEST(Countdown, Verdicts) {
   EXPECT_EQ(reason("23"), "not each number exactly once");
   EXPECT_EQ(reason("30 * 93 - 100"), "makes 2690");
   EXPECT_EQ(reason("30 / 93 - 100"), "makes -3090/31");
-  EXPECT_EQ(reason("(30 + 93 - 100"), "a parenthesis stays open");
-  EXPECT_EQ(reason("30 + 93) - 100"), "a parenthesis closes that was not opened");
-  EXPECT_EQ(reason("30 93 - 100"), "two numbers without an operator between");
+  EXPECT_EQ(reason("(30 + 93 - 100"), "a parenthesis is not closed");
+  EXPECT_EQ(reason("30 + 93) - 100"), "a closing parenthesis without an opening one");
+  EXPECT_EQ(reason("30 93 - 100"), "no operator between two numbers");
   EXPECT_EQ(reason("30(93 - 100)"), "an operator is missing before a parenthesis");
   EXPECT_EQ(reason("30 + * 93"), "an operator without a value before it");
   EXPECT_EQ(reason("30 + ()"), "nothing before a closing parenthesis");
@@ -189,7 +189,7 @@ TEST(Countdown, Verdicts) {
   EXPECT_EQ(reason(""), "empty expression");
   EXPECT_EQ(reason("__import__('os')"), "not an arithmetic expression");
   EXPECT_EQ(reason("1e3"), "not an arithmetic expression");
-  EXPECT_EQ(reason(std::string(1000, '9')), "a number too long");
+  EXPECT_EQ(reason(std::string(1000, '9')), "a number is too long");
   EXPECT_EQ(reason(std::string(5000, '(')), "the expression is too long");
   EXPECT_TRUE(v->verify("\\boxed{30+93-100}", truth).acc);
   EXPECT_TRUE(v->verify("so\nAnswer: 30+93-100\n", truth).acc);
@@ -201,7 +201,7 @@ TEST(Countdown, Verdicts) {
   EXPECT_EQ(v->verify("<answer>" + huge + "*" + huge + "</answer>",
                       R"({"target":9,"numbers":[999999999999999999,999999999999999999]})")
                 .reason,
-            "a result too large");
+            "a result is too large");
 }
 
 TEST(Countdown, EveryGeneratedTaskIsReachedByItsSolution) {
