@@ -87,10 +87,10 @@ TEST(Parquet, EveryType) {
     const std::string message = error_of(kExitUsage, [&] { answers(column); });
     EXPECT_NE(message.find(part), std::string::npos) << message;
   };
-  refused("span", "row 1: column \"span\" is of the type duration[us], which cannot be read");
-  refused("bytes", "row 2: column \"bytes\" is of the type binary (not UTF-8)");
+  refused("span", "row 1: column \"span\" has type duration[us], which is not supported");
+  refused("bytes", "row 2: column \"bytes\" has type binary (not UTF-8)");
   refused("null",
-          "row 1: no answer: field \"null\" is expected (data.answer_key names another field); the row has "
+          "row 1: no answer: field \"null\" is expected (data.answer_key selects another field); the row has "
           "prompt, null (null or NaN), bytes,");
   refused("nan", "row 2: no answer");
   refused("absent", "row 1: no answer: field \"absent\"");

@@ -150,7 +150,8 @@ TEST_F(Rows, Conversations) {
   EXPECT_EQ(parts[0].response, "2");
   expect_in(refused(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null}]})"),
             "\"messages\"[1] lacks");
-  expect_in(refused(R"({"prompt":[{"role":"user","content":[{"type":"image","url":"u"}]}]})"), "only text is read");
+  expect_in(refused(R"({"prompt":[{"role":"user","content":[{"type":"image","url":"u"}]}]})"),
+            "only text is supported");
   expect_in(refused(R"({"prompt":"[{\"role\": \"user\", \"content\": \"1+1\"}]"})"), "a string that holds a list");
 }
 
@@ -228,7 +229,7 @@ TEST_F(Rows, WhereAnswersAreAskedForTheLastAssistantMessageIsAPrefill) {
 
 TEST_F(Rows, ChoicesThatThePromptDoesNotShow) {
   const std::string row = R"({"question":"Which?","choices":["a","b"],"answer":1})";
-  expect_in(refused(row, asked()), "\"choices\" holds answers to choose from");
+  expect_in(refused(row, asked()), "\"choices\" has answer choices");
   DatasetOptions named = asked();
   named.prompt_key = "question";
   EXPECT_EQ(load(row, named)[0].answer, "1");
@@ -256,10 +257,10 @@ TEST_F(Rows, OtherShapesAreNamed) {
   expect_in(refused(R"({"data":[{"prompt":"1+1","answer":"2"}]})", asked(), "f.json"), "the rows are inside \"data\"");
   expect_in(refused(R"({"0":{"prompt":"a","answer":"2"},"1":{"prompt":"b","answer":"3"}})", asked(), "f.json"),
             "the rows are the values of one object");
-  expect_in(refused(R"({"Problem":"1+1","Answer":2})", asked()), "data.prompt_key = \"Problem\" takes the field");
+  expect_in(refused(R"({"Problem":"1+1","Answer":2})", asked()), "set data.prompt_key = \"Problem\" to use that field");
   DatasetOptions named = asked();
   named.prompt_key = "Problem";
-  expect_in(refused(R"({"Problem":"1+1","Answer":2})", named), "data.answer_key = \"Answer\" takes the field");
+  expect_in(refused(R"({"Problem":"1+1","Answer":2})", named), "set data.answer_key = \"Answer\" to use that field");
   named.answer_key = "Correct Answer";
   EXPECT_EQ(load(R"({"Problem":"1+1","Correct Answer":"2"})", named)[0].answer, "2");
   expect_in(refused(R"({"prompt":"1+1","reward_model":"{\"ground_truth\": \"2\"}"})", asked()),
@@ -284,16 +285,16 @@ TEST_F(Rows, JsonArrays) {
   const Dataset spread = load(b + "\n" + b + b);
   EXPECT_EQ(spread.size(), 3u);
   expect_in(refused("[]"), "no rows");
-  expect_in(refused("["), "f.jsonl:1: the JSON array has no end");
-  expect_in(refused("[\n" + a), "f.jsonl:2: the JSON array has no end");
-  expect_in(refused("[\n" + a + ",\n"), "f.jsonl:3: the JSON array has no end");
+  expect_in(refused("["), "f.jsonl:1: the JSON array is not closed");
+  expect_in(refused("[\n" + a), "f.jsonl:2: the JSON array is not closed");
+  expect_in(refused("[\n" + a + ",\n"), "f.jsonl:3: the JSON array is not closed");
   expect_in(refused("[\n" + a + "\n" + a + "]"), "f.jsonl:3: expected , or ]");
   expect_in(refused("[" + a + ",]"), "f.jsonl:1: expected a JSON object");
-  expect_in(refused("[" + a + ",\n{\"prompt\":\"a"), "f.jsonl:2: the object that begins here has no end");
-  expect_in(refused("[" + a + "]\n[" + a + "]"), "f.jsonl:2: text behind the JSON array");
+  expect_in(refused("[" + a + ",\n{\"prompt\":\"a"), "f.jsonl:2: the object that begins here is not closed");
+  expect_in(refused("[" + a + "]\n[" + a + "]"), "f.jsonl:2: text after the JSON array");
   expect_in(refused("[" + a + ",\n\n{\"prompt\":}]"), "f.jsonl:3: not valid JSON");
   expect_in(refused("[" + a + ",\"x\"]"), "a string instead of an object");
-  expect_in(refused("{\n\"prompt\": \"a\"\n"), "f.jsonl:1: the object that begins here has no end");
+  expect_in(refused("{\n\"prompt\": \"a\"\n"), "f.jsonl:1: the object that begins here is not closed");
 }
 
 /// Rows and strings that lie across the reader's blocks (256 KiB).
@@ -322,7 +323,7 @@ TEST_F(Rows, Gzip) {
   ASSERT_EQ(set.size(), 20'001u);
   EXPECT_EQ(set[20'000].prompt, "another member");
   std::string bytes = slurp(path);
-  expect_in(refused(bytes.substr(0, bytes.size() / 2), {}, "f.gz"), "the compressed data is cut off");
+  expect_in(refused(bytes.substr(0, bytes.size() / 2), {}, "f.gz"), "the compressed data is truncated");
   bytes[bytes.size() - 8] ^= 0x55;  // the last member's check sum
   expect_in(refused(bytes, {}, "f.gz"), "the compressed data is damaged");
 }
@@ -362,7 +363,7 @@ TEST_F(Rows, FoldersAndPatterns) {
   put("t/b.json", "a");
   expect_in(error("t"), "several formats");
   put("u/data/train.jsonl", "a");
-  expect_in(error("u"), "a folder without data files (.jsonl, .json, .parquet); it holds the folders data");
+  expect_in(error("u"), "a folder without data files (.jsonl, .json, .parquet); it has the folders data");
   put("w/odd[1].jsonl", "a");
   EXPECT_EQ(Dataset::load(scratch_.path("w/odd[1].jsonl")).size(), 1u);
   setenv("HOME", scratch_.path().c_str(), 1);
