@@ -1,5 +1,5 @@
-// tokenizer.json. The big parts (vocabulary, merges) are read as they stream by; the small ones (normalizer,
-// pre-tokenizer, ...) are parsed as little documents of their own.
+// tokenizer.json. The large parts (vocabulary, merges) are parsed by streaming; the small ones (normalizer,
+// pre-tokenizer, ...) are parsed as separate documents.
 #include "tokenizer/tokenizer_json.h"
 
 #include <simdjson.h>

@@ -77,7 +77,7 @@ TEST_F(Pieces, WhatNeedsTheModelFileSaysSo) {
   EXPECT_SAYS(refusal(parts), "'zzz', which the vocabulary lacks");
   parts["model"] = model_["model"];
   parts["post_processor"]["special_tokens"]["<s>"]["ids"] = {100000};
-  EXPECT_SAYS(refusal(parts), "id 100000 is no token");
+  EXPECT_SAYS(refusal(parts), "id 100000 is not a token");
 }
 
 }  // namespace
