@@ -17,7 +17,7 @@ def ratios(r):
             return part
         figures.update({k: v for k, v in part["json"][-1].items() if k in ("train", "decode", "products") and v})
     rate = lambda what, key, value: next(x["tokens_per_s"] for x in figures[what] if x[key] == value)
-    rows = [(f"training, {n} tokens a row", f"PyTorch, {how}", ["train", "--length", n, "--tokens", 64 if r.sim else 16384] + flag, rate("train", "length", n))
+    rows = [(f"training, {n} tokens per row", f"PyTorch, {how}", ["train", "--length", n, "--tokens", 64 if r.sim else 16384] + flag, rate("train", "length", n))
             for how, flag in (("eager", []), ("torch.compile", ["--compile"])) for n in lengths]
     rows[len(lengths):len(lengths)] = [(f"decode of {b} sequences at {context} tokens", "transformers generate",
                                         ["generate", "--batch", b, "--context", context, "--new", new], rate("decode", "batch", b)) for b in batches]

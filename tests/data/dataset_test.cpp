@@ -170,7 +170,7 @@ TEST(Dataset, LongLines) {
   ASSERT_EQ(set.size(), 2u);
   EXPECT_EQ(set[0].prompt, long_text);
   EXPECT_EQ(set[1].prompt, "b");
-  const std::clock_t start = std::clock();  // processor time: other programs run beside the tests
+  const std::clock_t start = std::clock();  // CPU time: other programs run at the same time
   expect_error("{\"prompt\":\"b\"}\n" + std::string(40 << 20, '['), "F:2: line is longer than 16 MiB");
   expect_error(std::string(16 << 20, '['), "F:1: the object that begins here is not closed");
   expect_error(std::string(1 << 20, '\0'), "F:1: not valid JSON: ");
@@ -185,7 +185,7 @@ TEST(Dataset, LongLines) {
 #endif
 }
 
-TEST(Dataset, BlankLinesCostTheirBytes) {
+TEST(Dataset, BlankLinesCostOnlyTheirBytes) {
   for (const std::string line : {"\n", "\r\n", " "}) {
     std::string text;
     while (text.size() < 50'000'000) text += line;
@@ -303,7 +303,7 @@ TEST(Dataset, CountdownFormat) {
   expect_error(R"({"input":"1,2"})", "F:1: a countdown row", o);
 }
 
-TEST(Dataset, SeveralFilesAreOneSet) {
+TEST(Dataset, SeveralFilesAreOneDataset) {
   const TempFile a("{\"prompt\":\"a\"}\n"), b("{\"prompt\":\"b\"}\n"), none("\n");
   const Dataset set = Dataset::load({a.path, b.path, a.path});
   ASSERT_EQ(set.size(), 3u);

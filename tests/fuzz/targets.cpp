@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder of this program's own, in memory where there is such a place.
+/// A folder of this process, in memory if possible.
 const fs::path& folder() {
   static const ScratchFolder one(fs::exists("/dev/shm") ? fs::path("/dev/shm") : fs::temp_directory_path());
   static const fs::path path = one.path();
@@ -35,7 +35,7 @@ std::string put(const char* name, std::string_view bytes) {
   return path;
 }
 
-/// A literal with its zero bytes.
+/// A literal including its zero bytes.
 template <size_t N>
 std::string bytes(const char (&literal)[N]) {
   return {literal, N - 1};
@@ -58,7 +58,7 @@ bool read_safetensors(std::string_view input) {
   const SafetensorsReader file(put("x.safetensors", bytes));
   uint64_t sum = 0;
   for (const TensorInfo& t : file.tensors()) {
-    expect(t.begin <= t.end && t.end <= bytes.size(), "a tensor outside of the file");
+    expect(t.begin <= t.end && t.end <= bytes.size(), "a tensor outside the file");
     std::string read(t.bytes(), '\0');
     file.read(t, 0, read.data(), read.size());
     sum += t.bytes();
@@ -80,8 +80,8 @@ bool read_index(std::string_view input) {
   return !SafetensorsReader(shards).tensors().empty();
 }
 
-/// Ours must judge as simdjson does, but for depth and the size of numbers, which skip() does not look at, and for NaN
-/// and Infinity, which it takes as Python does.
+/// Ours must agree with simdjson, except for depth and the size of numbers, which skip() does not check, and for NaN
+/// and Infinity, which it accepts as Python does.
 bool read_json(std::string_view input) {
   static simdjson::dom::parser parser;
   const auto theirs = parser.parse(simdjson::padded_string(input)).error();
@@ -111,7 +111,7 @@ bool read_tokenizer(std::string_view input) {
   return true;
 }
 
-/// The first byte chooses the options.
+/// The first byte selects the options.
 bool read_dataset(std::string_view input) {
   const auto [kind, text] = choice(input);
   DatasetOptions o;
@@ -147,7 +147,7 @@ bool read_model_config(std::string_view input) {
   return true;
 }
 
-/// Response and ground truth, with a zero byte between.
+/// Response and ground truth, separated by a zero byte.
 bool judge(std::string_view input) {
   static const std::unique_ptr<Verifier> all[] = {make_verifier("math_dapo"), make_verifier("gsm8k"),
                                                   make_verifier("boxed"), make_verifier("exact"),
@@ -168,7 +168,7 @@ bool judge(std::string_view input) {
   return right;
 }
 
-/// A template, messages as JSON and tools as JSON, zero bytes between; the first byte says how the text ends.
+/// A template, messages as JSON and tools as JSON, separated by zero bytes; the first byte selects how the text ends.
 bool render_chat(std::string_view input) {
   const auto [kind, text] = choice(input);
   const size_t first = std::min(text.find('\0'), text.size());
@@ -183,7 +183,7 @@ bool render_chat(std::string_view input) {
   return true;
 }
 
-/// tokenizer_config.json, special_tokens_map.json and added_tokens.json, zero bytes between, beside the byte tokenizer.
+/// tokenizer_config.json, special_tokens_map.json and added_tokens.json, zero-separated, for the byte tokenizer.
 bool read_tokenizer_files(std::string_view input) {
   const std::string home = (folder() / "files").string();
   static const bool made = (write_byte_tokenizer(home), true);
@@ -203,7 +203,7 @@ bool read_tokenizer_files(std::string_view input) {
   return true;
 }
 
-/// decode(encode(x)) == x, byte for byte, where there is no NFC; where there is, a second time changes nothing.
+/// decode(encode(x)) == x, byte for byte, without NFC; with NFC, a second round changes nothing.
 bool encode(std::string_view input) {
   static const auto bytes = [] {
     write_byte_tokenizer((folder() / "bytes").string());
@@ -226,7 +226,7 @@ std::string byte_tokenizer_json() {
   return slurp((folder() / "seed" / "tokenizer.json").string());
 }
 
-/// `text`, and the beginning of a real file where the test data is there.
+/// `text`, and the beginning of a real file if the test data is present.
 std::vector<std::string> with_file(std::vector<std::string> seeds, const char* relative, const std::string& prefix = "",
                                    size_t length = 4096) {
   if (const std::string path = test_data(relative); !path.empty()) {
@@ -246,7 +246,7 @@ std::vector<std::string> json_words(std::vector<std::string> more) {
   return more;
 }
 
-/// The words between blanks, and a zero byte.
+/// The words separated by blanks, and a zero byte.
 std::vector<std::string> words(std::string_view list) {
   std::vector<std::string> out = {bytes("\0")};
   for (size_t end; !list.empty(); list.remove_prefix(std::min(end + 1, list.size())))
