@@ -1,11 +1,11 @@
-"""gpu-check's stage `peers`: bench_step beside gpu_peers.py, at the same sizes, as one table of ratios."""
+"""gpu-check's stage `peers`: bench_step and gpu_peers.py at the same sizes, as one table of ratios."""
 import glob, json, os, shutil, sys
 
 from gpu_machine import HERE, Skip, benchmark
 
 
 def ratios(r):
-    """Each part by itself and within its time: what one peer cannot do leaves the others."""
+    """Each part runs separately and within its time, so that a failing peer does not affect the others."""
     python = python_with_torch(r)
     lengths, batches, context, new = ([32], [2], 16, 4) if r.sim else ([1024, 4096], [64, 256], 256, 32)
     comma = lambda v: ",".join(map(str, v))
@@ -36,7 +36,7 @@ def ratios(r):
 
 
 def python_with_torch(r):
-    """$GPU_CHECK_PYTHON, or a Python of this machine that has PyTorch and (not in the simulator) sees the GPU with it."""
+    """$GPU_CHECK_PYTHON, or a Python on this machine whose PyTorch (outside the simulator) can use the GPU."""
     found = [os.environ.get("GPU_CHECK_PYTHON"), sys.executable, shutil.which("python3"), *sorted(glob.glob("/opt/*/bin/python3")), *sorted(glob.glob("/opt/*/.venv/bin/python3"))]
     test = "import torch" + ("" if r.sim else "; assert torch.cuda.is_available()")
     for p in [x for i, x in enumerate(found) if x and x not in found[:i]]:

@@ -4,11 +4,11 @@
     python3 bench/peers/verifier_agreement.py --data ../shared/data [--dapo ./dapo] [--out disagreements.md] [--cache mv.json]
 
 Sets, each in both directions (answer as ground truth, and as response):
-  self       each MATH-500 answer against itself in other usual spellings (made here, so all are right)
+  self       each MATH-500 answer against itself in other common spellings (generated here, so all are right)
   solution   the box of each MATH-500 solution against the answer
-  pairs      each MATH-500 answer against each other one (all pairs of different texts)
+  pairs      each MATH-500 answer against every other one (all pairs of different texts)
   equiv      gen_equiv_pairs.jsonl: answers of models against MATH-500's
-  libraries  gen_parametrized_cases.jsonl: the test cases of Math-Verify and lighteval, where the prediction has a box, or is short
+  libraries  gen_parametrized_cases.jsonl: the test cases of Math-Verify and lighteval, if the prediction has a box, or is short
 Run with a Python that has math-verify (pip install math-verify==0.9.0).
 """
 import argparse, json, logging, os, pathlib, re, subprocess, sys, tempfile
@@ -25,7 +25,7 @@ data = pathlib.Path(a.data)
 
 
 def spellings(s):
-    """Other usual ways to write a MATH answer: pairs (rule, text)."""
+    """Other common spellings of a MATH answer: pairs (rule, text)."""
     out = [("spaces", " " + s.replace(",", " , ") + " " if "\\!" not in s and not re.search(r"\d,\d{3}", s) else " " + s + " "),
            ("dollars", f"${s}$"), ("stop", s + "."), ("group", "{" + s + "}")]
     def rule(name, pattern, to):
