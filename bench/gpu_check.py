@@ -162,7 +162,7 @@ def dapo_run(r, name, device, dtype, settings, cfg="demo.cfg", sft=False, limit=
 
 
 def demo(r):
-    """the demo: cold start and DAPO on the device, its first steps beside the CPU's, bf16 too"""
+    """the demo: cold start and DAPO on the device, its first steps against the CPU's, bf16 too"""
     code, text, _ = r.call([r.program("dapo"), "chain", r.work / "chain"], 60)
     if code != 0:
         return {"failed": [f"dapo chain: {text[-200:]}"]}
@@ -269,7 +269,7 @@ def step(r):
 
 
 def peers(r):
-    """optional: PyTorch and transformers on this GPU, where this machine has them, beside ours: training and decode of 0.5B"""
+    """optional: training and decode of 0.5B against PyTorch and transformers on this GPU, if installed"""
     return ratios(r)
 
 
@@ -289,7 +289,7 @@ def sanitizer(tool):
 
 
 def ncu(r):
-    """optional: Nsight Compute's figures of each kernel of decode and of training, once a launch shape"""
+    """optional: Nsight Compute's figures of each kernel of decode and training, once per launch shape"""
     places = glob.glob("/usr/local/cuda*/bin/ncu") + sorted(glob.glob("/opt/nvidia/nsight-compute/*/ncu"), reverse=True)
     program = shutil.which("ncu") or next(iter(places), None)
     if r.sim or not program:
@@ -353,10 +353,10 @@ def main():
     ap.add_argument("stages", nargs="*", metavar="STAGE")
     ap.add_argument("--device", default="cuda", choices=["cuda", "sim"], help="sim: tiny sizes, programs built with the simulator")
     ap.add_argument("--out", default=os.environ.get("OUT", "gpu-check-out"), help="where JSON, log and report go ($OUT)")
-    ap.add_argument("--bin", help="folders of the programs, separated by : (default: those that came along)")
-    ap.add_argument("--unpack", action="store_true", help="unpack the programs (bin/, lib/) and leave")
+    ap.add_argument("--bin", help="folders of the programs, separated by : (default: those next to this file)")
+    ap.add_argument("--unpack", action="store_true", help="unpack the programs (bin/, lib/) and exit")
     ap.add_argument("--configs", default=str(HERE / "configs"))
-    ap.add_argument("--budget", type=float, default=570, help="seconds in all")
+    ap.add_argument("--budget", type=float, default=570, help="total seconds")
     ap.add_argument("--list", action="store_true")
     ap.add_argument("--report", metavar="JSON")
     ap.add_argument("--results", metavar="DIR", default="bench/results")

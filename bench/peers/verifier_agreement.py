@@ -16,10 +16,10 @@ import argparse, json, logging, os, pathlib, re, subprocess, sys, tempfile
 ap = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
 ap.add_argument("--data", default="../shared/data")
 ap.add_argument("--dapo", default="./dapo", help="the built program")
-ap.add_argument("--out", help="write every disagreement there, a line each")
+ap.add_argument("--out", help="file for the disagreements, one per line")
 ap.add_argument("--cache", help="keep Math-Verify's verdicts in this file")
 ap.add_argument("--only", help="one set")
-ap.add_argument("--every", type=int, default=1, help="of the pairs that ours takes for different, ask Math-Verify about every n-th")
+ap.add_argument("--every", type=int, default=1, help="of the pairs that ours considers different, let Math-Verify judge every n-th")
 a = ap.parse_args()
 data = pathlib.Path(a.data)
 
