@@ -271,7 +271,7 @@ TEST_F(Faults, ForeignFoldersAreNotReplaced) {
   for (const char* file : {"box/models/qwen/x", "mine/model/x", "mine/rollouts/step_1.jsonl", "runs/run/notes",
                            "runs/run/rollouts/step_x.jsonl", "runs/run/model/sub/x"})
     EXPECT_EQ(slurp(folder_ / file), "w") << file;
-  expect_usage_error("dapo", "chain .", "exists; name another place");
+  expect_usage_error("dapo", "chain .", "exists; name another path");
   const FolderLock other((folder_ / "runs/run").string());
   expect_usage_error("dapo_train", "train.cfg --overwrite", "is writing there");
 }
