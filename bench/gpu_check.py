@@ -279,7 +279,7 @@ SANITIZED = "*OpTest.EqualsReference/*bf16:-*151936*:*integers*"
 def sanitizer(tool):
     def stage(r):
         if r.sim or not shutil.which("compute-sanitizer"):
-            raise Skip("compute-sanitizer is not here")
+            raise Skip("compute-sanitizer is not installed")
         code, text, _ = r.call(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", r.program("test_cuda"),
                                 "--gtest_filter=" + SANITIZED, "--gtest_brief=1"])
         errors = re.findall(r"ERROR SUMMARY: (\d+)", text)
@@ -293,7 +293,7 @@ def ncu(r):
     places = glob.glob("/usr/local/cuda*/bin/ncu") + sorted(glob.glob("/opt/nvidia/nsight-compute/*/ncu"), reverse=True)
     program = shutil.which("ncu") or next(iter(places), None)
     if r.sim or not program:
-        raise Skip("ncu is not here")
+        raise Skip("ncu is not installed")
     sections = [x for s in ("SpeedOfLight", "MemoryWorkloadAnalysis", "WarpStateStats", "Occupancy", "LaunchStats") for x in ("--section", s)]
     code, text, _ = r.call([program, "--clock-control", "none", *sections, "--graph-profiling", "node", "--nvtx", "--nvtx-include", "decode/",
                             "--nvtx-include", "update/", "--filter-mode", "per-launch-config", "--launch-count", "1", "--csv",

@@ -42,4 +42,4 @@ def python_with_torch(r):
     for p in [x for i, x in enumerate(found) if x and x not in found[:i]]:
         if r.call([p, "-c", test], 40)[0] == 0:
             return p
-    raise Skip("no Python of this machine has PyTorch" + ("" if r.sim else " with a GPU"))
+    raise Skip("no Python on this machine has PyTorch" + ("" if r.sim else " with a GPU"))
