@@ -2,11 +2,11 @@
 """Checks and measures this project on a machine with a GPU, in under ten minutes: one JSON, one log, one report.
 
     gpu-check [STAGE...] [--out DIR] [--budget SECONDS]     run these stages (default: all but the optional ones)
-    gpu-check --list                                        what the stages are
-    gpu-check --report gpu-check.json [--results DIR]       the report of an earlier run, as DIR/<gpu>-<date>.md
+    gpu-check --list                                        list the stages
+        gpu-check --report gpu-check.json [--results DIR]       write the report of an earlier run to DIR/<gpu>-<date>.md
 
-Needs a driver, Python 3 and, for comparisons alone, CUDA's libraries (a Python environment's nvidia/ folders or
-/usr/local/cuda are searched). Golden models come from goldens/ and data/ beside this file, or $DAPO_TEST_GOLDENS and
+Needs a driver, Python 3 and, only for comparisons, CUDA's libraries (the nvidia/ folders of Python environments and
+/usr/local/cuda are searched). Golden models come from goldens/ and data/ in this file's folder, or $DAPO_TEST_GOLDENS and
 $DAPO_TEST_DATA. Exit code 0: every stage that ran passed.
 """
 import argparse, concurrent.futures, datetime, glob, json, os, pathlib, re, shutil, sys, time
@@ -16,11 +16,11 @@ from gpu_machine import HERE, Run, Skip, benchmark, unpacked
 from gpu_ratios import ratios
 from gpu_report import report, results_file, summary
 
-# ---- stages: each returns figures (a dict; "failed" lists what failed) or raises Skip
+# ---- stages: each returns figures (a dict; "failed" lists the failures) or raises Skip
 
 
 def machine(r):
-    """driver, GPU, memory, clocks; whether the programs start"""
+    """driver, GPU, memory, clocks; do the programs start?"""
     f = {"host": os.uname().release, "cores": r.cores, "libc": " ".join(os.confstr("CS_GNU_LIBC_VERSION").split())}
     needs = HERE / "glibc"
     if needs.exists():
@@ -37,7 +37,7 @@ def machine(r):
             f.update(zip(("gpu", "driver", "memory", "used", "sm_clock", "memory_clock", "power", "sm"),
                          [x.strip() for x in text.splitlines()[0].split(",")]))
     code, text, _ = r.call([r.program("dapo"), "--help"], 30)
-    if code != 0 and r.fallback.exists():  # an older libstdc++ than the programs were built with, or none
+    if code != 0 and r.fallback.exists():  # libstdc++ is missing or older than the one the programs were built with
         r.env["LD_LIBRARY_PATH"] = str(r.fallback) + ":" + r.env["LD_LIBRARY_PATH"]
         f["libstdc++"] = "bundled"
         code, text, _ = r.call([r.program("dapo"), "--help"], 30)
@@ -52,7 +52,7 @@ def machine(r):
 
 
 def outcome(text):
-    """Of GoogleTest's output up to the first failure: tests passed, skipped, and the one that failed, crashed or hangs."""
+    """Parses GoogleTest's output up to the first failure: tests passed, skipped, and the one that failed, crashed or hung."""
     passed, skipped, now = [], [], None
     for what, name in re.findall(r"^\[ +(RUN|OK|SKIPPED|FAILED) +\] ([^\s,]+)", text, re.M):
         if what == "RUN":
@@ -66,8 +66,8 @@ def outcome(text):
 
 
 def tests(r, wanted, small=None, shards=None):
-    """GoogleTest in several processes. A device's fault fails whatever its process does later, so each process ends at its first
-    failure and another goes on after it."""
+    """GoogleTest in several processes. After a device fault everything in its process fails, so each process ends at its first
+    failure and the next one continues after it."""
     program, filter_ = r.program("test_cuda"), (small or wanted) if r.sim else wanted
     shards = 1 if r.sim else shards or max(1, min(8, r.cores // 2))
     threads = {} if r.sim else {"OMP_NUM_THREADS": str(max(1, r.cores // shards))}
@@ -95,7 +95,7 @@ def tests(r, wanted, small=None, shards=None):
                 bad = next((n for n in todo if n not in ok + skips), todo[-1])
             failed[bad] = "time ran out" if code is None else reason(text[max(0, text.rfind("[ RUN      ] " + bad)):])
             if "[ RUN      ]" not in text:
-                break  # nor will the others
+                break  # the others will not start either
             done = {bad, *ok, *skips}
             todo = [n for n in todo if n not in done]
         return passed, skipped, failed, why
@@ -162,7 +162,7 @@ def dapo_run(r, name, device, dtype, settings, cfg="demo.cfg", sft=False, limit=
 
 
 def demo(r):
-    """the demo: cold start and DAPO on the device, its first steps beside the CPU's, bf16 too"""
+    """the demo: cold start and DAPO on the device, its first steps against the CPU's, bf16 too"""
     code, text, _ = r.call([r.program("dapo"), "chain", r.work / "chain"], 60)
     if code != 0:
         return {"failed": [f"dapo chain: {text[-200:]}"]}
@@ -177,7 +177,7 @@ def demo(r):
     sft = {"data.max_response_length": 48, **pick("sft")}
     f, failed, cold = {}, [], {}
     for device in ("cuda", "cpu"):
-        # The same first steps on both; the device's go on to the end.
+        # The same first steps on both; the device then continues to the end.
         steps = 2 if r.sim else 500 if device == "cuda" else 100
         cold[device] = dapo_run(r, f"skill-{device}", device, "f32",
                                 {**sft, "model.path": r.work / "chain/model", "sft.files": data / "skill.jsonl",
@@ -214,7 +214,7 @@ def demo(r):
                 failed.append(f"{name}: no step compared rollout's log-probs with training's")
     cuda, cpu = got["cuda-f32"]["metrics"], got["cpu-f32"]["metrics"]
     if cuda and cpu:
-        # The same weights and draws: only rounding may turn a token here and there.
+        # The same weights and random numbers: only rounding may change a few tokens.
         a, b = cuda[0], cpu[0]
         f["step_1"] = {k: [a[k], b[k]] for k in ("reward/acc", "response/length_mean", "update/entropy", "update/grad_norm")}
         off = lambda k: a[k] is None or b[k] is None or abs(a[k] - b[k]) > 0.03
@@ -247,7 +247,7 @@ def bench(r):
         if bad is None:
             f["failed"] += part["failed"]
             break
-        # A device's fault fails every case after it in its process.
+        # After a device fault every later case in the same process fails.
         f["failed"].append(f"{rows[bad]['name']}: {rows[bad].get('error_message', '?')}")
         todo = [row["run_name"] for row in rows[bad + 1:]]
     return f
@@ -256,7 +256,7 @@ def bench(r):
 def step(r):
     """rollout and training speed of random weights in the shape of Qwen2.5-0.5B, and a whole DAPO step"""
     f = {"lines": [], "json": [], "failed": []}
-    for what in ("decode", "train", "step"):  # each by itself: what fails in one leaves the others
+    for what in ("decode", "train", "step"):  # separately, so that a failure in one does not affect the others
         sizes = ["--shape", "0.5b", "--what", what]
         if r.sim:
             if what == "step":
@@ -269,7 +269,7 @@ def step(r):
 
 
 def peers(r):
-    """optional: PyTorch and transformers on this GPU, where this machine has them, beside ours: training and decode of 0.5B"""
+    """optional: training and decode of 0.5B against PyTorch and transformers on this GPU, if installed"""
     return ratios(r)
 
 
@@ -279,7 +279,7 @@ SANITIZED = "*OpTest.EqualsReference/*bf16:-*151936*:*integers*"
 def sanitizer(tool):
     def stage(r):
         if r.sim or not shutil.which("compute-sanitizer"):
-            raise Skip("compute-sanitizer is not here")
+            raise Skip("compute-sanitizer is not installed")
         code, text, _ = r.call(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", r.program("test_cuda"),
                                 "--gtest_filter=" + SANITIZED, "--gtest_brief=1"])
         errors = re.findall(r"ERROR SUMMARY: (\d+)", text)
@@ -289,11 +289,11 @@ def sanitizer(tool):
 
 
 def ncu(r):
-    """optional: Nsight Compute's figures of each kernel of decode and of training, once a launch shape"""
+    """optional: Nsight Compute's figures of each kernel of decode and training, once per launch shape"""
     places = glob.glob("/usr/local/cuda*/bin/ncu") + sorted(glob.glob("/opt/nvidia/nsight-compute/*/ncu"), reverse=True)
     program = shutil.which("ncu") or next(iter(places), None)
     if r.sim or not program:
-        raise Skip("ncu is not here")
+        raise Skip("ncu is not installed")
     sections = [x for s in ("SpeedOfLight", "MemoryWorkloadAnalysis", "WarpStateStats", "Occupancy", "LaunchStats") for x in ("--section", s)]
     code, text, _ = r.call([program, "--clock-control", "none", *sections, "--graph-profiling", "node", "--nvtx", "--nvtx-include", "decode/",
                             "--nvtx-include", "update/", "--filter-mode", "per-launch-config", "--launch-count", "1", "--csv",
@@ -303,7 +303,7 @@ def ncu(r):
     return {"failed": [] if code == 0 else [f"ncu: exit {code}"]}
 
 
-# name: stage, seconds it may take, run unless named
+# name: stage, time limit in seconds, whether it runs by default
 STAGES = {
     "machine": (machine, 60, True),
     "trainer": (trainer, 60, True),
@@ -353,10 +353,10 @@ def main():
     ap.add_argument("stages", nargs="*", metavar="STAGE")
     ap.add_argument("--device", default="cuda", choices=["cuda", "sim"], help="sim: tiny sizes, programs built with the simulator")
     ap.add_argument("--out", default=os.environ.get("OUT", "gpu-check-out"), help="where JSON, log and report go ($OUT)")
-    ap.add_argument("--bin", help="folders of the programs, separated by : (default: those that came along)")
-    ap.add_argument("--unpack", action="store_true", help="unpack the programs (bin/, lib/) and leave")
+    ap.add_argument("--bin", help="folders of the programs, separated by : (default: those next to this file)")
+    ap.add_argument("--unpack", action="store_true", help="unpack the programs (bin/, lib/) and exit")
     ap.add_argument("--configs", default=str(HERE / "configs"))
-    ap.add_argument("--budget", type=float, default=570, help="seconds in all")
+    ap.add_argument("--budget", type=float, default=570, help="total seconds")
     ap.add_argument("--list", action="store_true")
     ap.add_argument("--report", metavar="JSON")
     ap.add_argument("--results", metavar="DIR", default="bench/results")

@@ -1,15 +1,15 @@
-"""What gpu-check's stages share: the programs, their environment and time, the log, the GPU's clocks."""
+"""Shared by gpu-check's stages: the programs, their environment and time, the log, the GPU's clocks."""
 import glob, json, os, pathlib, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
 class Skip(Exception):
-    """A stage that cannot run here, and why."""
+    """A stage cannot run on this machine; the message is the reason."""
 
 
 class Run:
-    """What the stages share: programs, environment, log, time."""
+    """Shared by the stages: programs, environment, log, time."""
 
     def __init__(self, a):
         self.sim = a.device == "sim"
@@ -49,7 +49,7 @@ class Run:
         return min(self.end, self.stage_end) - time.monotonic()
 
     def call(self, argv, limit=1e9, env=None):
-        """Runs a program within the stage's time; (exit code or None where time ran out, output, seconds)."""
+        """Runs a program within the stage's time; returns (exit code or None on timeout, output, seconds)."""
         argv = [str(x) for x in argv]
         limit = min(limit, self.left())
         self.log.write("$ " + " ".join(argv) + "\n")
@@ -80,7 +80,7 @@ def cuda_libraries():
 
 
 def unpacked(out):
-    """The folder that holds bin/ and lib/: beside this file, where they are unpacked once; in `out` where that is read-only."""
+    """The folder with bin/ and lib/: this file's, where they are unpacked once, or `out` if that is read-only."""
     archive = HERE / "programs.tar.xz"
     if not archive.exists():
         return HERE
@@ -99,7 +99,7 @@ def unpacked(out):
 
 
 class Clocks:
-    """The GPU's clocks, power and temperature while a program runs: a slow kernel is told from a slow card."""
+    """The GPU's clocks, power and temperature while a program runs, to distinguish a slow kernel from a slow card."""
     QUERY = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
 
     def __init__(self, r):
@@ -121,7 +121,7 @@ class Clocks:
 
 
 def benchmark(r, program, *argv):
-    """A benchmark on the GPU: the tables that it wrote, the JSON lines that it printed, the clocks meanwhile."""
+    """Runs a benchmark on the GPU; returns its tables, its JSON lines, and the clocks during the run."""
     table = r.work / f"{program}.md"
     table.unlink(missing_ok=True)
     path = r.program(program)

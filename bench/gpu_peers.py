@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What PyTorch and transformers do on this machine's GPU, at the sizes that bench_step times: one JSON line.
+"""Times PyTorch and transformers on this machine's GPU, at the sizes of bench_step: one JSON line.
 
-    gpu_peers.py train [--compile] [--length 1024] [--tokens 16384]    forward, backward and AdamW of a pack: tokens a second
-    gpu_peers.py generate [--batch 64] [--context 256] [--new 32]      transformers' generate: tokens a second of its decode
+    gpu_peers.py train [--compile] [--length 1024] [--tokens 16384]    forward, backward and AdamW of a pack: tokens/s
+    gpu_peers.py generate [--batch 64] [--context 256] [--new 32]      transformers' generate: tokens/s of its decode
 
 The shape is Qwen2.5-0.5B's with random weights, bf16, scaled_dot_product_attention, fused AdamW, the loss a policy gradient (a
 weighted cross-entropy). `--shape toy --device cpu` runs the same code small. Needs torch; generate needs transformers.
@@ -60,7 +60,7 @@ def build(torch, s, device):
             return (loss * advantage.repeat_interleave(n)).mean()
 
     torch.manual_seed(1)
-    with torch.device(device):  # random weights are made there
+    with torch.device(device):  # random weights are created on the device
         net = Net().to(torch.bfloat16)
     for p in net.parameters():
         if p.dim() == 2:
@@ -116,7 +116,7 @@ def generate(torch, a):
 
     run(2)
     many, one = (clock(torch, a.device, lambda n=n: run(n), 2) for n in (a.new + 1, 1))
-    return a.batch * a.new / (many - one)  # the prompt's pass left out
+    return a.batch * a.new / (many - one)  # without the prompt's pass
 
 
 def main():

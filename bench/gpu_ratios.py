@@ -1,11 +1,11 @@
-"""gpu-check's stage `peers`: bench_step beside gpu_peers.py, at the same sizes, as one table of ratios."""
+"""gpu-check's stage `peers`: bench_step and gpu_peers.py at the same sizes, as one table of ratios."""
 import glob, json, os, shutil, sys
 
 from gpu_machine import HERE, Skip, benchmark
 
 
 def ratios(r):
-    """Each part by itself and within its time: what one peer cannot do leaves the others."""
+    """Each part runs separately and within its time, so that a failing peer does not affect the others."""
     python = python_with_torch(r)
     lengths, batches, context, new = ([32], [2], 16, 4) if r.sim else ([1024, 4096], [64, 256], 256, 32)
     comma = lambda v: ",".join(map(str, v))
@@ -17,7 +17,7 @@ def ratios(r):
             return part
         figures.update({k: v for k, v in part["json"][-1].items() if k in ("train", "decode", "products") and v})
     rate = lambda what, key, value: next(x["tokens_per_s"] for x in figures[what] if x[key] == value)
-    rows = [(f"training, {n} tokens a row", f"PyTorch, {how}", ["train", "--length", n, "--tokens", 64 if r.sim else 16384] + flag, rate("train", "length", n))
+    rows = [(f"training, {n} tokens per row", f"PyTorch, {how}", ["train", "--length", n, "--tokens", 64 if r.sim else 16384] + flag, rate("train", "length", n))
             for how, flag in (("eager", []), ("torch.compile", ["--compile"])) for n in lengths]
     rows[len(lengths):len(lengths)] = [(f"decode of {b} sequences at {context} tokens", "transformers generate",
                                         ["generate", "--batch", b, "--context", context, "--new", new], rate("decode", "batch", b)) for b in batches]
@@ -36,10 +36,10 @@ def ratios(r):
 
 
 def python_with_torch(r):
-    """$GPU_CHECK_PYTHON, or a Python of this machine that has PyTorch and (not in the simulator) sees the GPU with it."""
+    """$GPU_CHECK_PYTHON, or a Python on this machine whose PyTorch (outside the simulator) can use the GPU."""
     found = [os.environ.get("GPU_CHECK_PYTHON"), sys.executable, shutil.which("python3"), *sorted(glob.glob("/opt/*/bin/python3")), *sorted(glob.glob("/opt/*/.venv/bin/python3"))]
     test = "import torch" + ("" if r.sim else "; assert torch.cuda.is_available()")
     for p in [x for i, x in enumerate(found) if x and x not in found[:i]]:
         if r.call([p, "-c", test], 40)[0] == 0:
             return p
-    raise Skip("no Python of this machine has PyTorch" + ("" if r.sim else " with a GPU"))
+    raise Skip("no Python on this machine has PyTorch" + ("" if r.sim else " with a GPU"))

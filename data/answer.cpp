@@ -40,7 +40,7 @@ std::optional<std::string> gsm8k_answer(std::string_view text) {
   return std::nullopt;
 }
 
-/// Where the last line that begins with "####" ends; npos: there is none.
+/// Where the last line that begins with "####" ends; npos if there is none.
 size_t last_heading_end(std::string_view text) {
   size_t at = text.rfind("\n####");
   if (at == text.npos && !text.starts_with("####")) return text.npos;

@@ -38,8 +38,8 @@ size_t Cursor::next() {
 
 void Cursor::restore(CursorState state) {
   if (state.offset >= n_)
-    fail_input("data cursor: offset {} lies beyond the set's {} rows: it was saved with another dataset", state.offset,
-               n_);
+    fail_input("data cursor: offset {} is beyond the dataset's {} rows: it was saved with another dataset",
+               state.offset, n_);
   state_ = state;
   order();
 }

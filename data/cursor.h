@@ -1,4 +1,4 @@
-// The order in which rows are seen: a fresh permutation each epoch, and a place in it.
+// The order in which rows are visited: a new permutation each epoch, and a position in it.
 #pragma once
 
 #include <cstddef>
@@ -7,29 +7,29 @@
 
 namespace dapo {
 
-/// The permutation of 0..n-1 for one epoch: Fisher-Yates drawn by Philox, a pure function of its arguments.
+/// The permutation of 0..n-1 for one epoch: Fisher-Yates with Philox, a pure function of its arguments.
 /// n < 2^32.
 std::vector<uint32_t> epoch_order(uint64_t seed, uint64_t epoch, size_t n);
 
-/// Where a run stands in its data: all that a checkpoint needs. 0 <= offset < n.
+/// A run's position in its data: all that a checkpoint needs. 0 <= offset < n.
 struct CursorState {
   uint64_t epoch = 0;
   uint64_t offset = 0;
   bool operator==(const CursorState&) const = default;
 };
 
-/// Walks a set of n rows epoch after epoch; within an epoch no row comes twice and none is left out. Restoring a state
-/// gives the same rows as having walked there.
+/// Iterates over n rows epoch after epoch; each epoch visits every row exactly once. Restoring a state gives the same
+/// rows as having iterated to it.
 class Cursor {
  public:
-  /// Error (exit 2) where n is 0. Without `shuffle`, rows come in file order every epoch.
+  /// Error (exit 2) if n is 0. Without `shuffle`, rows come in file order every epoch.
   Cursor(uint64_t seed, size_t n, bool shuffle = true);
 
   /// The index of the next row.
   size_t next();
 
   CursorState state() const { return state_; }
-  /// Error (exit 2) where the offset lies beyond n: the set is another one than the state was saved with.
+  /// Error (exit 2) if the offset is beyond n: the state was saved with another dataset.
   void restore(CursorState state);
 
  private:

@@ -20,7 +20,7 @@ std::string Example::text() const {
 }
 
 namespace {
-/// Tells first rows of a problem from copies, and what copies disagree about.
+/// Finds the first row of each problem, its copies, and conflicting answers among copies.
 class Groups {
  public:
   /// True for the first row of its problem.
@@ -89,7 +89,7 @@ DedupeReport Dataset::dedupe() {
 }
 
 std::string DedupeReport::text() const {
-  std::string out = rows == problems ? fmt::format("{} rows, no prompt twice", rows)
+  std::string out = rows == problems ? fmt::format("{} rows, no duplicate prompts", rows)
                     : copies > 1     ? fmt::format("{} rows are {} problems, each {} times", rows, problems, copies)
                                      : fmt::format("{} rows are {} problems", rows, problems);
   if (conflicts.empty()) return out;

@@ -1,16 +1,16 @@
-// Datasets: what the trainer asks, what it is judged against, and what SFT imitates. JSONL (one object a line), a JSON
-// array of objects, either of them compressed by gzip, or Parquet. docs/data.md shows a row of every layout.
+// Datasets: prompts, ground truths, and responses for SFT. JSONL (one object per line), a JSON array of objects,
+// either of them compressed by gzip, or Parquet. docs/data.md shows a row of every layout.
 //
-// Layouts understood without any option, field by field, the first that is present and not null:
+// Layouts recognized without any option; for each field the first column that is present and not null:
 //   prompt    prompt (text, or messages [{role, content}] or [{from, value}]), messages, conversations, instruction
 //             (joined with input or context), question, problem, input; system and history come before it
 //   answer    reward_model.ground_truth (verl), ground_truth, answer, final_answer, expected_answer, output, solution;
-//             a number is written shortest (70.0 -> "70"), a list of strings holds accepted answers, an object stays
-//             JSON (countdown)
-//   response  response, completion, output of an instruction; else the last message where it is the assistant's
-//   tools, chat_template_kwargs: what the chat template gets beside the messages
-// An answer that a text marks is taken out of it (data/answer.h): GSM8K's "... #### N", MATH's last \boxed{}; the whole
-// text stays in `solution`.
+//             a number in its shortest form (70.0 -> "70"), a list of strings is several accepted answers, an object
+//             stays JSON (countdown)
+//   response  response, completion, output of an instruction; else the last message if it is the assistant's
+//   tools, chat_template_kwargs: the chat template's other arguments
+// An answer marked in a text is extracted (data/answer.h): GSM8K's "... #### N", MATH's last \boxed{}; the whole text
+// is kept in `solution`.
 #pragma once
 
 #include <cstddef>
@@ -25,22 +25,22 @@ namespace dapo {
 
 struct Message {
   std::string role, content;
-  std::string more = {};  ///< the whole message as JSON where it has more than these; "" where it has not
+  std::string more = {};  ///< the whole message as JSON if it has other fields; else ""
   bool operator==(const Message&) const = default;
 };
 
 struct Example {
   std::string id;                 ///< "<row>-<16 hex digits>": row in the set as loaded, hash of prompt and answer
   uint64_t problem = 0;           ///< hash of the prompt: equal for copies of one problem
-  std::vector<Message> messages;  ///< a conversation; empty where the prompt is plain text. Where answers are asked
-                                  ///< for, a last message of the assistant is a prefill: responses go on from it
-  std::string prompt;             ///< plain text; empty where there are messages
+  std::vector<Message> messages;  ///< a conversation; empty if the prompt is plain text. If answers are needed, a
+                                  ///< final assistant message is a prefill that responses continue
+  std::string prompt;             ///< plain text; empty if there are messages
   std::string tools;              ///< JSON list of functions that the chat template shows; empty for none
   std::string variables;          ///< JSON object of further variables for the chat template; empty for none
-  std::string answer;             ///< ground truth for the verifier (or several, kAnswerSeparator between them); empty
-                                  ///< where the row has none
-  std::string solution;           ///< the whole text that `answer` was taken from, where it is longer
-  std::string response;           ///< SFT target; empty where the row has none
+  std::string answer;             ///< ground truth for the verifier (or several, separated by kAnswerSeparator); empty
+                                  ///< if the row has none
+  std::string solution;           ///< the whole text that `answer` was extracted from, if longer
+  std::string response;           ///< SFT target; empty if the row has none
   std::string data_source;
 
   /// The prompt's text without roles: `prompt`, or the contents of the messages joined by blank lines.
@@ -53,10 +53,10 @@ constexpr std::string_view choices(RowFormat) {
 }
 
 struct DatasetOptions {
-  std::string prompt_key, answer_key, response_key;  ///< override the names above; dots go into objects: "a.b"
-  bool need_answer = false;                          ///< a row without an answer, or with a text for one, is an error
-  bool need_response = false;                        ///< a row without a response is an error
-  bool unique = false;  ///< keep the first row of each problem as it is read: DAPO's own file holds each 100 times
+  std::string prompt_key, answer_key, response_key;  ///< override the names above; dots address members: "a.b"
+  bool need_answer = false;    ///< a row without an answer, or with a text instead of one, is an error
+  bool need_response = false;  ///< a row without a response is an error
+  bool unique = false;  ///< keep only the first row of each problem while reading: DAPO's own file has each 100 times
   RowFormat format = RowFormat::automatic;  ///< countdown: {"input":"30,100,93","output":"23"} rows
 };
 
@@ -68,7 +68,7 @@ struct Conflict {
 
 struct DedupeReport {
   size_t rows = 0, problems = 0;  ///< before, after
-  size_t copies = 0;              ///< rows a problem, where it is the same for all (AIME 2024: 32); else 0
+  size_t copies = 0;              ///< rows per problem if all have the same number (AIME 2024: 32); else 0
   std::vector<Conflict> conflicts;
   /// One line for the log: "960 rows are 30 problems, each 32 times; ...".
   std::string text() const;
@@ -76,10 +76,10 @@ struct DedupeReport {
 
 class Dataset {
  public:
-  /// Reads files in order, one set; a path may be a folder or a pattern (data_files). Error (exit 2) naming file:line
-  /// and the reason for: a line that is not a JSON object, is not UTF-8, nests deeper than 64, is longer than 16 MiB; a
-  /// row without a prompt or a needed field; an empty set. Byte order mark, CRLF, blank lines, and what Python writes
-  /// beyond JSON (NaN, integers of any length) are tolerated. Memory: the rows, and one line.
+  /// Reads files in order as one dataset; a path may be a folder or a pattern (data_files). Error (exit 2) with
+  /// file:line and reason for: a line that is not a JSON object, is not UTF-8, nests deeper than 64, is longer than 16
+  /// MiB; a row without a prompt or a needed field; an empty dataset. Byte order mark, CRLF, blank lines, and Python's
+  /// extensions of JSON (NaN, integers of any length) are accepted. Memory: the rows, and one line.
   static Dataset load(const std::vector<std::string>& paths, const DatasetOptions& options = {});
   static Dataset load(const std::string& path, const DatasetOptions& options = {}) {
     return load(std::vector<std::string>{path}, options);
@@ -90,15 +90,15 @@ class Dataset {
   auto begin() const { return rows_.begin(); }
   auto end() const { return rows_.end(); }
 
-  /// What loading with `unique` left out; rows is 0 otherwise.
+  /// The duplicates that loading with `unique` left out; rows is 0 otherwise.
   const DedupeReport& left_out() const { return left_out_; }
 
-  /// What dedupe() would do, changing nothing.
+  /// The result that dedupe() would have; changes nothing.
   DedupeReport duplicates() const;
   /// Keeps the first row of each problem, in order.
   DedupeReport dedupe();
 
-  /// Hash of every row in order: a checkpoint stores it, so that a set exchanged under a resume is noticed.
+  /// Hash of all rows in order: a checkpoint stores it to detect a dataset that changed before a resume.
   uint64_t fingerprint() const;
 
  private:
@@ -106,8 +106,8 @@ class Dataset {
   DedupeReport left_out_;
 };
 
-/// The files that a user's path means: a file; the data files of a folder; those that a pattern (*, ?, [...]) matches,
-/// in the order of their names. Error (exit 2): nothing there, or a folder whose files are not one set.
+/// The files that a user's path stands for: a file; the data files of a folder; those that match a pattern (*, ?,
+/// [...]), sorted by name. Error (exit 2): no such file, or a folder whose files are not one dataset.
 std::vector<std::string> data_files(const std::string& path);
 
 }  // namespace dapo

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Downloads models and datasets from the Hugging Face hub with curl. Broken off downloads go on where they stopped, sizes
-# are checked against the server's, and what is missing is named.
+# Downloads models and datasets from the Hugging Face hub with curl. Interrupted downloads are resumed, sizes are
+# checked against the server's, and missing files are reported.
 #
 #   data/download.sh NAME [DIR]     a model goes to DIR/NAME (default models/NAME), a dataset to DIR (default datasets)
 #   data/download.sh --list
@@ -11,7 +11,7 @@ set -euo pipefail
 endpoint=${HF_ENDPOINT:-https://huggingface.co}
 sizes="0.5b 1.5b 3b 7b 14b 32b 72b"
 
-# name, repository, file in it, name here
+# name, repository, file in it, local file name
 datasets='
 dapo-math-17k   BytedTsinghua-SIA/DAPO-Math-17k  data/dapo-math-17k.parquet               dapo-math-17k.parquet
 aime-2024       BytedTsinghua-SIA/AIME-2024      data/aime-2024.parquet                   aime-2024.parquet
@@ -36,7 +36,7 @@ auth=()
 
 hub() { curl -sS -L --fail --connect-timeout 20 --retry 4 --retry-delay 2 "${auth[@]}" "$@"; }
 
-# The size that the server states: the hub's own header for large files, else that of the last response.
+# The size reported by the server: the hub's own header for large files, else that of the last response.
 size_of() {
   hub -I "$1" | tr -d '\r' | awk '
     tolower($1) == "x-linked-size:" {linked = $2}
@@ -61,7 +61,7 @@ fetch() {
   [ "$(bytes_of "$to.part")" -le "$want" ] || rm -f "$to.part"
   if [ "$(bytes_of "$to.part")" != "$want" ]; then
     echo "  get      $to ($want bytes)"
-    hub -C - -o "$to.part" "$url" || { echo "  FAILED   $2 (run the same command again to go on)"; failed+=("$2"); return 0; }
+    hub -C - -o "$to.part" "$url" || { echo "  FAILED   $2 (run the same command again to resume)"; failed+=("$2"); return 0; }
   fi
   have=$(bytes_of "$to.part")
   if [ "$have" != "$want" ]; then

@@ -1,4 +1,4 @@
-// Which files a user's path means.
+// The files that a user's path stands for.
 #include "core/files.h"
 
 #include <glob.h>
@@ -25,7 +25,7 @@ std::string_view ending_of(std::string_view name) {
   return "";
 }
 
-/// "train" of "train-00000-of-00002.parquet": the split that a name begins with; "" where it names none.
+/// "train" for "train-00000-of-00002.parquet": the split at the beginning of a name; "" if it names none.
 std::string split_of(const std::string& name) {
   for (const std::string_view split : {"train", "test", "validation", "valid", "val", "dev", "eval"})
     if (name.starts_with(split) && !std::isalnum(static_cast<unsigned char>(name[split.size()])))
@@ -35,7 +35,7 @@ std::string split_of(const std::string& name) {
 
 std::vector<std::string> files_in(const std::string& folder) {
   std::vector<std::string> files, subfolders;
-  std::map<std::string, std::string> splits;  // and an example
+  std::map<std::string, std::string> splits;  // with an example file
   std::map<std::string_view, std::string> endings;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
@@ -57,7 +57,7 @@ std::vector<std::string> files_in(const std::string& folder) {
   std::sort(subfolders.begin(), subfolders.end());
   if (files.empty())
     fail_input("{}: a folder without data files (.jsonl, .json, .parquet){}{}", folder,
-               subfolders.empty() ? "" : "; it holds the folders ", fmt::join(subfolders, ", "));
+               subfolders.empty() ? "" : "; it has the folders ", fmt::join(subfolders, ", "));
   if (splits.size() > 1) {
     const auto first = splits.begin(), second = std::next(first);
     fail_input("{}: a folder with several splits ({}, {}): name the files, or a pattern such as {}/{}*", folder,

@@ -20,7 +20,7 @@ std::string reason_of(simdjson::error_code code, std::string_view text) {
     case simdjson::UTF8_ERROR:
       return "not valid UTF-8";
     case simdjson::UNCLOSED_STRING:
-      return "a string is not closed: the line is cut off, or holds a bare line break";
+      return "a string is not closed: the line is truncated, or has an unescaped line break";
     case simdjson::UNESCAPED_CHARS:
       return "a control character inside a string: write it as \\u00XX";
     case simdjson::EMPTY:
@@ -41,7 +41,7 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-/// Whether an integer's text fits into what simdjson holds.
+/// Whether an integer's text fits the integer types of simdjson.
 bool fits(std::string_view digits) {
   int64_t i = 0;
   uint64_t u = 0;
@@ -49,7 +49,7 @@ bool fits(std::string_view digits) {
   return std::from_chars(begin, end, i).ec == std::errc() || std::from_chars(begin, end, u).ec == std::errc();
 }
 
-/// Rewrites what only Python takes for JSON; everything else goes through as it is, for the parser to judge.
+/// Rewrites what only Python accepts as JSON; everything else is copied, for the parser to judge.
 class Rewriter {
  public:
   Rewriter(std::string_view text, std::string& out) : text_(text), out_(out) {}
@@ -93,7 +93,7 @@ class Rewriter {
       out_ += token;
   }
 
-  /// The code unit of "\uXXXX" at `at`; nothing where there is none.
+  /// The code unit of "\uXXXX" at `at`; nothing if there is none.
   std::optional<uint32_t> unit(size_t at) const {
     uint32_t v = 0;
     if (text_.size() < at + 6 || text_[at] != '\\' || text_[at + 1] != 'u') return std::nullopt;
@@ -145,7 +145,7 @@ JsonParser::JsonParser() : parser_(kLineLimit + simdjson::SIMDJSON_PADDING) {}
 void JsonParser::reserve(size_t length, std::string_view where) {
   if (length > kLineLimit) fail_input("{}: row is longer than {} MiB", where, kLineLimit >> 20);
   if (prepared_ >= length) return;
-  // Room for the depth cap is set together with the capacity, so both are set here.
+  // simdjson sets the depth limit together with the capacity, so both are set here.
   prepared_ = std::max<size_t>(std::max(length, 2 * prepared_), size_t{1} << 16);
   if (const auto error = parser_.allocate(prepared_, kDepthLimit))
     fail(kExitResources, "{}: {}", where, simdjson::error_message(error));
@@ -208,7 +208,7 @@ std::optional<element> field(element from, std::string_view path) {
 }
 
 namespace {
-/// A list of strings that was stored as text: as JSON (Skywork-OR1) it is that list.
+/// A list of strings stored as text: if it is JSON (Skywork-OR1), that list.
 std::string answer_of_text(std::string_view text, std::string_view where, std::string_view key) {
   if (text.starts_with("['") && text.ends_with("']"))
     fail_input("{}: \"{}\" holds a list as Python's str() writes it: store the list itself, or json.dumps of it", where,

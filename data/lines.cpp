@@ -25,27 +25,27 @@ LineReader::LineReader(const std::string& path) : name_(path == "-" ? "<stdin>" 
   for (const char* ending : {".csv", ".tsv", ".csv.gz", ".tsv.gz"})
     if (path.ends_with(ending))
       fail_input(
-          "{}: a CSV file, which is not read: turn it into JSONL, with python3 -c \"import pandas; "
+          "{}: a CSV file, which is not supported: convert it to JSONL with python3 -c \"import pandas; "
           "pandas.read_csv('{}').to_json('rows.jsonl', orient='records', lines=True)\"",
           path, path);
-  // A pipe (standard input, the shell's <(...)) is as good as a file here.
+  // A pipe (standard input, the shell's <(...)) works like a file here.
   const int fd = path == "-" ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) fail_input("{}: cannot open: {}", name_, open_error(path, errno));
   struct stat st {};
   if (::fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
     ::close(fd);
-    fail_input("{}: is a folder; a file with one JSON object a line is expected", name_);
+    fail_input("{}: is a folder; expected a file with one JSON object per line", name_);
   }
-  file_.reset(gzdopen(fd, "rb"));  // reads plain files as they are
+  file_.reset(gzdopen(fd, "rb"));  // reads uncompressed files unchanged
   if (!file_) {
     ::close(fd);
-    fail(kExitResources, "{}: no memory to read it", name_);
+    fail(kExitResources, "{}: out of memory while reading it", name_);
   }
 }
 
 bool LineReader::next(std::string_view& row) {
   if (!skip_blanks()) {
-    if (form_ == Form::array) fail_input("{}:{}: the JSON array has no end: the file is cut off", name_, at_);
+    if (form_ == Form::array) fail_input("{}:{}: the JSON array is not closed: the file is truncated", name_, at_);
     return false;
   }
   if (form_ == Form::unknown) find_form();
@@ -55,19 +55,19 @@ bool LineReader::next(std::string_view& row) {
       form_ = Form::closed;
       if (!skip_blanks()) return false;
     } else {
-      if (!first_ && !take(',')) fail_input("{}:{}: expected , or ] behind an element of the JSON array", name_, at_);
+      if (!first_ && !take(',')) fail_input("{}:{}: expected , or ] after an element of the JSON array", name_, at_);
       if (!skip_blanks()) return next(row);
     }
     first_ = false;
   }
   if (form_ == Form::closed)
-    fail_input("{}:{}: text behind the JSON array: a file is one array of objects, or one object a line", name_, at_);
+    fail_input("{}:{}: text after the JSON array: a file is one array of objects, or one object per line", name_, at_);
   number_ = at_;
   row = form_ == Form::lines ? line() : value();
   return true;
 }
 
-/// Up to the next character that is not white space; false at the end of the file.
+/// Skips white space; false at the end of the file.
 bool LineReader::skip_blanks() {
   const auto blank = [](char c) { return c == '\n' || c == ' ' || c == '\r' || c == '\t'; };
   do {
@@ -82,7 +82,7 @@ void LineReader::find_form() {
     form_ = Form::array;
     ++begin_;
     skip_blanks();
-  } else if (buffer_[begin_] == '{') {  // alone on its line: the object goes on below
+  } else if (buffer_[begin_] == '{') {  // alone on its line: the object continues on the next lines
     size_t i = 1;
     while (begin_ + i < end_ || fill())
       if (const char c = buffer_[begin_ + i++]; c != ' ' && c != '\r' && c != '\t') {
@@ -93,7 +93,7 @@ void LineReader::find_form() {
 }
 
 void LineReader::too_long() const {
-  fail_input("{}:{}: line is longer than {} MiB: one JSON object a line is expected", name_, number_, kLineLimit >> 20);
+  fail_input("{}:{}: line is longer than {} MiB: expected one JSON object per line", name_, number_, kLineLimit >> 20);
 }
 
 std::string_view LineReader::line() {
@@ -136,7 +136,7 @@ std::string_view LineReader::value() {
       ++depth;
     } else if (c == '}' || c == ']') {
       if (depth <= 1) {
-        i += depth;  // an element without brackets ends before the array's own
+        i += depth;  // an element without brackets ends before the array's closing bracket
         depth = 0;
         break;
       }
@@ -146,7 +146,7 @@ std::string_view LineReader::value() {
     }
   }
   if (depth > 0 || quoted)
-    fail_input("{}:{}: the object that begins here has no end: the file is cut off", name_, number_);
+    fail_input("{}:{}: the object that begins here is not closed: the file is truncated", name_, number_);
   const std::string_view row(buffer_.data() + begin_, i);
   begin_ += i;
   if (row.empty()) fail_input("{}:{}: expected a JSON object", name_, number_);
@@ -162,7 +162,7 @@ bool LineReader::fill() {
   int error = Z_OK;
   const char* what = gzerror(file_.get(), &error);
   if (error == Z_ERRNO) fail_input("{}: cannot be read: {}", name_, std::strerror(errno));
-  if (error == Z_BUF_ERROR) fail_input("{}: the compressed data is cut off: download it again", name_);
+  if (error == Z_BUF_ERROR) fail_input("{}: the compressed data is truncated: download it again", name_);
   if (got < 0 || error < 0) fail_input("{}: the compressed data is damaged ({}): download it again", name_, what);
   end_ += static_cast<size_t>(got);
   if (at_ == 0) {

@@ -1,6 +1,6 @@
-// Rows of a JSON text file, one at a time, in one buffer with room behind it for simdjson. A file is JSONL (one object
-// a line), or one JSON array of objects, or objects written over several lines one after another (jq's output); any of
-// them may be compressed by gzip.
+// Rows of a JSON text file, one at a time, in one buffer padded for simdjson. A file is JSONL (one object per line), or
+// one JSON array of objects, or a sequence of objects that span several lines each (jq's output); any of them may be
+// compressed by gzip.
 #pragma once
 
 #include <memory>
@@ -13,19 +13,19 @@ struct gzFile_s;
 namespace dapo {
 
 constexpr size_t kLineLimit = size_t{16} << 20;  ///< longest row, in bytes
-constexpr size_t kLinePadding = 64;              ///< readable bytes behind a row
+constexpr size_t kLinePadding = 64;              ///< readable bytes after a row
 
-/// Memory: the longest row, twice. Time: a blank line costs its bytes and no more.
+/// Memory: twice the longest row. Time: a blank line costs only its bytes.
 class LineReader {
  public:
-  /// "-": standard input. Error (exit 2) where the file cannot be read, or is of another format, which is named.
+  /// "-": standard input. Error (exit 2) if the file cannot be read, or has another format, which the error names.
   explicit LineReader(const std::string& path);
-  /// The next row: a line with anything in it but white space, from its first such character, without the line's end;
-  /// or the next element of the array. False at the end of the file. A byte order mark is skipped. The view, and
-  /// kLinePadding bytes behind it, hold until the next call. Error (exit 2) names the row that is longer than
-  /// kLineLimit, an array that is not closed, and compressed data that is cut off or damaged.
+  /// The next row: a nonblank line, without leading white space and line end; or the next element of the array. False
+  /// at the end of the file. A byte order mark is skipped. The view, and kLinePadding bytes after it, are valid until
+  /// the next call. Error (exit 2): a row longer than kLineLimit, an array that is not closed, compressed data that is
+  /// truncated or damaged.
   bool next(std::string_view& row);
-  size_t number() const { return number_; }  ///< line that the last row begins in, from 1
+  size_t number() const { return number_; }  ///< line in which the last row begins, from 1
   const std::string& name() const { return name_; }
 
  private:
@@ -46,9 +46,9 @@ class LineReader {
   std::unique_ptr<gzFile_s, Close> file_;
   std::vector<char> buffer_ = std::vector<char>(kBlock + kLinePadding);
   size_t begin_ = 0, end_ = 0, number_ = 0;
-  size_t at_ = 0;  // number of the line that begin_ is in; 0 before the first byte
+  size_t at_ = 0;  // number of the line of begin_; 0 before the first byte
   Form form_ = Form::unknown;
-  bool first_ = true;  // no element of the array was read yet
+  bool first_ = true;  // no element of the array has been read yet
 };
 
 }  // namespace dapo

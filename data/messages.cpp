@@ -23,7 +23,7 @@ std::string content_of(const element& content, std::string_view where) {
   std::string out;
   for (const element part : simdjson::dom::array(content)) {
     const auto text = field(part, "text");
-    if (!text) fail_input("{}: a message's \"content\" has a part without \"text\": only text is read", where);
+    if (!text) fail_input("{}: a message's \"content\" has a part without \"text\": only text is supported", where);
     out += string_of(*text, "text", where);
   }
   return out;
@@ -51,7 +51,7 @@ std::optional<Message> message_of(const element& e, std::string_view where) {
   return m;
 }
 
-/// Calls f with the value, or with what its text holds as JSON; not for an empty text.
+/// Calls f with the value, or with the JSON parsed from its text; not for an empty text.
 template <class F>
 void with_json(const element& value, std::string_view key, std::string_view where, F f) {
   if (!value.is_string()) return f(value);
@@ -64,8 +64,7 @@ void with_json(const element& value, std::string_view key, std::string_view wher
 
 std::string string_of(const element& value, std::string_view key, std::string_view where) {
   std::string_view s;
-  if (value.get(s) != simdjson::SUCCESS)
-    fail_input("{}: \"{}\" is {}: a string is expected", where, key, type_of(value));
+  if (value.get(s) != simdjson::SUCCESS) fail_input("{}: \"{}\" is {}: expected a string", where, key, type_of(value));
   return std::string(s);
 }
 
@@ -78,7 +77,7 @@ std::vector<Message> messages_of(const element& list, std::string_view key, std:
                  key, out.size());
     out.push_back(std::move(*m));
   }
-  if (out.empty()) fail_input("{}: \"{}\" is an empty list: at least one message is expected", where, key);
+  if (out.empty()) fail_input("{}: \"{}\" is an empty list: expected at least one message", where, key);
   return out;
 }
 
@@ -102,13 +101,13 @@ std::string tools_of(const element& value, std::string_view where) {
   std::string out;
   with_json(value, "tools", where, [&](const element& list) {
     if (!list.is_array())
-      fail_input("{}: \"tools\" is {}: a list of JSON schemas of functions is expected", where, type_of(list));
+      fail_input("{}: \"tools\" is {}: expected a list of JSON schemas of functions", where, type_of(list));
     size_t i = 0;
     for (const element one : simdjson::dom::array(list)) {
       if (!one.is_object())
         fail_input(
             "{}: \"tools\"[{}] is {}: a chat template takes a JSON schema, {{\"type\": \"function\", \"function\": "
-            "{{...}}}}; give a column of something else another name",
+            "{{...}}}}; rename the column if it is something else",
             where, i, type_of(one));
       ++i;
     }
@@ -121,7 +120,7 @@ std::string variables_of(const element& value, std::string_view where) {
   std::string out;
   with_json(value, "chat_template_kwargs", where, [&](const element& object) {
     if (!object.is_object())
-      fail_input("{}: \"chat_template_kwargs\" is {}: an object is expected", where, type_of(object));
+      fail_input("{}: \"chat_template_kwargs\" is {}: expected an object", where, type_of(object));
     if (simdjson::dom::object(object).size() > 0) out = simdjson::minify(object);
   });
   return out;

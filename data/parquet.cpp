@@ -1,5 +1,5 @@
-// Parquet through Apache Arrow. Each row is written as JSON and goes through the RowParser, so a Parquet file and its
-// JSONL twin give the same rows by construction.
+// Parquet through Apache Arrow. Each row is converted to JSON and parsed by RowParser, so a Parquet file and the
+// equivalent JSONL give the same rows by construction.
 #include "core/check.h"
 #include "core/files.h"
 #include "data/rows.h"
@@ -9,7 +9,7 @@
 namespace dapo {
 void read_parquet(const std::string& path, RowParser&, const RowSink&) {
   fail_input(
-      "{}: this build reads no Parquet, as Apache Arrow could not be fetched when it was made: `make deps && make` tries "
+      "{}: this build cannot read Parquet, because Apache Arrow could not be downloaded: `make deps && make` tries "
       "again; or convert the file to .jsonl",
       path);
 }
@@ -45,7 +45,7 @@ void append_text(std::string_view text, std::string& out) {
   out += '"';
 }
 
-/// What RowParser refuses once it is asked for it.
+/// A value that RowParser rejects once the field is needed.
 void append_unreadable(const std::string& type, std::string& out) {
   out += '{';
   append_text(kUnreadable, out);
@@ -70,13 +70,13 @@ std::string without_zeros(std::string text) {
   return text;
 }
 
-/// A number; more digits than a double holds are text.
+/// A number; as text if it has more digits than a double holds.
 void append_decimal(std::string text, std::string& out) {
   if (text == "-0") text = "0";
   text.size() <= 16 ? void(out += text) : append_text(text, out);
 }
 
-/// A half float with the fewest digits that name it.
+/// A half float with the fewest digits that identify it.
 std::string half_text(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
   if (exponent == 31) return "null";
@@ -108,7 +108,7 @@ void append_list(const arrow::Array& values, int64_t begin, int64_t length, std:
   out += ']';
 }
 
-/// A map is an object; keys that are not text are written as JSON writes them.
+/// A map becomes an object; keys that are not text are written as JSON.
 void append_map(const arrow::MapArray& map, int64_t row, std::string& out) {
   out += '{';
   for (int64_t i = map.value_offset(row), end = i + map.value_length(row), begin = i; i < end; ++i) {
@@ -122,7 +122,7 @@ void append_map(const arrow::MapArray& map, int64_t row, std::string& out) {
   out += '}';
 }
 
-/// Types without a case of their own: bytes, decimals, dates and times (as text); the rest is not readable.
+/// Types without a case of their own: bytes, decimals, dates and times (as text); others are not supported.
 void append_other(const arrow::Array& column, int64_t row, std::string& out) {
   const auto scalar = column.GetScalar(row);
   if (!scalar.ok()) return append_unreadable(column.type()->ToString(), out);
@@ -191,7 +191,7 @@ void append_json(const arrow::Array& column, int64_t row, std::string& out) {
         if (i > 0) out += ',';
         append_text(s.struct_type()->field(i)->name(), out);
         out += ':';
-        append_json(*s.field(i), row, out);  // field() applies the slice's offset
+        append_json(*s.field(i), row, out);  // field() applies the offset of the slice
       }
       return void(out += '}');
     }
@@ -200,7 +200,7 @@ void append_json(const arrow::Array& column, int64_t row, std::string& out) {
   }
 }
 
-/// Arrow's messages may run over several lines.
+/// Arrow's messages may span several lines.
 [[noreturn]] void unreadable(const std::string& path, std::string why) {
   std::replace(why.begin(), why.end(), '\n', ' ');
   fail_input("{}: not readable as Parquet: {}", path, why);
@@ -216,7 +216,7 @@ T take(arrow::Result<T> result, const std::string& path) {
 }  // namespace
 
 namespace {
-/// The leaf columns under the fields that rows are made of: pictures and the like beside them cost nothing.
+/// The leaf columns of the fields that rows use: other columns, such as images, cost nothing.
 std::vector<int> wanted_columns(const parquet::SchemaDescriptor& schema, const RowParser& parser, std::string& others) {
   std::vector<int> wanted;
   std::set<std::string> left;
@@ -236,7 +236,7 @@ std::vector<int> wanted_columns(const parquet::SchemaDescriptor& schema, const R
   return wanted;
 }
 
-/// Error (exit 2) where the file is of another format.
+/// Error (exit 2) if the file has another format.
 void check_parquet(arrow::io::RandomAccessFile& file, const std::string& path) {
   const auto head = take(file.ReadAt(0, 64), path);
   const std::string_view bytes(*head);
@@ -255,7 +255,7 @@ void read_parquet(const std::string& path, RowParser& parser, const RowSink& sin
     std::unique_ptr<parquet::arrow::FileReader> reader;
     check(builder.Build(&reader), path);
     reader->set_batch_size(1024);
-    std::string others;  // members for the columns that are not read: errors list them
+    std::string others;  // placeholders for the columns that are not read, so that errors can list them
     const std::vector<int> columns = wanted_columns(*reader->parquet_reader()->metadata()->schema(), parser, others);
     std::vector<int> groups(static_cast<size_t>(reader->num_row_groups()));
     for (size_t i = 0; i < groups.size(); ++i) groups[i] = static_cast<int>(i);

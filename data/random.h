@@ -1,5 +1,5 @@
-// Whole-number randomness for shuffles and synthetic tasks: Philox blocks read in order, so a stream is a pure function
-// of (seed, stream) on every machine. Also the 64-bit hash that names rows.
+// Random integers for shuffles and synthetic tasks: consecutive Philox blocks, so a stream is a pure function of
+// (seed, stream) on every machine. Also the 64-bit hash that identifies rows.
 #pragma once
 
 #include <string_view>
@@ -24,7 +24,7 @@ class Rng {
     return v;
   }
 
-  /// Uniform in [0, n), n > 0, without bias: the few draws that would favour small results are drawn again (Lemire).
+  /// Uniform in [0, n), n > 0, without bias: the few draws that would favour small results are rejected (Lemire).
   uint64_t below(uint64_t n) {
     for (;;) {
       const Wide product = static_cast<Wide>(bits()) * n;
@@ -48,7 +48,7 @@ class Rng {
   uint32_t half_ = 0;
 };
 
-/// FNV-1a, continued from `h`. Stable for ever: ids of rows and fingerprints of datasets are stored in checkpoints.
+/// FNV-1a, continued from `h`. Must never change: row ids and dataset fingerprints are stored in checkpoints.
 inline uint64_t hash64(std::string_view text, uint64_t h = 0xcbf29ce484222325u) {
   for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   return h;

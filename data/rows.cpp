@@ -21,7 +21,7 @@ const Names kPrompts = {"prompt", "messages", "conversations", "instruction", "q
 const Names kAnswers = {"reward_model.ground_truth", "ground_truth", "answer",  "final_answer",
                         "expected_answer",           "output",       "solution"};
 const Names kResponses = {"response", "completion"};
-const Names kContexts = {"input", "context", "question", "problem"};  // what an instruction is about
+const Names kContexts = {"input", "context", "question", "problem"};  // the input of an instruction
 const Names kSystems = {"system", "system_prompt"};
 const Names kMedia = {"images", "image", "videos", "video", "audios", "audio"};
 const Names kOthers = {"history", "choices", "options", "data_source",
@@ -31,7 +31,7 @@ std::string listed(Names names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-/// The members of a row's object: each is looked for several times.
+/// The members of a row's object; each is looked up several times.
 class Row {
  public:
   /// Views into the parser's memory.
@@ -66,8 +66,8 @@ std::optional<Found> first_of(const Row& row, const std::string& override_key, N
     const auto v = row.field(key);
     if (!v) return std::nullopt;
     if (const auto type = v->is_object() ? field(*v, kUnreadable) : std::nullopt)
-      fail_input("{}: column \"{}\" is of the type {}, which cannot be read: write it as text or as numbers", where,
-                 key, std::string_view(*type));
+      fail_input("{}: column \"{}\" has type {}, which is not supported: store it as text or as numbers", where, key,
+                 std::string_view(*type));
     return Found{*v, key};
   };
   if (!override_key.empty()) return found(override_key);
@@ -76,7 +76,7 @@ std::optional<Found> first_of(const Row& row, const std::string& override_key, N
   return std::nullopt;
 }
 
-/// "; the row has answer (null), id": for errors about what is missing.
+/// "; the row has answer (null), id": for errors about missing fields.
 std::string fields_text(const Row& row) {
   std::string out;
   for (const auto& [key, value] : row.members()) {
@@ -96,7 +96,7 @@ bool equal_but_case(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
 }
 
-/// What a row without the fields looks like otherwise, and the way out: "" where nothing is known.
+/// What a row without the needed fields seems to be, and how to repair it: "" if unknown.
 std::string way_out(const Row& row, const char* what, Names names) {
   const auto& members = row.members();
   const auto is_object = [](const element& e) { return e.is_object(); };
@@ -106,34 +106,34 @@ std::string way_out(const Row& row, const char* what, Names names) {
   if (members.size() == 1 && members[0].second.is_array()) {
     const simdjson::dom::array list = members[0].second;
     if (list.size() > 0 && std::all_of(list.begin(), list.end(), is_object))
-      return fmt::format("; the rows are inside \"{}\": write that list alone into the file", members[0].first);
+      return fmt::format("; the rows are inside \"{}\": store only that list in the file", members[0].first);
   }
   if (members.size() > 1 &&
       std::all_of(members.begin(), members.end(), [&](const auto& m) { return is_object(m.second); }))
-    return "; the rows are the values of one object: write them as a list";
+    return "; the rows are the values of one object: store them as a list";
   if (const auto judged = row.field("reward_model"); judged && judged->is_string())
     return "; \"reward_model\" is a text: store the object itself";
   for (const std::string_view name : names)
     for (const auto& [key, value] : members)
       if (!value.is_null() && key != name && equal_but_case(key, name))
-        return fmt::format("; data.{}_key = \"{}\" takes the field of that name", what, key);
+        return fmt::format("; set data.{}_key = \"{}\" to use that field", what, key);
   return "";
 }
 
 [[noreturn]] void missing(const Row& row, std::string_view where, const char* what, const std::string& key,
                           Names names) {
-  fail_input("{}: no {}: {} expected (data.{}_key names another field){}{}", where, what,
+  fail_input("{}: no {}: {} expected (data.{}_key selects another field){}{}", where, what,
              key.empty() ? fmt::format("one of {} is", listed(names)) : fmt::format("field \"{}\" is", key), what,
              fields_text(row), way_out(row, what, names));
 }
 
-/// Pictures and sound that a prompt comes with would be left out.
+/// Images and sound of a prompt would be lost.
 void refuse_media(const Row& row, std::string_view where) {
   for (const std::string_view key : kMedia)
     if (const auto media = row.field(key); media && !(media->is_array() && simdjson::dom::array(*media).size() == 0))
       fail_input(
-          "{}: the prompt comes with \"{}\", which a language model without sight and hearing cannot get: leave such "
-          "rows out, or drop the column to ask without them",
+          "{}: the prompt comes with \"{}\", which a text-only model cannot take: leave such "
+          "rows out, or drop the column to use the prompt without it",
           where, key);
 }
 
@@ -148,8 +148,8 @@ struct RowParser::State {
   Row current;
   size_t rows = 0;
 
-  bool asks() const { return options.need_answer && !options.need_response; }  ///< rows for training and evaluation
-  /// Returns the column that the prompt is in.
+  bool asks() const { return options.need_answer && !options.need_response; }  ///< rows are for training or evaluation
+  /// Returns the column of the prompt.
   std::string_view prompt(const Row& row, std::string_view where, Example& out) const;
   void text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const;
   void earlier_turns(const Row& row, std::string_view where, Example& out) const;
@@ -177,16 +177,15 @@ std::string_view RowParser::State::prompt(const Row& row, std::string_view where
   if (!found->value.is_array()) return text_prompt(row, *found, where, out), found->key;
   out.messages = messages_of(found->value, found->key, where);
   if (options.prompt_key.empty() && out.messages[0].role != "system") earlier_turns(row, where, out);
-  // Where answers are asked for, a prompt's last assistant message is a prefill; a whole conversation's is a response.
+  // If answers are needed, the final assistant message of a prompt is a prefill, that of a conversation a response.
   const bool prefill = !options.prompt_key.empty() || found->key == "prompt";
   if (!asks() || prefill || out.messages.size() < 2 || out.messages.back().role != "assistant") return found->key;
   out.messages.clear();
   found = first_of(row, "", {"question", "problem"}, where);
   if (!found)
     fail_input(
-        "{}: the conversation in \"messages\" or \"conversations\" ends with the assistant's turn, which is no "
-        "prompt: "
-        "leave that turn out, or, to let every response begin with it, set data.prompt_key",
+        "{}: the conversation in \"messages\" or \"conversations\" ends with the assistant's turn, so it is not "
+        "a prompt: drop that turn, or, to start every response with it, set data.prompt_key",
         where);
   text_prompt(row, *found, where, out);
   return found->key;
@@ -194,7 +193,7 @@ std::string_view RowParser::State::prompt(const Row& row, std::string_view where
 
 void RowParser::State::text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const {
   out.prompt = text_of(found, where);
-  if (out.prompt.empty()) fail_input("{}: \"{}\" is empty: a prompt is expected", where, found.key);
+  if (out.prompt.empty()) fail_input("{}: \"{}\" is empty: expected a prompt", where, found.key);
   const std::string_view begin = std::string_view(out.prompt).substr(0, 200);
   if (begin.starts_with("[{") && (begin.find("\"role\"") != begin.npos || begin.find("'role'") != begin.npos))
     fail_input("{}: \"{}\" is a string that holds a list of messages: store the list itself", where, found.key);
@@ -203,8 +202,8 @@ void RowParser::State::text_prompt(const Row& row, const Found& found, std::stri
     for (const std::string_view key : {"choices", "options"})
       if (const auto choices = row.field(key); choices && (choices->is_array() || choices->is_object()))
         fail_input(
-            "{}: \"{}\" holds answers to choose from, which \"{}\" does not show: write them into the prompt, or set "
-            "data.prompt_key = \"{}\" to ask without them",
+            "{}: \"{}\" has answer choices that \"{}\" does not show: write them into the prompt, or set "
+            "data.prompt_key = \"{}\" to use the prompt without them",
             where, key, found.key, found.key);
   if (found.key == "instruction")
     if (const auto about = first_of(row, "", kContexts, where); about && !text_of(*about, where).empty())
@@ -243,7 +242,7 @@ void RowParser::State::answer(const Row& row, std::string_view where, Example& o
       const bool solution = found->key.ends_with("solution");
       const std::string why = options.answer_key.empty() || solution ? why_no_answer(out.answer, solution) : "";
       if (!why.empty())
-        fail_input("{}: \"{}\" {}: no answer can be taken from it; data.answer_key names the answers' column", where,
+        fail_input("{}: \"{}\" {}: no answer can be extracted; set data.answer_key to the column of the answers", where,
                    found->key, why);
     }
   }
@@ -251,11 +250,10 @@ void RowParser::State::answer(const Row& row, std::string_view where, Example& o
       out.solution.empty() && solution && solution->is_string() && found->key != "solution")
     out.solution = std::string(std::string_view(*solution));
   if (options.need_answer && out.answer.empty())
-    fail_input("{}: \"{}\" is empty: an answer is expected", where, found->key);
+    fail_input("{}: \"{}\" is empty: expected an answer", where, found->key);
   if (options.need_answer && equal_but_case(out.answer, "nan"))
-    fail_input(
-        "{}: \"{}\" is the text \"{}\", which programs write for an answer that is not there: leave such rows out",
-        where, found->key, out.answer);
+    fail_input("{}: \"{}\" is the text \"{}\", which programs write for a missing answer: leave such rows out", where,
+               found->key, out.answer);
 }
 
 void RowParser::State::response(const Row& row, std::string_view asked_in, std::string_view where, Example& out) const {
@@ -274,7 +272,7 @@ void RowParser::State::response(const Row& row, std::string_view asked_in, std::
   if (list) {  // TRL's list of one message
     auto messages = messages_of(found->value, found->key, where);
     if (messages.size() != 1)
-      fail_input("{}: \"{}\" has {} messages: the assistant's one is expected", where, found->key, messages.size());
+      fail_input("{}: \"{}\" has {} messages: expected one, the assistant's", where, found->key, messages.size());
     out.response = response_of(std::move(messages[0]), found->key, where);
   } else {
     out.response = text_of(*found, where);
@@ -283,8 +281,8 @@ void RowParser::State::response(const Row& row, std::string_view asked_in, std::
   if (out.messages.back().content == out.response) return out.messages.pop_back();  // the same response twice
   if (list || (asked_in != "prompt" && options.prompt_key.empty()))
     fail_input(
-        "{}: \"{}\" ends with the assistant's turn, and \"{}\" is another one: leave one of them out, or, where the "
-        "response goes on from that turn, give \"prompt\" (messages) and \"response\" (text)",
+        "{}: \"{}\" ends with the assistant's turn, and \"{}\" is another one: drop one of them, or, if the "
+        "response continues that turn, give \"prompt\" (messages) and \"response\" (text)",
         where, asked_in, found->key);
 }
 
@@ -309,8 +307,7 @@ Example RowParser::parse(const char* json, size_t length, size_t capacity, std::
         numbers->value.is_array() ? simdjson::minify(numbers->value) : answer_text(numbers->value, where, numbers->key),
         answer_text(target->value, where, target->key));
     if (!task)
-      fail_input("{}: \"{}\" is not a list of whole numbers, or \"{}\" not a whole number", where, numbers->key,
-                 target->key);
+      fail_input("{}: \"{}\" is not a list of integers, or \"{}\" is not an integer", where, numbers->key, target->key);
     out = countdown_example(*task);
   } else {
     if (s.options.prompt_key.empty()) refuse_media(row, where);

@@ -23,14 +23,14 @@ void write_lines(const std::filesystem::path& path, const std::vector<Json>& row
   std::ofstream out(path, std::ios::binary);
   for (const Json& row : rows) out << row.dump() << '\n';
   out.close();
-  if (!out) fail(kExitResources, "{}: cannot write: is the disk full, the folder writable?", path.string());
+  if (!out) fail(kExitResources, "{}: cannot be written: is the disk full, or the folder read-only?", path.string());
 }
 
 void make_folder(const std::filesystem::path& folder) {
   if (folder.empty()) return;
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) fail_input("{}: cannot make this folder: {}", folder.string(), error.message());
+  if (error) fail_input("{}: cannot create this folder: {}", folder.string(), error.message());
 }
 }  // namespace
 

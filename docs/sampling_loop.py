@@ -73,20 +73,20 @@ def main():
 
     svg = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{3 * WIDTH}" height="{HEIGHT}" '
            f'viewBox="0 0 {3 * WIDTH} {HEIGHT}"><style>{STYLE}</style>']
-    svg += panel(0, "Generation batches a step", "512 prompts a step", 4,
+    svg += panel(0, "Generation batches per step", "512 prompts per step", 4,
                  [("b", "first step", values("expected", "512", "first")),
                   ("a", "later steps", values("expected", "512", "later")),
                   ("c", "fixed 3x", values("fixed", "512", "later"))])
-    svg += panel(WIDTH, "Prompts drawn, in batches", "512 prompts a step", 12,
+    svg += panel(WIDTH, "Prompts drawn, in batches", "512 prompts per step", 12,
                  [("a", "by expected yield", values("expected", "512", "prompts")),
                   ("c", "fixed 3x", values("fixed", "512", "prompts"))], [1 / float(y) for y in YIELDS])
     svg += panel(2 * WIDTH, "Age of what is trained on, steps", "fixed 3x, dropped: 0", 0.8,
-                 [("a", "512 a step", values("expected", "512", "age")),
-                  ("b", "32 a step", values("expected", "32", "age")),
+                 [("a", "512 per step", values("expected", "512", "age")),
+                  ("b", "32 per step", values("expected", "32", "age")),
                   ("c", "fixed 3x, kept", values("fixed with bank", "512", "age"))])
     open(sys.argv[2], "w").write("\n".join(svg) + "\n</svg>\n")
 
-    print("| prompts a step | yield | generation batches: first step | later steps | prompts / step's | age, steps | "
+    print("| prompts per step | yield | generation batches: first step | later steps | prompts / step's | age, steps | "
           "fixed 3x: batches | prompts / step's |")
     print("|" + "---|" * 8)
     fixed = {(r["batch"], r["yield"]): r for r in rows if r["scheme"] == "fixed"}
@@ -94,7 +94,7 @@ def main():
         if r["scheme"] != "expected":
             continue
         f, falls = fixed[r["batch"], r["yield"]], float(r["drift"])
-        drift = f", {100 * falls:.1f} points a step" if falls else ""
+        drift = f", {100 * falls:.1f} points per step" if falls else ""
         beside = "| | |" if falls else f"| {float(f['later']):.2f} | {float(f['prompts']):.2f} |"
         print(f"| {r['batch']} | {float(r['yield']):g}{drift} | {float(r['first']):.2f} (at most {r['first_most']}) | "
               f"{float(r['later']):.2f} (at most {r['later_most']}) | {float(r['prompts']):.2f} | {float(r['age']):.2f} "

@@ -1,4 +1,4 @@
-# cuda/ by nvcc, where there is one; without it the programs are built for the CPU alone.
+# cuda/ by nvcc if it is installed; otherwise the programs are built for the CPU only.
 CUDA_SOURCES := $(wildcard cuda/*.cu cuda/*.cpp)
 CUDA_TESTS   := $(wildcard tests/cuda/*.cpp) tests/model/golden_test.cpp tests/model/equality_test.cpp
 NVCC_OBJECTS := $(if $(NVCC),$(CUDA_SOURCES:%=$(OUT)/nvcc/%.o))
@@ -13,7 +13,7 @@ ifeq ($(CUDA),nvcc)
   # Ranges that nsys and ncu show (make profile); without a profiler they cost a call through a null pointer.
   NVTX := $(if $(wildcard $(CUDA_HOME)/include/nvtx3/nvToolsExt.h),-DDAPO_NVTX -isystem $(CUDA_HOME)/include)
   $(OUT)/host/%.o $(OUT)/bench/%.o: CPPFLAGS += $(NVTX)
-  # cuDNN's attention beside ours where its headers are (the library is loaded at run time).
+  # cuDNN's attention for comparison, if its headers are present (the library is loaded at run time).
   CUDNN_FE := $(patsubst %/cudnn_frontend.h,%,$(firstword $(wildcard $(addsuffix /cudnn_frontend.h,\
     $(BUILD)/cudnn_frontend/include /usr/include /usr/local/include))))
   CUDNN_H  := $(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h)
@@ -28,7 +28,7 @@ $(OUT)/nvcc/%.o: % | $(BUILD)/deps.ok
 	@$(NVCC) $(NVCCFLAGS) --resource-usage -MD -MP -MF $(@:.o=.d) -c -o $@ $< >$@.log 2>&1 || { cat $@.log; rm -f $@; exit 1; }
 $(OUT)/libcuda.a: $(NVCC_OBJECTS)
 	$(ARCHIVE)
-# The tests of a card: host code, so g++ compiles it.
+# The tests for a GPU: host code, so g++ compiles it.
 $(OUT)/gpu/%.o: FLAGS = -isystem $(CUDA_HOME)/include
 $(OUT)/gpu/%.o: %.cpp | $(BUILD)/deps.ok
 	$(COMPILE)

@@ -1,4 +1,4 @@
-# What the build needs: apt packages, and Arrow (.parquet files) from a wheel where it is not installed.
+# Dependencies: apt packages, and Arrow (.parquet files) from a wheel if it is not installed.
 PACKAGES := g++ make git curl pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
   libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
@@ -13,8 +13,8 @@ $(BUILD)/deps.ok: make/deps.mk
 	   || { tail -20 $(BUILD)/deps.log; echo "make: apt-get could not install: $$missing"; exit 1; }; fi
 	@touch $@
 
-# Arrow: installed, or the headers and libraries of the pyarrow wheel, fetched before the first file that needs them is
-# compiled; so the flags are looked up when they are used. The wheel is pinned: later ones export simdjson's symbols,
+# Arrow: installed, or the headers and libraries of the pyarrow wheel, downloaded before the first file that needs them
+# is compiled; so the flags are evaluated when they are used. The wheel is pinned: later ones export simdjson's symbols,
 # which would replace ours.
 ARROW := $(BUILD)/arrow/pyarrow
 ifeq ($(shell pkg-config --exists arrow parquet 2>/dev/null && echo yes),yes)
@@ -28,14 +28,14 @@ ARROW_USERS := $(OUT)/data/parquet.o $(OUT)/tests/data/parquet_test.o
 $(ARROW_USERS): CPPFLAGS += $(ARROW_FLAGS)
 $(ARROW_USERS): $(wildcard $(ARROW)/include/arrow/api.h) | $(BUILD)/arrow.ok
 
-# $(call wheel,NAME,FILE NAME,VERSION,FOLDER): fetched from PyPI and unpacked. Only headers and libraries are used, so
-# any Python's wheel will do.
+# $(call wheel,NAME,FILE NAME,VERSION,FOLDER): downloaded from PyPI and unpacked. Only headers and libraries are used,
+# so the wheel of any Python version works.
 wheel = mkdir -p $(4) && python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 -d $(4) \
   $(1)==$(3) >$(BUILD)/$(1).log 2>&1 && python3 -m zipfile -e $(4)/$(2)-$(3)-*.whl $(4)
 arrow: $(BUILD)/deps.ok
 	@[ -n "$(ARROW_LIBS)" ] || { echo "  DEPS pyarrow 21.0.0"; $(call wheel,pyarrow,pyarrow,21.0.0,$(BUILD)/arrow); } || \
 	   echo "  DEPS Arrow left out: pip could not fetch pyarrow 21.0.0 ($(BUILD)/pyarrow.log); .parquet files cannot be read"
-# Tried once; `make deps` tries again. A build that names ARROW_LIBS itself (make dist: none) needs no wheel.
+# Tried once; `make deps` tries again. A build that sets ARROW_LIBS itself (make dist: none) needs no wheel.
 $(BUILD)/arrow.ok: | $(BUILD)/deps.ok
 	@$(if $(filter command,$(firstword $(origin ARROW_LIBS))),,$(MAKE) --no-print-directory arrow)
 	@touch $@

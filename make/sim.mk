@@ -12,7 +12,7 @@ else
   $(SIM)/sim/engine.cpp.o: SIMFLAGS += -fno-sanitize=undefined --param=asan-instrument-reads=0 --param=asan-instrument-writes=0
   SIM_LIBS += $(ASAN)
 endif
-# Its own backends.cpp, which names cuda, stands before the app's.
+# Its own backends.cpp, which names cuda, comes before the app's.
 SIM_APP := $(SIM)/host/app/backends.cpp.o $(call archive,app train rollout verify model cpu tokenizer data cuda_sim sim core)
 
 $(SIM)/%.o: FLAGS = $(SIMFLAGS)

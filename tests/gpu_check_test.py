@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""bench/gpu_check.py: its whole logic in the simulator, and programs that fail, crash, hang or are absent.
+"""bench/gpu_check.py: all of its logic in the simulator, and programs that fail, crash, hang or are missing.
 
-GPU_CHECK_BIN: folders of the programs built with the simulator (make run-tests sets it). Speaks as GoogleTest does.
+GPU_CHECK_BIN: folders of the programs built with the simulator (make run-tests sets it). Prints its results as GoogleTest does.
 """
 import json, os, pathlib, re, subprocess, sys, tempfile, time
 
@@ -132,10 +132,10 @@ def ratios_to_pytorch(out):
     del os.environ["GPU_CHECK_PYTHON"]
     rows = {(x["work"], x["peer"]): x for x in stages["peers"]["figures"]["json"]}
     assert code == 0 and len(rows) == 3, said
-    assert rows["training, 32 tokens a row", "PyTorch, eager"]["ratio"] == 3, rows
-    assert rows["training, 32 tokens a row", "PyTorch, torch.compile"]["note"] == "no compiler here", rows
+    assert rows["training, 32 tokens per row", "PyTorch, eager"]["ratio"] == 3, rows
+    assert rows["training, 32 tokens per row", "PyTorch, torch.compile"]["note"] == "no compiler here", rows
     assert rows["decode of 2 sequences at 16 tokens", "transformers generate"]["ratio"] == 10, rows
-    assert "| training, 32 tokens a row | 300 | PyTorch, eager | 100 | 3.00 |" in (pathlib.Path(out) / "report.md").read_text()
+    assert "| training, 32 tokens per row | 300 | PyTorch, eager | 100 | 3.00 |" in (pathlib.Path(out) / "report.md").read_text()
 
 
 passed = 0

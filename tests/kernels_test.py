@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Every kernel in cuda/ was launched by test_cuda: the symbols of the simulator's objects against what it wrote down.
+"""Every kernel in cuda/ was launched by test_cuda: the symbols of the simulator's objects against its list of launches.
 
 SIM_OBJECTS: the folder of the objects; KERNELS_LAUNCHED: the file that test_cuda appended to (make run-tests sets both).
-Speaks as GoogleTest does.
+Prints its results as GoogleTest does.
 """
 import os, pathlib, re, subprocess, sys
 

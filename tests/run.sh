@@ -5,11 +5,11 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"  # as the programs do (settle_th
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
-# The number in GoogleTest's last lines, such as "[  PASSED  ] 12 tests."; 0 where there is none.
+# The number in GoogleTest's last lines, such as "[  PASSED  ] 12 tests."; 0 if there is none.
 count() { sed -nE "s/^\[  $1 +\] ([0-9]+) tests?.*/\1/p" "$2" | awk 'NR == 1 { n = $1 } END { print n + 0 }'; }
 for t in "$@"; do
   name=$(basename "$t") start=$(date +%s.%N) p=0 f=0 s=0
-  # The simulator under ASan has one thread: a process for each core, each with its share of the tests.
+  # The simulator under ASan is single-threaded: one process per core, each with its share of the tests.
   case $name in test_cuda) shards=$(nproc) ;; *) shards=1 ;; esac
   pids=()
   for i in $(seq 0 $((shards - 1))); do
@@ -21,7 +21,7 @@ for t in "$@"; do
     rc=$?
     log=$logs/$i
     here=$(grep -cE '^\[  FAILED  \] [^ ]+(, where| \()' "$log")
-    [ $rc -ne 0 ] && [ "$here" -eq 0 ] && here=1  # crashed before it could say so
+    [ $rc -ne 0 ] && [ "$here" -eq 0 ] && here=1  # crashed before it could report a failure
     p=$((p + $(count PASSED "$log"))) f=$((f + here)) s=$((s + $(count SKIPPED "$log")))
     grep -hE '^skipped: ' "$log" | sort | uniq -c | head -20
     [ $rc -ne 0 ] && cat "$log"

@@ -1,4 +1,4 @@
-// Tokens that are found in the text itself, before anything else looks at it: "<|im_start|>", "<tool_call>".
+// Tokens that are matched in the raw text before any other processing: "<|im_start|>", "<tool_call>".
 #pragma once
 
 #include <array>
@@ -14,13 +14,13 @@ struct AddedToken {
   std::string content;
   int32_t id = -1;
   bool single_word = false;  ///< only between characters that are not \w
-  bool lstrip = false;       ///< takes the white space before it too
+  bool lstrip = false;       ///< includes the white space before it
   bool rstrip = false;       ///< and after it
-  bool normalized = false;   ///< looked for in the normalized text
+  bool normalized = false;   ///< matched in the normalized text
   bool special = false;      ///< dropped by decode(skip_special)
 };
 
-/// Finds the tokens of a set in a text: leftmost, and of those that begin there the longest.
+/// Finds the tokens of a set in a text: the leftmost match, and at equal position the longest.
 class AddedTokenFinder {
  public:
   void add(const AddedToken& token);

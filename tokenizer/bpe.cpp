@@ -27,7 +27,7 @@ uint64_t hash_text(std::string_view text) {
   return h * kMix;
 }
 
-/// Code point of each byte in GPT-2's alphabet, and the way back (-1 outside).
+/// Code point of each byte in GPT-2's alphabet, and the inverse (-1 outside).
 struct Alphabet {
   std::array<uint32_t, 256> code{};
   std::array<int16_t, 512> byte{};
@@ -43,8 +43,8 @@ struct Alphabet {
 };
 constexpr Alphabet kAlphabet;
 
-/// Places by rank, then from left to right. Places of a rank mostly come in order (and are then read in order, which is
-/// what makes long words fast); those that do not go through a heap.
+/// Positions by rank, then from left to right. Positions of one rank mostly arrive in order (and are then read in
+/// order, which makes long words fast); the others go through a heap.
 class MergeQueue {
  public:
   bool empty() const { return ranks_.empty(); }
@@ -110,7 +110,7 @@ void Vocabulary::add(std::string_view name, int64_t id) {
   }
   if ((used_ + 1) * 2 > slots_.size()) grow();
   const size_t slot = slot_of(name);
-  if (slots_[slot] >= 0) fail_input("token '{}' is there twice, with ids {} and {}", name, slots_[slot], id);
+  if (slots_[slot] >= 0) fail_input("token '{}' is defined twice, with ids {} and {}", name, slots_[slot], id);
   const auto index = static_cast<size_t>(id);
   if (index >= names_.size()) names_.resize(index + 1), bytes_.resize(index + 1);
   CHECK_LT(text_.size() + 2 * name.size(), size_t{UINT32_MAX});
@@ -233,7 +233,7 @@ void Merges::merge_long(std::span<const int32_t> given, std::vector<int32_t>& ou
   while (!queue.empty()) {
     const auto [rank, i] = queue.pop();
     Symbol& s = symbols[i];
-    if (s.id < 0 || s.rank != rank) continue;  // its pair changed meanwhile
+    if (s.id < 0 || s.rank != rank) continue;  // its pair has changed in the meantime
     Symbol& gone = symbols[s.next];
     s.id = s.merged;
     s.next = gone.next;

@@ -10,21 +10,21 @@
 
 namespace dapo {
 
-/// Tokens by id and by name. Names are as tokenizer.json writes them: bytes in the alphabet of GPT-2, where a space is
-/// "Ġ"; bytes_of() gives what they stand for.
+/// Tokens by id and by name. Names are spelled as in tokenizer.json: bytes in the alphabet of GPT-2, where a space is
+/// "Ġ"; bytes_of() gives the bytes.
 class Vocabulary {
  public:
-  static constexpr int64_t kMaxIds = 1 << 21;  ///< ids at or above this are refused
+  static constexpr int64_t kMaxIds = 1 << 21;  ///< ids at or above this are rejected
 
   Vocabulary();
 
-  /// Adds a token; Error where the id is out of range or taken, or the name is there already.
+  /// Adds a token; Error if the id is out of range or taken, or the name exists already.
   void add(std::string_view name, int64_t id);
   int32_t find(std::string_view name) const;                            ///< or -1
   int32_t size() const { return static_cast<int32_t>(names_.size()); }  ///< largest id + 1
   bool has(int32_t id) const { return id >= 0 && id < size() && names_[static_cast<size_t>(id)].size != kNone; }
   std::string_view name(int32_t id) const { return has(id) ? view(names_[static_cast<size_t>(id)]) : ""; }
-  /// The bytes a token stands for; a name with a character outside the alphabet stands for itself (as Hugging Face's).
+  /// The bytes of a token; a name with a character outside the alphabet stands for itself (as in Hugging Face).
   std::string_view bytes_of(int32_t id) const { return has(id) ? view(bytes_[static_cast<size_t>(id)]) : ""; }
 
  private:
@@ -33,7 +33,7 @@ class Vocabulary {
     uint32_t begin = 0, size = kNone;
   };
   std::string_view view(Span s) const { return std::string_view(text_).substr(s.begin, s.size); }
-  size_t slot_of(std::string_view name) const;  // where it is, or the empty slot where it belongs
+  size_t slot_of(std::string_view name) const;  // its slot, or the empty slot for it
   void grow();
 
   std::string text_;
@@ -42,22 +42,22 @@ class Vocabulary {
   size_t used_ = 0;
 };
 
-/// Name of a byte in the alphabet of GPT-2: itself where it is a printable Latin-1 character, else U+0100 and on.
+/// Name of a byte in the alphabet of GPT-2: itself if it is a printable Latin-1 character, else from U+0100 on.
 std::string byte_name(uint8_t byte);
 
-/// Merges of pairs of tokens, and the encoding of words by them.
+/// Merges of pairs of tokens, and the encoding of words with them.
 class Merges {
  public:
   Merges();
 
-  /// The pair (left, right), of this rank (lower goes first), becomes `merged`. A pair given again takes the new rank.
+  /// The pair (left, right), of this rank (lower merges first), becomes `merged`. A repeated pair takes the new rank.
   void add(int32_t left, int32_t right, int32_t rank, int32_t merged);
-  /// Ids of the 256 bytes, -1 where the vocabulary lacks one: such bytes are dropped, as in Hugging Face.
+  /// Ids of the 256 bytes, -1 if the vocabulary lacks one: such bytes are dropped, as in Hugging Face.
   void set_bytes(const std::array<int32_t, 256>& ids) { byte_ids_ = ids; }
 
-  /// Appends the tokens of one word: always the pair of lowest rank, the leftmost of equals, is merged. n log n.
+  /// Appends the tokens of one word: repeatedly merges the pair of lowest rank, the leftmost among equals. n log n.
   void encode(std::string_view word, std::vector<int32_t>& out) const;
-  /// The same of symbols that are tokens already.
+  /// The same for symbols that are already tokens.
   void merge(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
 
  private:
@@ -70,7 +70,7 @@ class Merges {
   static uint64_t key(int32_t left, int32_t right) {
     return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   }
-  const Entry& find(int32_t left, int32_t right) const;  // rank kNoRank where there is no such merge
+  const Entry& find(int32_t left, int32_t right) const;  // rank kNoRank if there is no such merge
   void grow();
   static constexpr size_t kShort = 64;  // symbols
   void merge_short(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;

@@ -10,7 +10,7 @@ namespace dapo {
 
 namespace {
 
-/// Words seen lately and their tokens, one cache a thread for all tokenizers: 1 MiB, never grows, nothing to lock.
+/// Recently seen words and their tokens: one cache per thread for all tokenizers, of fixed size (1 MiB), without locks.
 class WordCache {
  public:
   static constexpr size_t kMaxWord = 24, kMaxIds = 8;
@@ -27,7 +27,7 @@ class WordCache {
     return cache;
   }
 
-  /// The entry for `word` (1 to kMaxWord bytes): true if it is there, else it may be filled with fill().
+  /// The entry for `word` (1 to kMaxWord bytes): true if present, else it can be filled with fill().
   bool find(std::string_view word, uint32_t serial, Entry*& entry) {
     key_ = {};
     std::memcpy(key_.data(), word.data(), word.size());

@@ -14,24 +14,24 @@
 
 namespace dapo {
 
-/// What a tokenizer.json says, as far as we do it.
+/// The supported content of a tokenizer.json.
 struct ByteLevelModel {
   Vocabulary vocabulary;
   Merges merges;
-  bool ignore_merges = false;  ///< a word that is a token stays one
+  bool ignore_merges = false;  ///< a word that is a token is not split
   bool nfc = false;            ///< normalizer NFC (else none)
   PreTokenizer pre_tokenizer;
   std::vector<AddedToken> added;
-  std::vector<int32_t> before, after;  ///< what the post-processor puts round a text
+  std::vector<int32_t> before, after;  ///< ids that the post-processor puts around a text
 };
 
-/// Reads a tokenizer.json (at most 32 MiB). Anything unknown, absent, doubled or out of range is an Error naming it.
+/// Reads a tokenizer.json (at most 32 MiB). Anything unknown, missing, duplicated or out of range is an Error.
 std::unique_ptr<ByteLevelModel> read_tokenizer_json(const std::string& path);
 
 /// The same from vocab.json and merges.txt, with the pre-tokenizer of config.tokenizer_class.
 std::unique_ptr<ByteLevelModel> read_vocab_and_merges(const std::string& folder, const TokenizerConfig& config);
-/// Adds the tokens that tokenizer_config.json and the files beside it name, as transformers does: those that the
-/// tokenizer has already take the flags given there. `where` begins errors.
+/// Adds the tokens of tokenizer_config.json and its companion files, as transformers does: existing tokens take the
+/// flags given there. Errors start with `where`.
 void add_config_tokens(ByteLevelModel& model, const TokenizerConfig& config, const std::string& where);
 
 class ByteLevelTokenizer : public Tokenizer {
@@ -55,7 +55,7 @@ class ByteLevelTokenizer : public Tokenizer {
   std::unique_ptr<ByteLevelModel> model_;
   AddedTokenFinder in_text_, in_normalized_;
   std::vector<bool> special_;
-  uint32_t serial_;  // tells this tokenizer's words from others' in a thread's cache
+  uint32_t serial_;  // distinguishes this tokenizer's words from others' in a thread's cache
 };
 
 }  // namespace dapo

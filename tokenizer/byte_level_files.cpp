@@ -1,10 +1,10 @@
-// Byte-level BPE: what stands in other files than tokenizer.json.
+// Byte-level BPE from files other than tokenizer.json.
 #include <algorithm>
 #include <filesystem>
 
 #include "core/check.h"
-#include "tokenizer/byte_level.h"
 #include "core/json.h"
+#include "tokenizer/byte_level.h"
 #include "tokenizer/tokenizer_json.h"
 
 namespace dapo {
@@ -31,7 +31,7 @@ void read_vocab(const std::string& path, Vocabulary& vocabulary) {
   }
 }
 
-/// merges.txt: "a b" a line, after a line "#version: ...".
+/// merges.txt: one "a b" per line, after a line "#version: ...".
 void read_merges(const std::string& path, ByteLevelModel& model) {
   const std::string text = read_text_file(path, kMaxFile);
   std::vector<std::pair<std::string_view, std::string_view>> merges;
@@ -45,7 +45,7 @@ void read_merges(const std::string& path, ByteLevelModel& model) {
     if (line.empty() || (number == 1 && line.starts_with("#version"))) continue;
     const size_t space = line.find(' ');
     if (space == line.npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != line.npos)
-      fail_input("{}:{}: not a merge: two tokens with a space between are expected", path, number);
+      fail_input("{}:{}: not a merge: expected two tokens separated by a space", path, number);
     merges.emplace_back(line.substr(0, space), line.substr(space + 1));
   }
   try {
@@ -86,7 +86,7 @@ void add_config_tokens(ByteLevelModel& model, const TokenizerConfig& config, con
   const auto add = [&](AddedToken token) {
     if (const auto old = known(token.content); old != model.added.end()) {
       token.id = old->id;
-      token.special |= old->special;  // tokenizers: what was special stays so
+      token.special |= old->special;  // as in tokenizers: a special token stays special
       *old = token;
       return;
     }

@@ -56,7 +56,7 @@ void write_byte_tokenizer(const std::string& folder) {
                           {"model", model}};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) fail(kExitResources, "{}: cannot be made: {}", folder, error.message());
+  if (error) fail(kExitResources, "{}: cannot be created: {}", folder, error.message());
   write(std::filesystem::path(folder) / "tokenizer.json", tokenizer);
   write(std::filesystem::path(folder) / "tokenizer_config.json",
         {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEndOfText}, {"pad_token", kPad}});

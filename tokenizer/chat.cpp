@@ -19,9 +19,9 @@ constexpr std::string_view kDapoHead =
 constexpr std::string_view kDapoTail = "\n\nRemember to put your answer on its own line after \"Answer:\".";
 constexpr std::string_view kContinue = "CONTINUE_FINAL_MESSAGE_TAG ";  // transformers' mark
 
-/// A message as templates get it from transformers: no keys that are null, reasoning under each of its names.
+/// A message as transformers passes it to templates: without null keys, reasoning under each of its names.
 Value as_given(const Value& message) {
-  if (!message.is_dict()) fail_input("a message is {}: {{\"role\", \"content\"}} is expected", message.type_name());
+  if (!message.is_dict()) fail_input("a message is {}: expected {{\"role\", \"content\"}}", message.type_name());
   Dict out;
   const Value* reasoning = nullptr;
   for (const char* name : {"reasoning_content", "thinking", "reasoning"})
@@ -36,7 +36,7 @@ Value as_given(const Value& message) {
 
 Dict object_from(const std::string& json, const char* what) {
   const Value value = jinja::from_json(json, what);
-  if (!value.is_dict()) fail_input("{} is {}: an object is expected", what, value.type_name());
+  if (!value.is_dict()) fail_input("{} is {}: expected an object", what, value.type_name());
   return value.dict();
 }
 
@@ -46,7 +46,7 @@ Value with(const Value& dict, const char* key, Value value) {
   return out;
 }
 
-/// `message` with the mark behind its text; `text` is what it was.
+/// `message` with the mark appended to its text; `text` receives the original.
 Value marked(const Value& message, std::string& text) {
   const Value* content = message.dict().find_name("content");
   if (content && content->is_string()) {
@@ -66,7 +66,7 @@ Value marked(const Value& message, std::string& text) {
   fail_input("the last message has no text to continue");
 }
 
-/// Cuts a rendered conversation where the last message's text ends.
+/// Truncates a rendered conversation at the end of the last message's text.
 std::string cut_at_mark(std::string rendered, const std::string& text) {
   const std::string_view mark = jinja::strip(kContinue, true, true);
   const size_t at = rendered.rfind(mark);
@@ -121,7 +121,7 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, const Ch
 
 std::string ChatTemplate::render_json(std::string_view messages, const ChatExtras& extras, ChatEnd end) const {
   const Value list = jinja::from_json(messages, "messages");
-  if (!list.is(jinja::Kind::list)) fail_input("\"messages\" is {}: a list is expected", list.type_name());
+  if (!list.is(jinja::Kind::list)) fail_input("\"messages\" is {}: expected a list", list.type_name());
   return render_values(list.items(), extras, end);
 }
 
@@ -133,7 +133,7 @@ std::string ChatTemplate::render_values(std::vector<Value> messages, const ChatE
   if (end == ChatEnd::continued) messages.back() = marked(messages.back(), text);
   const Value functions = extras.tools.empty() ? Value::none() : jinja::from_json(extras.tools, "tools");
   if (!functions.is_none() && !functions.is(jinja::Kind::list))
-    fail_input("\"tools\" is {}: a list of functions is expected", functions.type_name());
+    fail_input("\"tools\" is {}: expected a list of functions", functions.type_name());
   Dict variables = special_;
   variables.set("messages", Value::sequence(jinja::Kind::list, std::move(messages)));
   variables.set("tools", functions);
@@ -198,7 +198,7 @@ PromptFormat::PromptFormat(std::string_view format, const std::string& where) : 
       i += kPlace.size();
     } else if (rest[0] == '{' || rest[0] == '}') {
       const size_t end = rest.find('}');
-      fail_input("{}: '{}' is not {{question}}; write {{{{ and }}}} for braces of the text", where,
+      fail_input("{}: '{}' is not {{question}}; write {{{{ and }}}} for literal braces", where,
                  rest.substr(0, rest[0] == '}' || end == rest.npos ? 1 : end + 1));
     } else {
       between_.back() += format[i++];

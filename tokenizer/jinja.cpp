@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMaxSource = 1 << 20;
 
-/// Builds values as JSON is read.
+/// Builds values while parsing JSON.
 class Builder : public nlohmann::json_sax<nlohmann::json> {
  public:
   bool null() override { return add(Value::none()); }
@@ -90,7 +90,7 @@ Template::Template(std::string_view source, std::string name)
 std::string Template::render(const Dict& variables) const {
   try {
     return Renderer(name_).run(*body_, variables);
-  } catch (const Error& e) {  // of values, which know neither template nor line
+  } catch (const Error& e) {  // from values, which know neither template nor line
     if (std::string_view(e.what()).starts_with(name_)) throw;
     throw Error(e.code(), fmt::format("{}: {}", name_, e.what()));
   }

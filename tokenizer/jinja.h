@@ -1,6 +1,6 @@
-// Chat templates: the part of Jinja that they use, rendered as transformers renders them (its sandbox, trim_blocks,
+// Chat templates: the part of Jinja that they use, rendered as in transformers (its sandbox, trim_blocks,
 // lstrip_blocks, break and continue, {% generation %}, raise_exception, strftime_now, its tojson). Bounded in steps,
-// memory, depth and output; whatever fails is an Error (exit 2) that names the template and the line.
+// memory, depth and output; every failure is an Error (exit 2) that names the template and the line.
 //
 //   const jinja::Template t("{% for m in messages %}{{ m.content }}{% endfor %}", "chat_template.jinja");
 //   jinja::Dict variables;
@@ -22,7 +22,7 @@ struct Stmt;
 
 class Template {
  public:
-  /// Parses `source`; `name` begins every error.
+  /// Parses `source`; every error starts with `name`.
   Template(std::string_view source, std::string name);
   /// Safe to call from many threads.
   std::string render(const Dict& variables) const;
@@ -34,10 +34,10 @@ class Template {
   std::shared_ptr<const std::vector<std::unique_ptr<Stmt>>> body_;
 };
 
-/// The time that strftime_now shows: one for the whole process, so that prompts do not change at midnight.
+/// The time for strftime_now: fixed for the whole process, so that prompts do not change at midnight.
 std::time_t template_time();
 
-/// JSON text as a value. `what` names the text where it is not JSON (an Error).
+/// JSON text as a value. Error if it is not JSON; `what` names the text.
 Value from_json(std::string_view text, std::string_view what);
 
 }  // namespace dapo::jinja

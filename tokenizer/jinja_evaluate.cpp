@@ -136,7 +136,7 @@ Value Renderer::evaluate_slice(const Expr& e) {
   const int64_t step = bounds[2].value_or(1);
   if (step == 0) error("a slice's step is 0");
   const auto n = static_cast<int64_t>(length(of));
-  // As slice.indices(): negative ones count from the end, then all are brought inside.
+  // As in slice.indices(): negative ones count from the end, then all are clamped.
   const auto place = [&](std::optional<int64_t> bound, int64_t otherwise) {
     if (!bound) return otherwise;
     const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
@@ -221,16 +221,15 @@ Value Renderer::filter(std::string_view name, const Value& value, Args& args) {
     if (name == "random") error("the filter 'random' is not supported: a row must give the same prompt each time");
     for (const char* of_pages : {"pprint", "striptags", "urlize", "wordwrap"})
       if (name == of_pages)
-        error("the filter '{}' of Jinja is not supported: take it out of the template's copy in the model's folder",
-              name);
-    error("the filter '{}' is not known", name);
+        error("the filter '{}' of Jinja is not supported: remove it from the template in the model's folder", name);
+    error("unknown filter '{}'", name);
   }
   return operation(*this, value, args);
 }
 
 bool Renderer::test(std::string_view name, const Value& value, Args& args) {
   const Operation operation = find_test(name);
-  if (operation == nullptr) error("the test '{}' is not known", name);
+  if (operation == nullptr) error("unknown test '{}'", name);
   return operation(*this, value, args).truth();
 }
 

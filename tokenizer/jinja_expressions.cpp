@@ -20,7 +20,7 @@ ExprPtr Parser::join(Expr::Kind kind, int line, std::string op, ExprPtr left, Ex
   return node;
 }
 
-/// Expressions between commas: one alone stands for itself.
+/// Expressions separated by commas: a single one is not a tuple.
 ExprPtr Parser::tuple(TupleRules rules) {
   const int line = now().line;
   std::vector<ExprPtr> parts;
@@ -54,7 +54,7 @@ ExprPtr Parser::condition() {
   return node;
 }
 
-// Chains that lean to the left are as deep as they are long, so each link counts as a level.
+// Left-associative chains are as deep as they are long, so each link counts as a level.
 #define DAPO_JINJA_CHAIN(kind, next)                              \
   ExprPtr node = next();                                          \
   std::vector<std::unique_ptr<Level>> chain;                      \
@@ -290,9 +290,9 @@ CallArguments Parser::call_arguments() {
   while (!is_op(")")) {
     const bool named = is(Token::Kind::name) && ahead().kind == Token::Kind::op && ahead().text == "=";
     const bool star = is_op("*"), star_star = is_op("**");
-    const bool open = !out.star && !out.star_star && out.named.empty();  // positional arguments may still come
+    const bool open = !out.star && !out.star_star && out.named.empty();  // positional arguments are still allowed
     if (out.star_star || (star && out.star) || (!named && !star && !star_star && !open))
-      error("an argument that may not stand after the ones before it");
+      error("this kind of argument is not allowed after the previous ones");
     if (star)
       take(), out.star = expression();
     else if (star_star)

@@ -12,7 +12,7 @@ namespace dapo::jinja {
 
 namespace {
 
-/// str(value), which keeps markup marked as such.
+/// str(value), which keeps the markup flag.
 Value soft(Renderer& r, const Value& v) {
   return v.is_string() ? v : r.text(v.str());
 }
@@ -87,7 +87,7 @@ Value force_escape(Renderer& r, const Value& v, Args&) {
   return r.text(escape_html(r.str(v)), true);
 }
 
-/// float(text) of Python: digits, sign, exponent, inf and nan, white space around.
+/// Python's float(text): digits, sign, exponent, inf and nan, surrounding white space.
 std::optional<double> parse_real(std::string_view text) {
   text = strip(text, true, true);
   if (text.starts_with('+')) text.remove_prefix(1);

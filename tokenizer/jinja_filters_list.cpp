@@ -1,5 +1,5 @@
-// Filters of lists. Those that Jinja makes generators of (map, select, unique, ...) give iterators: they can be gone
-// through once, have no length, and are true even where they are empty.
+// Filters of lists. Those that are generators in Jinja (map, select, unique, ...) return iterators: they can be
+// consumed once, have no length, and are true even if they are empty.
 #include <algorithm>
 
 #include "tokenizer/jinja_filters.h"
@@ -61,7 +61,7 @@ Value join(Renderer& r, const Value& v, Args& args) {
   return Value(std::move(out));
 }
 
-/// What the rest of the arguments name: a filter or a test with arguments of its own.
+/// The filter or test, with its own arguments, that the remaining arguments name.
 Args rest_of(const Args& args, size_t from) {
   Args out;
   if (args.positional.size() > from)
@@ -106,7 +106,7 @@ Value select(Renderer& r, const Value& v, Args& args) {
   return generated(r, std::move(out));
 }
 
-/// The value that items are sorted or told apart by.
+/// The key by which items are sorted or compared.
 Value key_of(Renderer& r, const Value& item, const Value* attribute, bool with_case) {
   const Value key = attribute && !attribute->is_none() ? r.path(item, *attribute) : item;
   return with_case ? key : without_case(key);
@@ -117,7 +117,7 @@ Value sort(Renderer& r, const Value& v, Args& args) {
   std::vector<std::pair<std::vector<Value>, Value>> keyed;
   for (Value& item : r.iterate(v)) {
     std::vector<Value> keys;
-    if (a[2] && a[2]->is_string()) {  // several attributes, comma between
+    if (a[2] && a[2]->is_string()) {  // several attributes, separated by commas
       static const std::string kComma = ",";
       for (const std::string_view part : split(a[2]->text(), &kComma, -1, false)) {
         const Value name(part);

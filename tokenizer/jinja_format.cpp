@@ -1,4 +1,4 @@
-// Python's two ways to format: "%05.2f" % x and "{:>8}".format(x).
+// Python's two kinds of formatting: "%05.2f" % x and "{:>8}".format(x).
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -22,7 +22,7 @@ struct Spec {
   char type = 0;
 };
 
-/// A number at the front of `text`, taken off it.
+/// Consumes a number at the start of `text`.
 int64_t leading_number(Renderer& r, std::string_view& text) {
   int64_t n = 0;
   while (!text.empty() && text[0] >= '0' && text[0] <= '9') {
@@ -46,7 +46,7 @@ std::string padded(Renderer& r, const std::string& text, const Spec& spec, char 
   return before + text + after;
 }
 
-/// Digits of |value| as f, e or g say.
+/// Digits of |value| in format f, e or g.
 std::string real_digits(Renderer& r, double value, char type, int64_t precision, bool alternate) {
   if (precision > 1000) r.error("a precision of {} digits", precision);
   char format[16], out[1500];
@@ -93,7 +93,7 @@ std::string format_number(Renderer& r, const Value& value, Spec spec) {
     } else {
       const bool general = spec.type == 0 || spec.type == 'n';
       digits = real_digits(r, x, general ? 'g' : spec.type, spec.precision.value_or(6), spec.alternate);
-      // Without a type a whole number keeps its ".0".
+      // Without a type an integral value keeps its ".0".
       if (spec.type == 0 && digits.find_first_of(".e") == digits.npos) digits += ".0";
     }
   }

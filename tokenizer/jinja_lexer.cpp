@@ -21,7 +21,7 @@ bool is_name_start(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<uint8_t>(c) >= 0x80;
 }
 
-/// Line ends become \n, and one at the very end goes.
+/// Line ends become \n, and a final one is dropped.
 std::string normal_lines(std::string_view source) {
   std::string out;
   out.reserve(source.size());
@@ -70,7 +70,7 @@ class Lexer {
   std::string_view trimmed(std::string_view text, char sign, bool trims) const {
     if (sign == '-') return strip(text, false, true);
     if (sign == '+' || !trims) return text;
-    const size_t begin = text.rfind('\n') + 1;  // 0 where there is none
+    const size_t begin = text.rfind('\n') + 1;  // 0 if there is none
     if (begin == 0 && !line_starting_) return text;
     return strip(text.substr(begin), true, true).empty() ? text.substr(0, begin) : text;
   }
@@ -117,7 +117,7 @@ class Lexer {
     after_tag(sign);
   }
 
-  /// White space that a tag takes behind it: all with "-", else one newline.
+  /// White space that a tag removes after it: all with "-", else one newline.
   void after_tag(char sign) {
     if (sign == '-')
       skip_space();
@@ -125,7 +125,7 @@ class Lexer {
       advance(1);
   }
 
-  /// Where `word` and the end of a tag come next: the place behind them.
+  /// If `word` and the end of a tag come next: the position after them.
   std::optional<size_t> word_tag(size_t at, std::string_view word, bool trims) {
     const auto blank = [&] {
       at +=
@@ -159,11 +159,11 @@ class Lexer {
     error("a raw block is not closed: {{% endraw %}} expected");
   }
 
-  /// What stands inside {{ }} or {% %}.
+  /// The content of {{ }} or {% %}.
   void expression(bool tag) {
     const std::string_view close = tag ? "%}" : "}}";
     add(tag ? Token::Kind::tag_begin : Token::Kind::print_begin, "");
-    std::string open;  // brackets, as their counterparts
+    std::string open;  // open brackets, as their closing counterparts
     const int line = line_;
     while (true) {
       skip_space();
@@ -255,10 +255,10 @@ class Lexer {
     advance(end + 1 - at_);
   }
 
-  /// One escape of Python's; unknown ones stay as they are.
+  /// One Python escape sequence; unknown ones are kept verbatim.
   void escape(std::string_view s, size_t& i, std::string& out) const {
     static constexpr std::string_view kLetters = "nrtabfv\\'\"", kMeant = "\n\r\t\a\b\f\v\\'\"";
-    const char c = s[i + 1];  // the lexer has seen that it is there
+    const char c = s[i + 1];  // exists, as the lexer has checked
     const auto code = [&](size_t from, size_t most, unsigned base, bool exact) {
       uint32_t value = 0;
       size_t n = 0;
@@ -271,7 +271,8 @@ class Lexer {
         value = value * base + digit;
       }
       if (exact && n < most) error("a string has the escape \\{} without its {} digits", c, most);
-      if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) error("a string has an escape that is no character");
+      if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
+        error("a string has an escape that is not a character");
       unicode::append_utf8(value, out);
       i = from + n;
     };

@@ -98,7 +98,7 @@ Value format_method(Renderer& r, const Value& self, Args& args) {
   return r.text(brace_format(r, self.text(), args), self.is_safe());
 }
 
-/// find, rfind (-1 where there is none), index, rindex (an error)
+/// find, rfind (-1 if not found), index, rindex (an error)
 template <bool kRight, bool kMust>
 Value find_method_of(Renderer& r, const Value& self, Args& args) {
   const Bound a(r, "find", args, {"sub", "start", "end"});

@@ -1,4 +1,4 @@
-// The functions that every chat template finds.
+// The functions available to every chat template.
 #include <ctime>
 
 #include "tokenizer/jinja.h"
@@ -30,7 +30,7 @@ Value range(Renderer& r, const Value&, Args& args) {
       step == 1 ? fmt::format("range({}, {})", begin, end) : fmt::format("range({}, {}, {})", begin, end, step));
 }
 
-/// What dict() and namespace() are given, as one dict.
+/// The arguments of dict() and namespace(), as one dict.
 Dict members(Renderer& r, const char* function, Args& args) {
   Dict out;
   if (args.positional.size() > 1) r.error("{}() takes one dict and named values", function);
@@ -42,7 +42,7 @@ Dict members(Renderer& r, const char* function, Args& args) {
       for (const Value& pair : r.iterate(from)) {
         const std::vector<Value> two = r.iterate(pair);
         if (two.size() != 2 || !two[0].hash_key())
-          r.error("{}() is given a list that is not one of (key, value)", function);
+          r.error("{}() got a list that does not consist of (key, value) pairs", function);
         out.set(two[0], two[1]);
       }
     }
@@ -120,7 +120,7 @@ Value make_cycler(Renderer& r, const Value&, Args& args) {
   return std::shared_ptr<Object>(std::make_shared<Cycler>(r.list(args.positional).items()));
 }
 
-/// joiner(", "): nothing the first time it is called, then the separator.
+/// joiner(", "): empty on the first call, then the separator.
 class Joiner : public Object {
  public:
   explicit Joiner(std::string by) : by_(std::move(by)) {}

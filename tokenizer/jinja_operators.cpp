@@ -72,7 +72,7 @@ bool Renderer::contains(const Value& container, const Value& value) {
 int Renderer::order(const Value& a, const Value& b, const char* op) {
   if (a.is_undefined()) error("{}", a.text());
   if (b.is_undefined()) error("{}", b.text());
-  if (a.is(Kind::big) || b.is(Kind::big)) error("an integer beyond 64 bits is not compared");
+  if (a.is(Kind::big) || b.is(Kind::big)) error("an integer beyond 64 bits cannot be compared");
   const auto o = compare(a, b);
   if (!o) error("'{}' not supported between instances of '{}' and '{}'", op, a.type_name(), b.type_name());
   return *o;
@@ -144,7 +144,7 @@ Value integer_result(Renderer& r, std::string_view op, int64_t a, int64_t b) {
       out = op == "//" ? a / b - down : rest + (down ? b : 0);
     }
   }
-  if (over) r.error("an integer beyond 64 bits comes out of {} {} {}", a, op, b);
+  if (over) r.error("{} {} {} is beyond 64 bits", a, op, b);
   return out;
 }
 
@@ -170,7 +170,7 @@ Value Renderer::arithmetic(std::string_view op, const Value& a, const Value& b) 
   if (a.is_undefined()) error("{}", a.text());
   if (op == "%" && a.is_string()) return text(percent_format(*this, a.text(), b));
   if (b.is_undefined()) error("{}", b.text());
-  if (a.is(Kind::big) || b.is(Kind::big)) error("an integer beyond 64 bits is not computed with");
+  if (a.is(Kind::big) || b.is(Kind::big)) error("an integer beyond 64 bits cannot be used in arithmetic");
   const auto repeats = [](const Value& v) { return v.is_string() || v.is(Kind::list) || v.is(Kind::tuple); };
   if (op == "*" && repeats(a) && b.is_integral()) return repeated(*this, a, b.integer());
   if (op == "*" && repeats(b) && a.is_integral()) return repeated(*this, b, a.integer());
@@ -183,12 +183,12 @@ Value Renderer::arithmetic(std::string_view op, const Value& a, const Value& b) 
 Bound::Bound(Renderer& r, const char* function, Args& args, std::initializer_list<std::string_view> names)
     : r_(r), function_(function), names_(names), values_(names.size(), nullptr) {
   if (args.positional.size() > names_.size())
-    r.error("{} takes {} arguments at most, it is given {}", function, names_.size(), args.positional.size());
+    r.error("{} takes at most {} arguments, but got {}", function, names_.size(), args.positional.size());
   for (size_t i = 0; i < args.positional.size(); ++i) values_[i] = &args.positional[i];
   for (const auto& [name, value] : args.named) {
     const auto at = static_cast<size_t>(std::find(names_.begin(), names_.end(), name) - names_.begin());
     if (at == names_.size()) r.error("{} takes no argument '{}'", function, name);
-    if (values_[at] != nullptr) r.error("{} is given the argument '{}' twice", function, name);
+    if (values_[at] != nullptr) r.error("{} got the argument '{}' twice", function, name);
     values_[at] = &value;
   }
 }

@@ -97,7 +97,7 @@ void Scope::set(const std::string& name, Value value) {
   variables.emplace_back(name, std::move(value));
 }
 
-/// Makes `scope` the one that is assigned to, as long as it lives.
+/// Makes `scope` the target of assignments during its lifetime.
 class Renderer::Inside {
  public:
   Inside(Renderer& r, ScopePtr scope) : r_(r), before_(std::exchange(r.scope_, std::move(scope))) {}
@@ -255,7 +255,8 @@ void Renderer::run_call_block(const Stmt& s) {
 
 void Renderer::run_with(const Stmt& s) {
   const auto scope = std::make_shared<Scope>(Scope{scope_, {}});
-  for (const auto& [target, value] : s.assigned) assign(target, evaluate(*value), scope);  // evaluated outside of it
+  for (const auto& [target, value] : s.assigned)
+    assign(target, evaluate(*value), scope);  // evaluated in the outer scope
   const Inside inside(*this, scope);
   run_all(s.body);
 }
@@ -302,7 +303,7 @@ void Renderer::loop(const Stmt& s, const Value& over, int depth) {
     if (flow == Flow::stop) break;
     completed |= flow == Flow::on;
   }
-  // As Jinja compiles it: "else" runs where no pass through the body came to its end.
+  // As Jinja compiles it: "else" runs if no iteration of the body was completed.
   if (completed || s.orelse.empty()) return;
   const Inside inside(*this, std::make_shared<Scope>(Scope{scope_, {}}));
   run_all(s.orelse);
@@ -352,7 +353,7 @@ Value Renderer::call_macro(const Stmt& s, const ScopePtr& outer, Args& args) {
     const auto from = args.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, args.positional.size()));
     scope->set("varargs", list({from, args.positional.end()}, Kind::tuple));
   } else if (args.positional.size() > count) {
-    error("macro '{}' takes not more than {} arguments, it is given {}", s.text, count, args.positional.size());
+    error("macro '{}' takes at most {} arguments, but got {}", s.text, count, args.positional.size());
   }
   for (const Parameter* p : absent)
     scope->set(p->name, p->otherwise ? evaluate(*p->otherwise)

@@ -12,7 +12,7 @@
 
 namespace dapo::jinja {
 
-/// The variables of a block. Assignments go into the innermost one; names are looked for outwards.
+/// The variables of a block. Assignments go to the innermost one; names are looked up from the inside out.
 struct Scope {
   std::shared_ptr<Scope> outer;
   std::vector<std::pair<std::string, Value>> variables;
@@ -22,22 +22,22 @@ struct Scope {
 };
 using ScopePtr = std::shared_ptr<Scope>;
 
-/// A filter, a test, a method or a function: `self` is what stands before "|", "is" or ".".
+/// A filter, a test, a method or a function: `self` is the value before "|", "is" or ".".
 using Operation = Value (*)(Renderer& r, const Value& self, Args& args);
-/// null where there is no such operation.
+/// null if there is no such operation.
 Operation find_filter(std::string_view name);
 Operation find_test(std::string_view name);
 Operation find_method(const Value& self, std::string_view name);
-/// True for methods of list and dict that would change them.
+/// True for mutating methods of list and dict.
 bool is_mutation(const Value& self, std::string_view name);
 /// range, dict, namespace, raise_exception, strftime_now, cycler, joiner
 const Dict& global_functions();
 
 class Renderer {
  public:
-  /// What a template may cost: far beyond any conversation's, and under two seconds.
+  /// A template's resource limits: far more than any conversation needs, and under two seconds.
   static constexpr size_t kMaxSteps = 10'000'000;
-  static constexpr size_t kMaxBytes = size_t{256} << 20;  ///< of all values made, one after another
+  static constexpr size_t kMaxBytes = size_t{256} << 20;  ///< total of all values created
   static constexpr size_t kMaxOutput = size_t{32} << 20;
   static constexpr int kMaxCalls = 1000;  ///< evaluations within evaluations
 
@@ -47,13 +47,13 @@ class Renderer {
   Renderer& operator=(const Renderer&) = delete;
   std::string run(const std::vector<StmtPtr>& body, const Dict& variables);
 
-  /// Error (exit 2) with the template's name and the line at hand.
+  /// Error (exit 2) with the template's name and the current line.
   template <class... A>
   [[noreturn]] void error(fmt::format_string<A...> text, A&&... args) const {
     fail_input("{}:{}: {}", name_, line_, fmt::format(text, std::forward<A>(args)...));
   }
   void step(size_t n = 1);
-  /// Before values of so many bytes are made.
+  /// Call before values of so many bytes are created.
   void reserve(size_t bytes);
 
   /// A value of text, counted.
@@ -65,12 +65,12 @@ class Renderer {
   Value evaluate(const Expr& e);
   Value attribute(const Value& of, std::string_view name);
   Value item(const Value& of, const Value& key);
-  /// item() along "a.b.0", as filters' `attribute` says.
+  /// item() along "a.b.0", for the `attribute` argument of filters.
   Value path(const Value& of, const Value& path, const Value* otherwise = nullptr);
   Value call(const Value& what, Args& args);
   Value filter(std::string_view name, const Value& value, Args& args);
   bool test(std::string_view name, const Value& value, Args& args);
-  /// The items that Python would iterate over; an iterator is used up.
+  /// The items that Python would iterate over; an iterator is consumed.
   std::vector<Value> iterate(const Value& value);
   size_t length(const Value& value);
   bool contains(const Value& container, const Value& value);
@@ -79,7 +79,7 @@ class Renderer {
   Value arithmetic(std::string_view op, const Value& a, const Value& b);
   int64_t integer(const Value& value, const char* what);
 
-  /// What `run` writes instead of into the template's output.
+  /// Captures what `run` writes, instead of appending it to the template's output.
   template <class F>
   std::string capture(F run) {
     std::string inner;
@@ -120,11 +120,11 @@ class Renderer {
   size_t steps_ = 0, bytes_ = 0;
   std::string out_;
   ScopePtr scope_;
-  std::vector<ScopePtr> captured_;  // scopes that macros refer to: emptied at the end, since they refer back
+  std::vector<ScopePtr> captured_;  // scopes captured by macros: cleared at the end to break reference cycles
   std::vector<std::shared_ptr<Namespace>> spaces_;
 };
 
-/// Arguments by the names of a signature; Error for those that it does not have.
+/// Arguments matched to the names of a signature; Error for unknown ones.
 class Bound {
  public:
   Bound(Renderer& r, const char* function, Args& args, std::initializer_list<std::string_view> names);
@@ -132,7 +132,7 @@ class Bound {
   bool flag(size_t i, bool otherwise = false) const { return values_[i] ? values_[i]->truth() : otherwise; }
   std::string text(size_t i, const std::string& otherwise) const;
   int64_t integer(size_t i, int64_t otherwise) const;
-  /// Error where it is not given.
+  /// Error if it is missing.
   const Value& need(size_t i) const;
 
  private:

@@ -13,7 +13,7 @@ StmtPtr statement_of(Stmt::Kind kind, int line, std::string text = "") {
 
 }  // namespace
 
-/// Up to a tag of `ends`, of which the name comes next.
+/// Up to a tag in `ends`; its name is the next token.
 std::vector<StmtPtr> Parser::statements(Ends ends) {
   const Level level(*this);
   std::vector<StmtPtr> out;
@@ -38,7 +38,7 @@ std::vector<StmtPtr> Parser::statements(Ends ends) {
   return out;
 }
 
-/// The body of a block whose opening tag has been read but for its end.
+/// The body of a block whose opening tag has been read except for its end.
 std::vector<StmtPtr> Parser::body(Ends ends, bool drop_end) {
   skip_op(":");
   expect(Token::Kind::tag_end, "'%}'");
@@ -64,7 +64,7 @@ StmtPtr Parser::statement() {
   if (tag == "break") return loop_control(K::stop);
   if (tag == "continue") return loop_control(K::next);
   if (tag == "include" || tag == "import" || tag == "from" || tag == "extends")
-    error("the tag '{}' needs other templates, of which a model has none", tag);
+    error("the tag '{}' needs other templates, which a model does not have", tag);
   error("unknown tag '{}'", tag);
 }
 
@@ -224,7 +224,7 @@ StmtPtr Parser::print() {
 }
 
 StmtPtr Parser::loop_control(Stmt::Kind kind) {
-  if (loops_ == 0) error("'{}' outside of a loop", now().text);
+  if (loops_ == 0) error("'{}' outside a loop", now().text);
   return statement_of(kind, take().line);
 }
 

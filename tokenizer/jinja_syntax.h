@@ -18,8 +18,8 @@ struct Token {
   int line = 1;
 };
 
-/// The tokens of a template, white space between tags and text trimmed as transformers' settings say (trim_blocks,
-/// lstrip_blocks). `name` begins every error.
+/// The tokens of a template, white space between tags and text trimmed as in transformers (trim_blocks,
+/// lstrip_blocks). Every error starts with `name`.
 std::vector<Token> tokenize(std::string_view source, const std::string& name);
 
 struct Expr;
@@ -67,7 +67,7 @@ struct Parameter {
   ExprPtr otherwise;  ///< may be null
 };
 
-/// What is assigned to: a name, an attribute of a namespace (object.name), or several.
+/// The target of an assignment: a name, an attribute of a namespace (object.name), or several.
 struct Target {
   std::string object, name;
   std::vector<Target> several;

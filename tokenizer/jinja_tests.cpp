@@ -99,7 +99,7 @@ Value is_greater_or_equal(Renderer& r, const Value& v, Args& args) {
 Value is_in(Renderer& r, const Value& v, Args& args) {
   return r.contains(Bound(r, "in", args, {"seq"}).need(0), v);
 }
-/// The same object, for containers; equal and of one type, for what has no identity worth the name.
+/// The same object, for containers; equal and of the same type, for values without a meaningful identity.
 Value is_same(Renderer& r, const Value& v, Args& args) {
   const Value& other = Bound(r, "sameas", args, {"other"}).need(0);
   if (v.kind() != other.kind()) return false;

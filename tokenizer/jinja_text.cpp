@@ -83,7 +83,7 @@ bool printable(uint32_t code) {
   }
 }
 
-/// Where white space begins or ends, from either side.
+/// Where white space begins or ends, from either end.
 size_t find_space(std::string_view text, bool want, size_t from) {
   while (from < text.size()) {
     const Symbol s = decode_one(text.substr(from));

@@ -12,13 +12,13 @@ namespace dapo::jinja {
 
 namespace {
 
-/// The depth of a container of these, refused where it is too deep: printing and freeing values are recursive.
+/// The depth of a container of these; Error if too deep, because printing and freeing values are recursive.
 int depth_of(int deepest) {
   if (deepest >= kMaxDepth) fail_input("lists and dicts nested deeper than {} levels", kMaxDepth);
   return deepest + 1;
 }
 
-/// The weight of a container, refused where it is too large: the same list may stand in another many times over.
+/// The weight of a container; Error if too large, because the same list may be contained in another many times.
 size_t weight_of(size_t sum) {
   if (sum > kMaxWeight) fail_input("a list or dict whose text would have more than {} MiB", kMaxWeight >> 20);
   return sum + 16;
@@ -124,7 +124,7 @@ bool Value::truth() const {
     case Kind::dict:
       return !dict_->items.empty();
     default:
-      return true;  // generators and objects, whatever they hold
+      return true;  // generators and objects are always true
   }
 }
 
@@ -298,7 +298,7 @@ std::optional<int> compare(const Value& a, const Value& b) {
   const auto order = [](const auto& x, const auto& y) { return x < y ? -1 : y < x ? 1 : 0; };
   if (a.is_number() && b.is_number())
     return a.is_integral() && b.is_integral() ? order(a.integer(), b.integer()) : order(a.real(), b.real());
-  if (a.is_string() && b.is_string()) return order(a.text(), b.text());  // UTF-8 sorts as code points do
+  if (a.is_string() && b.is_string()) return order(a.text(), b.text());  // UTF-8 sorts in code point order
   if (a.kind() != b.kind() || !(a.is(Kind::list) || a.is(Kind::tuple))) return std::nullopt;
   const size_t common = std::min(a.items().size(), b.items().size());
   for (size_t i = 0; i < common; ++i)

@@ -1,5 +1,5 @@
-// Values of chat templates: Python's, as far as Jinja shows them. Containers are shared and never change once they are
-// made (transformers' sandbox refuses mutation as well), except namespaces and iterators.
+// Values of chat templates: Python's, as far as Jinja exposes them. Containers are shared and immutable
+// (transformers' sandbox forbids mutation as well), except namespaces and iterators.
 #pragma once
 
 #include <cstdint>
@@ -25,18 +25,18 @@ class Object;
 class Value {
  public:
   enum class Kind : uint8_t {
-    undefined,  ///< text: what an error says of it
+    undefined,  ///< text: for the error message
     none,
     boolean,
     integer,
-    big,  ///< an integer beyond 64 bits, from JSON: text holds its digits; printed, compared, not computed with
+    big,  ///< an integer beyond 64 bits, from JSON: text holds its digits; printed, compared, no arithmetic
     real,
     string,
     list,
     tuple,
     range,
     view,      ///< dict.keys(), .values(), .items()
-    iterator,  ///< of filters such as map and select: gone through once
+    iterator,  ///< of filters such as map and select: consumed once
     dict,
     object,  ///< functions, macros, namespaces, loop
   };
@@ -68,7 +68,7 @@ class Value {
   bool is_number() const { return is_integral() || kind_ == Kind::real || kind_ == Kind::big; }
   bool is_dict() const { return kind_ == Kind::dict; }
   bool is_object() const { return kind_ == Kind::object; }
-  /// list, tuple, range: what has an order, a length and items by number.
+  /// list, tuple, range: ordered, with a length and indexed items.
   bool is_indexed() const { return kind_ == Kind::list || kind_ == Kind::tuple || kind_ == Kind::range; }
   bool is_sequence() const { return kind_ >= Kind::list && kind_ <= Kind::iterator; }
   bool is_safe() const;
@@ -80,18 +80,18 @@ class Value {
   Sequence& sequence() const { return *sequence_; }
   const Dict& dict() const { return *dict_; }
   const std::shared_ptr<Object>& object() const { return object_; }
-  /// How deep containers are nested in it: 0 for what holds nothing.
+  /// Nesting depth of containers in it: 0 if it contains nothing.
   int depth() const;
-  /// Bytes that it would have if nothing in it were shared: what printing or comparing it costs.
+  /// Its size in bytes if nothing in it were shared: the cost of printing or comparing it.
   size_t weight() const;
 
   bool truth() const;
-  /// As str() and repr() write it. Depth is bounded where containers are made.
+  /// As by str() and repr(). Depth is limited when containers are created.
   std::string str() const;
   std::string repr() const;
   void append_repr(std::string& out) const;
   const char* type_name() const;  ///< Python's
-  /// A key under which equal values (1, 1.0 and True) fall together; nothing for what Python cannot hash.
+  /// A key that is the same for equal values (1, 1.0 and True); nothing if Python cannot hash the value.
   std::optional<std::string> hash_key() const;
 
  private:
@@ -113,7 +113,7 @@ inline constexpr size_t kMaxWeight = size_t{256} << 20;  ///< of one value
 
 struct Text {
   std::string text;
-  bool safe = false;  ///< markup: what is added to it is escaped
+  bool safe = false;  ///< markup: text appended to it is escaped
 };
 
 struct Sequence {
@@ -132,7 +132,7 @@ struct Dict {
   size_t weight = 0;
 
   const Value* find_name(std::string_view name) const;
-  const Value* find(const Value& key) const;  ///< null as well where the key has no hash
+  const Value* find(const Value& key) const;  ///< also null if the key has no hash
   void set(const Value& key, Value value);    ///< the key must have a hash
 };
 
@@ -142,14 +142,14 @@ struct Args {
   std::vector<std::pair<std::string, Value>> named;
 };
 
-/// What is not data.
+/// Values that are not data.
 class Object {
  public:
   virtual ~Object() = default;
   virtual const char* type_name() const = 0;
   virtual bool callable() const { return false; }
   virtual Value call(Renderer& r, Args& args);
-  /// Nothing where there is no such attribute.
+  /// Nothing if there is no such attribute.
   virtual std::optional<Value> attribute(Renderer&, std::string_view) { return std::nullopt; }
 };
 
@@ -175,7 +175,7 @@ class Namespace : public Object {
 
 /// Python's ==.
 bool equal(const Value& a, const Value& b);
-/// Python's <, as -1, 0, 1; nothing where the two have no order.
+/// Python's <, as -1, 0, 1; nothing if the two cannot be ordered.
 std::optional<int> compare(const Value& a, const Value& b);
 
 }  // namespace dapo::jinja

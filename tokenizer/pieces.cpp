@@ -1,5 +1,5 @@
-// SentencePiece's BPE as tokenizer.json writes it (TinyLlama, Mistral, Gemma): characters, bytes where the vocabulary
-// lacks one, merges by rank.
+// SentencePiece's BPE from tokenizer.json (TinyLlama, Mistral, Gemma): characters, bytes for characters that the
+// vocabulary lacks, merges by rank.
 #include <algorithm>
 #include <charconv>
 #include <unordered_map>
@@ -53,7 +53,8 @@ class PieceTokenizer : public Tokenizer {
     for (size_t b = 0; b < 256; ++b) {
       bytes_[b] = vocabulary.find(fmt::format("<0x{:02X}>", b));
       if (bytes_[b] < 0)
-        fail_input("model: the vocabulary lacks the byte <0x{:02X}>: put the model's tokenizer.model beside it", b);
+        fail_input(
+            "model: the vocabulary lacks the byte <0x{:02X}>: put the model's tokenizer.model in the same folder", b);
     }
     special_.resize(static_cast<size_t>(vocabulary.size()));
     for (AddedToken token : model_->added) {
@@ -64,7 +65,7 @@ class PieceTokenizer : public Tokenizer {
     }
     for (const auto* ids : {&json_.before, &json_.after})
       for (const int32_t id : *ids)
-        if (!vocabulary.has(id)) fail_input("post_processor: id {} is no token", id);
+        if (!vocabulary.has(id)) fail_input("post_processor: id {} is not a token", id);
   }
 
   std::vector<int32_t> encode(std::string_view text, bool add_special) const override {
@@ -168,8 +169,9 @@ class PieceTokenizer : public Tokenizer {
 std::unique_ptr<const Tokenizer> load_pieces(const std::string& path, const TokenizerConfig& config,
                                              SentencePieceJson json) {
   if (!json.odd.empty())
-    fail_input("{}: a {} needs the model's tokenizer.model (SentencePiece) beside it: copy it from the same download",
-               path, json.odd);
+    fail_input(
+        "{}: a {} needs the model's tokenizer.model (SentencePiece) in the same folder: copy it from the same download",
+        path, json.odd);
   try {
     auto model = std::make_unique<ByteLevelModel>();
     read_pieces(path, *model);

@@ -9,14 +9,14 @@ namespace {
 
 using namespace unicode;
 
-/// Reads characters of one piece by class.
+/// Reads the characters of one piece by class.
 class Reader {
  public:
   explicit Reader(std::string_view text) : text_(text), table_(properties().data()) {}
 
   bool at_end(size_t at) const { return at >= text_.size(); }
   Class at(size_t at, size_t& bytes) const { return class_at(table_, text_, at, bytes); }
-  /// First place from `at` on whose class differs from `wanted`.
+  /// First position from `at` on whose class differs from `wanted`.
   size_t skip(size_t at, Class wanted) const {
     for (size_t bytes; at < text_.size() && class_at(table_, text_, at, bytes) == wanted;) at += bytes;
     return at;
@@ -38,9 +38,9 @@ class Reader {
     return any_case && text_.substr(at + 1, 2) == "\xC5\xBF" ? 3 : 0;
   }
   struct WhiteRun {
-    size_t end;           // behind the run
-    size_t last;          // begin of its last character
-    size_t newlines_end;  // behind its last \r or \n; 0 if it has none
+    size_t end;           // end of the run
+    size_t last;          // start of its last character
+    size_t newlines_end;  // after its last \r or \n; 0 if it has none
   };
   WhiteRun white_run(size_t at) const {
     WhiteRun run{at, at, 0};
@@ -53,7 +53,7 @@ class Reader {
     }
     return run;
   }
-  /// What `\s+(?!\S)|\s+` takes: the run, less its last character where text follows and something remains.
+  /// The match of `\s+(?!\S)|\s+`: the run without its last character if text follows and something remains.
   size_t white_end(const WhiteRun& run, size_t begin) const {
     return run.end < text_.size() && run.last > begin ? run.last : run.end;
   }

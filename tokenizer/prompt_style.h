@@ -8,7 +8,7 @@ namespace dapo {
 
 enum class PromptStyle : uint8_t {
   automatic,  ///< chatml if the model has a chat template, else raw
-  raw,        ///< the contents as they are, joined by newlines
+  raw,        ///< the contents verbatim, joined by newlines
   chatml,     ///< through the model's chat template
   dapo,       ///< the last user turn in the DAPO wrapper (unless it already is), then as automatic
 };

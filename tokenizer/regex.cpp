@@ -9,7 +9,7 @@ namespace dapo {
 
 namespace {
 
-/// Writes `\s` and `\S` out: PCRE2's also hold U+180E, which is no White_Space.
+/// Expands `\s` and `\S`: PCRE2's include U+180E, which is not White_Space.
 std::string spell_out_white_space(std::string_view pattern) {
   static constexpr std::string_view kWhite = R"(\x{9}-\x{d}\x{20}\x{85}\p{Z})";
   std::string out;
@@ -57,7 +57,7 @@ class RegexSplitter : public Splitter {
                               PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &at,
                               nullptr));
     if (!code_) fail_input("the pattern '{}' does not compile: {} (near character {})", pattern, error_text(error), at);
-    pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // without JIT it is slower, not different
+    pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // without JIT the result is the same, only slower
     context_.reset(pcre2_match_context_create(nullptr));
     pcre2_set_match_limit(context_.get(), 10'000'000);
   }
@@ -71,7 +71,7 @@ class RegexSplitter : public Splitter {
       const int rc = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
                                  PCRE2_NOTEMPTY, match.get(), context_.get());
       if (rc == PCRE2_ERROR_NOMATCH) break;
-      if (rc < 0) fail_input("the pre-tokenizer's pattern '{}' gave up on a text: {}", pattern_, error_text(rc));
+      if (rc < 0) fail_input("the pre-tokenizer's pattern '{}' failed on a text: {}", pattern_, error_text(rc));
       if (span[0] > done) cut(span[0]);
       cut(span[1]);
       done = from = span[1];

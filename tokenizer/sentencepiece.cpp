@@ -15,7 +15,7 @@ namespace dapo {
 namespace {
 
 constexpr size_t kMaxFile = 64 << 20;
-/// normalizer_spec { add_dummy_prefix: false }, which overrides the model's own where it is put behind it.
+/// normalizer_spec { add_dummy_prefix: false }; appended to the model it overrides the model's own.
 constexpr std::string_view kNoPrefix("\x1A\x02\x18\x00", 4);
 
 using Prefix = SentencePieceJson::Prefix;
@@ -34,7 +34,7 @@ class SentencePieceTokenizer : public Tokenizer {
     size_ = processor_.GetPieceSize();
     if (json) add_bos_ = json->begins && processor_.bos_id() >= 0, add_eos_ = json->ends && processor_.eos_id() >= 0;
     if (config.present || json) find_added(config, json);
-    // A model that squeezes spaces has its own rules for the first one, which are kept.
+    // A model that collapses spaces has its own rules for the first one, which are kept.
     const bool plain = processor_.EncodeAsIds("a  b") != processor_.EncodeAsIds("a b");
     if ((!config.present && !json) || !plain) return;
     own_prefix_ = false;
@@ -110,7 +110,7 @@ class SentencePieceTokenizer : public Tokenizer {
     if (!status.ok()) fail_input("{}: not a SentencePiece model: {}", path, status.ToString());
   }
 
-  /// Added tokens of tokenizer.json, else of the configuration; and the special tokens that it names.
+  /// Added tokens of tokenizer.json, else of the configuration; and its special tokens.
   void find_added(const TokenizerConfig& config, const std::optional<SentencePieceJson>& json) {
     if (json)
       for (const AddedToken& token : json->added) add(token);
@@ -150,7 +150,7 @@ class SentencePieceTokenizer : public Tokenizer {
   AddedTokenFinder in_text_, in_normalized_;
   int32_t size_ = 0;
   bool strips_ = false;     // decoding drops the first space
-  bool own_prefix_ = true;  // the library puts the space before a text
+  bool own_prefix_ = true;  // the library adds the space before a text
   Prefix prefix_ = Prefix::never;
   bool add_bos_ = false, add_eos_ = false;
 };

@@ -1,4 +1,4 @@
-// tokenizer.json of a SentencePiece model: added tokens, and where a space goes.
+// tokenizer.json of a SentencePiece model: added tokens, and the placement of spaces.
 #include <fmt/format.h>
 
 #include <optional>
@@ -67,7 +67,7 @@ void read_pre_tokenizer(dom::object part, SentencePieceJson& out) {
   if (type == "Split" && pattern_of(part) == " " && out.replaces) return;  // no space is left
   if (type != "Metaspace" || text_of(part, "replacement") != kSpaceMark) return note_odd(out, "pre_tokenizer", type);
   const std::string_view scheme = text_of(part, "prepend_scheme");
-  const bool old = flag_of(part, "add_prefix_space", true);  // before there were schemes
+  const bool old = flag_of(part, "add_prefix_space", true);  // older files, without schemes
   out.prefix = scheme == "never" || (scheme.empty() && !old) ? Prefix::never
                : scheme == "first"                           ? Prefix::first
                                                              : Prefix::always;
@@ -104,11 +104,12 @@ void read_post_processor(dom::object part, SentencePieceJson& out) {
     else
       for (const int64_t id : ids)
         (behind ? out.after : out.before)
-            .push_back(id < 0 || id >= Vocabulary::kMaxIds ? -1 : static_cast<int32_t>(id));  // -1: no token, refused
+            .push_back(id < 0 || id >= Vocabulary::kMaxIds ? -1
+                                                           : static_cast<int32_t>(id));  // -1: not a token, rejected
   }
 }
 
-/// All of the model but the pieces; returns its type, and whether bytes are its fallback.
+/// Reads all of the model except the pieces; returns its type, and whether it has byte fallback.
 std::pair<std::string, bool> read_model(ondemand::object model, SentencePieceJson& out) {
   std::pair<std::string, bool> found;
   for (auto field : model) {
@@ -151,7 +152,7 @@ std::optional<SentencePieceJson> read_sentencepiece_json(const std::string& path
         each_part(value, "decoders", [&](dom::object part) { read_decoder(part, out); });
     }
   } catch (const simdjson::simdjson_error&) {
-    return std::nullopt;  // the reader of byte-level BPE says what is wrong
+    return std::nullopt;  // the reader of byte-level BPE reports the error
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", path, error.what()));
   }

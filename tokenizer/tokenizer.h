@@ -1,4 +1,4 @@
-// Text to token ids and back, as Hugging Face does it, for the tokenizers that Qwen2.5 and its shape-alikes ship.
+// Text to token ids and back, as in Hugging Face, for the tokenizers of Qwen2.5 and models of the same shape.
 //
 //   auto tokenizer = Tokenizer::load("qwen2.5-0.5b");         // a Hugging Face folder
 //   std::vector<int32_t> ids = tokenizer->encode("2 + 2 =");
@@ -27,19 +27,19 @@ class Tokenizer {
   /// vocab.json and merges.txt. Where tokenizer.json describes a SentencePiece model, the pieces are those of the
   /// tokenizer.model beside it, if there is one.
   /// Added tokens of tokenizer_config.json and the files beside it count in each case. `path` may also name a
-  /// tokenizer.json or .model itself. What a file asks for and we do not do is an Error that names it (exit code 2).
+  /// tokenizer.json or .model itself. An unsupported feature is an Error that names it (exit code 2).
   static std::unique_ptr<const Tokenizer> load(const std::string& path);
 
-  /// Ids of `text`. Added tokens ("<|im_end|>") in it become their ids, as in Hugging Face. `add_special` puts what the
-  /// model expects round a text (begin-of-text for Llama; nothing for Qwen2.5 and SmolLM2). Any bytes are taken: those
-  /// that are not UTF-8 pass through as they are.
+  /// Ids of `text`. Added tokens ("<|im_end|>") in it become their ids, as in Hugging Face. `add_special` puts the
+  /// tokens that the model expects around a text (begin-of-text for Llama; none for Qwen2.5 and SmolLM2). Any bytes are
+  /// accepted: invalid UTF-8 is passed through.
   virtual std::vector<int32_t> encode(std::string_view text, bool add_special = false) const = 0;
 
   /// Text of `ids`, always valid UTF-8: each maximal ill-formed part becomes U+FFFD. Ids without a token (a model's
-  /// padded vocabulary has some) give nothing. `skip_special` drops tokens marked special.
+  /// padded vocabulary has some) give no text. `skip_special` drops tokens marked special.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
 
-  /// The same before the repair of ill-formed UTF-8: decode_bytes(encode(x)) == x where the vocabulary holds all bytes.
+  /// The same without the repair of ill-formed UTF-8: decode_bytes(encode(x)) == x if the vocabulary has all bytes.
   std::string decode_bytes(std::span<const int32_t> ids, bool skip_special = true) const;
 
   /// Largest id + 1. A model's embedding must have at least as many rows.
@@ -51,19 +51,19 @@ class Tokenizer {
   /// True for tokens that decode(skip_special) drops.
   virtual bool is_special(int32_t id) const = 0;
 
-  /// Appends what `id` stands for; `first` says that no token came before (SentencePiece drops a space there).
+  /// Appends the bytes of `id`; `first`: no token came before (SentencePiece drops a space there).
   virtual void append_bytes(int32_t id, bool first, std::string& out) const = 0;
 };
 
-/// Decodes tokens as they come. The pieces returned, put together, equal decode() of all ids; a character whose bytes
-/// are spread over tokens is held back until it is complete.
+/// Decodes tokens one by one. The concatenated results equal decode() of all ids; a character whose bytes are spread
+/// over several tokens is held back until it is complete.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
       : tokenizer_(tokenizer), skip_special_(skip_special) {}
   /// Text that became certain with this token; may be empty.
   std::string push(int32_t id);
-  /// What was held back (U+FFFD if a character never became complete); the decoder starts anew.
+  /// The bytes held back (U+FFFD if a character never became complete); resets the decoder.
   std::string finish();
 
  private:

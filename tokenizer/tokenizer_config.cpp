@@ -29,14 +29,14 @@ Json read_object(const fs::path& path) {
   return json;
 }
 
-/// The token of an entry: text, or an object with flags. `plain` are the flags that a text alone has.
+/// The token of an entry: text, or an object with flags. `plain`: the flags of a plain text.
 AddedToken read_token(const Json& json, const std::string& where, AddedToken plain) {
   if (json.is_string()) {
     plain.content = json;
     return plain;
   }
   if (!json.is_object() || !json.contains("content") || !json["content"].is_string())
-    fail_input("{}: {} where a token is expected: a string, or an object with \"content\"", where, json.type_name());
+    fail_input("{}: expected a token (a string, or an object with \"content\"), got {}", where, json.type_name());
   plain.content = json["content"];
   const std::pair<const char*, bool AddedToken::*> flags[] = {{"single_word", &AddedToken::single_word},
                                                               {"lstrip", &AddedToken::lstrip},
@@ -46,7 +46,7 @@ AddedToken read_token(const Json& json, const std::string& where, AddedToken pla
   for (const auto& [name, member] : flags) {
     const auto flag = json.find(name);
     if (flag == json.end() || flag->is_null()) continue;
-    if (!flag->is_boolean()) fail_input("{}: \"{}\" is {}: true or false is expected", where, name, flag->type_name());
+    if (!flag->is_boolean()) fail_input("{}: \"{}\" is {}: expected true or false", where, name, flag->type_name());
     plain.*member = *flag;
   }
   return plain;
@@ -64,7 +64,7 @@ std::optional<bool> read_flag(const Json& json, const fs::path& path, const char
   const auto flag = json.find(key);
   if (flag == json.end() || flag->is_null()) return std::nullopt;
   if (!flag->is_boolean())
-    fail_input("{}: \"{}\" is {}: true or false is expected", path.string(), key, flag->type_name());
+    fail_input("{}: \"{}\" is {}: expected true or false", path.string(), key, flag->type_name());
   return flag->get<bool>();
 }
 
@@ -75,13 +75,13 @@ void read_special(const Json& json, const fs::path& path, TokenizerConfig& out) 
     if (key == "additional_special_tokens" || key == "extra_special_tokens") {
       if (value.is_null()) continue;
       if (!value.is_array() && !value.is_object())
-        fail_input("{} is {}: a list of tokens is expected", where, value.type_name());
+        fail_input("{} is {}: expected a list of tokens", where, value.type_name());
       for (const Json& token : value) out.extra.push_back(read_token(token, where, kSpecial));
     } else if (key.ends_with("_token") && (value.is_string() || value.is_object())) {
       out.named[key] = read_token(value, where, kSpecial);
       out.named[key].special = true;
     } else if (key == "eos_token" || key == "bos_token" || key == "pad_token" || key == "unk_token") {
-      if (!value.is_null()) fail_input("{} is {}: a token is expected", where, value.type_name());
+      if (!value.is_null()) fail_input("{} is {}: expected a token", where, value.type_name());
       out.named[key] = {};  // none, and no default of the class either
     }
   }
@@ -89,10 +89,10 @@ void read_special(const Json& json, const fs::path& path, TokenizerConfig& out) 
 
 void read_decoder(const Json& json, const fs::path& path, TokenizerConfig& out) {
   const std::string where = path.string() + ": \"added_tokens_decoder\"";
-  if (!json.is_object()) fail_input("{} is {}: an object of ids is expected", where, json.type_name());
+  if (!json.is_object()) fail_input("{} is {}: expected an object of ids", where, json.type_name());
   for (const auto& [id, token] : json.items()) {
     AddedToken added{};
-    added.normalized = true;  // transformers' default, where the object does not say
+    added.normalized = true;  // transformers' default if the object has no flag
     out.added.push_back(read_token(token, where, added));
     out.added.back().id = read_id(id, where);
   }
@@ -103,7 +103,7 @@ void read_added_file(const fs::path& path, TokenizerConfig& out) {
   const Json json = read_object(path);
   for (const auto& [content, id] : json.items()) {
     if (!id.is_number_unsigned() && !(id.is_number_integer() && id.get<int64_t>() >= 0))
-      fail_input("{}: \"{}\" is {}: the id of a token is expected", path.string(), content, id.type_name());
+      fail_input("{}: \"{}\" is {}: expected the id of a token", path.string(), content, id.type_name());
     AddedToken token{content, read_id(std::to_string(id.get<uint64_t>()), path.string()), false, false, false, true,
                      false};
     for (const auto& [name, special] : out.named) token.special |= special.content == content;
@@ -124,7 +124,7 @@ void read_templates(const Json& json, const fs::path& path, TokenizerConfig& out
     return;
   }
   const auto add = [&](const std::string& name, const Json& text) {
-    if (!text.is_string()) fail_input("{}: the template \"{}\" is {}: text is expected", where, name, text.type_name());
+    if (!text.is_string()) fail_input("{}: the template \"{}\" is {}: expected text", where, name, text.type_name());
     out.templates[name] = text;
   };
   if (found->is_object()) {
@@ -136,12 +136,12 @@ void read_templates(const Json& json, const fs::path& path, TokenizerConfig& out
       add(one["name"], one["template"]);
     }
   } else {
-    fail_input("{} is {}: text, or a list of {{\"name\", \"template\"}}, is expected", where, found->type_name());
+    fail_input("{} is {}: expected text, or a list of {{\"name\", \"template\"}}", where, found->type_name());
   }
-  if (out.templates.empty()) fail_input("{} is empty: remove the key where the model has no template", where);
+  if (out.templates.empty()) fail_input("{} is empty: remove the key if the model has no template", where);
 }
 
-/// Files of templates go before what tokenizer_config.json holds.
+/// Template files take precedence over tokenizer_config.json.
 void read_template_files(const fs::path& folder, TokenizerConfig& out) {
   std::map<std::string, std::string> files;
   const fs::path main = folder / "chat_template.jinja", more = folder / "additional_chat_templates";
@@ -159,7 +159,7 @@ void read_template_files(const fs::path& folder, TokenizerConfig& out) {
   if (out.templates.empty() && is_there(json)) read_templates(read_object(json), json, out);
 }
 
-/// Special tokens that transformers' classes have where the configuration leaves them out.
+/// Default special tokens of transformers' classes, for configurations that omit them.
 void add_defaults(TokenizerConfig& out) {
   std::string name = out.tokenizer_class;
   if (name.ends_with("Fast")) name.resize(name.size() - 4);

@@ -1,5 +1,5 @@
-// What the JSON files beside a tokenizer say: tokenizer_config.json, special_tokens_map.json, added_tokens.json, and
-// the chat templates, wherever they stand.
+// The JSON files that accompany a tokenizer: tokenizer_config.json, special_tokens_map.json, added_tokens.json, and
+// the chat templates in any of their places.
 #pragma once
 
 #include <map>
@@ -12,8 +12,8 @@
 namespace dapo {
 
 struct TokenizerConfig {
-  std::string tokenizer_class;                         ///< "Qwen2Tokenizer"; "" where none is named
-  bool present = false;                                ///< tokenizer_config.json is there
+  std::string tokenizer_class;                         ///< "Qwen2Tokenizer"; "" if none is named
+  bool present = false;                                ///< tokenizer_config.json exists
   std::optional<bool> add_bos, add_eos, prefix_space;  ///< add_bos_token, add_eos_token, add_prefix_space
   bool legacy = false;                           ///< SentencePiece: a space before every text between added tokens
   std::map<std::string, AddedToken> named;       ///< "eos_token", "bos_token", ... without ids
@@ -23,10 +23,10 @@ struct TokenizerConfig {
   std::map<std::string, std::string> templates;  ///< chat templates by name; one alone is "default"
   std::string templates_from;                    ///< the file they are in
 
-  /// Text of a special token such as "eos_token"; "" where the model has none.
+  /// Text of a special token such as "eos_token"; "" if the model has none.
   std::string special(const std::string& name) const;
-  /// Every special token without an id: `f(token, needed)`; those not needed count only where the vocabulary has them
-  /// (the class's own defaults, and padding and its like, which no text is meant to hold).
+  /// Every special token without an id: `f(token, needed)`; those not needed count only if the vocabulary has them
+  /// (defaults of the class, and padding and the like, which should not occur in text).
   template <class F>
   void each_special(F f) const {
     for (const auto& [name, token] : named)
@@ -41,8 +41,8 @@ struct TokenizerConfig {
            name == "cls_token";
   }
 
-  /// As transformers reads the folder; chat templates only where they are asked for. Error (exit 2) names the file and
-  /// the key that is not what it should be.
+  /// Reads the folder as transformers does; chat templates only on request. Error (exit 2) names the file and the
+  /// invalid key.
   static TokenizerConfig load(const std::string& folder, bool with_templates = false);
 };
 

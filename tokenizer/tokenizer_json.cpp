@@ -1,5 +1,5 @@
-// tokenizer.json. The big parts (vocabulary, merges) are read as they stream by; the small ones (normalizer,
-// pre-tokenizer, ...) are parsed as little documents of their own.
+// tokenizer.json. The large parts (vocabulary, merges) are parsed by streaming; the small ones (normalizer,
+// pre-tokenizer, ...) are parsed as separate documents.
 #include "tokenizer/tokenizer_json.h"
 
 #include <simdjson.h>
@@ -132,8 +132,7 @@ class Reader {
     try {
       ondemand::document document = parser_.iterate(text);
       for (auto field : document.get_object()) read_field(field.unescaped_key().value(), field.value());
-      if (document.current_location().error() != simdjson::OUT_OF_BOUNDS)
-        fail_input("there is more behind the JSON object");
+      if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) fail_input("text after the JSON object");
       finish();
     } catch (const simdjson::simdjson_error& error) {
       fail_input("{}: not a tokenizer.json: {}; download it again", path, error.what());
@@ -146,7 +145,7 @@ class Reader {
  private:
   void read_field(std::string_view key, ondemand::value value) {
     const auto is_new = [&](bool& seen) {
-      if (std::exchange(seen, true)) fail_input("'{}' is there twice", key);
+      if (std::exchange(seen, true)) fail_input("'{}' is duplicated", key);
     };
     if (key == "model")
       is_new(seen_model_), read_model(value.get_object());
@@ -162,7 +161,7 @@ class Reader {
       is_new(seen_decoder_), with_component(value, key, [&](auto e) { read_decoder(e); });
     else if (key != "version" && key != "truncation" && key != "padding")
       fail_input("unknown part '{}'", key);
-    // truncation and padding belong to whoever makes batches
+    // truncation and padding are left to the code that builds batches
   }
 
   template <class F>
@@ -197,7 +196,7 @@ class Reader {
       else if (key == "byte_fallback")
         expect_false(key, value);
       else if (key != "fuse_unk")
-        fail_input("model: unknown part '{}'", key);  // nothing is unknown to bytes
+        fail_input("model: unknown part '{}'", key);  // no byte is unknown
     }
   }
 
@@ -220,7 +219,7 @@ class Reader {
     }
   }
 
-  /// What needs all parts: merges by id, added tokens that the vocabulary may hold already.
+  /// Steps that need all parts: merges by id, added tokens that the vocabulary may already have.
   void finish() {
     if (!seen_model_) fail_input("'model' is absent");
     if (!seen_split_) fail_input("'pre_tokenizer' is absent");
@@ -232,7 +231,7 @@ class Reader {
     place_added_tokens(*model_);
     for (const auto* ids : {&model_->before, &model_->after}) {
       for (const int32_t id : *ids)
-        if (!vocabulary.has(id)) fail_input("post_processor: id {} is no token", id);
+        if (!vocabulary.has(id)) fail_input("post_processor: id {} is not a token", id);
     }
   }
 
@@ -276,7 +275,7 @@ AddedToken read_added_token(ondemand::object entry) {
 }
 
 void read_vocabulary(ondemand::value value, Vocabulary& vocabulary) {
-  if (vocabulary.size() > 0) fail_input("model: 'vocab' is there twice");
+  if (vocabulary.size() > 0) fail_input("model: 'vocab' is duplicated");
   for (auto field : value.get_object()) {
     const std::string_view name = checked_name(field.unescaped_key(), "a token");
     vocabulary.add(name, field.value().get_int64());
@@ -284,14 +283,14 @@ void read_vocabulary(ondemand::value value, Vocabulary& vocabulary) {
 }
 
 void read_merges(ondemand::value value, MergeNames& merges) {
-  if (!merges.empty()) fail_input("model: 'merges' is there twice");
+  if (!merges.empty()) fail_input("model: 'merges' is duplicated");
   for (ondemand::value merge : value.get_array()) {
     if (merges.size() == kMaxMerges) fail_input("more than {} merges", kMaxMerges);
     if (merge.type() == ondemand::json_type::string) {
       const std::string_view text = merge.get_string();
       const size_t space = text.find(' ');
       if (space == text.npos || text.find(' ', space + 1) != text.npos) {
-        fail_input("merge {} is '{}', not two tokens with a space between", merges.size(), text.substr(0, 80));
+        fail_input("merge {} is '{}', not two tokens separated by a space", merges.size(), text.substr(0, 80));
       }
       merges.emplace_back(text.substr(0, space), text.substr(space + 1));
       continue;
@@ -322,7 +321,7 @@ void resolve_merges(ByteLevelModel& model, const MergeNames& merges) {
   std::array<int32_t, 256> bytes;
   for (size_t b = 0; b < 256; ++b) bytes[b] = vocabulary.find(byte_name(static_cast<uint8_t>(b)));
   if (std::all_of(bytes.begin(), bytes.end(), [](int32_t id) { return id < 0; })) {
-    fail_input("model: the vocabulary holds no byte tokens: only byte-level BPE is supported");
+    fail_input("model: the vocabulary has no byte tokens: only byte-level BPE is supported");
   }
   model.merges.set_bytes(bytes);
   add_merges(model, merges);

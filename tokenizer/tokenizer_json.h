@@ -19,16 +19,16 @@ using MergeNames = std::vector<std::pair<std::string_view, std::string_view>>;
 void read_vocabulary(simdjson::ondemand::value value, Vocabulary& vocabulary);
 void read_merges(simdjson::ondemand::value value, MergeNames& merges);
 
-/// Merges of tokens by name, lowest rank first, into the model, whose vocabulary is complete. Error for a merge that
-/// needs a token which is not there.
+/// Adds merges, given by token names, lowest rank first, to the model, whose vocabulary is complete. Error for a merge
+/// that needs a missing token.
 void add_merges(ByteLevelModel& model, const MergeNames& merges);
-/// The same, and the tokens of the 256 bytes.
+/// The same, plus the tokens of the 256 bytes.
 void resolve_merges(ByteLevelModel& model, const MergeNames& merges);
 
-/// Puts added tokens into the vocabulary, which may hold them already. Error for an id that two have.
+/// Adds added tokens to the vocabulary, which may already have them. Error if two have the same id.
 void place_added_tokens(ByteLevelModel& model);
 
-/// What a tokenizer.json says of a SentencePiece model (BPE with bytes as fallback, or Unigram): all but the pieces.
+/// The content of a SentencePiece model's tokenizer.json (BPE with byte fallback, or Unigram), except the pieces.
 struct SentencePieceJson {
   std::vector<AddedToken> added;
   enum class Prefix { never, first, always, doubled } prefix = Prefix::never;  ///< the space before a text
@@ -36,11 +36,11 @@ struct SentencePieceJson {
   std::vector<int32_t> before, after;  ///< which are these
   bool replaces = false;               ///< a normalizer turns spaces into U+2581
   bool metaspace = false;              ///< a pre-tokenizer does,
-  bool splits = false;                 ///< and cuts the text before each
+  bool splits = false;                 ///< and splits the text before each
   bool strips = false;                 ///< decoding drops the first space
-  std::string odd;  ///< the first component that only tokenizer.model can stand for; "" where all is known here
+  std::string odd;                     ///< the first component that needs tokenizer.model; "" if all are supported
 };
-/// Nothing where the file is of byte-level BPE, or of another kind that this is not.
+/// Nothing if the file is for byte-level BPE or any other kind of model.
 std::optional<SentencePieceJson> read_sentencepiece_json(const std::string& path);
 
 }  // namespace dapo

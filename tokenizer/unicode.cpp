@@ -16,8 +16,8 @@ constexpr uint32_t kCodePoints = 0x110000;
 struct Range {
   uint32_t first, last;
 };
-// Letters and numbers that Unicode 15.1 and 16 added: Hugging Face's regular expressions know them, an older utf8proc
-// (2.8 in Debian 12) does not.
+// Letters and numbers that Unicode 15.1 and 16 added: Hugging Face's regular expressions include them, an older
+// utf8proc (2.8 in Debian 12) does not.
 constexpr Range kNewLetters[] = {{0x1C89, 0x1C8A},   {0xA7CB, 0xA7CD},   {0xA7DA, 0xA7DC},   {0x105C0, 0x105F3},
                                  {0x10D4A, 0x10D65}, {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4}, {0x11380, 0x11389},
                                  {0x1138B, 0x1138B}, {0x1138E, 0x1138E}, {0x11390, 0x113B5}, {0x113B7, 0x113B7},
@@ -45,7 +45,7 @@ size_t compose(utf8proc_int32_t* text, size_t n) {
 
 uint8_t classify(uint32_t code) {
   if (code == '\r' || code == '\n') return kNewline;
-  // White_Space: the separators and six controls. U+180E is none since Unicode 6.3.
+  // White_Space: the separators and six controls. U+180E is not one since Unicode 6.3.
   if ((code >= 9 && code <= 13) || code == 0x85) return kSpace;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
     case UTF8PROC_CATEGORY_LU:
@@ -84,7 +84,7 @@ std::vector<uint8_t> build_properties() {
     if (utf8proc_get_property(static_cast<utf8proc_int32_t>(code))->combining_class != 0) table[code] |= kMayChange;
     const size_t n = decompose(code, parts);
     if (n == 1 && parts[0] == static_cast<utf8proc_int32_t>(code)) continue;
-    // Whatever follows another character in a decomposition may join the one before it (marks, Hangul vowels, ...).
+    // A character that follows another one in a decomposition may combine with its predecessor (marks, Hangul vowels, ...).
     for (size_t i = 1; i < n; ++i) table[static_cast<size_t>(parts[i])] |= kMayChange;
     if (compose(parts.data(), n) != 1 || parts[0] != static_cast<utf8proc_int32_t>(code)) table[code] |= kMayChange;
   }
@@ -131,7 +131,7 @@ Symbol decode_one(std::string_view text, bool* incomplete) {
   if (lead < 0x80) return {lead, 1};
   if (lead < 0xC2 || lead > 0xF4) return {kInvalid, 1};
   const uint32_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range keeps out overlong forms, surrogates and what lies above U+10FFFF.
+  // The second byte's range excludes overlong forms, surrogates and code points above U+10FFFF.
   uint32_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
   uint32_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   uint32_t code = lead & (0x7Fu >> length);
@@ -184,14 +184,14 @@ void move_valid(std::string& bytes, bool final, std::string& out) {
   bytes.erase(0, copied);
 }
 
-// Hugging Face's NFC is as old as Unicode 9 and leaves 108 newer combining marks (U+1DFA, U+1AC8, ...) where they
-// stand; here they are ordered as Unicode says. That is the one known difference between its ids and ours for Qwen2.5.
+// Hugging Face's NFC uses Unicode 9 and does not reorder 108 newer combining marks (U+1DFA, U+1AC8, ...); here they are
+// ordered as in current Unicode. This is the only known difference between its ids and ours for Qwen2.5.
 std::string_view nfc(std::string_view text, std::string& storage) {
   const uint8_t* table = properties().data();
   std::vector<utf8proc_int32_t> buffer;
   bool changed = false;
   size_t copied = 0;    // storage holds text[0, copied) once something changed
-  size_t previous = 0;  // the last character that no later one reaches across
+  size_t previous = 0;  // the last character that no later one can combine across
   for (size_t at = 0; at < text.size();) {
     if (static_cast<unsigned char>(text[at]) < 0x80) {
       previous = at++;

@@ -1,4 +1,4 @@
-// UTF-8 and the few properties of characters that pre-tokenizing needs, in one table built from utf8proc at first use.
+// UTF-8 and the few character properties that pre-tokenization needs, in one table built from utf8proc on first use.
 #pragma once
 
 #include <cstddef>
@@ -9,14 +9,14 @@
 
 namespace dapo::unicode {
 
-/// The classes that pre-tokenizers tell apart. Newline: \r and \n alone. Space: other White_Space.
+/// The classes that pre-tokenizers distinguish. Newline: only \r and \n. Space: other White_Space.
 enum Class : uint8_t { kLetter = 0, kNumber = 1, kOther = 2, kSpace = 3, kNewline = 4 };
 inline bool is_white(Class c) {
   return c >= kSpace;
 }
 
 inline constexpr uint8_t kClassMask = 0x07;
-inline constexpr uint8_t kMayChange = 0x08;  ///< NFC may change this character, or join it to the one before it
+inline constexpr uint8_t kMayChange = 0x08;  ///< NFC may change this character, or combine it with the one before it
 inline constexpr uint8_t kWord = 0x10;       ///< \w: letters, marks, decimal digits, connectors, joiners
 
 inline constexpr uint32_t kInvalid = 0xFFFFFFFF;
@@ -27,7 +27,7 @@ struct Symbol {
   uint32_t code;
   uint32_t bytes;
 };
-/// The character at the start of `text` (not empty). `incomplete`, if given, is set where more bytes could complete it.
+/// The character at the start of `text` (not empty). `incomplete`, if given, is set if more bytes could complete it.
 Symbol decode_one(std::string_view text, bool* incomplete = nullptr);
 
 /// Appends `code` as UTF-8.
@@ -52,7 +52,7 @@ inline Class class_at(const uint8_t* table, std::string_view text, size_t at, si
   return symbol.code == kInvalid ? kOther : static_cast<Class>(table[symbol.code] & kClassMask);
 }
 
-/// `text` in Unicode normal form C; ill-formed bytes stay as they are. Returns `text` itself where nothing changes,
+/// `text` in Unicode normal form C; ill-formed bytes are unchanged. Returns `text` itself if nothing changes,
 /// else a view of `storage`. Time n log n (runs of combining marks are sorted).
 std::string_view nfc(std::string_view text, std::string& storage);
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""One DAPO step, ours against Hugging Face TRL: the two programs in turn, the same model, prompts and number of tokens.
+"""One DAPO step, ours against Hugging Face TRL: the two programs alternate, with the same model, prompts and number of tokens.
 
     python3 bench/peers/compare.py --model DIR --data gsm8k_train.jsonl --prompts 4 --group 8 --new-tokens 128 --dtype bfloat16
 
 Prints each round, then the medians, their ratio and both peaks of memory. Run with a Python that has torch, transformers, trl
-and datasets (it runs bench/peers/trl_dapo.py with itself); `make bench` builds ours.
+and datasets (bench/peers/trl_dapo.py runs with the same Python); `make bench` builds ours.
 """
 import argparse, json, os, pathlib, statistics, subprocess, sys
 

@@ -5,7 +5,7 @@
   make build/release/bench_tokenizer
   python3 bench/peers/tokenizer_hf.py FOLDER TEXT [--bench build/release/bench_tokenizer] [--rounds 5]
 
-FOLDER holds tokenizer.json (or is such a file); the lines of TEXT are encoded one by one. Exits 1 where ids differ.
+FOLDER holds tokenizer.json (or is such a file); the lines of TEXT are encoded one by one. Exits with 1 if ids differ.
 """
 import argparse
 import json

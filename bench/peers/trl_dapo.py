@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The peer's side of bench/peers/compare.py: DAPO steps of Hugging Face TRL (GRPOTrainer, loss_type="dapo") on the CPU.
+"""TRL's side of bench/peers/compare.py: DAPO steps of Hugging Face TRL (GRPOTrainer, loss_type="dapo") on the CPU.
 
     python3 bench/peers/trl_dapo.py --model DIR --data FILE.jsonl --prompts P --group G --new-tokens T --steps S --dtype bfloat16
 
-Every response is exactly T tokens long and the reward is a cheap one with variance, so that every group trains: the same work
-that bench_step does. Prints one JSON line: seconds of each step, peak memory. Needs: pip install torch transformers trl datasets.
+Every response is exactly T tokens long and the reward is cheap and varies, so that every group is trained on: the same work
+as in bench_step. Prints one JSON line: seconds of each step, peak memory. Needs: pip install torch transformers trl datasets.
 """
 import argparse, json, os, resource, tempfile, time
 

@@ -4,11 +4,11 @@
     python3 bench/peers/verifier_agreement.py --data ../shared/data [--dapo ./dapo] [--out disagreements.md] [--cache mv.json]
 
 Sets, each in both directions (answer as ground truth, and as response):
-  self       each MATH-500 answer against itself in other usual spellings (made here, so all are right)
+  self       each MATH-500 answer against itself in other common spellings (generated here, so all are right)
   solution   the box of each MATH-500 solution against the answer
-  pairs      each MATH-500 answer against each other one (all pairs of different texts)
+  pairs      each MATH-500 answer against every other one (all pairs of different texts)
   equiv      gen_equiv_pairs.jsonl: answers of models against MATH-500's
-  libraries  gen_parametrized_cases.jsonl: the test cases of Math-Verify and lighteval, where the prediction has a box, or is short
+  libraries  gen_parametrized_cases.jsonl: the test cases of Math-Verify and lighteval, if the prediction has a box, or is short
 Run with a Python that has math-verify (pip install math-verify==0.9.0).
 """
 import argparse, json, logging, os, pathlib, re, subprocess, sys, tempfile
@@ -16,16 +16,16 @@ import argparse, json, logging, os, pathlib, re, subprocess, sys, tempfile
 ap = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
 ap.add_argument("--data", default="../shared/data")
 ap.add_argument("--dapo", default="./dapo", help="the built program")
-ap.add_argument("--out", help="write every disagreement there, a line each")
+ap.add_argument("--out", help="file for the disagreements, one per line")
 ap.add_argument("--cache", help="keep Math-Verify's verdicts in this file")
 ap.add_argument("--only", help="one set")
-ap.add_argument("--every", type=int, default=1, help="of the pairs that ours takes for different, ask Math-Verify about every n-th")
+ap.add_argument("--every", type=int, default=1, help="of the pairs that ours considers different, let Math-Verify judge every n-th")
 a = ap.parse_args()
 data = pathlib.Path(a.data)
 
 
 def spellings(s):
-    """Other usual ways to write a MATH answer: pairs (rule, text)."""
+    """Other common spellings of a MATH answer: pairs (rule, text)."""
     out = [("spaces", " " + s.replace(",", " , ") + " " if "\\!" not in s and not re.search(r"\d,\d{3}", s) else " " + s + " "),
            ("dollars", f"${s}$"), ("stop", s + "."), ("group", "{" + s + "}")]
     def rule(name, pattern, to):

@@ -45,8 +45,8 @@ ChosenBackend make_backend(std::string_view device, std::string_view dtype, int 
 ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads) {
   const int most = std::max(256, 4 * omp_get_num_procs());
   if (threads < 0 || threads > most)
-    fail_input("model.threads (--threads) = {}: at least 0 (all cores), at most {} on this machine with {} cores",
-               threads, most, omp_get_num_procs());
+    fail_input("model.threads (--threads) = {}: must be 0 (all cores) to {} on this machine with {} cores", threads,
+               most, omp_get_num_procs());
   const std::string why_not = device == DeviceChoice::automatic ? no_gpu() : "";
   const bool gpu = device == DeviceChoice::cuda || (device == DeviceChoice::automatic && why_not.empty());
   if (gpu && !kBuilt)
@@ -63,7 +63,8 @@ ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads) 
   chosen.backend = gpu ? make_gpu(type) : make_cpu_backend(type);
   chosen.why = chosen.backend->describe();
   if (device == DeviceChoice::automatic && !gpu) chosen.why += "; no GPU in use: " + why_not;
-  if (dtype == DTypeChoice::automatic) chosen.why += native ? "" : "; f32, as this CPU does not multiply bf16 natively";
+  if (dtype == DTypeChoice::automatic)
+    chosen.why += native ? "" : "; f32, because this CPU has no native bf16 multiplication";
   if (dtype == DTypeChoice::bf16 && !native) chosen.why += "; bf16 is emulated here and slow, --dtype f32 is faster";
   return chosen;
 }
@@ -100,7 +101,7 @@ double measure_flops(Backend& backend) {
   backend.zero(x);
   backend.zero(w);
   double best = 0;
-  for (int i = 0; i < 6; ++i) {  // the first call warms caches and threads up
+  for (int i = 0; i < 6; ++i) {  // the first call warms up caches and threads
     backend.synchronize();
     const auto begin = std::chrono::steady_clock::now();
     backend.matmul(y, x, w, {});
@@ -116,7 +117,7 @@ double measure_flops(Backend& backend) {
 void settle_threads(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "1000", 0);
-  execv("/proc/self/exe", argv);  // where that fails, threads spin
+  execv("/proc/self/exe", argv);  // if that fails, threads spin
 }
 
 }  // namespace dapo

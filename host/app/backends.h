@@ -16,24 +16,24 @@ struct ChosenBackend {
 };
 
 /// threads: of the CPU, 0: all cores. automatic: a GPU if there is one; bf16 if the device multiplies it natively.
-/// Error (exit 2): a device that this build or machine does not have, a CPU without the instructions that the program
-/// was compiled for.
+/// Error (exit 2) for a device that this build or machine does not have, and for a CPU that lacks the instructions the
+/// program was compiled for.
 ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0);
-/// The same by the words of --device and --dtype. Error (exit 2) for an unknown word.
+/// The same from the values of --device and --dtype. Error (exit 2) for an unknown value.
 ChosenBackend make_backend(std::string_view device, std::string_view dtype, int threads = 0);
 
-/// Whether this program holds the CUDA backend.
+/// Whether this program was built with the CUDA backend.
 bool built_with_cuda();
 
-/// A group of one rank on this backend.
+/// A single-rank group on this backend.
 std::unique_ptr<Comm> make_single_comm(Backend& backend);
 
-/// Flops a second of a product large enough to be bound by arithmetic: a measurement of some 20 ms.
+/// FLOP/s of a product large enough to be compute-bound, measured in some 20 ms.
 double measure_flops(Backend& backend);
 
-/// Idle OpenMP threads spin for milliseconds by default, which on a machine with other work costs more than our own
-/// work does (measured: 3 times). libgomp reads its limit once, as it is loaded; so where the environment says nothing
-/// of it, the program starts itself again with GOMP_SPINCOUNT=1000. First in main.
+/// Idle OpenMP threads spin for milliseconds by default; on a machine with other load this made our own work 3 times
+/// slower (measured). libgomp reads the limit only once, when it is loaded, so if the environment does not set it, the
+/// program re-executes itself with GOMP_SPINCOUNT=1000. Call it first in main.
 void settle_threads(char** argv);
 
 }  // namespace dapo

@@ -78,10 +78,10 @@ int run_eval_command(const EvalOptions& o) {
   progress.line(stop_text(stop, *s.tokenizer));
   if (const std::string date = encoder.date_text(); !date.empty()) progress.line(date);
   Rollout rollout(decoder, stop);
-  std::optional<LineWriter> out;  // opened now: hours of work do not end at a folder that is not there
+  std::optional<LineWriter> out;  // opened now, so that hours of work are not lost to a missing folder
   if (!o.out.empty()) out.emplace(o.out);
   progress.on_report = [](Phase) {
-    if (interrupted()) throw Interrupted("interrupted: the evaluation is not complete, nothing of it is reported");
+    if (interrupted()) throw Interrupted("interrupted: the evaluation is not complete, so nothing is reported");
   };
   const EvalResult result = evaluate(config, rollout, *s.tokenizer, std::move(data), progress);
   progress.line(eval_text(result));

@@ -40,13 +40,13 @@ void check_options(const GenerateOptions& o) {
 }
 
 /// {"ids"}, {"prompt"} as text or messages, or {"messages"}; with messages, "tools" and "chat_template_kwargs"; an "id"
-/// is handed through.
+/// is copied to the output.
 Prompt read_prompt(const JsonRow& row, const PromptEncoder* encoder, size_t number) {
   Prompt p{row.text_or("id", std::to_string(number)), {}};
   if (row.has("ids")) {
     p.ids = row.ids("ids");
   } else if (encoder == nullptr) {
-    row.fail_here("a prompt in words needs a tokenizer, and the model's folder has none: give \"ids\"");
+    row.fail_here("a text prompt needs a tokenizer, and the model's folder has none: give \"ids\"");
   } else if (const char* field = row.has("messages") ? "messages" : "prompt"; row.is_text(field)) {
     p.ids = encoder->encode(row.text(field));
   } else {
@@ -85,7 +85,7 @@ void draw_and_write(const GenerateOptions& o, const std::vector<Prompt>& prompts
     };
   }
   LineWriter out(o.out);
-  std::vector<Completion> groups(prompts.size());  // written in the order of the prompts
+  std::vector<Completion> groups(prompts.size());  // written in prompt order
   size_t written = 0;
   catch_interrupts();
   while (rollout.busy() && !interrupted()) {
@@ -96,7 +96,7 @@ void draw_and_write(const GenerateOptions& o, const std::vector<Prompt>& prompts
     }
   }
   if (stream) print_out(std::string(text->finish()) + "\n");
-  if (rollout.busy()) {  // interrupted: what is complete is kept, in the order of the prompts
+  if (rollout.busy()) {  // interrupted: complete groups are kept, in prompt order
     size_t complete = written;
     for (size_t i = written; !stream && i < groups.size(); ++i)
       if (!groups[i].responses.empty()) write_group(out, prompts[i], groups[i], tokenizer), ++complete;
@@ -118,7 +118,7 @@ int run_generate_command(const GenerateOptions& o) {
   config.data.prompt_format = o.format;
   config.data.system_prompt = o.system;
   config.data.prompt_suffix = o.suffix;
-  config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt begin together
+  config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt start together
   std::optional<PromptEncoder> encoder;
   if (s.tokenizer)
     encoder.emplace(config.data, o.model, *s.tokenizer);
@@ -137,7 +137,8 @@ int run_generate_command(const GenerateOptions& o) {
     longest = std::max(longest, p.ids.size());
     if (p.ids.empty()) fail_input("--prompt: has no tokens");
     for (const int32_t id : p.ids)
-      if (id >= model.vocab) fail_input("prompt {}: id {} is outside of the model's {}", p.id, id, model.vocab);
+      if (id >= model.vocab)
+        fail_input("prompt {}: id {} is outside the model's vocabulary of {}", p.id, id, model.vocab);
   }
   if (longest + static_cast<size_t>(o.max_new_tokens) > static_cast<size_t>(model.max_position))
     fail_input("{} prompt tokens + --max-new-tokens {} exceed the {} positions of {}", longest, o.max_new_tokens,

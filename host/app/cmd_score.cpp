@@ -14,7 +14,7 @@ namespace {
 
 struct Row {
   std::vector<int32_t> ids;
-  int32_t prompt_length = 0;  ///< tokens before the first that is scored; 0: a text of its own, scored from its second
+  int32_t prompt_length = 0;  ///< tokens before the first scored one; 0: a plain text, scored from its second token
   std::vector<float> log_prob, entropy;
 
   int32_t first() const { return std::max(prompt_length, 1); }
@@ -46,12 +46,12 @@ Row read_row(const JsonRow& json, const Tokenizer* tokenizer, const ModelConfig&
   } else {
     row.ids = json.has("ids") ? json.ids("ids") : encode(json, tokenizer, "text", false);
   }
-  if (row.ids.size() < 2)
-    json.fail_here("needs 2 tokens or more: the first has nothing before it to be predicted from");
+  if (row.ids.size() < 2) json.fail_here("needs 2 tokens or more: the first one has no context to be predicted from");
   if (row.ids.size() > static_cast<size_t>(model.max_position))
-    json.fail_here(fmt::format("has {} tokens, the model takes {} at most", row.ids.size(), model.max_position));
+    json.fail_here(fmt::format("has {} tokens; the model takes at most {}", row.ids.size(), model.max_position));
   for (const int32_t id : row.ids)
-    if (id >= model.vocab) json.fail_here(fmt::format("id {} is outside of the model's {}", id, model.vocab));
+    if (id >= model.vocab)
+      json.fail_here(fmt::format("id {} is outside the model's vocabulary of {}", id, model.vocab));
   if (json.has("prompt_len")) {
     const int64_t n = json.integer("prompt_len");
     if (n < 1 || n >= static_cast<int64_t>(row.ids.size()))
@@ -61,7 +61,7 @@ Row read_row(const JsonRow& json, const Tokenizer* tokenizer, const ModelConfig&
   return row;
 }
 
-/// Texts of their own, as one pack with a segment each.
+/// Plain texts, as one pack with one segment per text.
 void score_texts(std::span<Row> rows, Learner& learner, float temperature) {
   Pack pack;
   for (const Row& row : rows) {
@@ -84,10 +84,10 @@ void score_texts(std::span<Row> rows, Learner& learner, float temperature) {
   }
 }
 
-/// Responses, cut from their prompts as rollout and training cut them: the same bits. Neighbours share a prompt.
+/// Responses, split from their prompts as in rollout and training, for the same bits. Adjacent rows share a prompt.
 void score_responses(std::span<Row> rows, Learner& learner, float temperature) {
   std::vector<PackInput> groups;
-  std::vector<Row*> of;  // in the order of the groups' responses
+  std::vector<Row*> of;  // in the order of the responses in the groups
   std::vector<size_t> begin;
   for (Row& row : rows) {
     if (groups.empty() || !std::ranges::equal(groups.back().prompt, row.prompt())) {

@@ -14,12 +14,12 @@ namespace dapo {
 namespace {
 void refuse_existing(const std::string& file, bool overwrite) {
   if (!overwrite && std::filesystem::exists(file))
-    fail_input("{}: exists; name another place, or give --overwrite to replace it", file);
+    fail_input("{}: exists; name another path, or give --overwrite to replace it", file);
 }
 }  // namespace
 
 int run_countdown_command(const CountdownOptions& o) {
-  if (o.rows < 1 || o.rows > 1'000'000) fail_input("--rows {}: 1 to 1000000", o.rows);
+  if (o.rows < 1 || o.rows > 1'000'000) fail_input("--rows {}: must be 1 to 1000000", o.rows);
   refuse_existing(o.file, o.overwrite);
   write_countdown(o.file, static_cast<size_t>(o.rows), o.seed);
   print_out(fmt::format("{}: {} problems; train with reward.verifier = \"countdown\"\n", o.file, o.rows));

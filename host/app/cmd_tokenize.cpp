@@ -7,7 +7,7 @@
 namespace dapo {
 namespace {
 
-/// A last message of the assistant is continued, unless the row says otherwise (as apply_chat_template's arguments do).
+/// If the last message is the assistant's, it is continued, unless the row sets the arguments of apply_chat_template.
 ChatEnd end_of(const JsonRow& row) {
   std::string last;
   row.each("messages", [&](const JsonRow& m) { last = m.text_or("role", ""); });
@@ -17,7 +17,7 @@ ChatEnd end_of(const JsonRow& row) {
   return !row.has("add_generation_prompt") || row.flag("add_generation_prompt") ? ChatEnd::prompt : ChatEnd::closed;
 }
 
-/// {"messages"[, "tools"][, "chat_template_kwargs"]} as the model's template writes it.
+/// {"messages"[, "tools"][, "chat_template_kwargs"]} rendered by the model's template.
 std::string render_row(const ChatTemplate& chat, const JsonRow& row) {
   try {
     return chat.render_json(row.json("messages"), {row.tools(), row.variables()}, end_of(row));

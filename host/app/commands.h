@@ -1,4 +1,4 @@
-// The sub-commands of `dapo`: what each is told, and the function that does it. Results go to `out` ("" or "-":
+// The subcommands of `dapo`: the options of each, and the function that runs it. Results go to `out` ("" or "-":
 // standard output). Every error is thrown; main turns it into one line and an exit code.
 #pragma once
 
@@ -20,13 +20,13 @@ struct SftOptions {
   std::vector<std::string> settings;
   bool check = false, overwrite = false;
 };
-/// Fine-tunes on (prompt, response) rows and saves model, metrics.jsonl and log.txt to sft.out; weights start at random
-/// where the model's folder has none. check: loads everything, shows the first row, trains nothing.
+/// Fine-tunes on (prompt, response) rows and saves model, metrics.jsonl and log.txt to sft.out; weights are random
+/// if the model's folder has none. check: loads everything, shows the first row, trains nothing.
 int run_sft_command(const SftOptions& o);
 
 struct EvalOptions {
   std::string config;                 ///< or model and data
-  std::vector<std::string> settings;  ///< --set, and what the flags below amount to
+  std::vector<std::string> settings;  ///< --set, and the settings that the flags below translate to
   std::string model;
   std::vector<std::string> data;
   std::string out;  ///< JSONL of every response
@@ -43,8 +43,8 @@ struct GenerateOptions {
   std::string prompt_template = "auto", format, system, suffix;
   DeviceOptions on;
 };
-/// JSONL of {"id", "sample", "text", "prompt_ids", "ids", "log_probs", "finish_reason"}, without "text" where the model
-/// has no tokenizer; one prompt's text streams to a terminal. After a signal the complete prompts' rows are kept.
+/// JSONL of {"id", "sample", "text", "prompt_ids", "ids", "log_probs", "finish_reason"}, without "text" if the model
+/// has no tokenizer; a single prompt's text streams to a terminal. After a signal, rows of complete prompts are kept.
 int run_generate_command(const GenerateOptions& o);
 
 struct ScoreOptions {
@@ -54,7 +54,7 @@ struct ScoreOptions {
   DeviceOptions on;
 };
 /// {"prompt_ids", "ids"} (rows of generate, rollouts, eval -o), {"ids", "prompt_len"}, {"prompt", "response"} or
-/// {"text"} in; log-prob and entropy (nats) of every token after the prompt out.
+/// {"text"} in; out comes the log-prob and entropy (nats) of every token after the prompt.
 int run_score_command(const ScoreOptions& o);
 
 struct TokenizeOptions {
@@ -68,7 +68,7 @@ struct VerifyOptions {
   std::string verifier = "math_dapo", file = "-", out;
   bool strict_box = false, flexible = false;
 };
-/// {"solution" or "response", "ground_truth"} in; {"score", "acc", "pred", "reason"} out.
+/// Input: {"solution" or "response", "ground_truth"}; output: {"score", "acc", "pred", "reason"}.
 int run_verify_command(const VerifyOptions& o);
 
 struct ChainOptions {
@@ -76,7 +76,7 @@ struct ChainOptions {
   bool overwrite = false;
   uint64_t seed = 1;
 };
-/// The demo's beginnings: data/{train,test,skill,crowd}.jsonl and model/ (config and byte tokenizer, no weights).
+/// Writes the demo's input: data/{train,test,skill,crowd}.jsonl and model/ (config and byte tokenizer, no weights).
 int run_chain_command(const ChainOptions& o);
 
 struct CountdownOptions {
@@ -85,7 +85,7 @@ struct CountdownOptions {
   int64_t rows = 10000;
   uint64_t seed = 1;
 };
-/// Problems of 3 or 4 numbers in verl's schema, all of them solvable.
+/// Writes problems of 3 or 4 numbers in verl's schema, all of them solvable.
 int run_countdown_command(const CountdownOptions& o);
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// dapo: sub-commands round a model. Here is the command line; what each does lies in cmd_<name>.cpp.
+// dapo: tools for a model as subcommands. This file is the command line; cmd_<name>.cpp implements each of them.
 #include <CLI/CLI.hpp>
 
 #include "core/choices.h"
@@ -14,19 +14,19 @@ void add_device(CLI::App& app, DeviceOptions& on) {
   app.add_option("--device", on.device, choice_list(choices(DeviceChoice{}), " | "))->capture_default_str();
   app.add_option("--dtype", on.dtype, choice_list(choices(DTypeChoice{}), " | "))->capture_default_str();
   app.add_option("--threads", on.threads, "CPU threads, 0: all cores")->capture_default_str();
-  app.add_option("--seed", on.seed, "of every draw")->capture_default_str();
+  app.add_option("--seed", on.seed, "random seed of every draw")->capture_default_str();
 }
 
 void add_out(CLI::App& app, std::string& out) {
-  app.add_option("-o,--out", out, "a file, which appears when it is complete; else standard output");
+  app.add_option("-o,--out", out, "output file, which appears when it is complete; default: standard output");
 }
 
 void add_settings(CLI::App& app, std::vector<std::string>& settings) {
-  // by function: an option bound to the vector would clear what the flags below have put there
+  // a callback: an option bound to the vector would clear what the flags below have added
   app.add_option_function<std::vector<std::string>>(
          "--set",
          [&settings](const std::vector<std::string>& v) { settings.insert(settings.end(), v.begin(), v.end()); },
-         "section.field=value, over the config; may be given several times")
+         "section.field=value, overrides the config; may be repeated")
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
@@ -78,15 +78,15 @@ CLI::App& add_generate(CLI::App& app, GenerateOptions& o) {
       "--prompt", [&](const std::string& v) { o.prompt = v, o.has_prompt = true; }, "text");
   c.add_option("--prompts", o.prompts, "JSONL of {\"prompt\"}, {\"messages\"} or {\"ids\"}; - for standard input");
   c.add_option("-n", o.n, "responses a prompt")->capture_default_str();
-  c.add_option("--max-new-tokens", o.max_new_tokens, "tokens of a response at most")->capture_default_str();
+  c.add_option("--max-new-tokens", o.max_new_tokens, "most tokens per response")->capture_default_str();
   c.add_option("--temperature", o.temperature, "0: the most probable token")->capture_default_str();
   c.add_option("--top-p", o.top_p, "1: off")->capture_default_str();
   c.add_option("--top-k", o.top_k, "0: off")->capture_default_str();
   c.add_option("--min-p", o.min_p, "0: off")->capture_default_str();
-  c.add_option("--batch", o.batch, "sequences at once")->capture_default_str();
+  c.add_option("--batch", o.batch, "sequences decoded at once")->capture_default_str();
   c.add_option("--template", o.prompt_template, choice_list(choices(PromptStyle{}), " | "))->capture_default_str();
-  c.add_option("--format", o.format, "the prompt as plain text with a place for {question}, for base models");
-  c.add_option("--system", o.system, "system message in place of the template's");
+  c.add_option("--format", o.format, "plain text template with {question}, for base models");
+  c.add_option("--system", o.system, "system message instead of the template's");
   c.add_option("--suffix", o.suffix, "appended to each prompt");
   add_out(c, o.out);
   add_device(c, o.on);
@@ -102,8 +102,8 @@ CLI::App& add_score(CLI::App& app, ScoreOptions& o) {
        "JSONL of {\"prompt_ids\", \"ids\"} (as generate, eval -o and rollouts/ write it), {\"ids\", \"prompt_len\"}, "
        "{\"prompt\", \"response\"} or {\"text\"}; - for standard input")
       ->capture_default_str();
-  c.add_option("--temperature", o.temperature, "logits are divided by it")->capture_default_str();
-  c.add_option("--pack-tokens", o.pack_tokens, "tokens of one pass")->capture_default_str();
+  c.add_option("--temperature", o.temperature, "divides the logits")->capture_default_str();
+  c.add_option("--pack-tokens", o.pack_tokens, "tokens per pass")->capture_default_str();
   add_out(c, o.out);
   add_device(c, o.on);
   c.footer("Example: echo '{\"text\": \"Paris is the capital of France.\"}' | dapo score --model qwen2.5-0.5b -");
@@ -111,16 +111,15 @@ CLI::App& add_score(CLI::App& app, ScoreOptions& o) {
 }
 
 CLI::App& add_tokenize(CLI::App& app, TokenizeOptions& o) {
-  CLI::App& c = *app.add_subcommand("tokenize", "text to ids, ids to text, conversations to both");
-  c.add_option("--model", o.model, "a Hugging Face folder, or tokenizer.json")->required();
+  CLI::App& c = *app.add_subcommand("tokenize", "text to ids, ids to text, conversations to text and ids");
+  c.add_option("--model", o.model, "a Hugging Face folder, or a tokenizer.json")->required();
   c.add_option("file", o.file, "JSONL of {\"text\"}, {\"ids\"} or {\"messages\"}; - for standard input")
       ->capture_default_str();
   CLI::Option* decode = c.add_flag("--decode", o.decode, "{\"ids\"} to {\"text\"}");
-  CLI::Option* chat =
-      c.add_flag("--chat", o.chat,
-                 "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}; a last message of the assistant is "
-                 "continued (\"add_generation_prompt\", \"continue_final_message\" say otherwise)")
-          ->excludes(decode);
+  CLI::Option* chat = c.add_flag("--chat", o.chat,
+                                 "{\"messages\"[, \"tools\"]} to {\"text\", \"ids\"}; a final assistant message is "
+                                 "continued (unless \"add_generation_prompt\" or \"continue_final_message\" is set)")
+                          ->excludes(decode);
   c.add_flag("--special", o.special, "add special tokens; with --decode, show them")->excludes(chat);
   add_out(c, o.out);
   c.footer("Example: echo '{\"text\": \"2 + 2 =\"}' | dapo tokenize --model qwen2.5-0.5b -");
@@ -132,8 +131,8 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
   c.add_option("--verifier", o.verifier, choice_list(kVerifierNames, " | "))->capture_default_str();
   c.add_option("file", o.file, "JSONL of {\"solution\" or \"response\", \"ground_truth\"}; - for standard input")
       ->capture_default_str();
-  c.add_flag("--strict-box", o.strict_box, "math_dapo: the last \\boxed{} as it stands");
-  c.add_flag("--flexible", o.flexible, "gsm8k: the last number");
+  c.add_flag("--strict-box", o.strict_box, "math_dapo: compare the last \\boxed{} verbatim");
+  c.add_flag("--flexible", o.flexible, "gsm8k: take the last number");
   add_out(c, o.out);
   c.footer(
       "Example: echo '{\"solution\": \"Answer: 42\", \"ground_truth\": \"42\"}' | dapo verify --verifier math_dapo -");
@@ -143,8 +142,8 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
 CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
   CLI::App& c = *app.add_subcommand("chain", "write the demo's data and an untrained model");
   c.add_option("folder", o.folder, "where to")->required();
-  c.add_flag("--overwrite", o.overwrite, "replace files that are there");
-  c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
+  c.add_flag("--overwrite", o.overwrite, "replace existing files");
+  c.add_option("--seed", o.seed, "random seed of the problems")->capture_default_str();
   c.footer("Example: dapo chain runs/demo");
   return c;
 }
@@ -153,20 +152,21 @@ CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
   CLI::App& c =
       *app.add_subcommand("countdown", "write problems of the countdown task: reach a target with given numbers");
   c.add_option("file", o.file, "a .jsonl file")->required();
-  c.add_flag("--overwrite", o.overwrite, "replace the file where it exists");
+  c.add_flag("--overwrite", o.overwrite, "replace an existing file");
   c.add_option("--rows", o.rows, "how many")->capture_default_str();
-  c.add_option("--seed", o.seed, "of the problems")->capture_default_str();
+  c.add_option("--seed", o.seed, "random seed of the problems")->capture_default_str();
   c.footer("Example: dapo countdown datasets/countdown.jsonl --rows 2000 --seed 7");
   return c;
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Tools round a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
-  app.require_subcommand(0, 1);  // none is told below: this check comes before that of unknown words
+  CLI::App app("Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
+  app.require_subcommand(0, 1);  // none: reported below, as CLI11 checks for it before unknown words
   app.footer(
-      "dapo COMMAND --help shows each with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of resources "
+      "dapo COMMAND --help explains a command, with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of "
+      "resources "
       "(or "
-      "output that was not taken), 4 numbers went bad, 130 interrupted.");
+      "output that could not be written), 4 numbers went bad, 130 interrupted.");
   SftOptions sft;
   EvalOptions eval;
   GenerateOptions generate;
@@ -192,7 +192,7 @@ int run(int argc, char** argv) {
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();
-    fail_input("no command; one of sft, eval, generate, score, tokenize, verify, chain, countdown");
+    fail_input("no command; give one of sft, eval, generate, score, tokenize, verify, chain, countdown");
   });
 }
 

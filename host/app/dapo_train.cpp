@@ -38,7 +38,7 @@ Dataset load_data(const Config& config, const std::vector<std::string>& files, b
   return Dataset::load(files, options);
 }
 
-/// The prompts to train on, and which rows are left out and why: "1024 prompts from 1100 rows; left out: ...".
+/// How many prompts are trained on, and why rows are left out: "1024 prompts from 1100 rows; left out: ...".
 std::string rows_text(const Config& config, const Dataset& data, const Trainer& trainer) {
   const DedupeReport copies = config.data.unique ? data.left_out() : data.duplicates();
   std::string text = fmt::format("{} prompts from {} rows", trainer.prompts(), copies.rows), why;
@@ -51,7 +51,7 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
   return text;
 }
 
-/// The first prompt that is trained on, as the model sees it.
+/// The first training prompt, as the model sees it.
 std::string check_text(const Config& config, const Tokenizer& tokenizer, const Dataset& data) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   const EncodedPrompts first = encode_prompts(config.data, encoder, data, "training", 1);
@@ -59,8 +59,8 @@ std::string check_text(const Config& config, const Tokenizer& tokenizer, const D
                      data[first.examples[0]].answer);
 }
 
-/// One step. If too many of its updates are refused, saves the weights of the last good one and the step's responses
-/// before the error is passed on.
+/// One step. If too many of its updates are rejected, saves the weights of the last good one and the step's responses
+/// before rethrowing the error.
 StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, const Dataset& data, RunFolder& run) {
   const int64_t step = trainer.state().step + 1, refused = trainer.state().refused;
   try {
@@ -73,7 +73,7 @@ StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, con
   }
 }
 
-/// Algorithm 1's outer loop: evaluate, step, log, save. Returns "", or why the run stops before its end.
+/// The outer loop of Algorithm 1: evaluate, step, log, save. Returns "", or why the run stops early.
 std::string train_loop(const Config& config, Session& s, Trainer& trainer, const Dataset& data,
                        const std::optional<Dataset>& val, RunFolder& run, TerminalProgress& progress) {
   const auto eval = [&](int64_t step) {
@@ -86,7 +86,7 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
     run.metrics(0, nullptr, &result);
   }
   StuckWatch stuck(config);
-  bool owed = false;  // a model that could not be saved for lack of disk space
+  bool owed = false;  // a model that could not be saved because the disk was full
   while (!trainer.done() && !interrupted()) {
     progress.step(trainer.state().step + 1);
     const StepMetrics m = step_or_save(config, s, trainer, data, run);
@@ -107,7 +107,7 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
       } catch (const Error& e) {
         if (e.code() != kExitResources) throw;
         owed = true;
-        progress.note(fmt::format("{}; tried again after the next step", e.what()).c_str());
+        progress.note(fmt::format("{}; will be tried again after the next step", e.what()).c_str());
       }
     if (const std::string why = stuck.after(m); !why.empty()) return why;
   }
@@ -238,16 +238,16 @@ int main(int argc, char** argv) {
   bool settings = false, markdown = false, metrics = false;
   std::string device, dtype, seed;
   app.add_option("config", o.config, "the run's .cfg file, such as configs/demo.cfg");
-  app.add_option("--set", o.settings, "section.field=value, over the file; may be given several times")
+  app.add_option("--set", o.settings, "section.field=value, overrides the file; may be repeated")
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
   app.add_flag("--check", o.check, "load everything, print derived numbers and the plan, train nothing");
-  app.add_flag("--plan", o.plan, "print memory and the least time of a step, load nothing");
+  app.add_flag("--plan", o.plan, "print the memory plan and the least time of a step, load nothing");
   app.add_flag("--overwrite", o.overwrite,
                "replace metrics, rollouts, log and models of an earlier run in the run folder");
   CLI::Option* all = app.add_flag("--settings", settings, "print every setting as a commented .cfg file and exit");
-  app.add_flag("--markdown", markdown, "with --settings: print them as docs/settings.md")->needs(all);
+  app.add_flag("--markdown", markdown, "with --settings: print them in the format of docs/settings.md")->needs(all);
   app.add_flag("--metrics", metrics, "print every metric of metrics.jsonl with its unit and meaning and exit");
   app.add_option("--device", device, dapo::choice_list(choices(dapo::DeviceChoice{}), " | ") + ": model.device");
   app.add_option("--dtype", dtype, dapo::choice_list(choices(dapo::DTypeChoice{}), " | ") + ": model.dtype");

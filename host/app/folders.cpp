@@ -32,7 +32,7 @@ bool is_ours(const fs::path& folder) {
   return fs::is_regular_file(fs::symlink_status(folder / kFolderMark, none));
 }
 
-/// Names of the files that this program wrote into a folder; empty where dapo.json does not list them.
+/// Names of the files that this program wrote into a folder; empty if dapo.json does not list them.
 std::set<std::string> files_of(const fs::path& folder) {
   std::set<std::string> names;
   const Json mark = read_mark(folder);
@@ -57,10 +57,10 @@ void sync(const fs::path& path) {
   if (fd < 0) disk_error(path, "open");
   const int rc = ::fsync(fd);
   ::close(fd);
-  if (rc != 0 && errno != EINVAL) disk_error(path, "fsync");  // EINVAL: a file system that syncs no folders
+  if (rc != 0 && errno != EINVAL) disk_error(path, "fsync");  // EINVAL: the file system does not sync folders
 }
 
-/// Empties `old`, a folder of ours, and removes it: files that it lists go, everything else moves into `to`.
+/// Empties `old`, a folder of ours, and removes it: files that it lists are deleted, everything else moves into `to`.
 void dissolve(const fs::path& old, const fs::path& to) {
   const std::set<std::string> ours = files_of(old);
   for (const auto& entry : fs::directory_iterator(old)) {
@@ -77,7 +77,7 @@ void dissolve(const fs::path& old, const fs::path& to) {
   fs::remove(old);
 }
 
-/// Removes what a crash left of a folder under construction: files, and the folder where nothing else is in it.
+/// Removes what a crash left of a folder under construction: its files, and the folder if nothing else is in it.
 void remove_leftovers(const fs::path& folder) {
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(folder, none))
@@ -99,7 +99,7 @@ fs::path free_name(const fs::path& path, bool ours) {
   return name;
 }
 
-/// The name to rename from and to: as the user gave it, but ".." and links are followed, not renamed.
+/// The path to rename from and to: as the user gave it, but with ".." and symbolic links resolved.
 std::string real_name(const std::string& to) {
   const fs::path given = to, path = without_slash(to);
   const bool plain = std::none_of(given.begin(), given.end(), [](const fs::path& p) { return p == ".."; });
@@ -124,7 +124,7 @@ bool is_our_folder(const std::string& folder) {
 void check_replaceable(const std::string& to, Overwrite overwrite) {
   std::error_code error;
   if (!fs::exists(to, error)) {
-    if (fs::is_symlink(to, error)) fail_input("{}: a link to what does not exist; name another folder", to);
+    if (fs::is_symlink(to, error)) fail_input("{}: a dangling symbolic link; name another folder", to);
     return;
   }
   if (!fs::is_directory(to, error)) fail_input("{}: a file of that name exists; name another folder", to);
@@ -133,7 +133,7 @@ void check_replaceable(const std::string& to, Overwrite overwrite) {
                without_slash(to));
   if (fs::is_empty(to, error) && !error) return;
   if (!is_ours(to))
-    fail_input("{}: exists, and this program did not write it (no {}): it is left alone; name another folder", to,
+    fail_input("{}: exists, and this program did not write it (no {}), so it is left alone; name another folder", to,
                kFolderMark);
   if (overwrite == Overwrite::no)
     fail_input("{}: already holds a model; name another folder, or give --overwrite to replace it", to);
@@ -142,7 +142,7 @@ void check_replaceable(const std::string& to, Overwrite overwrite) {
 FolderLock::FolderLock(const std::string& folder) : path_(folder + "/" + kFolderMark) {
   struct stat held {
   }, named{};
-  do {  // until the file that is locked is the file of that name: another process may have moved the folder meanwhile
+  do {  // until the locked file is the one of that name: another process may have moved the folder in the meantime
     if (fd_ >= 0) ::close(fd_);
     fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd_ < 0) fail_input("{}: cannot be written: {}", path_, std::strerror(errno));
@@ -179,11 +179,11 @@ FreshFolder::FreshFolder(const std::string& to, Overwrite overwrite) {
   path_ = to_ + ".tmp";
   if (fs::exists(path_, error)) {
     if (!fs::is_directory(path_, error) || (!is_ours(path_) && !fs::is_empty(path_, error)))
-      fail_input("{}: in the way: the model is written there first; move it, or name another folder", path_);
+      fail_input("{}: in the way, because the model is written there first; move it, or name another folder", path_);
     if (is_ours(path_)) {
       const FolderLock held(path_);
-      // A crash after the exchange of publish() leaves the older folder here, which lists its files; else a
-      // half-written one.
+      // A crash after publish() exchanged the folders leaves the older one here, which lists its files; otherwise
+      // this is a half-written one.
       if (!files_of(path_).empty() && is_ours(to_)) {
         dissolve(path_, to_);
       } else {
@@ -191,7 +191,7 @@ FreshFolder::FreshFolder(const std::string& to, Overwrite overwrite) {
       }
     }
     if (fs::exists(path_, error) && !fs::is_empty(path_, error))
-      fail_input("{}: in the way: the model is written there first; move it, or name another folder", path_);
+      fail_input("{}: in the way, because the model is written there first; move it, or name another folder", path_);
   }
   fs::create_directories(path_, error);
   if (error)
@@ -218,11 +218,11 @@ std::string FreshFolder::publish(const std::string& about, const std::string& as
     sync(path_);
     const fs::path to = free_name(as.empty() ? to_ : as, true);
     if (!is_ours(to)) {
-      fs::rename(path_, to);  // onto nothing, or an empty folder
+      fs::rename(path_, to);  // the target does not exist or is an empty folder
     } else if (::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
       published_ = true;
       dissolve(path_, to);
-    } else {  // a file system that exchanges nothing
+    } else {  // the file system cannot exchange folders
       const fs::path old = free_name(to.string() + ".old", false);
       fs::rename(to, old);
       fs::rename(path_, to);

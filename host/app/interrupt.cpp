@@ -12,11 +12,12 @@ volatile std::sig_atomic_t signals = 0;
 struct timespec first_at {};  // written by the handler before `signals`
 
 void on_signal(int signal) {
-  if (signals != 0 && signal == SIGHUP) return;  // a terminal that closes sends one, and its shell another
+  if (signals != 0 && signal == SIGHUP) return;  // a closing terminal sends one, and its shell another
   if (signals != 0) _exit(kExitInterrupted);
   clock_gettime(CLOCK_MONOTONIC, &first_at);
   signals = 1;
-  constexpr char kText[] = "\ninterrupted: saving what is complete, then leaving; a second signal leaves at once\n";
+  constexpr char kText[] =
+      "\ninterrupted: saving what is complete, then leaving; a second signal quits without saving\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, sizeof kText - 1);
 }
 

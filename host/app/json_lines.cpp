@@ -47,7 +47,7 @@ std::string JsonRow::text(const char* field) const {
   std::string_view text;
   if (value.get(text) == simdjson::SUCCESS) return std::string(text);
   if (value.is_number()) return simdjson::minify(value);
-  fail_input("{}: \"{}\" is no string", impl_.where, field);
+  fail_input("{}: \"{}\" is not a string", impl_.where, field);
 }
 
 std::string JsonRow::text_or(const char* field, const std::string& absent) const {
@@ -56,7 +56,7 @@ std::string JsonRow::text_or(const char* field, const std::string& absent) const
 
 int64_t JsonRow::integer(const char* field) const {
   int64_t n = 0;
-  if (impl_.at(field).get(n) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no whole number", impl_.where, field);
+  if (impl_.at(field).get(n) != simdjson::SUCCESS) fail_input("{}: \"{}\" is not an integer", impl_.where, field);
   return n;
 }
 
@@ -69,12 +69,12 @@ bool JsonRow::flag(const char* field) const {
 
 std::vector<int32_t> JsonRow::ids(const char* field) const {
   dom::array list;
-  if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no list of ids", impl_.where, field);
+  if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is not a list of ids", impl_.where, field);
   std::vector<int32_t> ids;
   for (const dom::element one : list) {
     int64_t id = -1;
     if (one.get(id) != simdjson::SUCCESS || id < 0 || id > std::numeric_limits<int32_t>::max())
-      fail_input("{}: \"{}\"[{}] is no token id", impl_.where, field, ids.size());
+      fail_input("{}: \"{}\"[{}] is not a token id", impl_.where, field, ids.size());
     ids.push_back(id);
   }
   return ids;
@@ -90,7 +90,7 @@ std::string JsonRow::answer(const char* field) const {
 
 std::vector<Message> JsonRow::messages(const char* field) const {
   const dom::element value = impl_.at(field);
-  if (!value.is_array()) fail_input("{}: \"{}\" is no list of messages", impl_.where, field);
+  if (!value.is_array()) fail_input("{}: \"{}\" is not a list of messages", impl_.where, field);
   return messages_of(value, field, impl_.where);
 }
 
@@ -104,11 +104,11 @@ std::string JsonRow::variables() const {
 
 void JsonRow::each(const char* field, const std::function<void(const JsonRow&)>& f) const {
   dom::array list;
-  if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is no list", impl_.where, field);
+  if (impl_.at(field).get(list) != simdjson::SUCCESS) fail_input("{}: \"{}\" is not a list", impl_.where, field);
   size_t i = 0;
   for (const dom::element one : list) {
     Impl inner{fmt::format("{}: \"{}\"[{}]", impl_.where, field, i++), {}};
-    if (one.get(inner.object) != simdjson::SUCCESS) fail_input("{} is no object", inner.where);
+    if (one.get(inner.object) != simdjson::SUCCESS) fail_input("{} is not an object", inner.where);
     f(JsonRow(inner));
   }
 }
@@ -124,10 +124,10 @@ void read_rows(const std::string& path, const std::function<void(const JsonRow&)
   for (std::string_view line; lines.next(line); ++rows) {
     JsonRow::Impl row{fmt::format("{}:{}", lines.name(), lines.number()), {}};
     const dom::element value = parser.parse(line.data(), line.size(), line.size() + kLinePadding, row.where);
-    if (value.get(row.object) != simdjson::SUCCESS) fail_input("{}: is no JSON object", row.where);
+    if (value.get(row.object) != simdjson::SUCCESS) fail_input("{}: not a JSON object", row.where);
     f(JsonRow(row));
   }
-  if (rows == 0) fail_input("{}: holds no row; expects one JSON object a line", lines.name());
+  if (rows == 0) fail_input("{}: has no rows; expected one JSON object per line", lines.name());
 }
 
 LineWriter::LineWriter(const std::string& path) {
@@ -137,12 +137,12 @@ LineWriter::LineWriter(const std::string& path) {
   }
   std::error_code none;
   const fs::path target =
-      fs::weakly_canonical(path, none);  // where a link's target is there it is written, and the link stays
+      fs::weakly_canonical(path, none);  // an existing target of a symbolic link is written, and the link stays
   path_ = none ? path : target.string();
   if (fs::is_directory(path_, none)) fail_input("{}: is a folder; name a file", path);
-  // A pipe, a terminal, /dev/null: what is no file cannot be renamed onto.
+  // A pipe, a terminal, /dev/null: only a regular file can be replaced by rename.
   const bool renamed = !fs::exists(path_, none) || fs::is_regular_file(path_, none);
-  for (int i = 0; file_ == nullptr; ++i) {  // never over a file that happens to have the temporary name
+  for (int i = 0; file_ == nullptr; ++i) {  // never overwrite a file that happens to have the temporary name
     fresh_ = renamed ? fmt::format("{}.{}{}.tmp", path_, getpid(), i > 0 ? fmt::format("-{}", i) : "") : path_;
     file_ = std::fopen(fresh_.c_str(), renamed ? "wbxe" : "wbe");
     if (file_ == nullptr && (errno != EEXIST || !renamed))
@@ -201,7 +201,7 @@ namespace {
 std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
-/// Shortest text that reads back as the same number.
+/// The shortest text that parses back to the same number.
 template <class T>
 void append_number(std::string& out, T x) {
   if constexpr (std::is_floating_point_v<T>)

@@ -1,4 +1,4 @@
-// JSON lines in and out for the command line: a file or "-", errors by line, files whole or not at all.
+// JSON lines in and out for the command line: a file or "-", errors with line numbers, output files complete or absent.
 #pragma once
 
 #include <cstdint>
@@ -20,16 +20,16 @@ class JsonRow {
   explicit JsonRow(Impl& impl) : impl_(impl) {}
   bool has(const char* field) const;
   bool is_text(const char* field) const;      ///< a string or a number
-  std::string text(const char* field) const;  ///< a string; numbers as they are written
+  std::string text(const char* field) const;  ///< a string; numbers verbatim
   std::string text_or(const char* field, const std::string& absent) const;
   int64_t integer(const char* field) const;
   bool flag(const char* field) const;
   std::vector<int32_t> ids(const char* field) const;
   /// The value as JSON text.
   std::string json(const char* field) const;
-  /// A ground truth, read as in the rows of a dataset (data/json_row.h).
+  /// A ground truth, parsed as in the rows of a dataset (data/json_row.h).
   std::string answer(const char* field) const;
-  /// Messages, and what the chat template gets beside them ("" where the row has none), as in the rows of a dataset.
+  /// Messages, and the chat template's other arguments ("" if the row has none), as in the rows of a dataset.
   std::vector<Message> messages(const char* field) const;
   std::string tools() const;
   std::string variables() const;
@@ -42,11 +42,11 @@ class JsonRow {
 };
 
 /// Calls f on each object of a JSONL file or JSON array (data/lines.h; "-": standard input) in order; blank lines are
-/// skipped. Error (exit 2) names the line: no object, not UTF-8, deeper than 64, longer than 16 MiB; or that there is
-/// no row at all.
+/// skipped. Error (exit 2) names the line: not an object, not UTF-8, nested deeper than 64, longer than 16 MiB; also if
+/// there are no rows at all.
 void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f);
 
-/// Writes lines to standard output ("-" or ""), or to a file that appears whole when commit() is called.
+/// Writes lines to standard output ("-" or ""), or to a file that appears, complete, when commit() is called.
 class LineWriter {
  public:
   explicit LineWriter(const std::string& path);
@@ -55,9 +55,9 @@ class LineWriter {
   LineWriter& operator=(const LineWriter&) = delete;
   void line(std::string_view text);
   void flush();
-  /// Error (exit 3) where the disk refuses.
+  /// Error (exit 3) if the write fails.
   void commit();
-  /// Ends a file that is not complete: "FILE.partial" then holds the lines. Returns that name; "<stdout>" there.
+  /// Closes an incomplete file: the lines are then in "FILE.partial". Returns that name, or "<stdout>".
   std::string commit_partial();
 
  private:
@@ -68,7 +68,7 @@ class LineWriter {
   std::FILE* file_ = nullptr;
 };
 
-/// A JSON object written field by field, on one line. Invalid UTF-8 becomes U+FFFD; numbers that are not finite, null.
+/// A JSON object written field by field, on one line. Invalid UTF-8 becomes U+FFFD, non-finite numbers null.
 class JsonLine {
  public:
   JsonLine& add(std::string_view key, std::string_view text);

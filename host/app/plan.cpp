@@ -17,7 +17,7 @@ namespace dapo {
 namespace fs = std::filesystem;
 namespace {
 
-/// The command that fetches a model of this name.
+/// The command that downloads a model of this name.
 std::string how_to_get(const std::string& model) {
   std::string name = fs::path(model).filename().string();
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char ch) { return std::tolower(ch); });
@@ -66,7 +66,7 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   line("update", "{:9.2f} GiB  packs of {} tokens{}; takes turns with rollout", gib(plan.memory.update), l.pack_tokens,
        l.recompute ? ", recomputed" : "");
   line("workspace", "{:9.2f} GiB", gib(plan.memory.workspace));
-  line("needs in all", "{:9.2f} GiB", gib(plan.memory.total()));
+  line("needs in total", "{:9.2f} GiB", gib(plan.memory.total()));
   line("this machine has", "{:9.2f} GiB free of {:.2f}", gib(plan.available), gib(plan.total));
   const int prompt = std::min(256, config.data.max_prompt_length), longest = config.data.max_response_length;
   const int typical = std::max(1, longest / 4);
@@ -76,7 +76,7 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   const double models = config.trainer.save_every > 0 ? config.trainer.total_steps / config.trainer.save_every : 0;
   const double model_gb =
       static_cast<double>(model.parameters()) * static_cast<double>(dtype_size(backend.dtype())) / 1e9;
-  // text and ids of a token take some 10 bytes, verdict and names 500
+  // text and ids take some 10 bytes per token, verdict and field names 500 per response
   const double row = 500 + 10.0 * (prompt + typical);
   const double rollout_gb = config.trainer.log_rollouts ? row * config.data.train_batch_size * config.rollout.n *
                                                               config.trainer.total_steps / 1e9
@@ -119,7 +119,7 @@ std::string too_large_text(const std::string& path, const RunPlan& plan, const C
       if (p.fits())
         out += fmt::format("  ./dapo_train {:<20} {} in {:.1f} GiB\n", other.string(), c.model.path,
                            gib(p.memory.total()));
-    } catch (const Error&) {  // a config whose model is not there yet is no candidate
+    } catch (const Error&) {  // a config whose model is not downloaded yet is not a candidate
     }
   }
   out += "  make demo                         cold start and DAPO of a 0.8 M parameter model in about 2 minutes\n";

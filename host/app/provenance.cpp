@@ -49,7 +49,7 @@ std::string provenance(const std::string& program, const std::string& device, co
   char host[256] = "unknown";
   gethostname(host, sizeof host - 1);
   char time[40];
-  const std::time_t now = jinja::template_time();  // the date that prompts hold, so that they can be made again
+  const std::time_t now = jinja::template_time();  // the date in the prompts, so that they can be reproduced
   std::tm utc{};
   std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
   Json json = {{"program", program},     {"version", version_text()}, {"commit", version_commit()},

@@ -1,4 +1,4 @@
-// What a result came from: program, commit, machine, time, and the files that were read, each with size and hash.
+// Provenance of a result: program, commit, machine, time, and the files that were read, each with size and hash.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ FilePrint print_of(const std::string& path);
 /// A JSON object for dapo.json: program, version, commit, host, process, time, device, model and data files.
 std::string provenance(const std::string& program, const std::string& device, const std::string& model_folder,
                        const std::vector<std::string>& data_files);
-/// The same for a log: one line a file.
+/// The same for a log: one line per file.
 std::string provenance_text(const std::string& json);
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// The one place where exceptions of both programs end: one line on standard error, and the exit code.
+// The one place where both programs turn an exception into one line on standard error and an exit code.
 #pragma once
 
 #include <fmt/format.h>
@@ -25,21 +25,22 @@ inline int report_error(const char* program, int code, std::string what) {
   return code;
 }
 
-/// How other trainers' command lines are written here.
+/// A hint for arguments in the style of other trainers: how the same is written here.
 inline std::string usage_hint(std::string_view program, int argc, char** argv) {
   const bool trains = program == "dapo_train";
   for (int i = 1; trains && i < argc; ++i) {
     const std::string_view word = argv[i], before = argv[i - 1];
     const size_t equals = word.find('='), dot = word.find('.');
-    if (word == "--config" || word.starts_with("--config=")) return "; the config stands alone: dapo_train FILE.cfg";
+    if (word == "--config" || word.starts_with("--config="))
+      return "; the config is a positional argument: dapo_train FILE.cfg";
     if (!word.starts_with("-") && before != "--set" && dot < equals && equals != word.npos)
       return fmt::format("; a setting is written --set {}", word);
   }
-  return "; --help lists the options";
+  return "; see --help for the options";
 }
 
-/// Parses the command line, runs body() and returns the exit code: not 0 where standard output did not take what was
-/// written to it.
+/// Parses the command line, runs body() and returns the exit code: nonzero if anything written to standard output was
+/// lost.
 inline int run_program(const char* program, CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   settle_standard_files();
   settle_threads(argv);

@@ -21,7 +21,7 @@ void RunFolder::check(const Config& config, Overwrite overwrite) {
   if (fs::is_empty(path, error)) return;
   if (!is_our_folder(path))
     fail_input(
-        "{}: exists, and holds no run of this program (no {}): it is left alone; name a new folder with --set "
+        "{}: exists, and holds no run of this program (no {}), so it is left alone; name a new folder with --set "
         "trainer.run_dir=...",
         path, kFolderMark);
   const FolderLock probe(path);
@@ -29,7 +29,7 @@ void RunFolder::check(const Config& config, Overwrite overwrite) {
     fail_input("{}: already holds a run; choose another folder with --set trainer.run_dir=..., or give --overwrite",
                path);
   const auto in_the_way = [&](const char* name) {
-    fail_input("{}/{}: was not written by this program and is in the way; move it", path, name);
+    fail_input("{}/{}: in the way, and not written by this program; move it", path, name);
   };
   for (const char* name : {"metrics.jsonl", "config.resolved.cfg", "log.txt"})
     if (fs::exists(path + "/" + name, error) && !fs::is_regular_file(path + "/" + name, error)) in_the_way(name);
@@ -75,9 +75,9 @@ void RunFolder::metrics(int64_t step, const StepMetrics* m, const EvalResult* e)
     for (const auto& [name, value] : e->fields()) line.add(name, value);
   const bool written = metrics_.append(line.str() + "\n");
   if (!written && !behind_)
-    progress_.note(
-        fmt::format("{}: {}; its lines are kept and tried again with every step", metrics_.path(), std::strerror(errno))
-            .c_str());
+    progress_.note(fmt::format("{}: {}; its lines are kept and tried again after every step", metrics_.path(),
+                               std::strerror(errno))
+                       .c_str());
   if (written && behind_) progress_.note(fmt::format("{} is complete again", metrics_.path()).c_str());
   behind_ = !written;
 }

@@ -1,4 +1,4 @@
-// A run's folder: dapo.json (which program made it, from what), config.resolved.cfg, metrics.jsonl (a line a step),
+// A run's folder: dapo.json (which program made it, from what), config.resolved.cfg, metrics.jsonl (one line per step),
 // log.txt, rollouts/step_N.jsonl, models/step_N and model/.
 #pragma once
 
@@ -16,24 +16,24 @@ namespace dapo {
 
 class RunFolder {
  public:
-  /// Error (exit 2) where the folder holds anything but a run of this program, or a run while `overwrite` is no, or
-  /// another process is writing there. Changes nothing: asked before models are loaded.
+  /// Error (exit 2) if the folder holds anything but a run of this program, or a run while `overwrite` is no, or
+  /// another process is writing there. Changes nothing: called before models are loaded.
   static void check(const Config& config, Overwrite overwrite);
-  /// check(), then makes and locks the folder; metrics, rollouts and log of an earlier run are removed. `about`: JSON
-  /// for dapo.json. Exit 3 where the disk refuses.
+  /// check(), then creates and locks the folder; metrics, rollouts and log of an earlier run are removed. `about`: JSON
+  /// for dapo.json. Error (exit 3) if the disk is full or a write fails.
   RunFolder(const Config& config, Overwrite overwrite, const std::string& about, Progress& progress);
 
-  /// Appends one line to metrics.jsonl: a step's metrics, an evaluation's, or both. On disk before it returns; what a
-  /// full disk refuses is noted, kept, and written with the next line.
+  /// Appends one line to metrics.jsonl: a step's metrics, an evaluation's, or both. On disk before it returns; if the
+  /// disk is full, a note says so, and the line is kept and written with the next one.
   void metrics(int64_t step, const StepMetrics* m, const EvalResult* e);
   /// rollouts/step_N.jsonl: every response that the step drew or trained on, with prompt, verdict and reward. `kept`:
-  /// false where nothing is ever trained on it; `advantage`: null where this step does not train on it (a banked group
-  /// comes again in the file of the step that does). A full disk is noted.
+  /// false if it is never trained on; `advantage`: null if this step does not train on it (a banked group appears again
+  /// in the file of the step that does). On a full disk a note says that the file is lost.
   void rollouts(int64_t step, const Trainer& trainer, const Tokenizer& tokenizer, const Dataset& data);
-  /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) where the
-  /// disk refuses.
+  /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) if it
+  /// cannot be written.
   std::string save_model(const Weights& weights, int64_t step, bool last);
-  /// Error (exit 3) where lines of metrics.jsonl could not be written to the end.
+  /// Error (exit 3) if lines of metrics.jsonl are still unwritten.
   void finish();
 
   const std::string& path() const { return path_; }

@@ -19,7 +19,7 @@ uint64_t free_bytes(const std::string& path) {
 std::string save_patiently(const std::string& folder, const Weights& weights, Progress& progress,
                            const std::function<std::string()>& save) {
   const uint64_t model = static_cast<uint64_t>(weights.config().parameters()) * dtype_size(weights.backend().dtype());
-  const uint64_t bytes = model + model / 20 + (1 << 20);  // the tokenizer and what others write meanwhile
+  const uint64_t bytes = model + model / 20 + (1 << 20);  // the tokenizer, and other programs' writes meanwhile
   const Stopwatch waiting;
   for (bool noted = false;; noted = true) {
     try {
@@ -27,11 +27,11 @@ std::string save_patiently(const std::string& folder, const Weights& weights, Pr
     } catch (const Error& e) {
       if (e.code() != kExitResources || free_bytes(folder) > bytes || interrupted() || waiting.seconds() > 600) throw;
       if (!noted)
-        progress.note(fmt::format("{}; the disk has {:.3g} GB left, the model takes {:.3g}: free some; tried again for "
-                                  "ten minutes",
-                                  e.what(), static_cast<double>(free_bytes(folder)) / 1e9,
-                                  static_cast<double>(bytes) / 1e9)
-                          .c_str());
+        progress.note(
+            fmt::format("{}; the disk has {:.3g} GB left, the model takes {:.3g}: free some space; retrying for "
+                        "ten minutes",
+                        e.what(), static_cast<double>(free_bytes(folder)) / 1e9, static_cast<double>(bytes) / 1e9)
+                .c_str());
     }
     for (int i = 0; i < 20 && !interrupted(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }

@@ -1,4 +1,4 @@
-// Saving a model where the disk may be full.
+// Saving a model when the disk may be full.
 #pragma once
 
 #include <functional>
@@ -9,8 +9,8 @@
 
 namespace dapo {
 
-/// Calls save() until it succeeds: where it fails and the disk under `folder` has less room than the model takes, a
-/// note says so and it is tried again every few seconds, for ten minutes or until a signal. Any other error goes on.
+/// Calls save() until it succeeds: if it fails while the disk under `folder` has less space than the model takes, a
+/// note says so and it is retried every few seconds, for ten minutes or until a signal. Any other error is rethrown.
 std::string save_patiently(const std::string& folder, const Weights& weights, Progress& progress,
                            const std::function<std::string()>& save);
 

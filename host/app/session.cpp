@@ -11,10 +11,10 @@ namespace dapo {
 namespace fs = std::filesystem;
 namespace {
 
-/// Any of them says that a folder has a tokenizer.
+/// A folder with any of these files has a tokenizer.
 constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer.model", "vocab.json"};
 
-/// "Qwen/Qwen2.5-32B-Instruct" -> "qwen2.5-32b"; "" where it is no name of the family.
+/// "Qwen/Qwen2.5-32B-Instruct" -> "qwen2.5-32b"; "" if the name is not of this family.
 std::string family_name(const std::string& path) {
   std::string name = fs::path(path).filename().string();
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char ch) { return std::tolower(ch); });
@@ -54,15 +54,15 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
                                      [&](const char* name) { return fs::exists(fs::path(folder) / name); });
   if (tokenizer || tokens == Tokens::need) s.tokenizer = Tokenizer::load(folder);
   if (s.tokenizer && s.tokenizer->vocab_size() > config.vocab)
-    fail_input("{}: the tokenizer has {} tokens, the model's vocab_size is {}; the two do not belong together", folder,
+    fail_input("{}: the tokenizer has {} tokens, the model's vocab_size is {}: they do not match", folder,
                s.tokenizer->vocab_size(), config.vocab);
   for (const int32_t id : config.eos)
     if (id < 0 || id >= config.vocab)
-      fail_input("{}: eos_token_id {} is outside of the vocabulary of {}", folder, id, config.vocab);
+      fail_input("{}: eos_token_id {} is outside the vocabulary of {}", folder, id, config.vocab);
 
   const size_t bytes = static_cast<size_t>(config.parameters()) * dtype_size(s.backend->dtype());
   if (const size_t there = s.backend->memory_available(); bytes > there)
-    fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; take a smaller model", folder,
+    fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; use a smaller model", folder,
          gib(bytes), dtype_name(s.backend->dtype()), gib(there));
   s.weights = std::make_unique<Weights>(*s.backend, *s.comm, config);
   if (!loads)

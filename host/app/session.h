@@ -1,4 +1,4 @@
-// A model on its device, as every program and command needs it.
+// A model loaded on its device, as every program and command needs it.
 #pragma once
 
 #include <memory>
@@ -25,25 +25,25 @@ struct Session {
 
 enum class Start : uint8_t {
   folder,           ///< with the folder's weights
-  folder_or_random  ///< with weights ~ Normal(0, std) if the folder has none of any kind
+  folder_or_random  ///< with weights ~ Normal(0, std) if the folder has no weight files
 };
 
 enum class Tokens : uint8_t {
   need,
-  maybe  ///< Session::tokenizer is null where the folder has none: commands that take ids
+  maybe  ///< Session::tokenizer is null if the folder has none: for commands that take ids
 };
 
-/// Loads the folder's tokenizer and model onto the device. Error (exit 2): what is missing or does not fit together
-/// (the tokenizer has more tokens than the model, ends outside of its vocabulary); exit 3 where the weights do not fit
-/// into memory.
+/// Loads the folder's tokenizer and model onto the device. Error (exit 2) names what is missing or does not match
+/// (more tokens in the tokenizer than in the model, an eos id outside the vocabulary); exit 3 if the weights do not fit
+/// in memory.
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start = Start::folder, uint64_t seed = 1,
                      float init_std = 0, Tokens tokens = Tokens::need);
 
 struct FoundModel {
   ModelConfig config;
-  bool downloaded;  ///< false: the folder does not exist; its name is that of a known model
+  bool downloaded;  ///< false: the folder does not exist, but its name is that of a known model
 };
-/// Shapes of the model that `path` names: those of the folder's config.json, else those of a known name
+/// Shapes of the model that `path` names: from the folder's config.json, otherwise those of a known model
 /// ("Qwen/Qwen2.5-32B", with or without "-Instruct"). Error (exit 2) says how to get the model.
 FoundModel find_model(const std::string& path);
 /// Writes weights, configs and the tokenizer's files of `from` into `to`, an empty folder (FreshFolder).

@@ -19,19 +19,19 @@ void settle_standard_files() {
   std::signal(SIGXFSZ, SIG_IGN);
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
-    // The lowest free number is this one. The wrong direction, on purpose: nothing written there counts as written.
+    // open() returns the lowest free number, which is this one. The wrong access mode, on purpose: every write fails.
     const int opened = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
     if (opened >= 0 && opened != fd) close(opened);
   }
 }
 
 namespace {
-/// `error`: errno, or 0 where an earlier write failed.
+/// `error`: errno, or 0 if an earlier write failed.
 [[noreturn]] void output_lost(int error) {
   fail(kExitResources, "standard output: {}",
-       error == EPIPE   ? "its reader has left; what came after is lost"
-       : error == EBADF ? "closed; what should have gone there is lost"
-       : error == 0     ? "closed, full, or its reader has left: what should have gone there is lost"
+       error == EPIPE   ? "its reader has closed it; the output after that is lost"
+       : error == EBADF ? "closed; its output is lost"
+       : error == 0     ? "closed, full, or closed by its reader: its output is lost"
                         : fmt::format("cannot be written: {}", std::strerror(error)));
 }
 }  // namespace

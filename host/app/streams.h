@@ -1,4 +1,4 @@
-// Standard output and files that lines are appended to, where a reader may go away and a disk may be full.
+// Standard output and append-only files, when a reader may close its end and a disk may be full.
 #pragma once
 
 #include <string>
@@ -6,29 +6,29 @@
 
 namespace dapo {
 
-/// First in main. A standard file that is closed (`>&-`) becomes one that refuses every read and write, so that no file
-/// of the run is opened under its number; SIGPIPE and SIGXFSZ become errors of write().
+/// Call it first in main. A closed standard stream (`>&-`) is replaced by one on which every read and write fails, so
+/// that no file of the run gets its number; SIGPIPE and SIGXFSZ become errors of write().
 void settle_standard_files();
 
-/// Writes to standard output. Error (exit 3) where it refuses: the reader has left, the disk is full.
+/// Writes to standard output. Error (exit 3) if that fails: the reader has closed it, the disk is full.
 void print_out(std::string_view text);
-/// Error (exit 3) where something written to standard output, by whatever means, did not arrive.
+/// Error (exit 3) if anything written to standard output, through any interface, was lost.
 void check_standard_output();
 
-/// A file that lines are appended to. What the disk refuses is kept and tried again with the next line.
+/// A file that lines are appended to. Lines that cannot be written are kept and retried with the next one.
 class AppendFile {
  public:
   AppendFile() = default;
-  /// Empties the file or makes it. Error (exit 3) where it cannot be opened.
+  /// Truncates or creates the file. Error (exit 3) if it cannot be opened.
   explicit AppendFile(const std::string& path);
   ~AppendFile();
   AppendFile(AppendFile&& other) noexcept;
   AppendFile& operator=(AppendFile&& other) noexcept;
 
   explicit operator bool() const { return fd_ >= 0; }
-  /// Writes what is pending, then the text. False where the disk refuses (errno says why).
+  /// Writes what is pending, then the text. False if the write fails (see errno).
   bool append(std::string_view text);
-  /// Whether all that was appended is written; tries once more.
+  /// Whether everything appended has been written; tries once more.
   bool complete() { return append(""); }
   const std::string& path() const { return path_; }
 

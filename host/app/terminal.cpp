@@ -12,7 +12,7 @@
 namespace dapo {
 namespace {
 
-/// "2026-11-26 07:08:09 text": local time, each line of the text.
+/// "2026-11-26 07:08:09 text": each line of the text with the local time.
 std::string stamped(const std::string& text) {
   std::time_t now = std::time(nullptr);
   std::tm local{};
@@ -103,7 +103,7 @@ void TerminalProgress::print(const std::string& text) {
 
 void TerminalProgress::log(const std::string& text) {
   if (log_)
-    log_.append(stamped(text));  // what a full disk refuses goes with the next line
+    log_.append(stamped(text));  // if the disk is full, it is written with the next line
   else
     early_ += stamped(text);
 }

@@ -10,24 +10,24 @@
 
 namespace dapo {
 
-/// The live line goes to standard error where that is a terminal, and is rewritten in place; elsewhere a step that
-/// takes long gets a line a minute. Lines that stay go to standard output and, with a time stamp, to the log. Where
-/// there is a log, a standard output that refuses lines (its reader has left, its disk is full) does not stop the run.
+/// The live line goes to standard error if that is a terminal, and is rewritten in place; otherwise a long step prints
+/// one line per minute. Lines that stay go to standard output and, with a timestamp, to the log. If there is a log, a
+/// failing standard output (closed by its reader, or on a full disk) does not stop the run.
 class TerminalProgress final : public Progress {
  public:
-  /// `will_log`: log_to() comes, so that a standard output that refuses lines is not an error.
+  /// `will_log`: log_to() will be called, so a failing standard output is not an error.
   explicit TerminalProgress(int64_t total_steps, bool will_log = false);
   ~TerminalProgress() override { clear(); }
   void report(Phase phase, int64_t done, int64_t total, int64_t tokens) override;
   void note(const char* text) override;
   void line(const std::string& text);
-  /// Step `step` (from 1) begins now; the time left is counted from the steps since the first call.
+  /// Step `step` (from 1) begins now; the time left is estimated from the steps since the first call.
   void step(int64_t step);
-  /// From now on lines go to this file too; those so far come first.
+  /// From now on lines also go to this file; earlier ones are written first.
   void log_to(const std::string& path);
-  /// For the log alone.
+  /// To the log only.
   void log(const std::string& text);
-  /// "1:02:03 left" of the run, "" where no step is done yet.
+  /// "1:02:03 left" for the run, "" before the first step is done.
   std::string left_text() const;
 
   /// Called with every report(); may throw Interrupted to leave the phase.

@@ -11,7 +11,7 @@ std::string unmet_pass_k(const EvalSection& eval) {
   for (const int k : eval.pass_k)
     if (k > eval.n) left_out.push_back(k);
   if (left_out.empty()) return "";
-  return fmt::format("pass@{} left out: it needs as many responses a problem, and eval.n (-n) = {}",
+  return fmt::format("pass@{} left out: it needs that many responses per problem, and eval.n (-n) = {}",
                      fmt::join(left_out, ", pass@"), eval.n);
 }
 
@@ -25,7 +25,7 @@ std::vector<std::string> unmet_settings(const Config& given, const Config& fitte
   add(kv > total, "rollout.kv_memory_gb = {:g} is more than this machine's {:.3g} GB: {:.3g} GB are used", kv, total,
       kv_gb);
   add(kv > 0 && kv <= total && fitted.rollout.kv_memory_gb < kv,
-      "rollout.kv_memory_gb = {:g} is more than memory leaves: {:.3g} are used", kv, kv_gb);
+      "rollout.kv_memory_gb = {:g} is more than the free memory: {:.3g} GB are used", kv, kv_gb);
   const TrainerSection& t = given.trainer;
   const bool evaluates = !given.data.val_files.empty() && (given.eval.before_train || given.eval.every > 0);
   if (const std::string pass = unmet_pass_k(given.eval); evaluates && !pass.empty()) out.push_back(pass);
@@ -46,7 +46,7 @@ std::vector<std::string> unmet_rows(const Config& config, const Dataset& train) 
     return !e.messages.empty() && e.messages[0].role == "system";
   });
   if (!config.data.system_prompt.empty() && own > 0)
-    out.push_back(fmt::format("{} of {} rows bring a system message of their own: data.system_prompt is not used there",
+    out.push_back(fmt::format("{} of {} rows have their own system message: data.system_prompt is not used for them",
                               own, train.size()));
   const auto padded = [](const Example& e) {
     return e.answer.size() > 1 && e.answer[0] == '0' && e.answer.find_first_not_of("0123456789") == std::string::npos;
@@ -54,12 +54,12 @@ std::vector<std::string> unmet_rows(const Config& config, const Dataset& train) 
   const auto first = std::find_if(train.begin(), train.end(), padded);
   if (const std::string& verifier = config.reward.verifier;
       first != train.end() && (verifier == "math_dapo" || verifier == "exact"))
-    out.push_back(
-        fmt::format("{} of {} ground truths have zeros in front, as \"{}\": reward.verifier = \"{}\" compares text, so "
-                    "that {} is wrong; "
-                    "\"boxed\" compares numbers",
-                    std::count_if(train.begin(), train.end(), padded), train.size(), first->answer, verifier,
-                    first->answer.substr(std::min(first->answer.find_first_not_of('0'), first->answer.size() - 1))));
+    out.push_back(fmt::format(
+        "{} of {} ground truths have leading zeros, such as \"{}\": reward.verifier = \"{}\" compares text, so "
+        "that {} is wrong; "
+        "\"boxed\" compares numbers",
+        std::count_if(train.begin(), train.end(), padded), train.size(), first->answer, verifier,
+        first->answer.substr(std::min(first->answer.find_first_not_of('0'), first->answer.size() - 1))));
   if (config.data.train_batch_size > std::ssize(train))
     out.push_back(fmt::format("data.train_batch_size = {} is more than the {} rows: prompts repeat within a step",
                               config.data.train_batch_size, train.size()));

@@ -1,4 +1,4 @@
-// Settings that will not have the effect that their words promise, each as a sentence: named before a run begins.
+// Settings that will not have the effect that their name promises, each as a sentence, reported before a run starts.
 #pragma once
 
 #include <string>
@@ -10,14 +10,14 @@
 
 namespace dapo {
 
-/// From the settings and the machine. `fitted`: `given` after make_plan(); `kv_gb`: what the plan lays out for KV
+/// From the settings and the machine. `fitted`: `given` after make_plan(); `kv_gb`: what the plan reserves for KV
 /// pages.
 std::vector<std::string> unmet_settings(const Config& given, const Config& fitted, double kv_gb,
                                         const Backend& backend);
-/// pass@k that eval.n responses cannot give; "" where there is none.
+/// The pass@k that eval.n responses cannot estimate; "" if there are none.
 std::string unmet_pass_k(const EvalSection& eval);
-/// From the rows: those that bring a system message of their own where data.system_prompt is set, ground truths that
-/// the verifier compares otherwise than meant, ...
+/// From the rows: those with their own system message although data.system_prompt is set, ground truths that the
+/// verifier compares in another way than intended, ...
 std::vector<std::string> unmet_rows(const Config& config, const Dataset& train);
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// Which program this is.
+// The program's version.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@ namespace dapo {
 
 inline constexpr const char* kVersion = "0.1";
 
-/// The commit that was built ("27617bb64a3c", "-dirty" where files differed from it); "unknown" outside of a git clone.
+/// The commit that was built ("27617bb64a3c", with "-dirty" if files differed from it); "unknown" outside a git clone.
 std::string version_commit();
 /// "0.1 (commit 27617bb64a3c, g++ 12.2.0, without CUDA)".
 std::string version_text();

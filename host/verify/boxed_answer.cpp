@@ -17,7 +17,7 @@ namespace dapo::verify {
 namespace {
 using Tokens = std::span<const Token>;
 
-/// Tokens as they are, for what cannot be read: equal only to itself.
+/// The tokens verbatim, for what cannot be parsed: equal only to itself.
 std::string as_text(Tokens tokens) {
   std::string out;
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -30,7 +30,7 @@ std::string as_text(Tokens tokens) {
   return out;
 }
 
-/// Where the bracket that opens at `at` closes; the end where it does not.
+/// Where the bracket that opens at `at` closes; the end if it does not.
 size_t closing(Tokens tokens, size_t at) {
   int64_t depth = 0;
   for (size_t i = at; i < tokens.size(); ++i) {
@@ -41,7 +41,7 @@ size_t closing(Tokens tokens, size_t at) {
   return tokens.size();
 }
 
-/// Cut at the commas outside of brackets.
+/// Splits at the commas outside brackets.
 std::vector<Tokens> split(Tokens tokens) {
   std::vector<Tokens> out;
   size_t begin = 0;
@@ -58,7 +58,7 @@ std::vector<Tokens> split(Tokens tokens) {
   return out;
 }
 
-/// Without punctuation at the end, and without brackets around the whole that change nothing.
+/// Drops trailing punctuation, and enclosing brackets that change nothing.
 Tokens trimmed(Tokens tokens) {
   for (int level = 0; level < 40 && !tokens.empty(); ++level) {
     const Token& last = tokens.back();
@@ -76,7 +76,7 @@ Tokens trimmed(Tokens tokens) {
   return tokens;
 }
 
-/// Cuts "x =" or "x \in" off the front, where it is the only relation.
+/// Drops a leading "x =" or "x \in" if it is the only relation.
 std::string cut_name(Tokens& tokens) {
   size_t found = tokens.size();
   int64_t depth = 0;
@@ -98,7 +98,7 @@ std::string cut_name(Tokens& tokens) {
   }
 }
 
-/// The element that the tokens hold, or two of them around \pm.
+/// The element in the tokens, or two of them for \pm.
 void read_element(Tokens tokens, std::vector<Element>& out) {
   Element e;
   e.name = cut_name(tokens);
@@ -115,7 +115,7 @@ void read_element(Tokens tokens, std::vector<Element>& out) {
     tokens = without_currency;
   }
   const size_t left = cut_unit(tokens, e.unit);
-  if (!without_currency.empty()) e.unit = {currency->text, left == tokens.size()};  // "$5 per hour" is no known unit
+  if (!without_currency.empty()) e.unit = {currency->text, left == tokens.size()};  // "$5 per hour" is not a known unit
   tokens = tokens.first(left);
   if (tokens.size() > 1 && tokens.back().kind == Tok::percent) {
     e.percent = true;
@@ -136,7 +136,7 @@ void read_element(Tokens tokens, std::vector<Element>& out) {
   out.push_back(std::move(e));
 }
 
-/// The value of a spelled number, or nothing.
+/// The value of a number in its canonical spelling, or nothing.
 std::optional<Number> number_in(const std::string& text) {
   const bool minus = text.starts_with('-');
   const std::string_view t = std::string_view(text).substr(minus);
@@ -157,7 +157,7 @@ bool folded_equal(std::string_view a, std::string_view b) {
                     [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
-/// The hundredth of a spelled number.
+/// A hundredth of a number in its canonical spelling.
 std::string hundredth(const std::string& text) {
   const auto n = number_in(text);
   const Number small = n ? shifted(*n, -2) : Number();
@@ -190,7 +190,7 @@ std::vector<const Element*> sorted(const Answer& a) {
   return out;
 }
 
-/// One name for all elements, or none for any.
+/// Whether all elements have the same name, or none has one.
 bool one_name(const Answer& a) {
   return std::all_of(a.elements.begin(), a.elements.end(),
                      [&](const Element& e) { return e.name == a.elements[0].name; });
@@ -221,7 +221,7 @@ Answer read_answer(std::string_view text) {
     }
   }
   for (const Tokens part : split(all)) read_element(part, out.elements);
-  if (out.open == "(" || out.open == "[") {  // (1 \pm 2, 3) is no tuple of three
+  if (out.open == "(" || out.open == "[") {  // (1 \pm 2, 3) is not a triple
     if (out.elements.size() != split(all).size()) {
       out.elements.assign(1, {});
       out.elements[0].text = as_text(all);

@@ -1,4 +1,4 @@
-// Inside `boxed`: an answer as it is compared.
+// Part of `boxed`: the form in which answers are compared.
 #pragma once
 
 #include <span>
@@ -10,24 +10,24 @@
 
 namespace dapo::verify {
 
-/// What stands behind a value. Answers with and without one are equal, two known ones that differ are not.
+/// The unit after a value. An answer with a unit equals one without; two different known units are unequal.
 struct Unit {
   std::string text;
-  bool known = false;  ///< every word of it is in the table
+  bool known = false;  ///< all of its words are in the table
 };
-/// The number of tokens before a unit, or all of them.
+/// The number of tokens before the unit, or all of them if there is none.
 size_t cut_unit(std::span<const Token> tokens, Unit& unit);
 
 struct Element {
-  std::string name;  ///< what stands before "=", where that is a name
-  std::string text;  ///< one spelling for all that is equal; empty: nothing can be read
+  std::string name;  ///< the left side of "=", if that is a name
+  std::string text;  ///< canonical spelling, the same for equal elements; empty: cannot be parsed
   Unit unit;
   bool percent = false;
-  bool words = false;    ///< nothing but words
+  bool words = false;    ///< only words
   bool upright = false;  ///< in \text{} or the like
 };
 
-/// One element, or several: (a,b], {a,b}, or without brackets "a, b" and "a \pm b".
+/// One element or several: (a,b], {a,b}, or without brackets "a, b" and "a \pm b".
 struct Answer {
   std::string open, close;  ///< "" without brackets, and around one element in parentheses
   std::string name;
@@ -36,7 +36,7 @@ struct Answer {
 
 Answer read_answer(std::string_view text);
 bool same_answer(const Answer& a, const Answer& b);
-/// One spelling for an answer, without names and units.
+/// The canonical spelling of an answer, without names and units.
 std::string spelled(const Answer& answer);
 
 }  // namespace dapo::verify

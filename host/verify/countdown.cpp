@@ -1,5 +1,4 @@
-// countdown: an arithmetic expression, read by a parser of its own (two stacks, no recursion) and evaluated in exact
-// fractions.
+// countdown: an arithmetic expression, parsed here (two stacks, no recursion) and evaluated in exact fractions.
 #include <simdjson.h>
 
 #include <algorithm>
@@ -16,7 +15,7 @@ namespace dapo {
 namespace {
 using verify::Fraction;
 
-constexpr size_t kLongest = 4096;  // bytes of an expression: room for every number with plenty of space around it
+constexpr size_t kLongest = 4096;  // bytes of an expression: enough for every number and much white space
 
 struct Task {
   std::vector<int64_t> numbers;  // ascending
@@ -44,12 +43,12 @@ Task parse_task(std::string_view ground_truth) {
   return task;
 }
 
-/// Operator precedence with explicit stacks; the parser's state is what it expects next: a value or an operator.
+/// Operator precedence with explicit stacks; the only state is whether a value or an operator is expected next.
 class Calculator {
  public:
   explicit Calculator(size_t most_numbers) : most_(most_numbers) {}
 
-  /// Evaluates, or says why not.
+  /// Evaluates the expression, or returns the reason why it cannot.
   std::optional<std::string> run(std::string_view text) {
     while (!text.empty()) {
       size_t length = 0;
@@ -61,7 +60,7 @@ class Calculator {
     }
     if (want_value_) return numbers_.empty() ? "empty expression" : "the expression ends in an operator";
     while (!ops_.empty()) {
-      if (ops_.back() == '(') return "a parenthesis stays open";
+      if (ops_.back() == '(') return "a parenthesis is not closed";
       if (auto why = apply()) return why;
     }
     return std::nullopt;
@@ -74,7 +73,7 @@ class Calculator {
   }
 
  private:
-  /// Kind of the token at the front: '0' a number, ' ' nothing to do, 0 none, else the symbol itself.
+  /// Kind of the next token: '0' a number, ' ' skipped white space, 0 invalid, else the symbol itself.
   static char token(std::string_view text, size_t& length) {
     static constexpr std::pair<std::string_view, char> kSpelled[] = {
         {"\u00D7", '*'}, {"\u00F7", '/'}, {"\u00B7", '*'}, {"\u2212", '-'}, {"\\times", '*'},
@@ -96,8 +95,8 @@ class Calculator {
   }
 
   std::optional<std::string> number(std::string_view digits) {
-    if (!want_value_) return "two numbers without an operator between";
-    if (digits.size() > 18) return "a number too long";
+    if (!want_value_) return "no operator between two numbers";
+    if (digits.size() > 18) return "a number is too long";
     if (numbers_.size() == most_) return "more numbers than given";
     int64_t v = 0;
     for (const char c : digits) v = v * 10 + (c - '0');
@@ -115,7 +114,7 @@ class Calculator {
       if (want_value_) return "nothing before a closing parenthesis";
       while (!ops_.empty() && ops_.back() != '(')
         if (auto why = apply()) return why;
-      if (ops_.empty()) return "a parenthesis closes that was not opened";
+      if (ops_.empty()) return "a closing parenthesis without an opening one";
       ops_.pop_back();
     } else if (want_value_) {
       if (c != '-' && c != '+') return "an operator without a value before it";
@@ -141,7 +140,7 @@ class Calculator {
       return std::nullopt;
     }
     const auto r = verify::compute(op, values_.back(), b);
-    if (!r) return op == '/' && b.num == 0 ? "division by zero" : "a result too large";
+    if (!r) return op == '/' && b.num == 0 ? "division by zero" : "a result is too large";
     values_.back() = *r;
     return std::nullopt;
   }

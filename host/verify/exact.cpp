@@ -1,4 +1,4 @@
-// exact: the whole response, without white space at both ends, equals the ground truth.
+// exact: the whole response, with white space trimmed, equals the ground truth.
 #include "host/verify/makers.h"
 #include "host/verify/text.h"
 

@@ -114,7 +114,7 @@ Sign Parser::plus_minus(bool plus_first) {
 
 // ---- products ------------------------------------------------------------------------------------------------------
 
-/// A bar behind an operand opens an absolute value where another bar follows: "2|x|".
+/// A bar after an operand opens an absolute value if another bar follows: "2|x|".
 bool Parser::factor_follows() const {
   if (is(Tok::number) || is(Tok::word) || is(Tok::symbol) || is(Tok::command) || is(Tok::open)) return true;
   return bars_ == 0 && is_op("|") &&
@@ -122,14 +122,14 @@ bool Parser::factor_follows() const {
                      [](const Token& t) { return t.is(Tok::op, "|"); });
 }
 
-/// What takes the things behind it as its argument: every command but those that read braces.
+/// Whether the token takes what follows as its argument: every command except those that read braces.
 bool Parser::function_follows() const {
   return is(Tok::command) && token().text != "frac" && token().text != "sqrt" && token().text != "root";
 }
 
 Term Parser::term() {
   Term out;
-  bool divided = false;  // nothing may stand directly behind a divisor: 1/2x
+  bool divided = false;  // nothing may directly follow a divisor: 1/2x
   factor(out, false);
   while (more()) {
     const bool ten = is(Tok::word, "x") && is(Tok::number, "10", 1) && is(Tok::op, "^", 2);  // 1.2 x 10^3
@@ -155,7 +155,7 @@ Term Parser::term() {
   return out;
 }
 
-/// A function's argument without parentheses: up to the next function; of \sin 2x \cos y, "2x".
+/// A function's argument without parentheses, up to the next function: "2x" in \sin 2x \cos y.
 Term Parser::side_by_side() {
   Term out;
   factor(out, true);
@@ -163,7 +163,7 @@ Term Parser::side_by_side() {
   return out;
 }
 
-/// One factor with what is raised, lowered or put behind it, multiplied into `out`. `lone`: no mixed numbers.
+/// One factor with its superscript, subscript and postfix, multiplied into `out`. `lone`: no mixed numbers.
 void Parser::factor(Term& out, bool lone) {
   const Deeper deeper(depth_);
   const bool calls = function_follows();
@@ -197,7 +197,7 @@ void Parser::postfix(Term& value) {
   }
 }
 
-/// Of ^ and _: a group, a parenthesis, or one token; a whole number also without braces.
+/// The script after ^ or _: a group, a parenthesis, or one token; an integer also without braces.
 Sum Parser::script() {
   const Deeper deeper(depth_);
   const bool minus = take(Tok::op, "-");

@@ -50,7 +50,7 @@ void Parser::number(Term& out, bool lone) {
   out.multiply(std::move(value));
 }
 
-/// whole + part. An improper part has no one reading.
+/// whole + part. An improper part is ambiguous.
 void Parser::mix(Term& out, const Token& whole, const Term& part) {
   const auto w = decimal(whole.text, 0).value, p = part.numbers[0].number.value;
   const auto sum = w && p && p->num < p->den ? compute('+', *w, *p) : std::nullopt;
@@ -68,7 +68,7 @@ void Parser::repeat(Term& out, const Token& begin) {
   out.multiply(Term::number(Number::of(*value), Literal::fraction));
 }
 
-/// Letters side by side are a word, but what follows belongs to the last one: ab^2, nf(x). Not so in \text{cm}^2.
+/// Adjacent letters are a word, but a script or argument belongs to the last one: ab^2, nf(x). Not so in \text{cm}^2.
 void Parser::word(Term& out) {
   const Token& t = token();
   ++at_;
@@ -131,7 +131,7 @@ Term Parser::opened() {
   return Term::named(bracket("(", &inner));
 }
 
-/// "(a,b]", "{a,b}" in order and without repeats, "floor(x)".
+/// "(a,b]", "{a,b}" sorted and without duplicates, "floor(x)".
 std::string Parser::bracket() {
   const std::string open = token().text;
   ++at_;
@@ -190,7 +190,7 @@ Term Parser::absolute() {
 
 // ---- commands ------------------------------------------------------------------------------------------------------
 
-/// A command that is not in the list of symbols holds what follows, in order: \binom{5}{2}, \sin 2x, \overline{AB}.
+/// A command that is not a listed symbol keeps its arguments in order: \binom{5}{2}, \sin 2x, \overline{AB}.
 Term Parser::command(const std::string& name) {
   if (name == "frac") return fraction();
   if (name == "sqrt" || name == "root") return root(name == "sqrt");
@@ -216,7 +216,7 @@ Term Parser::command(const std::string& name) {
   return out;
 }
 
-/// What follows \frac: two groups or single digits, letters or symbols.
+/// An argument of \frac: a group or a single digit, letter or symbol.
 Term Parser::fraction() {
   const Sum num = argument(), den = argument();
   if (taken_ != 0) throw Unreadable();  // \frac123
@@ -239,7 +239,7 @@ Sum Parser::argument() {
   return {atom()};
 }
 
-/// \sqrt[n]{a}; with `tex`, not \sqrt12: in TeX that is \sqrt{1}2, and its writer may mean either.
+/// \sqrt[n]{a}; with `tex`, not \sqrt12: in TeX that is \sqrt{1}2, but the writer may mean either.
 Term Parser::root(bool tex) {
   std::string degree = "2";
   if (tex && is(Tok::open, "[")) {

@@ -1,4 +1,4 @@
-// gsm8k: the number after the last "#### ", or the last number, as verl's scorer of GSM8K (strict, flexible).
+// gsm8k: the number after the last "#### ", or the last number, as in verl's scorer of GSM8K (strict, flexible).
 #include "host/verify/makers.h"
 #include "host/verify/text.h"
 
@@ -35,7 +35,7 @@ class Gsm8k final : public Verifier {
     std::erase(out.pred, ',');
   }
   static void last_number(std::string_view text, Verdict& out) {
-    std::string_view first, last;  // the reference takes the first where every one is a lone "."
+    std::string_view first, last;  // the reference takes the first if all of them are a lone "."
     for (size_t at = 0; at < text.size();) {
       const bool minus = text[at] == '-';
       const size_t n = run(text, at + minus);

@@ -1,4 +1,4 @@
-// What make_verifier() chooses from: one maker per verifier, beside its code.
+// The makers that make_verifier() chooses from; each is defined with its verifier.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // math_dapo: the scorer that the DAPO paper's runs used, step for step, so that scores are comparable bit for bit. Its
-// quirks (word lists, "a ", greedy \boxed) are the specification; the vectors in the tests hold them.
+// quirks (word lists, "a ", greedy \boxed) are the specification; the test vectors pin them down.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -27,7 +27,7 @@ constexpr std::string_view kRemoved[] = {"square",     "ways",       "integers",
                                          "^{\\circ}",  "\\;",        ",\\!",      "{,}",          "\"",
                                          "\\dots"};
 
-/// A line with two dollars becomes what stands between them: "$...$".
+/// A line with two dollar signs becomes the text between them: "$...$".
 void keep_between_dollars(std::string& s) {
   if (s.find('$') == std::string::npos) return;
   std::string out;
@@ -42,7 +42,7 @@ void keep_between_dollars(std::string& s) {
   s = std::move(out);
 }
 
-/// Drops `open` and the brace that ends it on the same line: the first one, or the line's last where `greedy`.
+/// Drops `open` and its closing brace on the same line: the first one, or if `greedy` the line's last.
 void unwrap(std::string& s, std::string_view open, bool greedy) {
   size_t at = s.find(open);
   if (at == std::string::npos) return;
@@ -51,7 +51,7 @@ void unwrap(std::string& s, std::string_view open, bool greedy) {
   for (; at != std::string::npos; at = s.find(open, at)) {
     const size_t begin = at + open.size();
     size_t close = s.find_first_of("}\n", begin);
-    if (close == std::string::npos || s[close] == '\n') {  // no brace closes any of this line's
+    if (close == std::string::npos || s[close] == '\n') {  // no closing brace on this line
       if (close == std::string::npos) break;
       at = close;
       continue;

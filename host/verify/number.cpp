@@ -1,4 +1,4 @@
-// Numbers by value: fractions exactly within 10^18, decimals of any length as digit strings, in linear time.
+// Numbers by value: exact fractions up to 10^18, decimals of any length as digit strings, in linear time.
 #include "host/verify/number.h"
 
 #include <fmt/format.h>

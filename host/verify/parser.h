@@ -1,5 +1,5 @@
-// Inside `boxed`: the parser of read_expression. expression.cpp reads relations, sums and products,
-// factors.cpp what they are made of.
+// Part of `boxed`: the parser behind read_expression. expression.cpp parses relations, sums and products,
+// factors.cpp their factors.
 #pragma once
 
 #include <span>
@@ -12,7 +12,7 @@
 
 namespace dapo::verify {
 
-/// By recursive descent, without stepping back, at most kDeepest levels deep; each part comes out in its one spelling.
+/// Recursive descent without backtracking, at most kDeepest levels deep; every part is returned in canonical spelling.
 class Parser {
  public:
   Parser(std::span<const Token> tokens, PlusMinus plus_minus) : tokens_(tokens), plus_minus_(plus_minus) {}
@@ -44,7 +44,7 @@ class Parser {
     if (!take(kind, text)) throw Unreadable();
   }
 
-  /// `first`: what has been read of it already.
+  /// `first`: the part that is already parsed.
   std::string relation(Expression* out, Sum* first = nullptr);
   std::string united(bool* name, Sum* first);
   std::vector<std::string> list(Sum* first = nullptr);
@@ -79,7 +79,7 @@ class Parser {
   const std::span<const Token> tokens_;
   const PlusMinus plus_minus_;
   size_t at_ = 0;
-  size_t taken_ = 0;  // bytes of the token that a \frac has used
+  size_t taken_ = 0;  // bytes of the token that a \frac has consumed
   int depth_ = 0, bars_ = 0, signs_ = 0;
   bool open_argument_ = false;  // the last factor was a function whose argument has no parentheses
 };

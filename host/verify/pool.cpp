@@ -31,7 +31,7 @@ VerifierPool::~VerifierPool() {
 }
 
 std::future<std::vector<Verdict>> VerifierPool::submit(std::vector<VerifyItem> items) {
-  constexpr size_t kPiece = 64;  // some 100 us of work: long against the lock, short against a batch
+  constexpr size_t kPiece = 64;  // some 100 us of work: long compared to the lock, short compared to a batch
   auto batch = std::make_shared<Batch>();
   batch->items = std::move(items);
   batch->left = batch->items.size();

@@ -1,4 +1,4 @@
-// Scores responses on worker threads while the trainer goes on generating.
+// Scores responses on worker threads while generation continues.
 #pragma once
 
 #include <condition_variable>
@@ -26,7 +26,7 @@ struct VerifierCounters {
   uint64_t found = 0;
   uint64_t errors = 0;
   uint64_t slow = 0;         ///< items that took longer than the limit
-  double seconds = 0;        ///< worker time in all
+  double seconds = 0;        ///< total worker time
   double worst_seconds = 0;  ///< the slowest item
 };
 
@@ -36,7 +36,7 @@ class VerifierPool {
   /// `slow_seconds`: an item that takes longer is counted as slow. (Verifiers are linear in time and cannot hang; the
   /// count shows when a response is unreasonably long.)
   VerifierPool(std::shared_ptr<const Verifier> verifier, int threads, double slow_seconds = 1);
-  /// Finishes what was submitted.
+  /// Finishes all submitted work.
   ~VerifierPool();
   VerifierPool(const VerifierPool&) = delete;
   VerifierPool& operator=(const VerifierPool&) = delete;

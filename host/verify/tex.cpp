@@ -65,7 +65,7 @@ class Lexer {
   }
 
   enum Separator { kNone, kComma, kTightComma, kSpace };
-  /// Length of what may part groups of three digits at `at`.
+  /// Length of the separator between groups of three digits at `at`.
   size_t separator(size_t at, Separator& kind) const {
     const string_view t = s_.substr(at);
     kind = kTightComma;
@@ -80,7 +80,7 @@ class Lexer {
     return 0;
   }
 
-  /// After the first `n` digits: the end of the number's groups of three, appended to `digits`; else n's own end.
+  /// After the first `n` digits: appends the groups of three that follow to `digits` and returns their end, else n.
   size_t groups(size_t n, std::string& digits) {
     const size_t first_end = at_ + n;
     if (n > 3 || s_[at_] == '0' || at_ < ungrouped_until_) return first_end;
@@ -147,7 +147,7 @@ class Lexer {
   void skip_spaces() {
     while (at_ < s_.size() && (s_[at_] == ' ' || s_[at_] == '\n')) ++at_;
   }
-  /// "{...}" at the place, without nested braces; passed over.
+  /// Consumes "{...}" at this place, without nested braces.
   string_view plain_group() {
     skip_spaces();
     const size_t end = s_.find('}', at_);
@@ -185,7 +185,7 @@ class Lexer {
     else if (c == '\\' && environments_ > 0)
       put(Tok::op, "\\\\");
     else if (c == '\\' && at_ < s_.size() && letter(s_[at_]))
-      --at_, command();  // a backslash escaped once too often
+      --at_, command();  // a backslash escaped twice
     else if (c == '\\')
       spaced_ = true;
     else if (string_view("!/()[]").find(c) == string_view::npos)
@@ -226,7 +226,7 @@ class Lexer {
     if (has(kSymbols, name)) return put(Tok::symbol, name);
     const string_view all_but_one = name.substr(0, name.size() - 1);
     if (name.size() < 3 || has(kFunctions, name) || !has(kFunctions, all_but_one)) return put(Tok::command, name);
-    put(Tok::command, all_but_one);  // "\\cotx": no command of TeX
+    put(Tok::command, all_but_one);  // "\\cotx": not a TeX command
     put(Tok::word, name.substr(name.size() - 1));
   }
 
@@ -274,7 +274,7 @@ class Lexer {
     put(Tok::degree, "");
   }
 
-  // ---- the rest ----------------------------------------------------------------------------------------------------
+  // ---- others ------------------------------------------------------------------------------------------------------
 
   void open_group(bool font, bool upright) {
     ++at_;

@@ -1,4 +1,4 @@
-// Inside `boxed`: the commands of TeX that read_tokens knows.
+// Part of `boxed`: the TeX commands that read_tokens knows.
 #pragma once
 
 #include <algorithm>
@@ -76,13 +76,13 @@ inline constexpr Alias kOpening[] = {
     {"lbrace", "\\{"}, {"lbrack", "["}, {"langle", "<"}, {"lfloor", "lfloor"}, {"lceil", "lceil"}};
 inline constexpr Alias kClosing[] = {
     {"rbrace", "\\}"}, {"rbrack", "]"}, {"rangle", ">"}, {"rfloor", "rfloor"}, {"rceil", "rceil"}};
-/// Commands that stand for a letter or a value. Only what is listed here may change places in a product.
+/// Commands that stand for a letter or a value. Only these may be reordered in a product.
 inline constexpr string_view kSymbols[] = {
     "alpha",   "beta",  "gamma",  "delta", "epsilon", "varepsilon", "zeta",  "eta",   "theta", "vartheta",
     "iota",    "kappa", "lambda", "mu",    "nu",      "xi",         "pi",    "rho",   "sigma", "tau",
     "upsilon", "phi",   "varphi", "chi",   "psi",     "omega",      "Gamma", "Delta", "Theta", "Lambda",
     "Xi",      "Pi",    "Sigma",  "Phi",   "Psi",     "Omega",      "infty", "ell",   "hbar"};
-/// Commands that spell another one, also where they stand without a backslash.
+/// Aliases of other commands, also without a backslash.
 inline constexpr Alias kSpellings[] = {
     {"dfrac", "frac"}, {"tfrac", "frac"},     {"cfrac", "frac"},         {"dbinom", "binom"}, {"tbinom", "binom"},
     {"surd", "root"},  {"infinity", "infty"}, {"varepsilon", "epsilon"}, {"varphi", "phi"},   {"vartheta", "theta"}};

@@ -116,7 +116,7 @@ std::optional<std::string_view> last_braced_box(std::string_view text) {
 }
 
 namespace {
-/// Length of "Answer" at `at`, in any case, or 0. Python folds the long s as well.
+/// Length of a case-insensitive "Answer" at `at`, or 0. Python's case folding includes the long s.
 size_t word_answer(std::string_view text, size_t at) {
   const size_t start = at;
   for (const char want : std::string_view("answer")) {
@@ -144,7 +144,7 @@ std::optional<std::string_view> last_answer(std::string_view text) {
       i = at + word;
       while (const size_t n = space_at(text, i)) i += n;
       if (i < text.size() && text[i] == ':') {
-        size_t not_newline = std::string_view::npos;  // where the match falls back to if only white space follows
+        size_t not_newline = std::string_view::npos;  // fallback of the match if only white space follows
         for (size_t n = ++i; (n = space_at(text, i)) != 0; i += n)
           if (text[i] != '\n') not_newline = i;
         const size_t from = i < text.size() ? i : not_newline;

@@ -1,4 +1,4 @@
-// Mathematical Unicode characters as TeX writes them.
+// Mathematical Unicode characters to TeX.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -38,7 +38,7 @@ constexpr std::string_view kGreekCapitals[] = {"",      "",       "Gamma", "Delt
                                                "",      "Lambda", "",      "",      "Xi", "",    "Pi",   "",      "",
                                                "Sigma", "",       "",      "Phi",   "",   "Psi", "Omega"};
 
-/// The digit, sign or n that stands above (or below) the line as `c`, or 0.
+/// The digit, sign or n of which `c` is the superscript (or subscript) form, or 0.
 char raised(int32_t c) {
   if (c == 0xB9) return '1';
   if (c == 0xB2 || c == 0xB3) return static_cast<char>('2' + (c - 0xB2));
@@ -59,7 +59,7 @@ std::string_view greek(int32_t c) {
 std::string unicode_to_tex(std::string_view text) {
   std::string out;
   out.reserve(text.size() + 16);
-  char script = 0;  // '^' or '_' while inside of its braces
+  char script = 0;  // '^' or '_' while inside its braces
   for (size_t at = 0, length; at < text.size(); at += length) {
     const int32_t c = decode(text, at, length);
     const char up = raised(c), down = lowered(c), wanted = up ? '^' : down ? '_' : '\0';
@@ -80,11 +80,11 @@ std::string unicode_to_tex(std::string_view text) {
       out += found->tex;
     else if (const std::string_view name = greek(c); !name.empty())
       out.append(1, '\\').append(name).append(1, ' ');
-    else if (c >= 0xFF01 && c <= 0xFF5E)  // full width
+    else if (c >= 0xFF01 && c <= 0xFF5E)  // fullwidth
       out += static_cast<char>(c - 0xFF01 + '!');
     else if (space_at(text, at) != 0)
       out += ' ';
-    else if (c < 0x200B || c > 0x200D)  // not a space without width
+    else if (c < 0x200B || c > 0x200D)  // not a zero-width space
       out.append(text, at, length);
   }
   if (script) out += '}';

@@ -1,4 +1,4 @@
-// Units and other words behind a value.
+// Units and other words after a value.
 #include <algorithm>
 #include <utility>
 
@@ -12,7 +12,7 @@ using std::string_view;
 struct Name {
   string_view name, is;
 };
-/// Names of a unit, without the plural's s. Other words in \text{} count as words, like "apples".
+/// Names of units, without the plural s. Other words in \text{} count as words, like "apples".
 constexpr Name kUnits[] = {{"mm", "mm"},         {"millimeter", "mm"},
                            {"millimetre", "mm"}, {"cm", "cm"},
                            {"centimeter", "cm"}, {"centimetre", "cm"},
@@ -56,7 +56,7 @@ constexpr Name kUnits[] = {{"mm", "mm"},         {"millimeter", "mm"},
                            {"volt", "V"},        {"Hz", "Hz"},
                            {"K", "K"},           {"kelvin", "K"},
                            {"C", "C"},           {"F", "F"}};
-/// Words that change a value, or make another answer of it.
+/// Words that change a value, or turn it into another answer.
 constexpr string_view kNoUnits[] = {
     "hundred", "thousand", "million",    "billion",  "trillion",  "dozen",     "half",      "halves",   "third",
     "thirds",  "quarter",  "quarters",   "fourth",   "fourths",   "fifths",    "more",      "less",     "not",
@@ -89,7 +89,7 @@ bool unit_word(std::span<const Token> tokens, size_t i) {
   return (t.upright || noun) && std::find(std::begin(kNoUnits), std::end(kNoUnits), t.text) == std::end(kNoUnits);
 }
 
-/// Tokens of a power of a unit word that end before `end`: "cm^2", "cm^{2}"; 0 where there is none.
+/// Number of tokens of a power of a unit word that ends before `end`: "cm^2", "cm^{2}"; 0 if there is none.
 size_t unit_power(std::span<const Token> tokens, size_t end) {
   if (end >= 4 && tokens[end - 1].kind == Tok::number && tokens[end - 2].is(Tok::op, "^") && unit_word(tokens, end - 3))
     return 3;
@@ -102,7 +102,7 @@ size_t unit_power(std::span<const Token> tokens, size_t end) {
   return 0;
 }
 
-/// Tokens of "th" behind a number, raised or not.
+/// Number of tokens of "th" after a number, raised or not.
 size_t ordinal(std::span<const Token> t) {
   const auto ending = [](const Token& w) {
     return w.kind == Tok::word && (w.text == "th" || w.text == "st" || w.text == "nd" || w.text == "rd");
@@ -119,7 +119,7 @@ size_t ordinal(std::span<const Token> t) {
 Unit unit_of(std::span<const Token> tokens) {
   Unit out;
   out.known = true;
-  std::string power;  // of "square": goes behind the next word
+  std::string power;  // of "square": appended to the next word
   for (const Token& t : tokens) {
     if (t.kind == Tok::degree) {
       out.text += "degree";

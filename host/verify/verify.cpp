@@ -13,7 +13,7 @@ Verdict Verifier::verify(std::string_view response, std::string_view ground_trut
   Verdict out;
   try {
     if (ground_truth.empty()) fail_input("the ground truth is empty");
-    for (std::string_view rest = ground_truth; !out.acc && !rest.empty();) {  // of accepted answers one must match
+    for (std::string_view rest = ground_truth; !out.acc && !rest.empty();) {  // one of the accepted answers must match
       const size_t cut = std::min(rest.find(kAnswerSeparator), rest.size());
       out = {};
       judge(response, rest.substr(0, cut), out);
@@ -24,7 +24,7 @@ Verdict Verifier::verify(std::string_view response, std::string_view ground_trut
     out.error = true;
     try {
       out.reason = std::string("error: ") + e.what();
-    } catch (...) {  // no memory for the words: the flag still counts
+    } catch (...) {  // no memory for the message: the flag still counts
     }
   }
   out.score = out.acc ? options_.right : options_.wrong;

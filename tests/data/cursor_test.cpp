@@ -25,7 +25,7 @@ TEST(Cursor, OrderIsAPermutationAndAPureFunction) {
   EXPECT_NE(epoch_order(7, 3, 1000), epoch_order(8, 3, 1000));
 }
 
-TEST(Cursor, OrderIsStableForEver) {  // checkpoints store (seed, epoch, offset) alone: these rows may never change
+TEST(Cursor, OrderNeverChanges) {  // checkpoints store only (seed, epoch, offset): these rows must never change
   EXPECT_EQ(epoch_order(1, 0, 8), (std::vector<uint32_t>{1, 0, 6, 2, 3, 5, 4, 7}));
 }
 
@@ -56,7 +56,7 @@ TEST(Cursor, NoRowTwiceWithinAnEpochAndExactAtItsEdge) {
   }
 }
 
-TEST(Cursor, RestoreEqualsWalking) {
+TEST(Cursor, RestoringEqualsIterating) {
   constexpr size_t n = 13;
   Cursor walked(3, n);
   for (size_t i = 0; i < 3 * n + 2; ++i) {

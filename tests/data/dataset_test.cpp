@@ -127,7 +127,7 @@ TEST(Dataset, ErrorsNameTheLine) {
   expect_error("\"x\"", "F:1: a string instead of an object");
   expect_error("{\"answer\":\"1\"}", "F:1: no prompt: one of prompt, messages, conversations");
   expect_error("{\"prompt\":\"\"}", "F:1: \"prompt\" is empty");
-  expect_error("{\"prompt\":3}", "F:1: \"prompt\" is a number: a string is expected");
+  expect_error("{\"prompt\":3}", "F:1: \"prompt\" is a number: expected a string");
   expect_error("{\"prompt\":[]}", "F:1: \"prompt\" is an empty list");
   expect_error("{\"prompt\":[{\"role\":\"user\"}]}", "F:1: \"prompt\"[0] lacks");
   expect_error("{\"prompt\":[{\"role\":\"user\",\"content\":7}]}", "F:1: \"content\" is a number");
@@ -170,9 +170,9 @@ TEST(Dataset, LongLines) {
   ASSERT_EQ(set.size(), 2u);
   EXPECT_EQ(set[0].prompt, long_text);
   EXPECT_EQ(set[1].prompt, "b");
-  const std::clock_t start = std::clock();  // processor time: other programs run beside the tests
+  const std::clock_t start = std::clock();  // CPU time: other programs run at the same time
   expect_error("{\"prompt\":\"b\"}\n" + std::string(40 << 20, '['), "F:2: line is longer than 16 MiB");
-  expect_error(std::string(16 << 20, '['), "F:1: the object that begins here has no end");
+  expect_error(std::string(16 << 20, '['), "F:1: the object that begins here is not closed");
   expect_error(std::string(1 << 20, '\0'), "F:1: not valid JSON: ");
   std::string commas = "{\"prompt\":\"a\",\"x\":[0";
   for (int i = 0; i < 5'000'000; ++i) commas += ",0";
@@ -185,7 +185,7 @@ TEST(Dataset, LongLines) {
 #endif
 }
 
-TEST(Dataset, BlankLinesCostTheirBytes) {
+TEST(Dataset, BlankLinesCostOnlyTheirBytes) {
   for (const std::string line : {"\n", "\r\n", " "}) {
     std::string text;
     while (text.size() < 50'000'000) text += line;
@@ -223,7 +223,7 @@ TEST(Dataset, DedupeReportsCopiesAndConflicts) {
   const Dataset read = load_text(kRows, unique);
   EXPECT_EQ(read.fingerprint(), set.fingerprint());
   EXPECT_EQ(read.left_out().text(), report.text());
-  EXPECT_EQ(set.duplicates().text(), "2 rows, no prompt twice");
+  EXPECT_EQ(set.duplicates().text(), "2 rows, no duplicate prompts");
 }
 
 TEST(Dataset, FingerprintSeesEveryChange) {
@@ -303,7 +303,7 @@ TEST(Dataset, CountdownFormat) {
   expect_error(R"({"input":"1,2"})", "F:1: a countdown row", o);
 }
 
-TEST(Dataset, SeveralFilesAreOneSet) {
+TEST(Dataset, SeveralFilesAreOneDataset) {
   const TempFile a("{\"prompt\":\"a\"}\n"), b("{\"prompt\":\"b\"}\n"), none("\n");
   const Dataset set = Dataset::load({a.path, b.path, a.path});
   ASSERT_EQ(set.size(), 3u);

@@ -46,7 +46,7 @@ void expect_equal_twins(const Twins& twins) {
   EXPECT_EQ(report.copies, 0u);
 }
 
-TEST(Parquet, EqualsItsJsonlTwin) {
+TEST(Parquet, EqualsTheSameRowsInJsonl) {
   expect_equal_twins({golden("files/dapo.parquet"), golden("files/dapo.jsonl.gz"), 60, 57, 1});
   const std::string parquet = test_data("train/dapo_math_17k.parquet");
   if (!parquet.empty()) expect_equal_twins({parquet, test_data("train/dapo_math_17k.jsonl.gz"), 17917, 17290, 11});
@@ -87,10 +87,10 @@ TEST(Parquet, EveryType) {
     const std::string message = error_of(kExitUsage, [&] { answers(column); });
     EXPECT_NE(message.find(part), std::string::npos) << message;
   };
-  refused("span", "row 1: column \"span\" is of the type duration[us], which cannot be read");
-  refused("bytes", "row 2: column \"bytes\" is of the type binary (not UTF-8)");
+  refused("span", "row 1: column \"span\" has type duration[us], which is not supported");
+  refused("bytes", "row 2: column \"bytes\" has type binary (not UTF-8)");
   refused("null",
-          "row 1: no answer: field \"null\" is expected (data.answer_key names another field); the row has "
+          "row 1: no answer: field \"null\" is expected (data.answer_key selects another field); the row has "
           "prompt, null (null or NaN), bytes,");
   refused("nan", "row 2: no answer");
   refused("absent", "row 1: no answer: field \"absent\"");
@@ -112,7 +112,7 @@ void expect_repeated(const std::string& path, size_t rows, size_t problems, cons
   for (const Example& e : set) EXPECT_EQ(e.answer.find_first_not_of("0123456789"), std::string::npos) << e.answer;
 }
 
-TEST(Parquet, ProblemsThatAreRepeatedForAnAverage) {
+TEST(Parquet, ProblemsRepeatedForAveraging) {
   expect_repeated(golden("files/repeated.parquet"), 40, 5, "40 rows are 5 problems, each 8 times");
   if (const std::string path = test_data("eval/aime-2024.parquet"); !path.empty())
     expect_repeated(path, 960, 30, "960 rows are 30 problems, each 32 times");
@@ -167,7 +167,7 @@ TEST(Parquet, TruncatedAndFlippedFilesEndInOneLine) {
   };
   for (size_t n : {size_t{0}, size_t{3}, size_t{8}, bytes.size() / 2, bytes.size() - 1})
     EXPECT_EQ(attempt(bytes.substr(0, n)), 1) << n;
-  for (size_t i = 0; i < 200; ++i) {  // a flipped byte may be harmless; it may never crash
+  for (size_t i = 0; i < 200; ++i) {  // a flipped byte may be harmless, but must never crash
     std::string bad = bytes;
     bad[(i * 7919) % bad.size()] ^= static_cast<char>(1 + i % 255);
     attempt(bad);

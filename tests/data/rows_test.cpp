@@ -1,4 +1,4 @@
-// Rows as programs write them: layouts, answers inside texts, what Python calls JSON, arrays, gzip, folders.
+// Rows as real programs write them: layouts, answers inside texts, Python's JSON, arrays, gzip, folders.
 #include <zlib.h>
 
 #include <filesystem>
@@ -16,7 +16,7 @@ class Rows : public ::testing::Test {
   Dataset load(const std::string& text, const DatasetOptions& options = {}, const std::string& name = "f.jsonl") {
     return Dataset::load(scratch_.write(name, text), options);
   }
-  /// Of one row where answers are asked for.
+  /// The error for one row if answers are needed.
   std::string answer(const std::string& row) { return load(row, asked())[0].answer; }
   std::string refused(const std::string& text, const DatasetOptions& options = {},
                       const std::string& name = "f.jsonl") {
@@ -39,12 +39,12 @@ class Rows : public ::testing::Test {
 };
 
 TEST_F(Rows, AnswersInsideTexts) {
-  // GSM8K's mark: on the last line, a number behind it and nothing else
+  // GSM8K's mark: on the last line, followed by a number and nothing else
   EXPECT_EQ(marked_answer("9 + 9 = <<9+9=18>>18.\n#### 1,018"), "1018");
   EXPECT_EQ(marked_answer("#### $-2.50\n"), "-2.50");
   EXPECT_EQ(marked_answer("####7"), "7");
   EXPECT_EQ(marked_answer("a\n#### 3/4"), "3/4");
-  // a heading is none
+  // a heading is not an answer
   EXPECT_EQ(marked_answer("#### Step 1\n1 + 1 = 2\n\n#### Conclusion\nIt is $\\boxed{2}$."), "2");
   EXPECT_EQ(marked_answer("#### Final answer\n\n2"), "2");
   EXPECT_EQ(marked_answer("#### Final answer\n\nso it is 2"), std::nullopt);
@@ -59,14 +59,14 @@ TEST_F(Rows, AnswersInsideTexts) {
   EXPECT_EQ(marked_answer("34"), std::nullopt);
 }
 
-TEST_F(Rows, WhatIsAnAnswerByItself) {
+TEST_F(Rows, TextsThatAreAnswersOnTheirOwn) {
   for (const char* text : {"34", "-3/4", "Paris", "x=2", "\\left( 3, \\frac{\\pi}{2} \\right)", "(1, 2)", "3 x + 1"})
     EXPECT_TRUE(is_answer(text)) << text;
   for (const char* text : {"", "2 + 3 = 5", "it is 5", "5\n6", "#### 5", "3 apples"})
     EXPECT_FALSE(is_answer(text)) << text;
 }
 
-TEST_F(Rows, ASolutionIsNoAnswer) {
+TEST_F(Rows, ASolutionIsNotAnAnswer) {
   EXPECT_EQ(answer(R"({"problem":"p","solution":"34"})"), "34");
   EXPECT_EQ(answer(R"({"problem":"p","solution":"so $\\boxed 2$."})"), "2");
   EXPECT_EQ(answer(R"({"prompt":"p","answer":"the red one"})"), "the red one");
@@ -76,7 +76,7 @@ TEST_F(Rows, ASolutionIsNoAnswer) {
   expect_in(refused(R"({"problem":"p","answer":"#### Conclusion"})", asked()), "\"answer\" is a text with no");
   expect_in(refused(R"({"problem":"p","answer":"first\nthen\nit is 2"})", asked()), "is a text of 3 lines");
   expect_in(refused("{\"problem\":\"p\",\"output\":\"a " + std::string(600, 'a') + "\"}", asked()), "602 bytes");
-  // without answers asked for, or where the user names the column, it is what it is
+  // if answers are not needed, or the user selects the column, it is taken verbatim
   EXPECT_EQ(load(R"({"problem":"p","answer":"first\nthen"})")[0].answer, "first\nthen");
   DatasetOptions named = asked();
   named.answer_key = "text";
@@ -105,7 +105,7 @@ TEST_F(Rows, AnswersOfOtherTypes) {
   expect_in(wrong("true"), "\"answer\" is a bool");
 }
 
-TEST_F(Rows, WhatPythonCallsJson) {
+TEST_F(Rows, PythonsExtensionsOfJson) {
   const Dataset set = load(
       "{\"prompt\":\"NaN \\\"Infinity\",\"answer\":\"1\",\"x\":NaN}\n"
       "{\"prompt\":\"b\",\"answer\":\"2\",\"x\":[Infinity,-Infinity,{\"y\":NaN}]}\n"
@@ -150,11 +150,12 @@ TEST_F(Rows, Conversations) {
   EXPECT_EQ(parts[0].response, "2");
   expect_in(refused(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null}]})"),
             "\"messages\"[1] lacks");
-  expect_in(refused(R"({"prompt":[{"role":"user","content":[{"type":"image","url":"u"}]}]})"), "only text is read");
+  expect_in(refused(R"({"prompt":[{"role":"user","content":[{"type":"image","url":"u"}]}]})"),
+            "only text is supported");
   expect_in(refused(R"({"prompt":"[{\"role\": \"user\", \"content\": \"1+1\"}]"})"), "a string that holds a list");
 }
 
-TEST_F(Rows, WhatChatTemplatesShowBesideTheMessages) {
+TEST_F(Rows, OtherArgumentsOfChatTemplates) {
   const std::string tool = R"({"type":"function","function":{"name":"f"}})", begin = R"({"prompt":"1+1","answer":"2")";
   EXPECT_EQ(load(begin + "}", asked())[0].tools, "");
   EXPECT_EQ(load(begin + ",\"tools\":[" + tool + "]}", asked())[0].tools, "[" + tool + "]");
@@ -168,7 +169,7 @@ TEST_F(Rows, WhatChatTemplatesShowBesideTheMessages) {
   EXPECT_EQ(load(begin + R"(,"chat_template_kwargs":{"enable_thinking":false}})", asked())[0].variables,
             R"({"enable_thinking":false})");
   expect_in(refused(begin + R"(,"chat_template_kwargs":[1]})", asked()), "\"chat_template_kwargs\" is a list");
-  // messages with more than role and content keep it, for the template
+  // messages keep fields other than role and content, for the template
   const std::string call = R"({"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f"}}]})";
   const std::string turns =
       R"([{"role":"user","content":"a"},)" + call + R"(,{"role":"tool","name":"f","content":"3"}])";
@@ -179,7 +180,7 @@ TEST_F(Rows, WhatChatTemplatesShowBesideTheMessages) {
   EXPECT_EQ(set[0].messages[2], (Message{"tool", "3", R"({"role":"tool","name":"f","content":"3"})"}));
 }
 
-TEST_F(Rows, AResponseIsWhatItsTextHolds) {
+TEST_F(Rows, AResponseIsOnlyItsText) {
   const std::string asks = R"({"role":"user","content":"1+1"})", row = "{\"messages\":[" + asks + ",";
   expect_in(refused(row + R"({"role":"assistant","content":"2","thinking":"1+1=2"}]})", tuned()),
             "f.jsonl:1: the response in \"messages\" has \"thinking\"");
@@ -194,14 +195,14 @@ TEST_F(Rows, AResponseIsWhatItsTextHolds) {
             "2");
 }
 
-TEST_F(Rows, AResponseBehindAnAssistantsMessage) {
+TEST_F(Rows, AResponseAfterAnAssistantMessage) {
   const std::string begun = R"([{"role":"user","content":"1+1"},{"role":"assistant","content":"Let me see: "}])";
   const std::vector<Message> prompt = {{"user", "1+1"}, {"assistant", "Let me see: "}};
-  // the response goes on from a prompt's last message, as in training
+  // the response continues the prompt's last message, as in training
   const Dataset set = load("{\"prompt\":" + begun + R"(,"response":"2"})", tuned());
   EXPECT_EQ(set[0].messages, prompt);
   EXPECT_EQ(set[0].response, "2");
-  // a conversation has one already: the same one, or not
+  // a conversation already has a response: the same one, or not
   const Dataset same = load("{\"messages\":" + begun + R"(,"response":"Let me see: "})", tuned());
   EXPECT_EQ(same[0].messages.size(), 1u);
   EXPECT_EQ(same[0].response, "Let me see: ");
@@ -211,12 +212,12 @@ TEST_F(Rows, AResponseBehindAnAssistantsMessage) {
             "\"completion\" is another one");
 }
 
-TEST_F(Rows, WhereAnswersAreAskedForTheLastAssistantMessageIsAPrefill) {
+TEST_F(Rows, IfAnswersAreNeededAFinalAssistantMessageIsAPrefill) {
   const std::string turns = R"([{"role":"user","content":"1+1"},{"role":"assistant","content":"<think>"}])";
   const Dataset set = load("{\"prompt\":" + turns + ",\"answer\":\"2\"}", asked());
   EXPECT_EQ(set[0].messages, (std::vector<Message>{{"user", "1+1"}, {"assistant", "<think>"}}));
   EXPECT_EQ(set[0].response, "");
-  // a finished conversation is no prompt
+  // a finished conversation is not a prompt
   const std::string row = "{\"messages\":" + turns + ",\"answer\":\"2\"";
   expect_in(refused(row + "}", asked()), "ends with the assistant's turn");
   EXPECT_EQ(load(row + ",\"problem\":\"p\"}", asked())[0].prompt, "p");
@@ -228,7 +229,7 @@ TEST_F(Rows, WhereAnswersAreAskedForTheLastAssistantMessageIsAPrefill) {
 
 TEST_F(Rows, ChoicesThatThePromptDoesNotShow) {
   const std::string row = R"({"question":"Which?","choices":["a","b"],"answer":1})";
-  expect_in(refused(row, asked()), "\"choices\" holds answers to choose from");
+  expect_in(refused(row, asked()), "\"choices\" has answer choices");
   DatasetOptions named = asked();
   named.prompt_key = "question";
   EXPECT_EQ(load(row, named)[0].answer, "1");
@@ -243,7 +244,7 @@ TEST_F(Rows, ListsOfAnswersAsText) {
   expect_in(refused(R"({"prompt":"1+1","answer":"NaN"})", asked()), "\"answer\" is the text \"NaN\"");
 }
 
-TEST_F(Rows, PicturesAreRefused) {
+TEST_F(Rows, ImagesAreRefused) {
   const std::string row = R"({"prompt":"<image>How many?","answer":"2","images":)";
   expect_in(refused(row + R"(["a.png"]})", asked()), "f.jsonl:1: the prompt comes with \"images\"");
   EXPECT_EQ(load(row + "[]}", asked()).size(), 1u);
@@ -256,17 +257,17 @@ TEST_F(Rows, OtherShapesAreNamed) {
   expect_in(refused(R"({"data":[{"prompt":"1+1","answer":"2"}]})", asked(), "f.json"), "the rows are inside \"data\"");
   expect_in(refused(R"({"0":{"prompt":"a","answer":"2"},"1":{"prompt":"b","answer":"3"}})", asked(), "f.json"),
             "the rows are the values of one object");
-  expect_in(refused(R"({"Problem":"1+1","Answer":2})", asked()), "data.prompt_key = \"Problem\" takes the field");
+  expect_in(refused(R"({"Problem":"1+1","Answer":2})", asked()), "set data.prompt_key = \"Problem\" to use that field");
   DatasetOptions named = asked();
   named.prompt_key = "Problem";
-  expect_in(refused(R"({"Problem":"1+1","Answer":2})", named), "data.answer_key = \"Answer\" takes the field");
+  expect_in(refused(R"({"Problem":"1+1","Answer":2})", named), "set data.answer_key = \"Answer\" to use that field");
   named.answer_key = "Correct Answer";
   EXPECT_EQ(load(R"({"Problem":"1+1","Correct Answer":"2"})", named)[0].answer, "2");
   expect_in(refused(R"({"prompt":"1+1","reward_model":"{\"ground_truth\": \"2\"}"})", asked()),
             "\"reward_model\" is a text: store the object itself");
 }
 
-TEST_F(Rows, MissingFieldsNameWhatIsThere) {
+TEST_F(Rows, ErrorsAboutMissingFieldsListThePresentOnes) {
   expect_in(refused(R"({"prompt":"p","Answer":"2","answer":null})", asked()),
             "the row has prompt, Answer, answer (null or NaN)");
   EXPECT_EQ(load(R"({"reward_model.ground_truth":"7","prompt":"p"})", asked())[0].answer, "7");
@@ -284,19 +285,19 @@ TEST_F(Rows, JsonArrays) {
   const Dataset spread = load(b + "\n" + b + b);
   EXPECT_EQ(spread.size(), 3u);
   expect_in(refused("[]"), "no rows");
-  expect_in(refused("["), "f.jsonl:1: the JSON array has no end");
-  expect_in(refused("[\n" + a), "f.jsonl:2: the JSON array has no end");
-  expect_in(refused("[\n" + a + ",\n"), "f.jsonl:3: the JSON array has no end");
+  expect_in(refused("["), "f.jsonl:1: the JSON array is not closed");
+  expect_in(refused("[\n" + a), "f.jsonl:2: the JSON array is not closed");
+  expect_in(refused("[\n" + a + ",\n"), "f.jsonl:3: the JSON array is not closed");
   expect_in(refused("[\n" + a + "\n" + a + "]"), "f.jsonl:3: expected , or ]");
   expect_in(refused("[" + a + ",]"), "f.jsonl:1: expected a JSON object");
-  expect_in(refused("[" + a + ",\n{\"prompt\":\"a"), "f.jsonl:2: the object that begins here has no end");
-  expect_in(refused("[" + a + "]\n[" + a + "]"), "f.jsonl:2: text behind the JSON array");
+  expect_in(refused("[" + a + ",\n{\"prompt\":\"a"), "f.jsonl:2: the object that begins here is not closed");
+  expect_in(refused("[" + a + "]\n[" + a + "]"), "f.jsonl:2: text after the JSON array");
   expect_in(refused("[" + a + ",\n\n{\"prompt\":}]"), "f.jsonl:3: not valid JSON");
   expect_in(refused("[" + a + ",\"x\"]"), "a string instead of an object");
-  expect_in(refused("{\n\"prompt\": \"a\"\n"), "f.jsonl:1: the object that begins here has no end");
+  expect_in(refused("{\n\"prompt\": \"a\"\n"), "f.jsonl:1: the object that begins here is not closed");
 }
 
-/// Rows and strings that lie across the reader's blocks (256 KiB).
+/// Rows and strings that cross the reader's block boundaries (256 KiB).
 TEST_F(Rows, LargeArrays) {
   std::string text = "[";
   for (int i = 0; i < 2000; ++i)
@@ -322,8 +323,8 @@ TEST_F(Rows, Gzip) {
   ASSERT_EQ(set.size(), 20'001u);
   EXPECT_EQ(set[20'000].prompt, "another member");
   std::string bytes = slurp(path);
-  expect_in(refused(bytes.substr(0, bytes.size() / 2), {}, "f.gz"), "the compressed data is cut off");
-  bytes[bytes.size() - 8] ^= 0x55;  // the last member's check sum
+  expect_in(refused(bytes.substr(0, bytes.size() / 2), {}, "f.gz"), "the compressed data is truncated");
+  bytes[bytes.size() - 8] ^= 0x55;  // the last member's checksum
   expect_in(refused(bytes, {}, "f.gz"), "the compressed data is damaged");
 }
 
@@ -362,7 +363,7 @@ TEST_F(Rows, FoldersAndPatterns) {
   put("t/b.json", "a");
   expect_in(error("t"), "several formats");
   put("u/data/train.jsonl", "a");
-  expect_in(error("u"), "a folder without data files (.jsonl, .json, .parquet); it holds the folders data");
+  expect_in(error("u"), "a folder without data files (.jsonl, .json, .parquet); it has the folders data");
   put("w/odd[1].jsonl", "a");
   EXPECT_EQ(Dataset::load(scratch_.path("w/odd[1].jsonl")).size(), 1u);
   setenv("HOME", scratch_.path().c_str(), 1);

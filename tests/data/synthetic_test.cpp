@@ -10,7 +10,7 @@
 namespace dapo {
 namespace {
 
-/// The result of a chain as its prompt states it, worked out apart from the generator.
+/// The result of a chain, computed from its prompt, independently of the generator.
 int evaluate(const std::string& prompt) {
   int a = prompt[0] - '0';
   for (size_t i = 1; i + 1 < prompt.size() && prompt[i] != ' ' && prompt[i] != '\n'; i += 2)
@@ -22,7 +22,7 @@ size_t operations(const std::string& prompt) {
   return (prompt.find_last_of("01234") + 1) / 2;
 }
 
-/// Share of rows a response of which belongs to a teacher; and of chains by length. Told from the text alone.
+/// Shares of rows by the teacher of the response, and of chains by length, derived from the text only.
 struct Statistics {
   std::map<std::string, double> teacher;
   std::map<size_t, double> length;
@@ -59,7 +59,7 @@ Statistics statistics(const Dataset& set) {
   return s;
 }
 
-TEST(Chain, RowsAreWhatTheTaskSays) {
+TEST(Chain, RowsFollowTheTask) {
   const ScratchFolder folder;
   const ChainSizes sizes{100, 400, 600, 500};
   write_chain(folder.path(), 1, sizes);
@@ -107,7 +107,7 @@ void expect_statistics(const std::string& reference_path, const ChainSizes& size
   for (const auto& [teacher, share] : reference.teacher)
     EXPECT_TRUE(close(ours.teacher.at(teacher), share)) << teacher << " " << ours.teacher.at(teacher) << " " << share;
   for (const auto& [length, share] :
-       reference.length)  // short chains run out: their share is that of the reference too
+       reference.length)  // short chains run out: their share equals that of the reference too
     EXPECT_TRUE(close(ours.length.count(length) ? ours.length.at(length) : 0, share)) << length;
   EXPECT_TRUE(close(ours.right, reference.right)) << ours.right << " " << reference.right;
   EXPECT_NEAR(ours.slip, reference.slip, 0.01);
@@ -121,7 +121,7 @@ TEST(Chain, SameStatisticsAsTheReference) {
   if (!outside.empty()) expect_statistics(outside, {});
 }
 
-TEST(Chain, FolderThatCannotBeMade) {
+TEST(Chain, FolderThatCannotBeCreated) {
   EXPECT_THROW(write_chain("/dev/null/x", 1, {1, 1, 1, 1}), Error);
 }
 

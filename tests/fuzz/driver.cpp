@@ -1,6 +1,6 @@
-// FUZZ_SECONDS a target (unset: a fixed number of runs), FUZZ_SEED, FUZZ_ONLY (a target's name), FUZZ_CORPUS (a folder
-// whose files are seeds too, and which new ones go to). An input that fails is left as fuzz-<target>.bin in the working
-// folder; FUZZ_INPUT (a file) runs that one alone.
+// FUZZ_SECONDS per target (unset: a fixed number of runs), FUZZ_SEED, FUZZ_ONLY (a target's name), FUZZ_CORPUS (folder
+// of further seeds, to which new ones are added). A failing input is kept as fuzz-<target>.bin in the working folder;
+// FUZZ_INPUT (a file) runs only that input.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -48,7 +48,7 @@ namespace {
 
 constexpr size_t kLongest = 1 << 14;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr double kSlowest = 5;  // seconds a run
+constexpr double kSlowest = 5;  // seconds per run
 #else
 constexpr double kSlowest = 1;
 #endif
@@ -66,7 +66,7 @@ void keep_input() {
 class Corpus {
  public:
   std::vector<std::string> inputs;
-  /// True where the last run took a branch, or took it as often, as none before.
+  /// True if the last run took a new branch, or took one more often than any run before.
   bool is_new() {
     bool fresh = false;
     for (size_t i = 0; i < kEdges; ++i) {
@@ -146,7 +146,7 @@ class Mutator {
       case 6:
         s.replace(at, length, pick(numbers));
         break;
-      case 7: {  // one thing many times
+      case 7: {  // one part repeated many times
         std::string part = below(2) && length > 0 ? s.substr(at, length) : pick(words_);
         for (size_t n = 1 + below(6); n > 0 && part.size() < 4096; --n) part += part;
         s.insert(at, part);
@@ -162,7 +162,7 @@ class Mutator {
   const std::vector<std::string>& inputs_;
 };
 
-/// Runs `input`: true where it is accepted. Sets `seconds`.
+/// Runs `input`: true if it is accepted. Sets `seconds`.
 bool run_input(double& seconds) {
   edges.fill(0);
   previous = 0;

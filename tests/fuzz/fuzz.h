@@ -1,4 +1,4 @@
-// A small fuzzer: seeds, mutated; with VARIANT=fuzz an input that reaches a new branch becomes a seed itself.
+// A small fuzzer that mutates seeds; with VARIANT=fuzz an input that reaches a new branch becomes a seed itself.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +10,16 @@ namespace dapo::fuzz {
 
 struct Target {
   std::string name;
-  size_t runs;  ///< of the short pass, about a second's
-  /// Reads one input: true where it is accepted, Error (exit 2) or false where refused. What it finds to be wrong it
-  /// throws as any other exception.
+  size_t runs;  ///< in the short pass, about a second
+  /// Reads one input: true if accepted, Error (exit 2) or false if rejected. Any other exception is a failure.
   bool (*read)(std::string_view input);
   std::vector<std::string> seeds;
-  std::vector<std::string> words;  ///< put into inputs
+  std::vector<std::string> words;  ///< inserted into inputs
 };
 
 const std::vector<Target>& targets();
 
-/// What holds of an accepted input; std::logic_error otherwise.
+/// Asserts a property of an accepted input; throws std::logic_error if it does not hold.
 void expect(bool holds, const char* what);
 
 }  // namespace dapo::fuzz

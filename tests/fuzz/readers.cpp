@@ -54,7 +54,7 @@ bool read_safetensors(std::string_view input) {
   const SafetensorsReader file(put("x.safetensors", bytes));
   uint64_t sum = 0;
   for (const TensorInfo& t : file.tensors()) {
-    expect(t.begin <= t.end && t.end <= bytes.size(), "a tensor outside of the file");
+    expect(t.begin <= t.end && t.end <= bytes.size(), "a tensor outside the file");
     std::string read(t.bytes(), '\0');
     file.read(t, 0, read.data(), read.size());
     sum += t.bytes();
@@ -76,8 +76,8 @@ bool read_index(std::string_view input) {
   return !SafetensorsReader(shards).tensors().empty();
 }
 
-/// Ours must judge as simdjson does, but for depth and the size of numbers, which skip() does not look at, and for NaN
-/// and Infinity, which it takes as Python does.
+/// Ours must agree with simdjson, except for depth and the size of numbers, which skip() does not check, and for NaN
+/// and Infinity, which it accepts as Python does.
 bool read_json(std::string_view input) {
   static simdjson::dom::parser parser;
   const auto theirs = parser.parse(simdjson::padded_string(input)).error();
@@ -107,7 +107,7 @@ bool read_tokenizer(std::string_view input) {
   return true;
 }
 
-/// The first byte chooses the options.
+/// The first byte selects the options.
 bool read_dataset(std::string_view input) {
   const auto [kind, text] = choice(input);
   DatasetOptions o;
@@ -143,7 +143,7 @@ bool read_model_config(std::string_view input) {
   return true;
 }
 
-/// Response and ground truth, with a zero byte between.
+/// Response and ground truth, separated by a zero byte.
 bool judge(std::string_view input) {
   static const std::unique_ptr<Verifier> all[] = {make_verifier("math_dapo"), make_verifier("gsm8k"),
                                                   make_verifier("boxed"), make_verifier("exact"),
@@ -164,7 +164,7 @@ bool judge(std::string_view input) {
   return right;
 }
 
-/// A template, messages as JSON and tools as JSON, zero bytes between; the first byte says how the text ends.
+/// A template, messages as JSON and tools as JSON, separated by zero bytes; the first byte selects how the text ends.
 bool render_chat(std::string_view input) {
   const auto [kind, text] = choice(input);
   const size_t first = std::min(text.find('\0'), text.size());
@@ -179,7 +179,7 @@ bool render_chat(std::string_view input) {
   return true;
 }
 
-/// tokenizer_config.json, special_tokens_map.json and added_tokens.json, zero bytes between, beside the byte tokenizer.
+/// tokenizer_config.json, special_tokens_map.json and added_tokens.json, zero-separated, for the byte tokenizer.
 bool read_tokenizer_files(std::string_view input) {
   const std::string home = (scratch_folder() / "files").string();
   static const bool made = (write_byte_tokenizer(home), true);
@@ -199,7 +199,7 @@ bool read_tokenizer_files(std::string_view input) {
   return true;
 }
 
-/// decode(encode(x)) == x, byte for byte, where there is no NFC; where there is, a second time changes nothing.
+/// decode(encode(x)) == x, byte for byte, without NFC; with NFC, a second round changes nothing.
 bool encode(std::string_view input) {
   static const auto bytes = [] {
     write_byte_tokenizer((scratch_folder() / "bytes").string());

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A literal with its zero bytes.
+/// A literal including its zero bytes.
 template <size_t N>
 std::string bytes(const char (&literal)[N]) {
   return {literal, N - 1};
@@ -24,7 +24,7 @@ std::string byte_tokenizer_json() {
   return slurp((scratch_folder() / "seed" / "tokenizer.json").string());
 }
 
-/// `text`, and the beginning of a real file where the test data is there.
+/// `text`, and the beginning of a real file if the test data is present.
 std::vector<std::string> with_file(std::vector<std::string> seeds, const char* relative, const std::string& prefix = "",
                                    size_t length = 4096) {
   if (const std::string path = test_data(relative); !path.empty()) {
@@ -44,7 +44,7 @@ std::vector<std::string> json_words(std::vector<std::string> more) {
   return more;
 }
 
-/// The words between blanks, and a zero byte.
+/// The words separated by blanks, and a zero byte.
 std::vector<std::string> words(std::string_view list) {
   std::vector<std::string> out = {bytes("\0")};
   for (size_t end; !list.empty(); list.remove_prefix(std::min(end + 1, list.size())))

@@ -1,4 +1,4 @@
-// Chat templates of folders, and how prompts become text.
+// Chat templates of folders, and the conversion of prompts to text.
 #include "tokenizer/chat.h"
 
 #include "tests/tokenizer/support.h"
@@ -10,7 +10,7 @@ namespace {
 
 const std::vector<ChatMessage> kHello = {{"user", "Hi"}};
 
-/// As many small models have it: a default system message, turns between marks.
+/// Typical of small models: a default system message, turns between markers.
 constexpr const char* kMarked =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
     "You help.<|im_end|>\n' }}{% endif %}"
@@ -38,7 +38,7 @@ void expect_conversations(const std::string& json, const std::string& config, co
   }
 }
 
-TEST(Chat, ConversationsAsTransformersRendersThem) {
+TEST(Chat, ConversationsAreRenderedAsInTransformers) {
   const std::string own = "tokenizer/bpe/";
   expect_conversations(golden(kOwnJson), golden(own + "tokenizer_config.json"), golden(own + "chat_vectors.jsonl"), 28);
   const std::string json = test_data(kQwenJson), base = test_data("tokenizer/qwen2.5-0.5B-base_tokenizer_config.json");
@@ -50,7 +50,7 @@ TEST(Chat, ConversationsAsTransformersRendersThem) {
             "<|im_start|>assistant\n");
 }
 
-/// A folder with one file changed, and what its template makes of a greeting.
+/// A folder with one file changed, and its template's rendering of a greeting.
 class ChatFolder : public testing::Test {
  protected:
   void config(const Json& json) { folder_.write("tokenizer_config.json", json.dump()); }
@@ -61,7 +61,7 @@ class ChatFolder : public testing::Test {
   const ScratchFolder folder_;
 };
 
-TEST_F(ChatFolder, NoneIsNone) {
+TEST_F(ChatFolder, WithoutATemplate) {
   EXPECT_FALSE(ChatTemplate::load(folder_.path()));
   config({{"eos_token", "x"}});
   EXPECT_FALSE(ChatTemplate::load(folder_.path()));
@@ -86,7 +86,7 @@ TEST_F(ChatFolder, TextOrListOfNamedOnes) {
   EXPECT_EQ(chat.render(kHello, {.tools = "null"}), "DHi");
 }
 
-TEST_F(ChatFolder, FilesGoBeforeTheKey) {
+TEST_F(ChatFolder, FilesTakePrecedenceOverTheKey) {
   config({{"chat_template", "key"}});
   folder_.write("chat_template.json", R"({"chat_template": "json"})");
   EXPECT_EQ(hello(), "key");
@@ -102,7 +102,7 @@ TEST_F(ChatFolder, FilesGoBeforeTheKey) {
   EXPECT_EQ(ChatTemplate::load(folder_.path()).render(kHello, {.tools = "[{}]"}), "tools");
 }
 
-TEST_F(ChatFolder, WhatIsNoTemplateIsNamed) {
+TEST_F(ChatFolder, InvalidTemplatesAreNamed) {
   for (const Json& bad : {Json(5), Json(true), Json(Json::array()), Json(Json::object()), Json({1, 2}),
                           Json({{{"name", "default"}}}), Json({{{"name", "default"}, {"template", 3}}})}) {
     config({{"chat_template", bad}});
@@ -145,7 +145,7 @@ TEST(Chat, ALastMessageIsContinued) {
   EXPECT_EQ(render_prompt(PromptStyle::raw, chat, begun), "S\n1+1\nStep by step. <think>");
   const std::vector<ChatMessage> spaced = {{"user", "a"}, {"assistant", "b \n"}};
   EXPECT_TRUE(chat.render(spaced, {}, ChatEnd::continued).ends_with("assistant\nb \n"));
-  // What transformers gives where the template trims: without the space.
+  // As in transformers, if the template trims: without the space.
   const ChatTemplate trims = ChatTemplate::parse("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}", "t");
   EXPECT_EQ(trims.render(spaced, {}, ChatEnd::continued), "[a][b");
   const ChatTemplate drops = ChatTemplate::parse("{{ messages[0].content }}", "t");

@@ -1,4 +1,4 @@
-// Tokenizers of folders: added tokens of the files beside them, vocab.json with merges.txt, SentencePiece.
+// Tokenizers of folders: added tokens of companion files, vocab.json with merges.txt, SentencePiece.
 #include "tests/tokenizer/support.h"
 
 namespace dapo {
@@ -13,7 +13,7 @@ Json flags(const std::string& content, const Json& more = Json::object()) {
   return token;
 }
 
-/// The byte tokenizer (256 <|endoftext|>, 257 <|pad|>) with other files beside it.
+/// The byte tokenizer (256 <|endoftext|>, 257 <|pad|>) with other files in its folder.
 class ByteFolder : public testing::Test {
  protected:
   ByteFolder() { write_byte_tokenizer(folder_.path()); }
@@ -95,7 +95,7 @@ TEST_F(ByteFolder, WrongFilesAreNamed) {
   EXPECT_SAYS(refusal(), "added_tokens.json");
 }
 
-TEST(VocabAndMerges, AsQwen2TokenizerReadsThem) {
+TEST(VocabAndMerges, AreReadAsByQwen2Tokenizer) {
   const ScratchFolder folder;
   write_byte_tokenizer(folder.path());
   const Json vocab = Json::parse(slurp(folder.path("tokenizer.json")))["model"]["vocab"];
@@ -137,7 +137,7 @@ void expect_same_tokenizer(const std::string& vocab, const std::string& merges, 
   }
 }
 
-TEST(VocabAndMerges, GiveWhatTokenizerJsonGives) {
+TEST(VocabAndMerges, EqualTokenizerJson) {
   const std::string own = "tokenizer/bpe/", qwen = test_data(kQwenJson);
   expect_same_tokenizer(golden(own + "vocab.json"), golden(own + "merges.txt"), golden(own + "tokenizer_config.json"),
                         golden(kOwnJson));
@@ -169,7 +169,7 @@ std::vector<Pieces> piece_models() {
   return models;
 }
 
-/// A folder with a model's pieces, two added tokens, and what a case changes.
+/// A folder with a model's pieces, two added tokens, and the changes of a case.
 class PieceFolder : public testing::TestWithParam<Pieces> {
  protected:
   void SetUp() override {
@@ -237,7 +237,7 @@ TEST_P(PieceFolder, AddedTokensJson) {
   EXPECT_FALSE(load()->is_special(start_));
 }
 
-TEST_P(PieceFolder, TokenizerJsonBesideItWins) {
+TEST_P(PieceFolder, TokenizerJsonTakesPrecedence) {
   config_.erase("added_tokens_decoder");
   Json added = Json::array();
   for (const auto& [content, id] : {std::pair{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}, {"<|new|>", end_}}) {

@@ -1,5 +1,5 @@
 // The template language: against transformers' own rendering (tests/goldens/chat, made by make.py there), errors, and
-// templates that mean harm.
+// malicious templates.
 #include "tokenizer/jinja.h"
 
 #include <chrono>
@@ -27,11 +27,11 @@ std::string refusal(const std::string& source, const std::string& variables = "{
 
 #define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
-TEST(Jinja, ExpressionsAndStatementsAreTransformers) {
+TEST(Jinja, ExpressionsAndStatementsAsInTransformers) {
   const auto rows = json_lines(kGoldens + "vectors.jsonl");
   ASSERT_GT(rows.size(), 600u) << "run from the project's root";
   const std::string line = slurp(kGoldens + "vectors.jsonl");
-  // The variables as they are written, with an integer that no double holds.
+  // The variables verbatim, with an integer that a double cannot represent.
   const std::string first = line.substr(0, line.find('\n'));
   const std::string variables = first.substr(first.find(": ") + 2, first.size() - first.find(": ") - 3);
   int texts = 0;
@@ -48,7 +48,7 @@ TEST(Jinja, ExpressionsAndStatementsAreTransformers) {
   EXPECT_GT(texts, 550);
 }
 
-TEST(Jinja, WholeTemplatesAreTransformers) {
+TEST(Jinja, WholeTemplatesAsInTransformers) {
   int equal = 0, refused = 0;
   for (const Json& row : json_lines(kGoldens + "vectors.jsonl")) {
     if (!row.contains("file")) continue;
@@ -101,14 +101,14 @@ TEST(Jinja, DatesAreToday) {
   std::time_t now = std::time(nullptr);
   std::tm local{};
   localtime_r(&now, &local);
-  // one date for the process, and not that of each call
+  // one date for the whole process
   const std::string first = render("{{ strftime_now('%H:%M:%S') }}");
   std::this_thread::sleep_for(std::chrono::milliseconds(1100));
   EXPECT_EQ(render("{{ strftime_now('%H:%M:%S') }}"), first);
   EXPECT_EQ(render("{{ strftime_now('%Y-%m') }}"), fmt::format("{:04}-{:02}", local.tm_year + 1900, local.tm_mon + 1));
 }
 
-/// Each ends with an error, or with little, in bounded time and memory.
+/// Each ends with an error, or with little output, in bounded time and memory.
 TEST(Jinja, HostileTemplatesEnd) {
   const auto repeated = [](const std::string& text, int n) {
     std::string out;
@@ -225,7 +225,7 @@ TEST(Jinja, OneTemplateServesManyThreads) {
   EXPECT_EQ(equal, 800);
 }
 
-/// What Python's json.dumps(json.loads(x), ensure_ascii=False) gave.
+/// Results of Python's json.dumps(json.loads(x), ensure_ascii=False).
 TEST(Jinja, ToJsonIsPythons) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"({"a":[1,2.0,-3e5,1e16,1e-5,0.0001,true,null],"b":{}})",

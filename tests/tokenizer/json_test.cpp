@@ -1,4 +1,4 @@
-// tokenizer.json: what it can ask for, and what is refused.
+// tokenizer.json: supported features, and errors.
 #include <chrono>
 
 #include "tests/tokenizer/support.h"
@@ -39,7 +39,7 @@ TEST(ByteTokenizer, EqualsTheReferenceFolder) {
   write_byte_tokenizer(folder.path() + "/deeper/still");
   const auto read = [](const std::string& path) {
     Json json = Json::parse(slurp(path));
-    if (json.contains("model")) json["model"].erase("ignore_merges");  // false; written by later versions only
+    if (json.contains("model")) json["model"].erase("ignore_merges");  // false; only written by later versions
     return json;
   };
   for (const std::string file : {"tokenizer.json", "tokenizer_config.json"})
@@ -94,7 +94,7 @@ TEST(Json, IgnoreMerges) {
   EXPECT_EQ(load_text(json.dump())->encode(" ab"), Ids{300});
 }
 
-/// What Hugging Face tokenizers 0.23 gives for the same files.
+/// Results of Hugging Face tokenizers 0.23 for the same files.
 TEST(Json, AddedTokenFlags) {
   Json json = byte_json();
   Json strip = added("<s>", 258), word = added("cat", 259), both = added("<m>", 260);
@@ -134,7 +134,7 @@ TEST(Json, TemplateProcessing) {
   EXPECT_EQ(t->encode("a", true), (Ids{256, 'a'}));
 }
 
-TEST(Json, OtherPatternsGoThroughPcre2) {
+TEST(Json, OtherPatternsUsePcre2) {
   Json json = byte_json();
   json["model"]["vocab"]["12"] = 300;
   json["model"]["vocab"]["23"] = 301;
@@ -236,7 +236,7 @@ std::string large_json() {
   for (const auto& [byte, id] : json["model"]["vocab"].items()) bytes.push_back(byte);
   std::string vocab, merges;
   for (size_t i = 0; i < bytes.size(); ++i) vocab += fmt::format("{}{}:{}", i ? "," : "", Json(bytes[i]).dump(), i);
-  int64_t id = 258;  // behind the added tokens
+  int64_t id = 258;  // after the added tokens
   for (const std::string& a : bytes)
     for (const std::string& b : bytes) {
       vocab += fmt::format(",{}:{}", Json(a + b).dump(), id++);

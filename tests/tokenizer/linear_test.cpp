@@ -1,4 +1,4 @@
-// Time: linear in the text, n log n in the length of a word, whatever the text.
+// Time: linear in the text, n log n in the length of a word, for any text.
 #include <malloc.h>
 
 #include "tests/growth.h"
@@ -28,7 +28,7 @@ class Linear : public testing::TestWithParam<Case> {};
 
 TEST_P(Linear, TimeGrowsWithTheText) {
   static const auto tokenizer = Tokenizer::load(byte_level_files().back());
-  mallopt(M_MMAP_THRESHOLD, 128 << 10);  // no memory is kept from text to text: each pays its page faults
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);  // no memory is reused between texts: each incurs its page faults
   const std::string part = repeated(GetParam().unit, kBytes / kGrowthParts), whole = repeated(GetParam().unit, kBytes);
   const auto encode = [](const std::string& text) { EXPECT_GT(tokenizer->encode(text).size(), 0u); };
   const Growth g = growth([&] { encode(whole); }, [&] { encode(part); });

@@ -1,4 +1,4 @@
-// The parts one by one: UTF-8, NFC, splitters, merges, added tokens, streaming.
+// The parts individually: UTF-8, NFC, splitters, merges, added tokens, streaming.
 #include <array>
 #include <map>
 #include <thread>
@@ -91,7 +91,7 @@ TEST(Split, Gpt2AndDigitsByHand) {
   EXPECT_EQ(pieces(*make_digits_splitter(false), "12b3"), (Pieces{"12", "b", "3"}));
 }
 
-/// PCRE2 may know an older Unicode than ours: a text with a character they disagree on is passed over.
+/// PCRE2 may have an older Unicode version than ours: a text with a character they disagree on is skipped.
 bool same_classes(const std::string& text) {
   static const auto letters = make_regex_splitter("\\p{L}"), numbers = make_regex_splitter("\\p{N}");
   static std::map<std::string, bool> known;
@@ -103,7 +103,7 @@ bool same_classes(const std::string& text) {
     if (is_new) {
       const auto c = static_cast<unicode::Class>(unicode::properties()[symbol.code] & unicode::kClassMask);
       const std::string twice = character + character;
-      // Matched one by one if it is of the class, else left whole.
+      // Split into single characters if it is of the class, else left whole.
       const bool letter = pieces(*letters, twice).size() == 2, number = pieces(*numbers, twice).size() == 2;
       entry->second = letter == (c == unicode::kLetter) && number == (c == unicode::kNumber);
     }
@@ -112,7 +112,7 @@ bool same_classes(const std::string& text) {
   return true;
 }
 
-/// The scanners and PCRE2 on the pattern itself, on whatever random text and on all vectors.
+/// The scanners against PCRE2 with the pattern itself, on random texts and on all vectors.
 TEST(Split, ScannersAgreeWithTheirPatterns) {
   const std::vector<std::pair<std::unique_ptr<const Splitter>, std::unique_ptr<const Splitter>>> pairs = [] {
     std::vector<std::pair<std::unique_ptr<const Splitter>, std::unique_ptr<const Splitter>>> p;
@@ -140,12 +140,12 @@ TEST(Split, RegexErrors) {
   // Exponential: stopped by the limit.
   const auto bad = make_regex_splitter("(?:(?:a+)+)+[0-9]");
   std::vector<uint32_t> ends;
-  EXPECT_NE(error_of(kExitUsage, [&] { bad->split(std::string(64, 'a') + "c", 0, ends); }).find("gave up"),
+  EXPECT_NE(error_of(kExitUsage, [&] { bad->split(std::string(64, 'a') + "c", 0, ends); }).find("failed on a text"),
             std::string::npos);
   EXPECT_EQ(pieces(*make_regex_splitter("b*"), "abba\xFF"), (Pieces{"a", "bb", "a\xFF"})) << "no empty pieces";
 }
 
-/// Merges against the definition, word by word, on random rules (the second half of the words takes the queue).
+/// Merges against the definition, word by word, on random rules (the second half of the words uses the queue).
 TEST(Merge, EqualsTheDefinition) {
   std::mt19937_64 random(2);
   for (int round = 0; round < 60; ++round) {

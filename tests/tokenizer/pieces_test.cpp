@@ -40,7 +40,7 @@ TEST_F(Pieces, EqualHuggingFace) {
   }
 }
 
-TEST_F(Pieces, AnyBytesComeBack) {
+TEST_F(Pieces, AnyBytesRoundTrip) {
   const auto t = load(kinds_["mistral"]);
   const std::string bytes = "a\xff\xc3 \xe4\xb8 z";
   EXPECT_EQ(t->decode_bytes(t->encode(bytes)), bytes);
@@ -59,7 +59,7 @@ TEST_F(Pieces, ConfigurationsAddTokens) {
   EXPECT_EQ(t->decode(ids), "cat");
 }
 
-TEST_F(Pieces, WhatNeedsTheModelFileSaysSo) {
+TEST_F(Pieces, ErrorsNameAMissingModelFile) {
   Json parts = kinds_["llama"];
   parts["normalizer"] = {{"type", "NFKC"}};
   EXPECT_SAYS(refusal(parts), "a normalizer 'NFKC' needs the model's tokenizer.model");
@@ -77,7 +77,7 @@ TEST_F(Pieces, WhatNeedsTheModelFileSaysSo) {
   EXPECT_SAYS(refusal(parts), "'zzz', which the vocabulary lacks");
   parts["model"] = model_["model"];
   parts["post_processor"]["special_tokens"]["<s>"]["ids"] = {100000};
-  EXPECT_SAYS(refusal(parts), "id 100000 is no token");
+  EXPECT_SAYS(refusal(parts), "id 100000 is not a token");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the tokenizer's tests share: vector files, scratch folders, SHA-256 of id lists.
+// Shared by the tokenizer's tests: vector files, scratch folders, SHA-256 of id lists.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ using Ids = std::vector<int32_t>;
 
 inline constexpr const char* kQwenJson = "tokenizer/qwen2.5_tokenizer.reconstructed.json";
 inline constexpr const char* kOwnJson = "tokenizer/bpe/tokenizer.json";
-/// Byte-level BPE: the project's own small one and, where it is present, Qwen2.5's.
+/// Byte-level BPE: the project's own small one and, if present, Qwen2.5's.
 inline std::vector<std::string> byte_level_files() {
   return golden_files(kOwnJson, kQwenJson);
 }
@@ -68,7 +68,7 @@ class Sha256 {
   uint64_t total_ = 0;
 };
 
-/// Text of one random kind or another: ASCII, any script, marks, white space, quotes, specials.
+/// Text of a random kind: ASCII, any script, marks, white space, quotes, specials.
 std::string random_text(std::mt19937_64& random, size_t max_characters);
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// Ids against those of Hugging Face tokenizers, llama.cpp and SentencePiece.
+// Ids compared with those of Hugging Face tokenizers, llama.cpp and SentencePiece.
 #include <sentencepiece_processor.h>
 
 #include <functional>
@@ -32,7 +32,7 @@ std::vector<std::pair<std::string, Ids>> ggml_cases(const std::string& inputs, c
   return cases;
 }
 
-/// The cases that llama.cpp ships with a vocabulary.
+/// The cases that come with a vocabulary of llama.cpp.
 void expect_llama_cpp(const std::string& tokenizer, const std::string& name) {
   REQUIRE_DATA(path, tokenizer);
   REQUIRE_DATA(inputs, "tokenizer_vectors/ggml-vocab-" + name + ".gguf.inp");
@@ -137,7 +137,7 @@ void expect_digests(const Tokenizer& tokenizer, const std::string& digests, cons
   }
 }
 
-/// Whole corpora by digest (AIME 2024 is there as Parquet only, which these tests cannot read).
+/// Whole corpora by digest (AIME 2024 is only available as Parquet, which these tests cannot read).
 TEST(TokenizerVectors, BulkDigests) {
   expect_digests(loaded(golden(kOwnJson)), golden("tokenizer/bpe/digests.json"),
                  {{"whole file", "tokenizer/corpus.txt", nullptr}, {"by line", "tokenizer/corpus.txt", "\n"}}, golden);

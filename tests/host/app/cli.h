@@ -1,4 +1,4 @@
-// The built programs, run as a user runs them. They are found beside this test program, or in $DAPO_PROGRAMS.
+// The built programs, run as by a user. They are found in the test program's folder, or in $DAPO_PROGRAMS.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -38,7 +38,7 @@ class CliTest : public ::testing::Test {
     const int status = std::system(("cd " + folder_.string() + " && (" + line + ") <stdin >stdout 2>stderr").c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder_ / "stdout"), slurp(folder_ / "stderr")};
   }
-  /// Expects exit code 2 and one line on standard error that begins with the program and holds `part`.
+  /// Expects exit code 2 and one line on standard error that starts with the program's name and contains `part`.
   void expect_usage_error(const std::string& program, const std::string& arguments, const std::string& part,
                           const std::string& input = "") {
     const Ran r = run(program, arguments, input);
@@ -48,14 +48,14 @@ class CliTest : public ::testing::Test {
     EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
   }
   void write(const std::string& name, const std::string& text) { scratch_.write(name, text); }
-  /// Fine-tuning that begins with one folder's model and ends in another's.
+  /// Fine-tuning from one model folder into another.
   static std::string sft_config(const std::string& from, const std::string& to, int steps) {
     return "[model]\npath = \"" + from +
            "\"\nthreads = 1\n[data]\nprompt_template = \"raw\"\nmax_prompt_length = 48\nmax_response_length = 48\n"
            "[sft]\nfiles = \"data/skill.jsonl\"\nout = \"" +
            to + "\"\nbatch_size = 4\nsteps = " + std::to_string(steps) + "\n";
   }
-  /// The demo's beginnings with two steps of fine-tuning: a tiny model that all commands take.
+  /// The demo's data and model with two steps of fine-tuning: a tiny model that all commands accept.
   void make_model() {
     ASSERT_EQ(run("dapo", "chain .").code, 0);
     write("sft.cfg", sft_config("model", "tuned", 2) + "init_std = 0.1\n");

@@ -1,4 +1,4 @@
-// Exit codes, one clear line for each mistake, nothing half-written.
+// Exit codes, one clear line per mistake, no half-written files.
 #include "tests/host/app/cli.h"
 
 #include "host/app/json_lines.h"
@@ -22,7 +22,7 @@ TEST_F(CliTest, HelpHasExamples) {
 }
 
 TEST_F(CliTest, WrongUsage) {
-  expect_usage_error("dapo", "", "no command; one of sft");
+  expect_usage_error("dapo", "", "no command; give one of sft");
   expect_usage_error("dapo", "frobnicate", "frobnicate");
   expect_usage_error("dapo", "generate", "--model");
   expect_usage_error("dapo", "generate --model m", "one of --prompt");
@@ -67,14 +67,14 @@ TEST_F(CliTest, VerifyJudgesLines) {
   EXPECT_EQ(score[1].substr(0, 7), "false-1");
 }
 
-TEST_F(CliTest, BadLinesAreNamedAndNothingIsHalfWritten) {
+TEST_F(CliTest, BadLinesAreNamedAndNoFileIsHalfWritten) {
   const std::string good = "{\"solution\": \"Answer: 1\", \"ground_truth\": \"1\"}\n";
   for (const auto& [bad, part] :
        {std::pair<std::string, std::string>{"{\"solution\": ", "stdin>:2: not valid JSON"},
-        {"[1]", "stdin>:2: is no JSON object"},
+        {"[1]", "stdin>:2: not a JSON object"},
         {"{\"solution\": \"\xff\", \"ground_truth\": \"1\"}", "stdin>:2: not valid JSON"},
         {"{\"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is missing"},
-        {"{\"solution\": [], \"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is no string"},
+        {"{\"solution\": [], \"ground_truth\": \"1\"}", "stdin>:2: \"solution\" is not a string"},
         {std::string(100000, '['), "stdin>:2: not valid JSON"}}) {
     expect_usage_error("dapo", "verify -o out.jsonl -", part, good + bad + "\n");
     EXPECT_FALSE(fs::exists(folder_ / "out.jsonl"));
@@ -88,14 +88,14 @@ TEST_F(CliTest, BadLinesAreNamedAndNothingIsHalfWritten) {
 
 TEST_F(CliTest, CommandsOnATinyModel) {
   make_model();
-  // tokenize there and back
+  // tokenize and decode
   Ran r = run("dapo", "tokenize --model tuned -", "{\"text\": \"2+3 \xc3\xbc\"}\n");
   EXPECT_EQ(r.out, "{\"ids\": [50, 43, 51, 32, 195, 188]}\n") << r.err;
   r = run("dapo", "tokenize --model tuned --decode -", r.out);
   EXPECT_EQ(r.out, "{\"text\": \"2+3 \xc3\xbc\"}\n") << r.err;
   expect_usage_error("dapo", "tokenize --model tuned --chat -", "no chat template", "{\"messages\": []}");
 
-  // what generate says of its tokens, score says too: same bits
+  // score gives the log-probs of generate, bit for bit
   r = run("dapo", "generate --model tuned --template raw --prompt '1+1' -n 3 --max-new-tokens 9 --threads 1 --seed 7");
   ASSERT_EQ(r.code, 0) << r.err;
   std::string rows;
@@ -117,7 +117,7 @@ TEST_F(CliTest, CommandsOnATinyModel) {
   EXPECT_EQ(i, 3u);
 
   expect_usage_error("dapo", "score --model tuned -", "stdin>:1: id 264 is outside", "{\"ids\": [1, 264]}");
-  expect_usage_error("dapo", "score --model tuned -", "stdin>:1: \"ids\"[1] is no token id", "{\"ids\": [1, -1]}");
+  expect_usage_error("dapo", "score --model tuned -", "stdin>:1: \"ids\"[1] is not a token id", "{\"ids\": [1, -1]}");
   expect_usage_error("dapo", "score --model tuned -", "prompt_len = 2", "{\"ids\": [1, 2], \"prompt_len\": 2}");
   expect_usage_error("dapo", "score --model tuned -", "needs 2 tokens", "{\"text\": \"x\"}");
   expect_usage_error("dapo", "generate --model tuned --template raw --prompt 1 --max-new-tokens 600", "exceed the 512");
@@ -130,7 +130,7 @@ TEST_F(CliTest, CommandsOnATinyModel) {
   expect_usage_error("dapo", "sft sft.cfg --set sft.out=sft.cfg/x", "sft.cfg/x: the model could not be written there");
 }
 
-/// A response's log-probs as generate drew it and as score sees it: the same bits, wherever the prompt ends.
+/// A response's log-probs from generate and from score have the same bits, wherever the prompt ends.
 TEST_F(CliTest, ScoreTakesRowsOfGenerateAndGivesTheirLogProbs) {
   make_model();
   std::string prompts;
@@ -181,7 +181,7 @@ TEST_F(CliTest, CheckShowsWhatTheModelSees) {
 TEST_F(CliTest, CudaIsRefusedWhereThereIsNone) {
   if (fs::exists("/dev/nvidiactl")) GTEST_SKIP() << "skipped: this machine has a GPU";
   make_model();
-  // Built with CUDA: no driver; built without: no CUDA. Either way it is said, and the CPU is not taken in its place.
+  // Built with CUDA: no driver; built without: no CUDA. Both are errors: no fallback to the CPU.
   expect_usage_error("dapo", "generate --model tuned --prompt a --device cuda", "device cuda: ");
 }
 
@@ -283,7 +283,7 @@ TEST_F(CliTest, TrainWritesARunFolder) {
   EXPECT_NE(r.out.find("pass@8, pass@32 left out"), std::string::npos) << r.out;
   EXPECT_NE(r.out.find("the run writes"), std::string::npos) << r.out;
 
-  // no group is kept: every response is there all the same, and the other commands take the rows as they are
+  // no group is kept, but every response is written, and the other commands accept the rows unchanged
   r = run("dapo_train",
           "run.cfg --set algorithm.filter_groups=true --set algorithm.max_num_gen_batches=1 --set trainer.run_dir=none "
           "--set eval.before_train=false --set eval.every=0");
@@ -302,7 +302,8 @@ TEST_F(CliTest, TrainWritesARunFolder) {
 
   expect_usage_error("dapo_train", "run.cfg --set data.max_response_length=600", "exceed the 512 positions of tuned");
   expect_usage_error("dapo_train", "run.cfg", "already holds a run");
-  EXPECT_EQ(run("dapo_train", "runs/run/config.resolved.cfg --overwrite").code, 0);  // the written config is the config
+  EXPECT_EQ(run("dapo_train", "runs/run/config.resolved.cfg --overwrite").code,
+            0);  // the written config reproduces the config
   EXPECT_EQ(slurp(folder_ / "runs/run/model/model.safetensors"), first);
 }
 

@@ -1,4 +1,4 @@
-// Interrupts, full disks and inputs that do not fit one another, as a user meets them.
+// Interrupts, full disks and inputs that do not match, as seen by a user.
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -20,17 +20,17 @@ class Faults : public CliTest {
     CliTest::SetUp();
     if (!IsSkipped()) make_model();
   }
-  /// Exit code 3, one line that holds `part`; nothing under a temporary name is left.
+  /// Exit code 3, one line that contains `part`; no temporary file is left.
   void expect_disk_error(const Ran& r, const std::string& part) {
     EXPECT_EQ(r.code, kExitResources) << r.out << r.err;
     EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
     for (const auto& entry : fs::recursive_directory_iterator(folder_))
       EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
   }
-  /// Starts a program, waits until its output holds `text`, sends `signals`, and gives the exit code (99: no such
+  /// Starts a program, waits until its output contains `text`, sends `signals`, and returns the exit code (99: no such
   /// text).
   int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
-    write("stdout", "");  // what a program before it said is not waited for
+    write("stdout", "");  // discards the output of earlier programs
     write("script",
           "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
               " >stdout 2>stderr & p=$!; (sleep 120; kill -9 $p 2>/dev/null) & watch=$!; seen=; for i in "
@@ -51,7 +51,7 @@ class Faults : public CliTest {
   }
 };
 
-TEST_F(Faults, InterruptedTrainingSavesAndLeaves) {
+TEST_F(Faults, InterruptedTrainingSavesAndExits) {
   write_train("data/train.jsonl", 100000);
   EXPECT_EQ(interrupt("dapo_train train.cfg", "step 2/", "INT"), kExitInterrupted)
       << slurp(folder_ / "stdout") << slurp(folder_ / "stderr");
@@ -60,7 +60,7 @@ TEST_F(Faults, InterruptedTrainingSavesAndLeaves) {
 
 TEST_F(Faults, NumbersThatGoBadLeaveTheLastGoodWeightsAndTheRollouts) {
   write_train("data/train.jsonl");
-  // Rewards that no float holds: each advantage is NaN, each update refused.
+  // Rewards beyond the range of float: every advantage is NaN, every update is rejected.
   const Ran r = run("dapo_train", "train.cfg --set reward.incorrect=-1e300 --set trainer.nonfinite_patience=1");
   EXPECT_EQ(r.code, kExitNumerics) << r.out << r.err;
   EXPECT_NE(r.err.find("weights of the last good update are in runs/run/models/step_1"), std::string::npos) << r.err;
@@ -77,24 +77,24 @@ TEST_F(Faults, FineTuningThatGoesBadLeavesTheOlderModel) {
   EXPECT_TRUE(fs::exists(folder_ / "tuned.failed/model.safetensors"));
 }
 
-TEST_F(Faults, InterruptedFineTuningSavesAndLeaves) {
+TEST_F(Faults, InterruptedFineTuningSavesAndExits) {
   write_sft(1000000);
   EXPECT_EQ(interrupt("dapo sft more.cfg", "sft 1/", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
   EXPECT_TRUE(fs::exists(folder_ / "more/model.safetensors"));
   EXPECT_EQ(run("dapo", "score --model more -", "{\"text\": \"abc\"}").code, 0);
 }
 
-TEST(Interrupts, ASecondOneLeavesAtOnce) {
+TEST(Interrupts, ASecondOneExitsAtOnce) {
   const auto signals = [](int count) {
     catch_interrupts();
     for (int i = 0; i < count; ++i) raise(SIGINT);
     exit(interrupted() ? 7 : 8);
   };
-  EXPECT_EXIT(signals(1), testing::ExitedWithCode(7), "a second signal leaves at once");
+  EXPECT_EXIT(signals(1), testing::ExitedWithCode(7), "a second signal quits without saving");
   EXPECT_EXIT(signals(2), testing::ExitedWithCode(kExitInterrupted), "");
 }
 
-TEST_F(Faults, FullDiskLeavesWhatWasThere) {
+TEST_F(Faults, AFullDiskLeavesOlderFilesUnchanged) {
   write_sft(1);
   ASSERT_EQ(run("dapo", "sft more.cfg").code, 0);
   const std::string before = slurp(folder_ / "more/model.safetensors");
@@ -114,9 +114,9 @@ TEST_F(Faults, FullDiskLeavesWhatWasThere) {
   }
 }
 
-// A limit on the size of files stands for the full disk; prlimit takes it away while the run is under way.
-TEST_F(Faults, ARunOutlivesAFullDisk) {
-  if (shell("command -v prlimit").code != 0) GTEST_SKIP() << "skipped: prlimit (util-linux) is not here";
+// A limit on the size of files simulates the full disk; prlimit lifts it during the run.
+TEST_F(Faults, ARunSurvivesAFullDisk) {
+  if (shell("command -v prlimit").code != 0) GTEST_SKIP() << "skipped: prlimit (util-linux) is not installed";
   write_train("data/train.jsonl", 100000);
   write("train.cfg", slurp(folder_ / "train.cfg") + "save_every = 3\nstuck_patience = 0\n");
   write("script", "cd " + folder_.string() +
@@ -163,7 +163,7 @@ TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
       "dapo eval --model tuned --data val.jsonl -n 64 --max-new-tokens 400 --template raw --threads 1 --set "
       "rollout.ignore_eos=true -o all.jsonl";
   EXPECT_EQ(interrupt(eval, "cpu", "TERM"), kExitInterrupted) << slurp(folder_ / "stderr");
-  EXPECT_NE(slurp(folder_ / "stderr").find("nothing of it is reported"), std::string::npos);
+  EXPECT_NE(slurp(folder_ / "stderr").find("so nothing is reported"), std::string::npos);
   EXPECT_EQ(slurp(folder_ / "stdout").find("avg@"), std::string::npos);
   for (const auto& entry : fs::directory_iterator(folder_))
     EXPECT_EQ(entry.path().filename().string().find("all.jsonl"), std::string::npos) << entry.path();
@@ -171,7 +171,7 @@ TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
 
 TEST_F(Faults, ASignalInARolloutDropsTheStep) {
   write_train("data/train.jsonl", 2);
-  // 800 responses of 400 tokens, one after the other: interrupted in the midst of the first step
+  // 800 responses of 400 tokens, one after the other: interrupted in the middle of the first step
   write("script", "cd " + folder_.string() + "; " + (programs_ / "dapo_train").string() +
                       " train.cfg --set data.max_response_length=400 --set rollout.n=4 --set rollout.max_num_seqs=1 "
                       "--set data.train_batch_size=200 --set rollout.ignore_eos=true & p=$!; for i in $(seq 600); do [ "
@@ -204,7 +204,7 @@ TEST_F(Faults, AnInterruptedGenerationKeepsWhatIsComplete) {
   EXPECT_NE(r.out.find(std::to_string(rows) + " of 3000 prompts are complete, in"), std::string::npos) << r.out;
 }
 
-TEST_F(Faults, OutputThatIsNotTakenIsNoSuccess) {
+TEST_F(Faults, LostOutputIsAnError) {
   const std::string rows = "{\"solution\": \"Answer: 1\", \"ground_truth\": \"1\"}\n";
   write("rows.jsonl", rows);
   const std::string dapo = (programs_ / "dapo").string() + " ";
@@ -227,7 +227,7 @@ TEST_F(Faults, OutputThatIsNotTakenIsNoSuccess) {
   EXPECT_EQ(shell(dapo + "verify - <&-").code, kExitUsage);
 }
 
-TEST_F(Faults, TrainingOutlivesItsStandardOutput) {
+TEST_F(Faults, TrainingSurvivesAClosedStandardOutput) {
   write_train("data/train.jsonl", 3);
   const std::string train = (programs_ / "dapo_train").string() + " train.cfg --set trainer.run_dir=";
   int number = 0;
@@ -249,7 +249,7 @@ TEST_F(Faults, TrainingOutlivesItsStandardOutput) {
   }
 }
 
-TEST_F(Faults, NothingOfSomebodyElseIsReplaced) {
+TEST_F(Faults, ForeignFoldersAreNotReplaced) {
   write_train("data/train.jsonl");
   write("box/models/qwen/x", "w");
   fs::create_directories(folder_ / "box/m2");
@@ -271,7 +271,7 @@ TEST_F(Faults, NothingOfSomebodyElseIsReplaced) {
   for (const char* file : {"box/models/qwen/x", "mine/model/x", "mine/rollouts/step_1.jsonl", "runs/run/notes",
                            "runs/run/rollouts/step_x.jsonl", "runs/run/model/sub/x"})
     EXPECT_EQ(slurp(folder_ / file), "w") << file;
-  expect_usage_error("dapo", "chain .", "exists; name another place");
+  expect_usage_error("dapo", "chain .", "exists; name another path");
   const FolderLock other((folder_ / "runs/run").string());
   expect_usage_error("dapo_train", "train.cfg --overwrite", "is writing there");
 }
@@ -307,7 +307,7 @@ TEST_F(Faults, RowsThatCannotBeTrainedOn) {
                      "row ");
 }
 
-TEST_F(Faults, CopiesOfAProblemAreLeftOutAndSaid) {
+TEST_F(Faults, CopiesOfAProblemAreLeftOutAndReported) {
   write_train();
   write("rows.jsonl",
         "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n"
@@ -321,7 +321,7 @@ TEST_F(Faults, CopiesOfAProblemAreLeftOutAndSaid) {
   EXPECT_NE(r.out.find("3 prompts from 4 rows"), std::string::npos) << r.out << r.err;
 }
 
-TEST_F(Faults, ModelsWhosePartsDoNotFit) {
+TEST_F(Faults, ModelsWhosePartsDoNotMatch) {
   const std::string config = slurp(folder_ / "tuned/config.json");
   const auto change = [&](const std::string& from, const std::string& to) {
     std::string text = config;
@@ -331,7 +331,7 @@ TEST_F(Faults, ModelsWhosePartsDoNotFit) {
     write("tuned/config.json", text);
   };
   change("\"vocab_size\": 264", "\"vocab_size\": 257");
-  expect_usage_error("dapo", "score --model tuned -", "do not belong together", "{\"text\": \"abc\"}");
+  expect_usage_error("dapo", "score --model tuned -", "they do not match", "{\"text\": \"abc\"}");
   change("\"vocab_size\": 264", "\"vocab_size\": 272");
   expect_usage_error("dapo", "score --model tuned -", "embed_tokens", "{\"text\": \"abc\"}");
   change("\"vocab_size\": 264", "\"vocab_size\": 99999999999999999999");

@@ -1,4 +1,5 @@
-// What users have: snapshots of links, weights of other kinds, byte order marks, "~", settings of a model's folder.
+// Real-world inputs: hub snapshots (symbolic links), other kinds of weights, byte order marks, "~", configs of a
+// model's folder.
 #include <cctype>
 
 #include "tests/host/app/cli.h"
@@ -16,7 +17,7 @@ class Inputs : public CliTest {
   }
 };
 
-TEST_F(Inputs, HubSnapshotsAndLinksToNowhere) {
+TEST_F(Inputs, HubSnapshotsAndDanglingLinks) {
   make_model();
   const std::string draw = " --template raw --prompt \"1+2\" --temperature 0 --max-new-tokens 4";
   const Ran plain = run("dapo", "generate --model tuned" + draw);
@@ -45,7 +46,7 @@ TEST_F(Inputs, HubSnapshotsAndLinksToNowhere) {
   expect_usage_error("dapo", "generate --model hub/snapshots/0123 --prompt x", "where nothing is");
 }
 
-TEST_F(Inputs, FineTuningDoesNotStartAtRandomBesideWeightsItCannotRead) {
+TEST_F(Inputs, FineTuningDoesNotStartAtRandomIfThereAreUnreadableWeights) {
   ASSERT_EQ(run("dapo", "chain .").code, 0);
   write("sft.cfg", sft_config("model", "tuned", 1));
   write("model/pytorch_model.bin", "weights");
@@ -91,8 +92,8 @@ TEST_F(Inputs, ConfigsAsEditorsWriteThem) {
   EXPECT_NE(r.err.find("/home/of/me/m: no such folder"), std::string::npos) << r.err;
 }
 
-// vLLM's stop_token_ids: the token that ends a response is no part of its text, special or not.
-TEST_F(Inputs, TheStopTokenIsNoText) {
+// As with vLLM's stop_token_ids: the token that ends a response is not part of its text, special or not.
+TEST_F(Inputs, TheStopTokenIsNotText) {
   make_model();
   std::string all = "[256";
   for (int id = 0; id < 256; ++id) all += "," + std::to_string(id);
@@ -103,7 +104,7 @@ TEST_F(Inputs, TheStopTokenIsNoText) {
   EXPECT_NE(r.out.find("\"finish_reason\": \"stop\""), std::string::npos) << r.out;
 }
 
-TEST_F(Inputs, WhatAPlanUsesIsAFigure) {
+TEST_F(Inputs, APlanShowsTheMemoryItUses) {
   make_model();
   write("train.cfg", "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\n");
   const Ran r = run("dapo_train",
@@ -118,8 +119,8 @@ TEST_F(Inputs, WhatAPlanUsesIsAFigure) {
 
 TEST_F(Inputs, CommandLinesOfOtherTrainers) {
   expect_usage_error("dapo_train", "x.cfg trainer.total_steps=3", "a setting is written --set trainer.total_steps=3");
-  expect_usage_error("dapo_train", "--config x.cfg", "the config stands alone: dapo_train FILE.cfg");
-  expect_usage_error("dapo_train", "--frobnicate", "--help lists the options");
+  expect_usage_error("dapo_train", "--config x.cfg", "the config is a positional argument: dapo_train FILE.cfg");
+  expect_usage_error("dapo_train", "--frobnicate", "see --help for the options");
 }
 
 TEST_F(Inputs, VerifyReadsGroundTruthsAsTrainingDoes) {

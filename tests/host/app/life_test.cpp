@@ -1,4 +1,4 @@
-// What a run owns and what it leaves alone: folders, locks, files on full disks; and when it should stop by itself.
+// What a run owns and what it leaves alone: folders, locks, files on full disks; and when it stops on its own.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 class Folders : public ::testing::Test {
  protected:
   std::string at(const std::string& name) const { return scratch_.path(name); }
-  /// Publishes a folder with one file, which holds `text`.
+  /// Publishes a folder with one file, which contains `text`.
   std::string make(const std::string& name, const std::string& text, const std::string& file = "weights") {
     FreshFolder fresh(at(name), Overwrite::yes);
     std::ofstream(fresh.path() + "/" + file) << text;
@@ -33,7 +33,7 @@ class Folders : public ::testing::Test {
   const ScratchFolder scratch_;
 };
 
-TEST_F(Folders, WhatSomebodyElseMadeIsLeftAlone) {
+TEST_F(Folders, ForeignFoldersAreLeftAlone) {
   scratch_.write("box/models/qwen/x", "w");
   scratch_.write("box/m2/y", "w");
   for (const Overwrite overwrite : {Overwrite::no, Overwrite::yes})
@@ -41,7 +41,7 @@ TEST_F(Folders, WhatSomebodyElseMadeIsLeftAlone) {
       expect_refused(name, overwrite, "this program did not write it");
   expect_refused("box/m2/y", Overwrite::yes, "a file of that name exists");
   fs::create_symlink(at("nowhere"), at("link"));
-  expect_refused("link", Overwrite::yes, "a link to what does not exist");
+  expect_refused("link", Overwrite::yes, "a dangling symbolic link");
   expect_refused("/proc", Overwrite::yes, "");
   EXPECT_EQ(slurp(at("box/models/qwen/x")) + slurp(at("box/m2/y")), "ww");
   scratch_.write("new.tmp/z", "w");
@@ -54,7 +54,7 @@ TEST_F(Folders, OurOwnIsReplacedAndForeignFilesStay) {
   expect_refused("a/m", Overwrite::no, "give --overwrite");
   scratch_.write("a/m/notes.txt", "mine");
   scratch_.write("a/m/sub/deep", "mine");
-  scratch_.write("a/m/weights", "mine");  // a name that the new one writes as well
+  scratch_.write("a/m/weights", "mine");  // a name that the new one also writes
   EXPECT_EQ(make("a/m", "new"), at("a/m"));
   EXPECT_EQ(slurp(at("a/m/weights")), "new");
   EXPECT_EQ(slurp(at("a/m/weights.kept")), "mine");
@@ -69,7 +69,7 @@ TEST_F(Folders, OurOwnIsReplacedAndForeignFilesStay) {
   EXPECT_EQ(slurp(at("a/m/weights")), "through");
 }
 
-TEST_F(Folders, AFolderThatAppearsMeanwhileIsNotReplaced) {
+TEST_F(Folders, AFolderThatAppearsInTheMeantimeIsNotReplaced) {
   FreshFolder fresh(at("m"), Overwrite::yes);
   std::ofstream(fresh.path() + "/weights") << "new";
   scratch_.write("m/theirs", "x");
@@ -83,19 +83,19 @@ TEST_F(Folders, LeftoversOfACrash) {
   scratch_.write("m.tmp/model.safetensors", "half");
   make("m", "whole");
   EXPECT_EQ(slurp(at("m/weights")), "whole");
-  // after the exchange: the older folder lies under the temporary name, with a file of the user
+  // after the exchange: the older folder has the temporary name and contains a user's file
   scratch_.write("m.tmp/dapo.json", "{\"files\": [\"weights\"]}");
   scratch_.write("m.tmp/weights", "older");
   scratch_.write("m.tmp/notes", "mine");
   make("m", "newer");
   EXPECT_EQ(slurp(at("m/weights")) + slurp(at("m/notes")), "newermine");
-  // nothing is published: the older one stays, and no temporary one
+  // nothing is published: the older one stays, and there is no temporary one
   { FreshFolder dropped(at("m"), Overwrite::yes); }
   EXPECT_EQ(slurp(at("m/weights")), "newer");
   EXPECT_FALSE(fs::exists(at("m.tmp")));
 }
 
-TEST_F(Folders, TheSecondProcessIsNamedTheFirst) {
+TEST_F(Folders, TheErrorOfASecondProcessNamesTheFirst) {
   fs::create_directory(at("run"));
   FolderLock first(at("run"));
   first.write("{}");
@@ -106,7 +106,7 @@ TEST_F(Folders, TheSecondProcessIsNamedTheFirst) {
             std::string::npos);
 }
 
-TEST_F(Folders, LinesThatAFullDiskRefusesComeLater) {
+TEST_F(Folders, LinesThatDoNotFitOnTheDiskAreWrittenLater) {
   std::signal(SIGXFSZ, SIG_IGN);
   AppendFile file(at("lines"));
   rlimit before{};
@@ -123,7 +123,7 @@ TEST_F(Folders, LinesThatAFullDiskRefusesComeLater) {
   EXPECT_EQ(slurp(at("lines")), "first\n" + line + "\nlast\n");
 }
 
-TEST_F(Folders, PrintsDifferWhereFilesDo) {
+TEST_F(Folders, FingerprintsDifferIfFilesDo) {
   const std::string a = scratch_.write("a", "same"), b = scratch_.write("b", "same"), c = scratch_.write("c", "sane");
   EXPECT_EQ(print_of(a).hash, print_of(b).hash);
   EXPECT_NE(print_of(a).hash, print_of(c).hash);
@@ -148,7 +148,7 @@ TEST(Stuck, StepsWithoutAMixedGroupInARow) {
   EXPECT_EQ(watch.after(step_of(0, 8, 0)), "");
   EXPECT_EQ(watch.after(step_of(0, 7, 1)), "");  // one group to learn from
   EXPECT_EQ(watch.after(step_of(0, 8, 0)), "");
-  EXPECT_EQ(watch.after(step_of(0, 0, 0)), "");  // all from the bank: learned from too
+  EXPECT_EQ(watch.after(step_of(0, 0, 0)), "");  // all from the bank: also trained on
   for (int i = 0; i < 2; ++i) EXPECT_EQ(watch.after(step_of(0, 8, 0)), "");
   const std::string wrong = watch.after(step_of(0, 8, 0));
   for (const char* part : {"3 steps", "trainer.stuck_patience", "all 24 groups are wrong", "math_dapo",
@@ -170,7 +170,8 @@ TEST(Unmet, PassAtMoreThanN) {
   eval.n = 32;
   EXPECT_EQ(unmet_pass_k(eval), "");
   eval.n = 4;
-  EXPECT_EQ(unmet_pass_k(eval), "pass@8, pass@32 left out: it needs as many responses a problem, and eval.n (-n) = 4");
+  EXPECT_EQ(unmet_pass_k(eval),
+            "pass@8, pass@32 left out: it needs that many responses per problem, and eval.n (-n) = 4");
 }
 
 TEST_F(Folders, SystemMessagesOfRows) {
@@ -184,7 +185,7 @@ TEST_F(Folders, SystemMessagesOfRows) {
   EXPECT_TRUE(unmet_rows(config, data).empty());
   config.data.system_prompt = "be brief";
   ASSERT_EQ(unmet_rows(config, data).size(), 1u);
-  EXPECT_EQ(unmet_rows(config, data)[0].substr(0, 42), "1 of 2 rows bring a system message of thei");
+  EXPECT_EQ(unmet_rows(config, data)[0].substr(0, 42), "1 of 2 rows have their own system message:");
 }
 
 TEST_F(Folders, GroundTruthsThatAreComparedAsText) {
@@ -197,10 +198,10 @@ TEST_F(Folders, GroundTruthsThatAreComparedAsText) {
   EXPECT_TRUE(unmet_rows(config, data).empty());
   config.reward.verifier = "math_dapo";
   ASSERT_EQ(unmet_rows(config, data).size(), 1u);
-  EXPECT_EQ(
-      unmet_rows(config, data)[0],
-      "1 of 2 ground truths have zeros in front, as \"033\": reward.verifier = \"math_dapo\" compares text, so that "
-      "33 is wrong; \"boxed\" compares numbers");
+  EXPECT_EQ(unmet_rows(config, data)[0],
+            "1 of 2 ground truths have leading zeros, such as \"033\": reward.verifier = \"math_dapo\" compares text, "
+            "so that "
+            "33 is wrong; \"boxed\" compares numbers");
 }
 
 }  // namespace

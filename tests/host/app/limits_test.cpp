@@ -1,4 +1,4 @@
-// What a run asks of a machine, and what it says where the machine cannot give it.
+// What a run needs from a machine, and its errors if the machine does not have it.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 namespace dapo {
 namespace {
 
-TEST(Limits, PagesThatDoNotHoldTheLongestSequenceAreAnError) {
+TEST(Limits, TooFewPagesForTheLongestSequenceAreAnError) {
   const Toy toy;
   Config c = toy_config();
   const int page = c.rollout.page_size;
@@ -38,7 +38,7 @@ TEST(Limits, ACpuThatLacksAnInstructionSetIsNamed) {
   EXPECT_NE(said.find("ARCH=x86-64-v3"), std::string::npos) << said;
 }
 
-TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
+TEST(LineWriter, AFileThatCannotBePublishedLeavesNothing) {
   const std::string path = temp_folder() + "/taken";
   LineWriter out(path);
   std::filesystem::create_directories(path + "/by");
@@ -48,7 +48,7 @@ TEST(LineWriter, AFileThatCannotTakeItsPlaceLeavesNothing) {
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
 }
 
-TEST(LineWriter, WhatIsNoFileIsWrittenNotReplaced) {
+TEST(LineWriter, PipesAndDevicesAreWrittenNotReplaced) {
   const std::string fifo = temp_folder() + "/fifo", file = temp_folder() + "/file", link = temp_folder() + "/link";
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
   const int reader = open(fifo.c_str(), O_RDONLY | O_NONBLOCK);

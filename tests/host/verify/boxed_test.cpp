@@ -1,4 +1,4 @@
-// boxed: which answers are the same, kind by kind. What is listed as different must stay so: a policy finds it.
+// boxed: which answers are equal, kind by kind. Those listed as different must stay different: a policy finds any gap.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -179,7 +179,7 @@ const Kind kKinds[] = {
 INSTANTIATE_TEST_SUITE_P(Boxed, BoxedKinds, testing::ValuesIn(kKinds),
                          [](const auto& test) { return test.param.name; });
 
-TEST(Boxed, NoTwoAnswersOfWhichNothingIsLeftAreEqual) {
+TEST(Boxed, EmptyAnswersAreNotEqual) {
   const char* nothing[] = {"",   " ",   "\\text{}",   "\\text{ }",       "\\ ", "()", "{}",
                            "$$", "\\,", "\\mathrm{}", "\\left(\\right)", "\\!"};
   for (const char* a : nothing)
@@ -199,8 +199,8 @@ TEST(Boxed, ReadsTheLastBoxInEverySpelling) {
   EXPECT_TRUE(v->verify("\\boxed{2}", "We add: $1 + 1 = \\boxed 2$.").acc);
 }
 
-/// Pieces of mathematics in any order: nothing faults, and equality does not depend on the order of its sides.
-TEST(Boxed, RandomMathematicsIsJudgedAlikeBothWays) {
+/// Pieces of mathematics in random order: no fault, and equality is symmetric.
+TEST(Boxed, EqualityOfRandomMathematicsIsSymmetric) {
   const char* pieces[] = {"\\frac",
                           "{",
                           "}",

@@ -39,7 +39,7 @@ TEST(Verify, ScoresFollowTheOptions) {
   EXPECT_FALSE(v->verify(" \n", "a").found);
 }
 
-TEST(Verify, FaultsAreFlaggedNeverSilent) {
+TEST(Verify, FailuresAreReportedNeverSilent) {
   for (const char* name : {"math_dapo", "gsm8k", "boxed", "countdown", "exact"}) {
     const Verdict v = make_verifier(name)->verify("Answer: ", "");
     EXPECT_TRUE(v.error) << name;
@@ -54,15 +54,15 @@ TEST(Verify, FaultsAreFlaggedNeverSilent) {
   EXPECT_TRUE(countdown->verify("<answer>1</answer>", std::string(5000, '[')).error);
 }
 
-TEST(MathDapo, WhatTheVectorsDoNotHold) {
+TEST(MathDapo, CasesBeyondTheVectors) {
   const auto v = make_verifier("math_dapo");
   EXPECT_TRUE(v->verify("An\u017Fwer: 42", "42").acc);           // Python folds the long s
   EXPECT_TRUE(v->verify("Answer\u00A0:\u3000\n 42", "42").acc);  // Unicode white space
   EXPECT_TRUE(
       v->verify("Answer: \u0664\u0662,\u0661", "\u0664\u0662\u0661").acc);  // commas go between digits of any script
   EXPECT_FALSE(v->verify("Answer: 4\u0662,x", "4\u0662x").acc);
-  EXPECT_EQ(v->verify("Answer: 1\nAnswer:\n\n", "1").pred, "1");  // a match needs something on its line
-  EXPECT_EQ(v->verify("Answer: 1\nAnswer: \n\n", "1").pred, "");  // one blank is something
+  EXPECT_EQ(v->verify("Answer: 1\nAnswer:\n\n", "1").pred, "1");  // a match needs at least one character on its line
+  EXPECT_EQ(v->verify("Answer: 1\nAnswer: \n\n", "1").pred, "");  // one blank is enough
   EXPECT_EQ(v->verify("AnsweR :x\nanswer", "x").pred, "x");
   EXPECT_EQ(v->verify("aAnswer answer:7", "7").pred, "7");
   EXPECT_EQ(v->verify("Answer: \\boxed{a}b}c", "x").pred, "a}bc");  // greedy, to the last brace
@@ -156,7 +156,7 @@ TEST(Boxed, ComparesByValue) {
                         {"\\text{A}", "A", true}}) {
     EXPECT_EQ(math_equal(p.a, p.b), p.equal) << p.a << "  " << p.b;
     EXPECT_EQ(math_equal(p.b, p.a), p.equal) << p.b << "  " << p.a;
-    // One spelling for each value, but for "50%", which equals both 1/2 and 50.
+    // One spelling per value, except for "50%", which equals both 1/2 and 50.
     if (std::string_view(p.a).find('%') != std::string_view::npos) continue;
     EXPECT_EQ(canonical_answer(p.a) == canonical_answer(p.b), p.equal)
         << canonical_answer(p.a) << "  " << canonical_answer(p.b);
@@ -179,9 +179,9 @@ TEST(Countdown, Verdicts) {
   EXPECT_EQ(reason("23"), "not each number exactly once");
   EXPECT_EQ(reason("30 * 93 - 100"), "makes 2690");
   EXPECT_EQ(reason("30 / 93 - 100"), "makes -3090/31");
-  EXPECT_EQ(reason("(30 + 93 - 100"), "a parenthesis stays open");
-  EXPECT_EQ(reason("30 + 93) - 100"), "a parenthesis closes that was not opened");
-  EXPECT_EQ(reason("30 93 - 100"), "two numbers without an operator between");
+  EXPECT_EQ(reason("(30 + 93 - 100"), "a parenthesis is not closed");
+  EXPECT_EQ(reason("30 + 93) - 100"), "a closing parenthesis without an opening one");
+  EXPECT_EQ(reason("30 93 - 100"), "no operator between two numbers");
   EXPECT_EQ(reason("30(93 - 100)"), "an operator is missing before a parenthesis");
   EXPECT_EQ(reason("30 + * 93"), "an operator without a value before it");
   EXPECT_EQ(reason("30 + ()"), "nothing before a closing parenthesis");
@@ -189,7 +189,7 @@ TEST(Countdown, Verdicts) {
   EXPECT_EQ(reason(""), "empty expression");
   EXPECT_EQ(reason("__import__('os')"), "not an arithmetic expression");
   EXPECT_EQ(reason("1e3"), "not an arithmetic expression");
-  EXPECT_EQ(reason(std::string(1000, '9')), "a number too long");
+  EXPECT_EQ(reason(std::string(1000, '9')), "a number is too long");
   EXPECT_EQ(reason(std::string(5000, '(')), "the expression is too long");
   EXPECT_TRUE(v->verify("\\boxed{30+93-100}", truth).acc);
   EXPECT_TRUE(v->verify("so\nAnswer: 30+93-100\n", truth).acc);
@@ -201,7 +201,7 @@ TEST(Countdown, Verdicts) {
   EXPECT_EQ(v->verify("<answer>" + huge + "*" + huge + "</answer>",
                       R"({"target":9,"numbers":[999999999999999999,999999999999999999]})")
                 .reason,
-            "a result too large");
+            "a result is too large");
 }
 
 TEST(Countdown, EveryGeneratedTaskIsReachedByItsSolution) {
@@ -214,7 +214,7 @@ TEST(Countdown, EveryGeneratedTaskIsReachedByItsSolution) {
   }
 }
 
-TEST(Chain, TheCrowdIsJudgedRight) {  // the demo's reward is math_dapo
+TEST(Chain, TheTeachersAreJudgedCorrectly) {  // the demo's reward is math_dapo
   const auto v = make_verifier("math_dapo");
   Rng rng(6);
   for (int i = 0; i < 500; ++i) {
@@ -230,7 +230,7 @@ TEST(Chain, TheCrowdIsJudgedRight) {  // the demo's reward is math_dapo
 struct Texts {
   std::string response, truth;
 };
-/// Of v on the texts that make(bytes) gives, and on a part of them.
+/// Time of v on the texts that make(bytes) returns, and on a part of them.
 template <typename Make>
 Growth verifier_growth(const Verifier& v, size_t bytes, Make&& make) {
   const Texts whole = make(bytes), part = make(bytes / kGrowthParts);
@@ -245,8 +245,8 @@ TEST(Verify, TimeIsLinear) {  // for hostile texts of 10 MB, and answers of 10^6
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr size_t kBytes = 500'000, kLongest = kBytes;
 #else
-  // Growth is measured where a second-level cache holds the whole: beyond it a byte of math_dapo costs 2.2 times as
-  // much (1.8 to 4.1 ns on a CPU with 2 MB of it, level from 5 MB on).
+  // Growth is measured at sizes that fit in the L2 cache: beyond it a byte of math_dapo costs 2.2 times as much (1.8 to
+  // 4.1 ns on a CPU with 2 MB of L2, constant from 5 MB on).
   constexpr size_t kBytes = 1'600'000, kLongest = 10'000'000;
 #endif
   struct Case {
@@ -287,7 +287,7 @@ TEST(Verify, TimeIsLinear) {  // for hostile texts of 10 MB, and answers of 10^6
       EXPECT_LT(thread_seconds([&] { v->verify(longest, truth); }), 1.0) << name << " on " << c.name;
     }
   }
-  for (const char* name : {"math_dapo", "boxed"}) {  // the ground truth may be long as well
+  for (const char* name : {"math_dapo", "boxed"}) {  // the ground truth may also be long
     const auto v = make_verifier(name);
     const std::string open = std::string(name) == "boxed" ? "\\boxed{" : "Answer: ";
     const Growth g = verifier_growth(*v, 2'000'000, [&](size_t n) {
@@ -330,7 +330,7 @@ TEST(Verify, RandomBytesNeverFault) {
   }
 }
 
-TEST(VerifierPool, VerdictsInOrderWhateverTheWorkers) {
+TEST(VerifierPool, VerdictsAreInOrderForAnyNumberOfWorkers) {
   for (const int threads : {1, 3}) {
     VerifierPool pool(make_verifier("math_dapo"), threads);
     std::vector<std::future<std::vector<Verdict>>> futures;

@@ -1,5 +1,5 @@
-// The verifiers against the verdicts of reference programs: on vectors of the project's own (tests/goldens/verifier)
-// and, where they are present, on larger sets from outside. Known differences are counted exactly, so that a change in
+// The verifiers against the verdicts of reference programs: on the project's vectors (tests/goldens/verifier) and, if
+// present, on larger sets from outside the tree. Known differences are counted exactly, so that a change in
 // either direction is noticed.
 #include <simdjson.h>
 
@@ -30,7 +30,7 @@ std::string text(element row, const char* key) {
 
 using Files = std::vector<std::pair<std::string, size_t>>;  // and their rows
 
-/// The project's own vectors, and the larger file of the same layout from outside.
+/// The project's vectors, and the larger file of the same layout from outside the tree.
 Files vectors(const std::string& own, size_t own_rows, const std::string& outside, size_t outside_rows) {
   Files files;
   for (const std::string& path : golden_files("verifier/" + own, "verifier/" + outside))
@@ -89,8 +89,8 @@ TEST(VerifyVectors, Gsm8kStrictAndFlexible) {
   for (const auto& [path, rows] : vectors("gsm8k.jsonl", 108, "gen_gsm8k_vectors.jsonl", 880)) expect_gsm8k(path, rows);
 }
 
-/// Each pair both ways, in a box. Where Math-Verify's verdict differs, the row says why.
-TEST(VerifyVectors, PairsBesideMathVerify) {
+/// Each pair in both directions, in a box. If Math-Verify's verdict differs, the row has the reason.
+TEST(VerifyVectors, PairsAgainstMathVerify) {
   const auto boxed = make_verifier("boxed");
   size_t differ = 0;
   const size_t rows = each_row(golden("verifier/pairs.jsonl"), [&](element row) {
@@ -109,7 +109,7 @@ TEST(VerifyVectors, PairsBesideMathVerify) {
 TEST(VerifyVectors, RealModelOutputsAgreeWithTheirLabels) {
   REQUIRE_DATA(path, "verifier/gsm8k_example_model_solutions.jsonl");
   const auto verifier = make_verifier("gsm8k");
-  const auto marked = [](std::string s) {  // these rows end "A: 10" where the verifier's format is "#### 10"
+  const auto marked = [](std::string s) {  // these rows end in "A: 10", but the verifier's format is "#### 10"
     if (const size_t at = s.rfind("\nA: "); at != s.npos) s.replace(at, 4, "\n#### ");
     return s;
   };
@@ -131,7 +131,7 @@ TEST(VerifyVectors, RealModelOutputsAgreeWithTheirLabels) {
   EXPECT_EQ(agree, judged);
 }
 
-/// What math_equal says against a column of verdicts: pairs {both yes, we alone, they alone, both no}.
+/// math_equal against a column of verdicts: counts {both yes, only ours, only theirs, both no}.
 struct Table {
   size_t both = 0, ours = 0, theirs = 0, neither = 0;
   void add(bool we, bool they) { ++(we ? they ? both : ours : they ? theirs : neither); }
@@ -155,7 +155,7 @@ TEST(VerifyVectors, EquivalentPairs) {
   EXPECT_EQ(hendrycks.both, 786u);
   EXPECT_EQ(hendrycks.theirs, 0u);
   EXPECT_EQ(hendrycks.ours, 60u);
-  // Other spellings: sqrt(51) = \sqrt{51}; 3, 7, 5 = 3, 5, 7; C = \text{(C)}; ... Each was looked at.
+  // Other spellings: sqrt(51) = \sqrt{51}; 3, 7, 5 = 3, 5, 7; C = \text{(C)}; ... Each was inspected.
   EXPECT_EQ(ours_alone.size(), 58u);
   EXPECT_EQ(qwen.both + qwen.neither, 109u);
   EXPECT_EQ(qwen.theirs, 0u);
@@ -164,8 +164,8 @@ TEST(VerifyVectors, EquivalentPairs) {
 
 TEST(VerifyVectors, OtherLibrariesCases) {
   REQUIRE_DATA(path, "verifier/gen_parametrized_cases.jsonl");
-  // Golds are LaTeX that the libraries simplify with sympy, in prose at times; ours does no algebra. What must
-  // not happen is that we accept what they refuse.
+  // Ground truths are LaTeX, sometimes in prose, that the libraries simplify with sympy; ours does no algebra. It must
+  // never accept what they reject.
   const auto boxed = make_verifier("boxed");
   Table all;
   size_t without_verdict = 0;
