@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A run's learning curve as an SVG, light and dark: docs/learning_curve.py RUN/metrics.jsonl >docs/demo_curve.svg
 
-Left: the share of right answers, of the responses that each step drew and of the test set with its 95 % confidence
-interval. Right: what dynamic sampling made of the groups that each step drew. The standard library suffices.
+Left: accuracy on the responses drawn in each step, and on the test set with its 95 % confidence interval. Right: the
+groups drawn in each step, by the decision of dynamic sampling. Needs only the standard library.
 """
 import json, sys
 

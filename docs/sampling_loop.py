@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws docs/sampling_loop.svg and prints its figures as a table.
 
-    DAPO_SAMPLING_LOOP=build/sampling_loop.csv build/release/test_host --gtest_filter='SamplingLoop.*'
+    DAPO_SAMPLING_LOOP=build/sampling_loop.csv build/release/test_train --gtest_filter='SamplingLoop.*'
     python3 docs/sampling_loop.py build/sampling_loop.csv docs/sampling_loop.svg
 """
 import csv

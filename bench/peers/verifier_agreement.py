@@ -152,7 +152,7 @@ for i, (gold, pred) in enumerate(both):
         odd.append((kind, rule, gold, pred, we, they, expected, verdicts[i]["pred"]))
 if a.cache:
     json.dump(cache, open(a.cache, "w"))
-print("| set | judged | both right | ours alone | Math-Verify alone | neither | agreement |\n|---|---|---|---|---|---|---|")
+print("| set | judged | both right | only ours | only Math-Verify | neither | agreement |\n|---|---|---|---|---|---|---|")
 for kind, (yes, we, they, no) in table.items():
     print(f"| {kind} | {judged[kind]} | {yes} | {we} | {they} | {no} | {100 * (yes + no) / (yes + we + they + no):.2f} % |")
 if a.out:
