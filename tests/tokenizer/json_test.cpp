@@ -203,7 +203,7 @@ TEST(Json, BrokenTextIsRefused) {
   for (size_t n = 1; n < good.size(); n += 97)
     EXPECT_NE(error_of(kExitUsage, [&] { load_text(good.substr(0, n)); }), "") << n;
   const std::string twice = good.substr(0, good.size() - 1) + R"(,"model":{}})";
-  EXPECT_SAYS(error_of(kExitUsage, [&] { load_text(twice); }), "twice");
+  EXPECT_SAYS(error_of(kExitUsage, [&] { load_text(twice); }), "duplicated");
   std::string deep = good;
   deep.replace(deep.find(R"("normalizer":null)"), 17,
                R"("normalizer":)" + std::string(30000, '[') + std::string(30000, ']'));
