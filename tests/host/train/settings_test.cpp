@@ -86,7 +86,7 @@ TEST_F(ConfigTest, WhatIsWrittenIsReadBack) {
   EXPECT_EQ(again.data.val_files, c.data.val_files);
 }
 
-/// Converts to whatever a field of an aggregate is.
+/// Converts to the type of any field of an aggregate.
 struct AnyValue {
   template <class T>
   operator T() const;
