@@ -9,10 +9,11 @@
 namespace dapo {
 namespace {
 
-const Tokenizer& loaded(const std::string& path) {
+/// By view: g++ 14 suspects a reference that a function of a temporary `const std::string&` returns (-Wdangling-reference).
+const Tokenizer& loaded(std::string_view path) {
   static std::map<std::string, std::unique_ptr<const Tokenizer>> all;
-  auto& tokenizer = all[path];
-  if (!tokenizer) tokenizer = Tokenizer::load(path);
+  auto& tokenizer = all[std::string(path)];
+  if (!tokenizer) tokenizer = Tokenizer::load(std::string(path));
   return *tokenizer;
 }
 
