@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "host/train/limits.h"
@@ -56,9 +57,9 @@ inline Config toy_config() {
 
 /// Weights of a toy that answers any prompt with one of `letters`, each about as often, and ends; fine-tuned once a
 /// program.
-inline const std::vector<float>& weights_that_say(const std::string& letters) {
+inline const std::vector<float>& weights_that_say(std::string_view letters) {
   static std::map<std::string, std::vector<float>> known;
-  std::vector<float>& weights = known[letters];
+  std::vector<float>& weights = known[std::string(letters)];
   if (!weights.empty()) return weights;
   std::string lines;
   for (char prompt : std::string("stuvwxyz"))
