@@ -19,6 +19,12 @@ double budget(const Backend& b) {
   return kUsable * b.memory_total();
 }
 
+/// A CPU multiplies 512 rows at the full rate; more would only keep an interrupt waiting.
+int prefill_tokens(const Config& c, const Backend& backend) {
+  const int automatic = backend.device() == Device::cpu ? 512 : 4096;
+  return c.rollout.max_num_batched_tokens > 0 ? c.rollout.max_num_batched_tokens : automatic;
+}
+
 int decode_steps(const Config& c, const Backend& backend) {
   return c.rollout.collect_every > 0 ? c.rollout.collect_every : backend.device() == Device::cpu ? 1 : 16;
 }
@@ -94,7 +100,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   l.page_size = c.rollout.page_size;
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
   l.decode_steps = decode_steps(c, backend);
-  l.prefill_tokens = c.rollout.max_num_batched_tokens;
+  l.prefill_tokens = prefill_tokens(c, backend);
   set_packs(l, model, backend, c.model.recompute,
             fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(backend)), longest, fixed);
   const int64_t groups = ceil_div(l.batch, c.rollout.n) + 1;
@@ -123,7 +129,7 @@ ModelLimits generation_limits(const Config& c, const ModelConfig& model, const B
   l.max_length = max_length;
   l.batch = std::max(1, std::min(c.rollout.max_num_seqs, sequences));
   l.decode_steps = decode_steps(c, backend);
-  l.prefill_tokens = c.rollout.max_num_batched_tokens;
+  l.prefill_tokens = prefill_tokens(c, backend);
   l.page_size = c.rollout.page_size;
   const int64_t pages = pages_for(max_length, l.page_size) + 1;  // prompt and response each have a last page
   set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages, pages);

@@ -58,7 +58,7 @@ struct RolloutSection {
   float temperature = 1.0f;
   int top_k = 0;
   float top_p = 1.0f, min_p = 0.0f;
-  int max_num_seqs = 256, max_num_batched_tokens = 4096;
+  int max_num_seqs = 256, max_num_batched_tokens = 0;
   int page_size = 64;
   double kv_memory_gb = 0;
   bool ignore_eos = false;

@@ -28,6 +28,16 @@ TEST(Limits, TooFewPagesForTheLongestSequenceAreAnError) {
   EXPECT_GT(training_limits(c, toy.weights.config(), *toy.backend).kv_pages, 3);
 }
 
+TEST(Limits, APrefillCallOnACpuIsShort) {
+  const Toy toy;
+  Config c = toy_config();
+  const auto tokens = [&] { return training_limits(c, toy.weights.config(), *toy.backend).prefill_tokens; };
+  EXPECT_EQ(tokens(), 256);
+  c.rollout.max_num_batched_tokens = 0;
+  EXPECT_EQ(tokens(), 512);
+  EXPECT_EQ(generation_limits(c, toy.weights.config(), *toy.backend, 16, 4).prefill_tokens, 512);
+}
+
 TEST(Limits, ACpuThatLacksAnInstructionSetIsNamed) {
   check_cpu();
   EXPECT_GE(needed_cpu_features().size(), 2u);
