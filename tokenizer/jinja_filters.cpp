@@ -256,7 +256,8 @@ Value xml_attributes(Renderer& r, const Value& v, Args& args) {
 Value word_count(Renderer& r, const Value& v, Args&) {
   int64_t words = 0;
   bool inside = false;
-  for (const std::string_view c : characters_of(r.str(v))) {
+  const std::string text = r.str(v);  // the views below point into it
+  for (const std::string_view c : characters_of(text)) {
     const bool word = c == "_" || all_are(c, 'n');
     words += word && !inside;
     inside = word;

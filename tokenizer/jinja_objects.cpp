@@ -19,10 +19,10 @@ Value range(Renderer& r, const Value&, Args& args) {
   const auto [begin, end, step] = given;
   if (step == 0) r.error("range()'s step is 0");
   std::vector<Value> items;
-  for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
+  for (int64_t i = begin; step > 0 ? i < end : i > end;) {
     if (static_cast<int64_t>(items.size()) >= kMaxRange) r.error("a range of more than {} numbers", kMaxRange);
     items.emplace_back(i);
-    if (step > 0 ? end - i <= step && i > 0 : i - end <= -step && i < 0) break;  // the next may not fit
+    if (__builtin_add_overflow(i, step, &i)) break;
   }
   r.reserve(items.size() * sizeof(Value));
   return Value::sequence(
