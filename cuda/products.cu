@@ -103,7 +103,10 @@ struct Products::Operands {
 };
 
 Products::Products(cudaStream_t stream, const cudaDeviceProp& properties)
-    : stream_(stream), sms_(properties.multiProcessorCount), arch_(properties.major * 10 + properties.minor) {
+    : stream_(stream),
+      sms_(properties.multiProcessorCount),
+      arch_(properties.major * 10 + properties.minor),
+      l2_bytes_(properties.l2CacheSize) {
   const char* asked = std::getenv("DAPO_CUDA_PRODUCTS");
   const std::string_view kind = asked == nullptr ? "auto" : asked;
   if (kind == "own")

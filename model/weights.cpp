@@ -17,7 +17,7 @@ Weights::Weights(Backend& backend, Comm& tensor_parallel, const ModelConfig& con
       params_(parameter_table(config)),
       block_(backend, Tensor(nullptr, backend.dtype(), {params_.size}).bytes(), OwnedBlock::dense),
       flat_(block_.data(), backend.dtype(), {params_.size}) {
-  CHECK_EQ(tensor_parallel.size(), 1, "tensor parallelism is not implemented yet");
+  CHECK_EQ(tensor_parallel.size(), 1, "weights are not split over ranks: one rank per model");
 }
 
 namespace {
