@@ -29,7 +29,7 @@ CPPFLAGS += -I. -MMD -MP -DFMT_HEADER_ONLY=0 -DSPDLOG_FMT_EXTERNAL
 CXXFLAGS += -std=c++20 -O$(if $(filter asan fuzz tsan,$(VARIANT)),1,3) -g1 -march=$(ARCH) -fopenmp -fno-math-errno \
   -fno-trapping-math -ffp-contract=fast $(WARNINGS) $(SANITIZE)
 LDFLAGS  += -fopenmp $(SANITIZE) $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
-LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS)
+LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lxxhash -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS)
 GTEST    := -lgtest_main -lgtest
 
 COMPILE = @mkdir -p $(@D) && echo "  CXX  $<" && $(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(FLAGS) -c -o $@ $<

@@ -61,5 +61,7 @@ struct TensorToWrite {
 /// are written under a temporary name, synced and renamed; error exit 3 if the disk refuses.
 void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors,
                        uint64_t shard_bytes = 5'000'000'000ull);
+/// The same as one file of any name and size.
+void write_safetensors_file(const std::string& path, const std::vector<TensorToWrite>& tensors);
 
 }  // namespace dapo

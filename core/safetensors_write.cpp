@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,8 +6,8 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <utility>
 
+#include "core/new_file.h"
 #include "core/safetensors.h"
 
 namespace dapo {
@@ -39,51 +38,6 @@ const char* file_dtype(DType t) {
 [[noreturn]] void disk_error(const std::string& path, const char* call) {
   fail(kExitResources, "{}: {}: {}", path, call, std::strerror(errno));
 }
-
-void sync_folder(const std::string& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) disk_error(folder, "open");
-  const int rc = ::fsync(fd);
-  ::close(fd);
-  if (rc != 0) disk_error(folder, "fsync");
-}
-
-/// Written under path.tmp, synced, renamed; on failure the temporary file is gone and `path` as before.
-class NewFile {
- public:
-  explicit NewFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
-    ::unlink(temporary_.c_str());
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd_ < 0) disk_error(temporary_, "open");
-  }
-  ~NewFile() {
-    if (fd_ >= 0) ::close(fd_), ::unlink(temporary_.c_str());
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  void write(const void* from, size_t bytes) {
-    const char* p = static_cast<const char*>(from);
-    while (bytes > 0) {
-      const ssize_t n = ::write(fd_, p, bytes);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) disk_error(temporary_, "write");
-      p += n, bytes -= static_cast<size_t>(n);
-    }
-  }
-  void commit() {
-    if (::fsync(fd_) != 0) disk_error(temporary_, "fsync");
-    const int fd = std::exchange(fd_, -1);
-    if (::close(fd) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      ::unlink(temporary_.c_str());
-      disk_error(path_, "close or rename");
-    }
-  }
-
- private:
-  std::string path_, temporary_;
-  int fd_ = -1;
-};
 
 uint64_t size_of(const TensorToWrite& t) {
   uint64_t n = dtype_size(t.dtype);
@@ -120,6 +74,13 @@ void write_file(const std::string& path, std::vector<const TensorToWrite*> tenso
 
 }  // namespace
 
+void write_safetensors_file(const std::string& path, const std::vector<TensorToWrite>& tensors) {
+  std::vector<const TensorToWrite*> all;
+  for (const TensorToWrite& t : tensors) all.push_back(&t);
+  std::vector<char> buffer(kChunk);
+  write_file(path, all, buffer);
+}
+
 void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors, uint64_t shard_bytes) {
   namespace fs = std::filesystem;
   std::vector<std::vector<const TensorToWrite*>> shards(1);
@@ -146,10 +107,7 @@ void write_safetensors(const std::string& folder, const std::vector<TensorToWrit
     write_file((fs::path(folder) / name).string(), shards[i], buffer);
     for (const TensorToWrite* t : shards[i]) json["weight_map"][t->name] = name;
   }
-  NewFile file(index);
-  const std::string text = json.dump(2) + "\n";
-  file.write(text.data(), text.size());
-  file.commit();
+  write_new_file(index, json.dump(2) + "\n");
   if (::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
   sync_folder(folder);
 }

@@ -1,6 +1,6 @@
 # Dependencies: apt packages, and Arrow (.parquet files) from a wheel if it is not installed.
 PACKAGES := g++ make git curl pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
-  libpcre2-dev libutf8proc-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
+  libpcre2-dev libutf8proc-dev libxxhash-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
   libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

@@ -68,18 +68,22 @@ void Weights::init(uint64_t seed, float std) {
          [&](size_t i, void* p) { draw(seed, std, params_.all[jobs[i].index], jobs[i], backend_.dtype(), p); });
 }
 
+void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, const std::string& prefix, DType dtype,
+                 const ReadFlat& read) {
+  for (const Param& p : params.all)
+    for (const ParamPart& part : p.parts) {
+      const int64_t begin = p.offset + part.row_begin * p.columns;
+      out.push_back({prefix + part.name, dtype, p.shape_of(part), [=](uint64_t offset, void* to, size_t bytes) {
+                       const size_t size = dtype_size(dtype);
+                       read(begin + static_cast<int64_t>(offset / size), static_cast<int64_t>(bytes / size), to);
+                     }});
+    }
+}
+
 void Weights::save(const std::string& folder) const {
   std::vector<TensorToWrite> tensors;
-  for (const Param& p : params_.all)
-    for (const ParamPart& part : p.parts) {
-      const Tensor from = flat_.rows(p.offset + part.row_begin * p.columns, part.rows * p.columns);
-      tensors.push_back(
-          {part.name, from.dtype, p.shape_of(part), [this, from](uint64_t offset, void* to, size_t bytes) {
-             const size_t size = dtype_size(from.dtype);
-             backend_.copy_out_now(to,
-                                   from.rows(static_cast<int64_t>(offset / size), static_cast<int64_t>(bytes / size)));
-           }});
-    }
+  add_tensors(tensors, params_, "", flat_.dtype,
+              [this](int64_t first, int64_t count, void* to) { backend_.copy_out_now(to, flat_.rows(first, count)); });
   write_safetensors(folder, tensors);
   save_model_config(config_, backend_.dtype(), folder);
 }

@@ -1,9 +1,12 @@
 // The weights of a model on its device, and the ways in and out: a Hugging Face folder, or a random start.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "core/comm.h"
+#include "core/safetensors.h"
 #include "model/config.h"
 #include "model/owned_block.h"
 #include "model/params.h"
@@ -46,5 +49,11 @@ class Weights {
   const OwnedBlock block_;
   const Tensor flat_;
 };
+
+/// Copies elements [first, first + count) of a flat buffer to host memory.
+using ReadFlat = std::function<void(int64_t first, int64_t count, void* to)>;
+/// Adds the tensors of a flat buffer, by the names of the Hugging Face folder with `prefix` before them.
+void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, const std::string& prefix, DType dtype,
+                 const ReadFlat& read);
 
 }  // namespace dapo

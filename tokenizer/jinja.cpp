@@ -96,9 +96,19 @@ std::string Template::render(const Dict& variables) const {
   }
 }
 
-std::time_t template_time() {
-  static const std::time_t now = std::time(nullptr);
+namespace {
+std::time_t& time_of_templates() {
+  static std::time_t now = std::time(nullptr);
   return now;
+}
+}  // namespace
+
+std::time_t template_time() {
+  return time_of_templates();
+}
+
+void set_template_time(std::time_t time) {
+  time_of_templates() = time;
 }
 
 Value from_json(std::string_view text, std::string_view what) {

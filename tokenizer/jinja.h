@@ -36,6 +36,8 @@ class Template {
 
 /// The time for strftime_now: fixed for the whole process, so that prompts do not change at midnight.
 std::time_t template_time();
+/// Sets it, for a run that goes on: call it before any prompt is written.
+void set_template_time(std::time_t time);
 
 /// JSON text as a value. Error if it is not JSON; `what` names the text.
 Value from_json(std::string_view text, std::string_view what);

@@ -73,18 +73,25 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   const auto floor = [&](int response) {
     return duration_text(step_flops(config, model, prompt, response) / flops_per_second);
   };
-  const double models = config.trainer.save_every > 0 ? config.trainer.total_steps / config.trainer.save_every : 0;
-  const double model_gb =
-      static_cast<double>(model.parameters()) * static_cast<double>(dtype_size(backend.dtype())) / 1e9;
+  const TrainerSection& t = config.trainer;
+  const int written = t.save_every > 0 ? t.total_steps / t.save_every + 1 : 1;
+  // those that are kept, the best, and the one being written
+  const int checkpoints = t.keep > 0 ? std::min(t.keep + 2, written) : written;
+  const double parameters = static_cast<double>(model.parameters());
+  const double model_gb = parameters * static_cast<double>(dtype_size(backend.dtype())) / 1e9;
+  const double checkpoint_gb = parameters * 12 / 1e9;  // master weights and two moments in f32
   // text and ids take some 10 bytes per token, verdict and field names 500 per response
   const double row = 500 + 10.0 * (prompt + typical);
   const double rollout_gb = config.trainer.log_rollouts ? row * config.data.train_batch_size * config.rollout.n *
                                                               config.trainer.total_steps / 1e9
                                                         : 0;
-  const double all_gb = (models + 1) * model_gb + rollout_gb,
+  const double all_gb = model_gb + checkpoints * checkpoint_gb + rollout_gb,
                free_gb = static_cast<double>(free_bytes(config.trainer.run_dir)) / 1e9;
-  line("the run writes", "{:9.2f} GB to {}: {} models of {:.3g} GB, rollouts of {:.3g} GB with responses of {} tokens",
-       all_gb, config.trainer.run_dir, models + 1, model_gb, rollout_gb, typical);
+  line("the run writes",
+       "{:9.2f} GB to {}: at most {} checkpoints of {:.3g} GB, a model of {:.3g} GB, rollouts of {:.3g} GB with "
+       "responses "
+       "of {} tokens",
+       all_gb, t.run_dir, checkpoints, checkpoint_gb, model_gb, rollout_gb, typical);
   line("the disk there has", "{:9.2f} GB free{}", free_gb, all_gb > free_gb ? ": NOT ENOUGH" : "");
   line("a step takes at least", "{} with responses of {} tokens, {} of {} (products alone at {:.0f} GFLOP/s, measured)",
        floor(typical), typical, floor(longest), longest, flops_per_second / 1e9);

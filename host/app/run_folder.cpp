@@ -1,12 +1,16 @@
 #include "host/app/run_folder.h"
 
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "core/new_file.h"
+#include "host/app/checkpoint.h"
 #include "host/app/session.h"
 
 namespace dapo {
@@ -39,28 +43,51 @@ void RunFolder::check(const Config& config, Overwrite overwrite) {
 }
 
 namespace {
-/// "step_12.jsonl": a name that rollouts() writes.
-bool is_rollout_name(const std::string& name) {
-  const size_t digits = name.find_first_not_of("0123456789", 5);
-  return name.starts_with("step_") && digits != 5 && name.substr(std::min(digits, name.size())) == ".jsonl";
+/// 12 for "step_12.jsonl", a name that rollouts() writes; 0 for any other.
+int64_t step_of(const std::string& name) {
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [p, error] = std::from_chars(name.data() + std::min<size_t>(name.size(), 5), end, step);
+  return name.starts_with("step_") && error == std::errc() && std::string_view(p, end) == ".jsonl" ? step : 0;
+}
+
+/// Drops the lines of metrics.jsonl after step `after`, and one that a crash cut off.
+void cut_metrics(const std::string& path, int64_t after) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return;
+  NewFile fresh(path);
+  for (std::string line; std::getline(in, line);) {
+    const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object() || json.value("step", after + 1) > after) continue;
+    line += '\n';
+    fresh.write(line.data(), line.size());
+  }
+  fresh.commit();
 }
 }  // namespace
 
-RunFolder::RunFolder(const Config& config, Overwrite overwrite, const std::string& about, Progress& progress)
+RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const std::string& about, Progress& progress)
     : path_(config.trainer.run_dir), tokenizer_from_(config.model.path), about_(about), progress_(progress) {
-  check(config, overwrite);
+  check(config, Overwrite::yes);  // the caller has decided (host/app/resume.h); the folder must still be ours
   std::error_code error;
-  fs::create_directories(path_ + "/rollouts", error);
+  fs::create_directories(path_, error);
   if (error) fail(kExitResources, "{}: cannot be made: {}", path_, error.message());
-  lock_ = std::make_unique<FolderLock>(path_);
+  lock_ = std::make_unique<FolderLock>(path_);  // first of all, so that after a crash the folder is known for ours
   lock_->write(about);
+  fs::create_directories(path_ + "/rollouts", error);
+  if (error) fail(kExitResources, "{}/rollouts: cannot be made: {}", path_, error.message());
   for (const auto& entry : fs::directory_iterator(path_ + "/rollouts", error))
-    if (entry.is_regular_file(error) && is_rollout_name(entry.path().filename().string()))
+    if (entry.is_regular_file(error) && step_of(entry.path().filename().string()) > std::max(after, int64_t{0}))
       fs::remove(entry.path(), error);
+  if (after == kNothing) {
+    for (const Checkpoint& c : checkpoints_of(path_)) remove_checkpoint(c.folder);
+    fs::remove(path_ + "/checkpoints/best", error);
+  }
   LineWriter resolved(path_ + "/config.resolved.cfg");
   resolved.line(config_text(config));
   resolved.commit();
-  metrics_ = AppendFile(path_ + "/metrics.jsonl");
+  if (after != kNothing) cut_metrics(path_ + "/metrics.jsonl", after - unwritten);
+  metrics_ = AppendFile(path_ + "/metrics.jsonl", after == kNothing ? AppendFile::empty : AppendFile::end);
 }
 
 void RunFolder::metrics(int64_t step, const StepMetrics* m, const EvalResult* e) {

@@ -1,5 +1,5 @@
 // A run's folder: dapo.json (which program made it, from what), config.resolved.cfg, metrics.jsonl (one line per step),
-// log.txt, rollouts/step_N.jsonl, models/step_N and model/.
+// log.txt, rollouts/step_N.jsonl, checkpoints/ (host/app/checkpoint.h) and model/.
 #pragma once
 
 #include <string>
@@ -19,9 +19,11 @@ class RunFolder {
   /// Error (exit 2) if the folder holds anything but a run of this program, or a run while `overwrite` is no, or
   /// another process is writing there. Changes nothing: called before models are loaded.
   static void check(const Config& config, Overwrite overwrite);
-  /// check(), then creates and locks the folder; metrics, rollouts and log of an earlier run are removed. `about`: JSON
-  /// for dapo.json. Error (exit 3) if the disk is full or a write fails.
-  RunFolder(const Config& config, Overwrite overwrite, const std::string& about, Progress& progress);
+  /// check(), then creates and locks the folder. What an earlier run wrote after step `after` is removed: rollouts,
+  /// lines of metrics.jsonl (with `unwritten` that of `after`, too); with kNothing all of it, checkpoints included.
+  /// `about`: JSON for dapo.json. Error (exit 3) if the disk is full or a write fails.
+  static constexpr int64_t kNothing = -1;
+  RunFolder(const Config& config, int64_t after, bool unwritten, const std::string& about, Progress& progress);
 
   /// Appends one line to metrics.jsonl: a step's metrics, an evaluation's, or both. On disk before it returns; if the
   /// disk is full, a note says so, and the line is kept and written with the next one.
@@ -33,6 +35,8 @@ class RunFolder {
   /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) if it
   /// cannot be written.
   std::string save_model(const Weights& weights, int64_t step, bool last);
+  /// Makes metrics.jsonl durable, as far as it is written.
+  void sync() { metrics_.sync(); }
   /// Error (exit 3) if lines of metrics.jsonl are still unwritten.
   void finish();
 

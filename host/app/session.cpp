@@ -38,7 +38,7 @@ FoundModel find_model(const std::string& path) {
 }
 
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start, uint64_t seed, float init_std,
-                     Tokens tokens) {
+                     Tokens tokens, const std::string& weights_from) {
   Session s;
   const auto [config, downloaded] = find_model(folder);
   if (!downloaded)
@@ -47,9 +47,10 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   s.device = chosen.why;
   s.backend = std::move(chosen.backend);
   s.comm = make_single_comm(*s.backend);
-  const bool loads = has_weights(folder);
+  const std::string& weights = weights_from.empty() ? folder : weights_from;
+  const bool loads = has_weights(weights);
   if (!loads && start == Start::folder)
-    fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", folder);
+    fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", weights);
   const bool tokenizer = std::any_of(kTokenizerFiles.begin(), kTokenizerFiles.end(),
                                      [&](const char* name) { return fs::exists(fs::path(folder) / name); });
   if (tokenizer || tokens == Tokens::need) s.tokenizer = Tokenizer::load(folder);
@@ -67,16 +68,15 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   s.weights = std::make_unique<Weights>(*s.backend, *s.comm, config);
   if (!loads)
     s.weights->init(seed, init_std);
-  else if (const std::string note = s.weights->load(folder); !note.empty())
-    fmt::print(stderr, "{}: {}\n", folder, note);
+  else if (const std::string note = s.weights->load(weights); !note.empty())
+    fmt::print(stderr, "{}: {}\n", weights, note);
   if (loads && fs::exists(fs::path(folder) / "adapter_config.json"))
     fmt::print(stderr, "{}: adapter_config.json, a LoRA adapter beside the weights, is not applied\n", folder);
   return s;
 }
 
-void write_model_folder(const Weights& weights, const std::string& from, const std::string& to) {
+void copy_tokenizer(const std::string& from, const std::string& to) {
   try {
-    weights.save(to);
     for (const char* name : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
                              "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
                              "chat_template.json", "additional_chat_templates"})
@@ -84,6 +84,11 @@ void write_model_folder(const Weights& weights, const std::string& from, const s
   } catch (const fs::filesystem_error& e) {
     fail(kExitResources, "{}: the model cannot be written: {}", to, e.code().message());
   }
+}
+
+void write_model_folder(const Weights& weights, const std::string& from, const std::string& to) {
+  weights.save(to);
+  copy_tokenizer(from, to);
 }
 
 }  // namespace dapo

@@ -35,9 +35,9 @@ enum class Tokens : uint8_t {
 
 /// Loads the folder's tokenizer and model onto the device. Error (exit 2) names what is missing or does not match
 /// (more tokens in the tokenizer than in the model, an eos id outside the vocabulary); exit 3 if the weights do not fit
-/// in memory.
+/// in memory. `weights_from`: another folder that holds the weights, of the same shapes; "" for `folder` itself.
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start = Start::folder, uint64_t seed = 1,
-                     float init_std = 0, Tokens tokens = Tokens::need);
+                     float init_std = 0, Tokens tokens = Tokens::need, const std::string& weights_from = "");
 
 struct FoundModel {
   ModelConfig config;
@@ -46,6 +46,8 @@ struct FoundModel {
 /// Shapes of the model that `path` names: from the folder's config.json, otherwise those of a known model
 /// ("Qwen/Qwen2.5-32B", with or without "-Instruct"). Error (exit 2) says how to get the model.
 FoundModel find_model(const std::string& path);
+/// Copies the tokenizer's files and chat templates of a model folder.
+void copy_tokenizer(const std::string& from, const std::string& to);
 /// Writes weights, configs and the tokenizer's files of `from` into `to`, an empty folder (FreshFolder).
 void write_model_folder(const Weights& weights, const std::string& from, const std::string& to);
 

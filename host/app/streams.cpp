@@ -47,8 +47,8 @@ void check_standard_output() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout) output_lost(errno);
 }
 
-AppendFile::AppendFile(const std::string& path) : path_(path) {
-  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+AppendFile::AppendFile(const std::string& path, Start start) : path_(path) {
+  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (start == empty ? O_TRUNC : 0), 0644);
   if (fd_ < 0) fail(kExitResources, "{}: cannot be written: {}", path, std::strerror(errno));
 }
 
@@ -64,6 +64,10 @@ AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
 
 AppendFile::~AppendFile() {
   if (fd_ >= 0) close(fd_);
+}
+
+bool AppendFile::sync() {
+  return complete() && fsync(fd_) == 0;
 }
 
 bool AppendFile::append(std::string_view text) {

@@ -19,8 +19,9 @@ void check_standard_output();
 class AppendFile {
  public:
   AppendFile() = default;
-  /// Truncates or creates the file. Error (exit 3) if it cannot be opened.
-  explicit AppendFile(const std::string& path);
+  enum Start : bool { empty, end };
+  /// Creates the file if there is none; `empty` drops what it holds. Error (exit 3) if it cannot be opened.
+  explicit AppendFile(const std::string& path, Start start = empty);
   ~AppendFile();
   AppendFile(AppendFile&& other) noexcept;
   AppendFile& operator=(AppendFile&& other) noexcept;
@@ -30,6 +31,8 @@ class AppendFile {
   bool append(std::string_view text);
   /// Whether everything appended has been written; tries once more.
   bool complete() { return append(""); }
+  /// complete(), and on disk.
+  bool sync();
   const std::string& path() const { return path_; }
 
  private:

@@ -108,8 +108,8 @@ void TerminalProgress::log(const std::string& text) {
     early_ += stamped(text);
 }
 
-void TerminalProgress::log_to(const std::string& path) {
-  log_ = AppendFile(path);
+void TerminalProgress::log_to(const std::string& path, AppendFile::Start start) {
+  log_ = AppendFile(path, start);
   log_.append(early_);
   early_.clear();
 }

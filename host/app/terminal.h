@@ -24,7 +24,7 @@ class TerminalProgress final : public Progress {
   /// Step `step` (from 1) begins now; the time left is estimated from the steps since the first call.
   void step(int64_t step);
   /// From now on lines also go to this file; earlier ones are written first.
-  void log_to(const std::string& path);
+  void log_to(const std::string& path, AppendFile::Start start = AppendFile::empty);
   /// To the log only.
   void log(const std::string& text);
   /// "1:02:03 left" for the run, "" before the first step is done.

@@ -30,10 +30,6 @@ std::vector<std::string> unmet_settings(const Config& given, const Config& fitte
   const bool evaluates = !given.data.val_files.empty() && (given.eval.before_train || given.eval.every > 0);
   if (const std::string pass = unmet_pass_k(given.eval); evaluates && !pass.empty()) out.push_back(pass);
   add(given.data.val_files.empty(), "data.val_files is not set: nothing is evaluated");
-  add(t.save_every > t.total_steps,
-      "trainer.save_every = {} is more than trainer.total_steps = {}: only the last model "
-      "is saved",
-      t.save_every, t.total_steps);
   add(given.actor.lr_warmup_steps > t.total_steps,
       "actor.lr_warmup_steps = {} is more than trainer.total_steps = {}: actor.lr = {:g} is never reached",
       given.actor.lr_warmup_steps, t.total_steps, given.actor.lr);

@@ -38,24 +38,35 @@ void Rollout::add(Request request) {
   if (request.max_new < 1 || prompt + request.max_new > most)
     fail_input("request {}: a prompt of {} tokens and {} new ones, sequences are limited to {}", request.id, prompt,
                request.max_new, most);
-  scheduler_.add(prompt, samples, request.max_new);
-  flights_.push_back({std::move(request), std::vector<Response>(samples), samples});
+  // Every first token comes from the same prefill: all of the responses have begun, or none has.
+  std::vector<Response> responses = std::exchange(request.begun, {});
+  if (std::ranges::any_of(responses, [](const Response& r) { return r.ids.empty(); })) responses.clear();
+  std::vector<Scheduler::Begun> begun;
+  for (const Response& r : responses)
+    begun.push_back({int(r.ids.size()), r.finish == Finish::stop || std::ssize(r.ids) == request.max_new});
+  const int unfinished = samples - std::ranges::count_if(begun, &Scheduler::Begun::complete);
+  responses.resize(samples);
+  scheduler_.add(prompt, samples, request.max_new, begun);
+  if (unfinished == 0) complete_.push_back(flights_.size());
+  flights_.push_back({std::move(request), std::move(responses), unfinished});
 }
 
-bool Rollout::busy() const {
-  return scheduler_.busy();
+std::vector<Response> Rollout::take_drawn(int64_t id) {
+  for (Flight& f : flights_)
+    if (f.request.id == id) return std::move(f.responses);
+  return {};
 }
 
 std::vector<Completion> Rollout::advance() {
-  complete_.clear();
   const Scheduler::Batch batch = scheduler_.next();
   if (batch.kind == Scheduler::Batch::prefill) prefill(batch.chunks);
   if (batch.kind == Scheduler::Batch::decode) decode(batch.sequences, batch.steps);
   stats_.preemptions = scheduler_.preemptions();
-  std::sort(complete_.begin(), complete_.end());
+  std::vector<int> complete = std::exchange(complete_, {});
+  std::sort(complete.begin(), complete.end());
   std::vector<Completion> out;
-  out.reserve(complete_.size());
-  for (int i : complete_) {
+  out.reserve(complete.size());
+  for (int i : complete) {
     Flight& f = flights_[i];
     out.push_back({f.request.id, std::move(f.request.prompt), std::move(f.responses)});
   }

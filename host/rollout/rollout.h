@@ -40,6 +40,8 @@ struct Request {
   int32_t step = 0;        ///< DrawKey.step
   int32_t prompt_key = 0;  ///< DrawKey.prompt
   int first_sample = 0;    ///< DrawKey.sample of the first response
+  /// Empty, or what an interrupted round drew of each response (take_drawn): these tokens are not drawn again.
+  std::vector<Response> begun;
 };
 
 /// A request, all of whose responses are complete.
@@ -59,7 +61,7 @@ class Rollout {
   void begin(const Sampling& sampling);
   /// Error (exit 2) if prompt + max_new exceed the model's max_length or the page pool.
   void add(Request request);
-  bool busy() const;
+  bool busy() const { return scheduler_.busy() || !complete_.empty(); }
   const ModelConfig& model() const { return decoder_.config(); }
   /// Most sequences decoded at once, and most samples of a request.
   int batch() const { return scheduler_.limits().batch; }
@@ -71,14 +73,19 @@ class Rollout {
   std::vector<Completion> generate(std::vector<Request> requests, const Sampling& sampling,
                                    Progress* progress = nullptr);
 
+  /// When a round is given up: the responses of a request as far as they are drawn, for Request::begun of a later
+  /// process; empty if it has been returned as complete. Moves them out: the round cannot go on.
+  std::vector<Response> take_drawn(int64_t id);
+
   struct Stats {
     int64_t drawn_tokens = 0;  ///< tokens that became part of a response
     int64_t finished = 0;      ///< responses
     int64_t preemptions = 0;
     double flops = 0;
   };
-  /// Since the last begin().
+  /// Since the last begin(); a resumed round goes on from what it had.
   const Stats& stats() const { return stats_; }
+  void resume_stats(const Stats& stats) { stats_ = stats; }
 
   /// Called with the request's id, the sample and the token for every token drawn (end ids included). For streaming.
   std::function<void(int64_t id, int sample, int32_t token)> on_token;

@@ -8,7 +8,7 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits), pages_(li
   CHECK(limits.batch > 0 && limits.prefill_tokens > 0 && limits.page_size > 0 && limits.pages > 0 && limits.steps > 0);
 }
 
-int Scheduler::add(int prompt_length, int samples, int max_new) {
+int Scheduler::add(int prompt_length, int samples, int max_new, std::span<const Begun> begun) {
   CHECK(prompt_length > 0 && samples > 0 && max_new > 0, "prompt {}, samples {}, max_new {}", prompt_length, samples,
         max_new);
   const int need = pages_for(prompt_length) + pages_for(max_new - 1);  // the last token is never fed
@@ -19,12 +19,16 @@ int Scheduler::add(int prompt_length, int samples, int max_new) {
     fail_input("{} responses a prompt, {} sequences decoded at once: raise rollout.max_num_seqs", samples,
                limits_.batch);
   const int index = prompts_.size(), first = sequences_.size();
-  prompts_.push_back({prompt_length, samples, first, false, {}, 0});
+  CHECK(begun.empty() || std::ssize(begun) == samples, "{} of {} samples are begun", begun.size(), samples);
+  prompts_.push_back({prompt_length, samples, first, !begun.empty(), {}, 0});
   for (int i = 0; i < samples; ++i) {
+    const Begun has = begun.empty() ? Begun{0, false} : begun[i];
+    CHECK(begun.empty() || (has.tokens > 0 && has.tokens + !has.complete <= max_new), "sample {}", i);
+    sequences_.push_back({index, i, has.tokens, max_new, has.complete ? Sequence::finished : Sequence::waiting, {}});
+    if (has.complete) continue;
     waiting_.insert(first + i);
-    sequences_.push_back({index, i, 0, max_new, Sequence::waiting, {}});
+    ++unfinished_;
   }
-  unfinished_ += samples;
   return index;
 }
 

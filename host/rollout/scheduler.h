@@ -47,9 +47,15 @@ class Scheduler {
     int steps = 0;                   ///< decode: each sequence holds pages for this many more tokens
   };
 
+  /// What an earlier process drew of a sequence.
+  struct Begun {
+    int tokens;     ///< at least 1
+    bool complete;  ///< nothing is left to draw
+  };
   /// Returns the prompt's index; its samples are sequences first_sequence + 0..samples-1, of at most max_new tokens
-  /// each. Error (exit 2) if one sequence alone would not fit into the pages.
-  int add(int prompt_length, int samples, int max_new);
+  /// each. `begun`: empty, or what each has already: its tokens are prefilled as after a preemption. Error (exit 2) if
+  /// one sequence alone would not fit into the pages.
+  int add(int prompt_length, int samples, int max_new, std::span<const Begun> begun = {});
   /// The next batch; kind `none` when every sequence is finished.
   Batch next();
   /// Counts a token drawn for a sequence. `last`: the sequence is complete, leaves the batch and releases its pages.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <future>
 
+#include "core/check.h"
+
 namespace dapo {
 namespace {
 
@@ -11,7 +13,17 @@ struct Part {
   Group* group;
   int first;
   std::future<std::vector<Verdict>> verdicts;
+
+  void take(std::vector<Response> responses) const {
+    for (size_t i = 0; i < responses.size(); ++i) group->samples[first + i].response = std::move(responses[i]);
+  }
 };
+
+std::vector<Response> take_responses(Group& group, int first, int count) {
+  std::vector<Response> out(count);
+  for (int i = 0; i < count; ++i) out[i] = std::exchange(group.samples[first + i].response, {});
+  return out;
+}
 
 }  // namespace
 
@@ -23,25 +35,32 @@ double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOp
   for (Group& g : groups) {
     g.samples.resize(options.samples);
     for (int first = 0; first < options.samples; first += rollout.batch()) {
+      const int count = std::min(options.samples - first, rollout.batch());
       rollout.add({.id = std::ssize(parts),
                    .prompt = g.prompt,
-                   .samples = std::min(options.samples - first, rollout.batch()),
+                   .samples = count,
                    .max_new = options.max_new,
                    .step = g.step,
                    .prompt_key = g.prompt_key,
-                   .first_sample = first});
+                   .first_sample = first,
+                   .begun = take_responses(g, first, count)});
       parts.push_back({&g, first, {}});
     }
   }
-  while (rollout.busy()) {
-    for (Completion& c : rollout.advance()) {
-      Part& part = parts[c.id];
-      part.verdicts = reward.judge(c.responses, data[part.group->example].answer);
-      for (size_t i = 0; i < c.responses.size(); ++i)
-        part.group->samples[part.first + i].response = std::move(c.responses[i]);
+  try {
+    while (rollout.busy()) {
+      for (Completion& c : rollout.advance()) {
+        Part& part = parts[c.id];
+        part.verdicts = reward.judge(c.responses, data[part.group->example].answer);
+        part.take(std::move(c.responses));
+      }
+      progress.report(options.phase, rollout.stats().finished - before.finished, responses,
+                      rollout.stats().drawn_tokens - before.drawn_tokens);
     }
-    progress.report(options.phase, rollout.stats().finished - before.finished, responses,
-                    rollout.stats().drawn_tokens - before.drawn_tokens);
+  } catch (const Error& e) {
+    if (e.code() == kExitInterrupted)
+      for (size_t i = 0; i < parts.size(); ++i) parts[i].take(rollout.take_drawn(i));
+    throw;
   }
   const Stopwatch waiting;
   for (Part& part : parts) {

@@ -25,7 +25,8 @@ struct DrawOptions {
 };
 
 /// Draws options.samples responses to the prompt of every group and judges them by data[group.example].answer; fills
-/// `samples` (response and verdict). Call rollout.begin() before. More samples than the rollout's batch are drawn in
+/// `samples` (response and verdict). What responses already hold is not drawn again: if `progress` throws an Error of
+/// exit code 130, they hold what was drawn until then, for a later call. Call rollout.begin() before. More samples than the rollout's batch are drawn in
 /// several requests. Returns the seconds spent waiting for verdicts after the last response was complete.
 double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
                       Reward& reward, Progress& progress);

@@ -25,9 +25,9 @@ StepMetrics Trainer::summarize() const {
   m.length_mean = s.length / responses;
   m.truncated = s.truncated / responses;
 
-  m.groups_trained = groups_.size();
+  m.groups_trained = now_.groups.size();
   double samples = 0, age = 0, right = 0, length = 0;
-  for (const Group& g : groups_) {
+  for (const Group& g : now_.groups) {
     age += m.step - g.step;
     m.age_max = std::max<double>(m.age_max, m.step - g.step);
     right += g.correct();
@@ -36,7 +36,7 @@ StepMetrics Trainer::summarize() const {
   }
   m.train_acc = mean_or_0(right, samples);
   m.train_length = mean_or_0(length, samples);
-  m.age_mean = mean_or_0(age, groups_.size());
+  m.age_mean = mean_or_0(age, now_.groups.size());
 
   m.tokens_trained = s.loss.tokens;
   m.loss = mean_or_0(s.loss.loss, s.updates);
@@ -65,12 +65,12 @@ void Trainer::raise_alarms(StepMetrics& m) {
     alarm(
         fmt::format("all {} responses are right: nothing is left to learn, or the verifier accepts anything", judged));
   const RolloutSection& r = config_.rollout;
-  if (!checked_sampling_ && (r.top_p < 1 || r.top_k > 0 || r.min_p > 0))
+  if (!state_.checked_sampling && (r.top_p < 1 || r.top_k > 0 || r.min_p > 0))
     alarm(
         fmt::format("responses are drawn from a filtered distribution (rollout.top_p = {}, top_k = {}, min_p = {}) "
                     "but trained on the log-probs of the whole one: the policy gradient is biased; set 1, 0, 0",
                     r.top_p, r.top_k, r.min_p));
-  checked_sampling_ = true;
+  state_.checked_sampling = true;
   if (m.updates > 0 && m.entropy < 1e-3) alarm(fmt::format("entropy has collapsed to {:.2g} nats", m.entropy));
   if (m.updates > 0 && m.entropy > 0.7 * std::log(learner_.config().vocab))
     alarm(fmt::format("entropy of {:.2f} nats is near that of chance", m.entropy));

@@ -146,7 +146,8 @@ struct TrainerSection {
   int total_steps = 100;
   uint64_t seed = 1;
   std::string run_dir = "runs/run";
-  int save_every = 0;
+  int save_every = 10, keep = 2;
+  std::string keep_best = "eval/avg";
   bool log_rollouts = true;
   int nonfinite_patience = 3, stuck_patience = 10;
 };

@@ -8,28 +8,28 @@ namespace dapo {
 
 std::string StuckWatch::after(const StepMetrics& m) {
   if (m.groups_generated == 0 || m.groups_right + m.groups_wrong < m.groups_generated) {
-    steps_ = 0, right_ = wrong_ = 0, found_ = 0;
+    state_ = {};
     return "";
   }
-  ++steps_;
-  right_ += m.groups_right;
-  wrong_ += m.groups_wrong;
-  found_ += m.found;
+  ++state_.steps;
+  state_.right += m.groups_right;
+  state_.wrong += m.groups_wrong;
+  state_.found += m.found;
   const int patience = config_.trainer.stuck_patience;
-  if (patience == 0 || steps_ < patience) return "";
+  if (patience == 0 || state_.steps < patience) return "";
   const std::string seen =
-      fmt::format("nothing to learn from in {} steps (trainer.stuck_patience): ", steps_) +
-      (right_ == 0   ? fmt::format("all {} groups are wrong", wrong_)
-       : wrong_ == 0 ? fmt::format("all {} groups are right", right_)
-                     : fmt::format("each group is all right ({}) or all wrong ({})", right_, wrong_));
-  if (right_ == 0)
+      fmt::format("nothing to learn from in {} steps (trainer.stuck_patience): ", state_.steps) +
+      (state_.right == 0   ? fmt::format("all {} groups are wrong", state_.wrong)
+       : state_.wrong == 0 ? fmt::format("all {} groups are right", state_.right)
+                           : fmt::format("each group is all right ({}) or all wrong ({})", state_.right, state_.wrong));
+  if (state_.right == 0)
     return fmt::format(
         "{}; reward.verifier = \"{}\" found an answer in {:.0f} % of the responses. Likely: the verifier expects "
         "another form of answer, data.prompt_template = \"{}\" or data.prompt_suffix does not ask for that form, the "
         "task is too hard for the model, or actor.lr = {:g} has spoiled it",
-        seen, config_.reward.verifier, 100 * found_ / steps_, choice_name(config_.data.prompt_template),
+        seen, config_.reward.verifier, 100 * state_.found / state_.steps, choice_name(config_.data.prompt_template),
         config_.actor.lr);
-  if (wrong_ == 0)
+  if (state_.wrong == 0)
     return fmt::format(
         "{}. Likely: the task is learned, the data are too easy, or reward.verifier = \"{}\" accepts anything", seen,
         config_.reward.verifier);

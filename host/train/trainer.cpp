@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "core/check.h"
 #include "core/nvtx.h"
+#include "core/sizes.h"
 #include "host/train/draw.h"
 #include "host/train/prompts.h"
 
@@ -57,95 +59,159 @@ bool Trainer::done() const {
   return state_.step >= config_.trainer.total_steps;
 }
 
+TrainerState Trainer::snapshot() const {
+  if (now_.stage != StepState::done) return state_;
+  return {state_.step,  state_.updates, state_.refused,          state_.cursor,
+          state_.yield, state_.bank,    state_.checked_sampling, StepState()};
+}
+
 void Trainer::restore(TrainerState state) {
   cursor_.restore(state.cursor);
   state_ = std::move(state);
 }
 
+uint64_t Trainer::prompts_hash() const {
+  uint64_t h = 0xcbf29ce484222325u;  // FNV-1a over lengths and ids
+  const auto add = [&h](uint64_t v) { h = (h ^ v) * 0x100000001b3u; };
+  for (const std::vector<int32_t>& ids : prompts_.ids) {
+    add(ids.size());
+    for (const int32_t id : ids) add(uint32_t(id));
+  }
+  return h;
+}
+
+namespace {
+
+/// Adds the seconds of its life to a sum.
+class AddSeconds {
+ public:
+  explicit AddSeconds(double& sum) : sum_(sum) {}
+  ~AddSeconds() { sum_ += watch_.seconds(); }
+  AddSeconds(const AddSeconds&) = delete;
+  AddSeconds& operator=(const AddSeconds&) = delete;
+
+ private:
+  double& sum_;
+  const Stopwatch watch_;
+};
+
+}  // namespace
+
 /// Algorithm 1 of arXiv 2503.14476, numbered as in docs/step.md.
 StepMetrics Trainer::step() {
-  const Stopwatch whole;
-  begin_step();
   {
-    const NvtxRange range("rollout");
-    const Stopwatch drawing;
-    open_bank();
-    rollout_.begin(sampling_of(config_));
-    while (const int count = prompts_to_draw()) {
-      // 1. Prompts.
-      std::vector<Group> drawn = next_prompts(count);
+    const AddSeconds timer(now_.seconds);
+    if (now_.stage == StepState::done) begin_step();
+    if (now_.stage == StepState::rollout) {
+      roll_out();
+      if (after_rollout) after_rollout(now_.groups);
 
-      // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
-      PhaseTimes::Row& reward = sums_.phases[Phase::reward];
-      reward.seconds +=
-          draw_and_judge(drawn, train_, {config_.rollout.n, config_.data.max_response_length, Phase::rollout}, rollout_,
-                         reward_, progress_);
-      reward.tokens += int64_t{config_.rollout.n} * count;
-
-      // 3. Dynamic sampling: groups of right and wrong responses, until the batch is full.
-      const int64_t kept = sums_.groups_kept;
-      for (Group& g : drawn) file_group(std::move(g));
-      add_batch(state_.yield, sums_.groups_kept - kept, count, config_.data.train_batch_size);
+      // 4. Advantages.
+      for (Group& g : now_.groups) set_advantages(g, config_.algorithm);
     }
-    end_rollout(drawing.seconds());
+    update_weights();
   }
-  if (after_rollout) after_rollout(groups_);
-
-  // 4. Advantages.
-  for (Group& g : groups_) set_advantages(g, config_.algorithm);
-
-  // 5. Mini-batches, in the order of generation. Until the first update the weights are those that drew the responses.
-  const Stopwatch updating;
-  learner_.begin();
-  if (config_.actor.old_logprobs == OldLogProbs::recompute) recompute_old_log_probs();
-  const size_t size = config_.actor.ppo_mini_batch_size;
-  for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
-    for (size_t begin = 0; begin < groups_.size(); begin += size) {
-      const NvtxRange range("update");
-      std::vector<MicroBatch> mini_batch = pack(begin, std::min(begin + size, groups_.size()));
-      if (mini_batch.empty()) continue;  // every response is masked
-
-      // 6. Forward and backward. 7. Update, unless a number is not finite.
-      LossStats loss = sums_.loss;
-      if (forward_backward(mini_batch, begin, loss)) update(loss);
-    }
-  if (sums_.updates == 0) compare_one_group();
-  sums_.phases[Phase::update].seconds = updating.seconds();
-
+  now_.stage = StepState::done;
   ++state_.step;
-  state_.cursor = cursor_.state();
   StepMetrics m = summarize();
   raise_alarms(m);
-  m.seconds = whole.seconds();
+  m.seconds = now_.seconds;
   return m;
 }
 
 void Trainer::begin_step() {
-  groups_.clear();
-  left_out_.clear();
-  drawn_ = 0;
-  sums_ = {};
+  now_ = {};
+  now_.stage = StepState::rollout;
   sums_.step = state_.step + 1;
   sums_.lr = learning_rate(config_.actor, sums_.step, config_.trainer.total_steps);
   sums_.prompts_dropped = prompts_.dropped;
+  open_bank();
 }
 
-/// Opens the batch with the groups that earlier steps left over, unless they are too old.
+void Trainer::roll_out() {
+  const NvtxRange range("rollout");
+  {
+    const AddSeconds timer(now_.rollout_seconds);
+    rollout_.begin(sampling_of(config_));
+    rollout_.resume_stats(now_.rollout_stats);
+    for (;;) {
+      // 1. Prompts.
+      if (now_.drawing.empty()) now_.drawing = next_prompts(prompts_to_draw());
+      if (now_.drawing.empty()) break;
+
+      // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
+      const int count = now_.drawing.size();
+      PhaseTimes::Row& reward = sums_.phases[Phase::reward];
+      try {
+        reward.seconds +=
+            draw_and_judge(now_.drawing, train_, {config_.rollout.n, config_.data.max_response_length, Phase::rollout},
+                           rollout_, reward_, progress_);
+      } catch (...) {
+        now_.rollout_stats = rollout_.stats();
+        throw;
+      }
+      reward.tokens += int64_t{config_.rollout.n} * count;
+
+      // 3. Dynamic sampling: groups of right and wrong responses, until the batch is full.
+      const int64_t kept = sums_.groups_kept;
+      for (Group& g : now_.drawing) file_group(std::move(g));
+      now_.drawing.clear();
+      add_batch(state_.yield, sums_.groups_kept - kept, count, config_.data.train_batch_size);
+    }
+  }
+  end_rollout();
+}
+
+/// 5. Mini-batches, in the order of generation. Until the first update the weights are those that drew the responses.
+void Trainer::update_weights() {
+  {
+    const AddSeconds timer(now_.update_seconds);
+    learner_.begin();
+    if (now_.stage == StepState::rollout && config_.actor.old_logprobs == OldLogProbs::recompute)
+      recompute_old_log_probs();
+    now_.stage = StepState::update;
+    const size_t size = config_.actor.ppo_mini_batch_size, groups = now_.groups.size();
+    const int an_epoch = ceil_div(groups, size);
+    for (int& i = now_.mini_batches; i < config_.actor.ppo_epochs * an_epoch; ++i) {
+      const NvtxRange range("update");
+      const size_t begin = i % an_epoch * size;
+      std::vector<MicroBatch> mini_batch = pack(begin, std::min(begin + size, groups));
+      if (mini_batch.empty()) continue;  // every response is masked
+
+      // 6. Forward and backward. 7. Update, unless a number is not finite.
+      const StepSums before = sums_;
+      try {
+        LossStats loss = sums_.loss;
+        if (forward_backward(mini_batch, begin, loss)) update(loss);
+      } catch (const Error& e) {
+        if (e.code() == kExitInterrupted) {  // the mini-batch will be done again
+          sums_ = before;
+          learner_.zero_gradients();
+        }
+        throw;
+      }
+    }
+    if (sums_.updates == 0) compare_one_group();
+  }
+  sums_.phases[Phase::update].seconds = now_.update_seconds;
+}
+
+/// Begins the batch with the groups that earlier steps left over, unless they are too old.
 void Trainer::open_bank() {
   const size_t batch = config_.data.train_batch_size;
   std::vector<Group> bank = std::exchange(state_.bank, {});
   for (Group& g : bank) {
     const bool expired = sums_.step - g.step > config_.algorithm.max_age;
     sums_.groups_expired += expired;
-    (expired ? left_out_ : groups_.size() < batch ? groups_ : state_.bank).push_back(std::move(g));
+    (expired ? now_.left_out : now_.groups.size() < batch ? now_.groups : state_.bank).push_back(std::move(g));
   }
-  sums_.groups_from_bank = groups_.size();
+  sums_.groups_from_bank = now_.groups.size();
 }
 
 /// Prompts of the next generation batch; 0 if the batch is full or the step has drawn all that it may.
 int Trainer::prompts_to_draw() const {
-  const int batch = config_.data.train_batch_size, need = batch - std::ssize(groups_);
-  const int64_t left = prompt_limit(config_.algorithm, config_.data) - drawn_;
+  const int batch = config_.data.train_batch_size, need = batch - std::ssize(now_.groups);
+  const int64_t left = prompt_limit(config_.algorithm, config_.data) - now_.drawn;
   if (need <= 0 || left <= 0) return 0;
   const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
                    : config_.algorithm.filter_groups ? generation_size(need, batch, state_.yield)
@@ -160,9 +226,10 @@ std::vector<Group> Trainer::next_prompts(int count) {
     g.example = prompts_.examples[i];
     g.prompt = prompts_.ids[i];
     g.step = sums_.step;
-    g.prompt_key = drawn_++;
+    g.prompt_key = now_.drawn++;
   }
-  ++sums_.generation_batches;
+  sums_.generation_batches += count > 0;
+  state_.cursor = cursor_.state();
   return groups;
 }
 
@@ -194,41 +261,40 @@ void Trainer::file_group(Group group) {
   ++sums_.groups_generated;
   if (!judged) {  // its mean reward is not known
     ++sums_.groups_unjudged;
-    left_out_.push_back(std::move(group));
+    now_.left_out.push_back(std::move(group));
     return;
   }
   const int correct = group.correct();
   sums_.groups_right += correct == std::ssize(right);
   sums_.groups_wrong += correct == 0;
   if (config_.algorithm.filter_groups && !mixed_group(right)) {
-    left_out_.push_back(std::move(group));
+    now_.left_out.push_back(std::move(group));
     return;
   }
   ++sums_.groups_kept;
   const size_t batch = config_.data.train_batch_size;
-  if (groups_.size() < batch) {
-    groups_.push_back(std::move(group));
+  if (now_.groups.size() < batch) {
+    now_.groups.push_back(std::move(group));
   } else if (banks_surplus(config_.algorithm, config_.data) && state_.bank.size() < batch) {  // all that a step can use
     state_.bank.push_back(std::move(group));
   } else {
     ++sums_.groups_dropped;
-    left_out_.push_back(std::move(group));
+    now_.left_out.push_back(std::move(group));
   }
 }
 
-/// `seconds`: since the step began to draw.
-void Trainer::end_rollout(double seconds) {
-  if (std::ssize(groups_) < config_.data.train_batch_size)
+void Trainer::end_rollout() {
+  if (std::ssize(now_.groups) < config_.data.train_batch_size)
     sums_.alarms.push_back(fmt::format(
         "{} of {} groups after {} prompts in {} generation batches (algorithm.max_num_gen_batches = {}): the step "
         "trains on those",
-        groups_.size(), config_.data.train_batch_size, drawn_, sums_.generation_batches,
+        now_.groups.size(), config_.data.train_batch_size, now_.drawn, sums_.generation_batches,
         config_.algorithm.max_num_gen_batches));
   sums_.groups_banked = state_.bank.size();
   sums_.verifier_slow = reward_.counters().slow - slow_;
   slow_ += sums_.verifier_slow;
   const Rollout::Stats& s = rollout_.stats();
-  sums_.phases[Phase::rollout] = {seconds - sums_.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
+  sums_.phases[Phase::rollout] = {now_.rollout_seconds - sums_.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
   sums_.preemptions = s.preemptions;
 }
 

@@ -22,14 +22,35 @@
 
 namespace dapo {
 
-/// All the state of a run beside weights and moments (random draws are keyed and have none).
+/// A step under way: what a later process needs to go on with it. After the step, what it did.
+struct StepState {
+  enum Stage : uint8_t {
+    rollout,  ///< draws its groups
+    update,   ///< has them; updates the weights
+    done
+  } stage = done;
+  std::vector<Group> groups;    ///< that the step trains on
+  std::vector<Group> left_out;  ///< drawn, never trained on: all right, all wrong, not judged, expired, or surplus
+  std::vector<Group> drawing;   ///< the generation batch under way; its responses hold what was drawn of them
+  int32_t drawn = 0;            ///< prompts: the next DrawKey.prompt
+  int mini_batches = 0;         ///< behind us: updated, refused, or empty
+  StepSums sums;
+  Rollout::Stats rollout_stats;  ///< of an interrupted rollout
+  double seconds = 0, rollout_seconds = 0, update_seconds = 0;
+};
+
+/// All the state of a run beside weights and moments (random draws are keyed and have none). Between two steps and
+/// after an interruption (an Error of exit code 130 that Progress threw) a copy of it, with weights and moments, goes
+/// on to the same bits.
 struct TrainerState {
   int64_t step = 0;     ///< rollout steps done
   int64_t updates = 0;  ///< optimizer steps applied (bias correction)
   int64_t refused = 0;  ///< updates refused in a row
   CursorState cursor;
   YieldEstimate yield;
-  std::vector<Group> bank;  ///< finished groups for the next step, oldest first
+  std::vector<Group> bank;        ///< finished groups for the next step, oldest first
+  bool checked_sampling = false;  ///< this alarm is raised once
+  StepState now;
 };
 
 class Trainer {
@@ -39,19 +60,23 @@ class Trainer {
   Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress);
   ~Trainer();
 
-  /// One rollout step. Error (exit 4) after trainer.nonfinite_patience refused updates in a row; weights and moments
+  /// One rollout step, or the rest of an interrupted one. Error (exit 4) after trainer.nonfinite_patience refused updates in a row; weights and moments
   /// are then those of the last good update.
   StepMetrics step();
   bool done() const;  ///< trainer.total_steps have been done
 
   /// The groups that the last step trained on, for logs.
-  const std::vector<Group>& trained() const { return groups_; }
-  /// The groups that the last step drew but that are never trained on: all right, all wrong, not judged, or surplus.
-  const std::vector<Group>& left_out() const { return left_out_; }
+  const std::vector<Group>& trained() const { return state_.now.groups; }
+  /// The groups that the last step drew but that are never trained on.
+  const std::vector<Group>& left_out() const { return state_.now.left_out; }
   Rollout& rollout() { return rollout_; }
   Learner& learner() { return learner_; }
   const TrainerState& state() const { return state_; }
+  /// state() as a checkpoint needs it: without the groups of a step that is done.
+  TrainerState snapshot() const;
   void restore(TrainerState state);
+  /// Hash of every prompt's ids in order: of the data, the tokenizer and the template together.
+  uint64_t prompts_hash() const;
   size_t prompts_dropped() const { return prompts_.dropped; }
   size_t prompts() const { return prompts_.ids.size(); }
 
@@ -62,11 +87,13 @@ class Trainer {
 
  private:
   void begin_step();
+  void roll_out();
+  void update_weights();
   void open_bank();
   int prompts_to_draw() const;
   std::vector<Group> next_prompts(int count);
   void file_group(Group group);
-  void end_rollout(double seconds);
+  void end_rollout();
   void recompute_old_log_probs();
   std::vector<MicroBatch> pack(size_t begin, size_t end) const;
   bool forward_backward(std::vector<MicroBatch>& mini_batch, size_t begin, LossStats& loss);
@@ -88,13 +115,9 @@ class Trainer {
   const EncodedPrompts prompts_;
   Cursor cursor_;
   TrainerState state_;
-  // of the step under way
-  std::vector<Group> groups_, left_out_;
-  StepSums sums_;
-  int32_t drawn_ = 0;  // prompts: the next DrawKey.prompt
-  // of the run
-  int64_t slow_ = 0;               // VerifierCounters::slow at the end of the last rollout
-  bool checked_sampling_ = false;  // alarms that are raised at most once
+  StepState& now_ = state_.now;
+  StepSums& sums_ = state_.now.sums;
+  int64_t slow_ = 0;  // VerifierCounters::slow at the end of the last rollout
 };
 
 }  // namespace dapo

@@ -48,7 +48,7 @@ std::vector<MicroBatch> Trainer::pack(size_t begin, size_t end) const {
   std::vector<size_t> first;  // index of each input's first response among all of the mini-batch's
   size_t responses = 0;
   for (size_t g = begin; g < end; ++g) {
-    inputs.push_back(pack_input(groups_[g], true, config_.algorithm));
+    inputs.push_back(pack_input(now_.groups[g], true, config_.algorithm));
     first.push_back(responses);
     responses += inputs.back().responses.size();
   }
@@ -144,7 +144,7 @@ void Trainer::refuse(const char* reason) {
 /// before its first update). `begin`: index of the group that the pack calls 0.
 void Trainer::compare_log_probs(const MicroBatch& packed, size_t begin) {
   for (const Placement& p : packed.placements) {
-    const Group& g = groups_[begin + p.group];
+    const Group& g = now_.groups[begin + p.group];
     if (g.step != sums_.step) continue;
     const std::vector<float>& drawn = g.samples[p.response].response.log_prob;
     const std::vector<float> trained = log_probs_of(p, packed.pack);
@@ -156,12 +156,12 @@ void Trainer::compare_log_probs(const MicroBatch& packed, size_t begin) {
 /// (banked groups came first, or all were masked), scores one of its groups.
 void Trainer::compare_one_group() {
   if (sums_.agreement.tokens > 0) return;
-  const auto fresh = std::ranges::find(groups_, sums_.step, &Group::step);
-  if (fresh == groups_.end()) return;
+  const auto fresh = std::ranges::find(now_.groups, sums_.step, &Group::step);
+  if (fresh == now_.groups.end()) return;
   const PackInput input = pack_input(*fresh, false, config_.algorithm);
   for (MicroBatch& packed : pack_groups({&input, 1}, pack_limits(config_, learner_))) {
     learner_.score(packed.pack, config_.rollout.temperature);
-    compare_log_probs(packed, fresh - groups_.begin());
+    compare_log_probs(packed, fresh - now_.groups.begin());
   }
 }
 
@@ -169,11 +169,11 @@ void Trainer::compare_one_group() {
 /// mismatch shows if they are not. Banked groups keep those of the older weights that drew them.
 void Trainer::recompute_old_log_probs() {
   const NvtxRange range("old log-probs");
-  for (MicroBatch& packed : pack(0, groups_.size())) {
+  for (MicroBatch& packed : pack(0, now_.groups.size())) {
     learner_.score(packed.pack, config_.rollout.temperature);
     compare_log_probs(packed, 0);
     for (const Placement& p : packed.placements) {
-      Group& g = groups_[p.group];
+      Group& g = now_.groups[p.group];
       if (g.step == sums_.step) g.samples[p.response].old_log_prob = log_probs_of(p, packed.pack);
     }
   }

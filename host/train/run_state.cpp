@@ -1,0 +1,377 @@
+#include "host/train/run_state.h"
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/check.h"
+#include "core/new_file.h"
+#include "core/safetensors.h"
+
+namespace dapo {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kFormat = 1;
+constexpr const char *kStateFile = "state.json", *kGroupsFile = "groups.safetensors";
+
+// ---- fields, each listed once for both directions: f(name, member)
+
+template <class F>
+void fields(PhaseTimes& t, F f) {
+  for (size_t p = 0; p < t.rows.size(); ++p) {
+    const std::string name = phase_name(Phase(p));
+    f(name + ".seconds", t.rows[p].seconds);
+    f(name + ".tokens", t.rows[p].tokens);
+    f(name + ".flops", t.rows[p].flops);
+  }
+}
+
+template <class F>
+void fields(StepCounts& c, F f) {
+  f("step", c.step);
+  f("lr", c.lr);
+  f("phases", c.phases);
+  f("prompts_dropped", c.prompts_dropped);
+  f("generation_batches", c.generation_batches);
+  f("groups_generated", c.groups_generated);
+  f("groups_kept", c.groups_kept);
+  f("groups_right", c.groups_right);
+  f("groups_wrong", c.groups_wrong);
+  f("groups_unjudged", c.groups_unjudged);
+  f("groups_from_bank", c.groups_from_bank);
+  f("groups_banked", c.groups_banked);
+  f("groups_dropped", c.groups_dropped);
+  f("groups_expired", c.groups_expired);
+  f("verifier_errors", c.verifier_errors);
+  f("verifier_slow", c.verifier_slow);
+  f("preemptions", c.preemptions);
+  f("length_max", c.length_max);
+  f("updates", c.updates);
+  f("updates_refused", c.updates_refused);
+  f("grad_norm_max", c.grad_norm_max);
+  f("alarms", c.alarms);
+}
+
+template <class F>
+void fields(LossStats& s, F f) {
+  f("loss", s.loss);
+  f("entropy", s.entropy);
+  f("kl", s.kl);
+  f("tokens", s.tokens);
+  f("low", s.low);
+  f("high", s.high);
+  f("dual", s.dual);
+  f("finite", s.finite);
+}
+
+template <class F>
+void fields(Agreement& a, F f) {
+  f("tokens", a.tokens);
+  f("mismatch", a.mismatch);
+  f("ratio", a.ratio);
+}
+
+template <class F>
+void fields(StepSums& s, F f) {
+  fields(static_cast<StepCounts&>(s), f);
+  f("right", s.right);
+  f("found", s.found);
+  f("reward", s.reward);
+  f("shaped_reward", s.shaped_reward);
+  f("length", s.length);
+  f("truncated", s.truncated);
+  f("loss", s.loss);
+  f("grad_norm", s.grad_norm);
+  f("agreement", s.agreement);
+}
+
+template <class F>
+void fields(StepMetrics& m, F f) {
+  fields(static_cast<StepCounts&>(m), f);
+  f("seconds", m.seconds);
+  f("acc", m.acc);
+  f("found", m.found);
+  f("reward", m.reward);
+  f("shaped_reward", m.shaped_reward);
+  f("length_mean", m.length_mean);
+  f("truncated", m.truncated);
+  f("groups_trained", m.groups_trained);
+  f("tokens_trained", m.tokens_trained);
+  f("train_acc", m.train_acc);
+  f("train_length", m.train_length);
+  f("age_mean", m.age_mean);
+  f("age_max", m.age_max);
+  f("loss", m.loss);
+  f("entropy", m.entropy);
+  f("ratio_kl", m.ratio_kl);
+  f("clip_low", m.clip_low);
+  f("clip_high", m.clip_high);
+  f("clip_dual", m.clip_dual);
+  f("grad_norm", m.grad_norm);
+  f("mismatch", m.mismatch);
+  f("ratio_error", m.ratio_error);
+  f("mismatch_tokens", m.mismatch_tokens);
+}
+
+template <class F>
+void fields(Rollout::Stats& s, F f) {
+  f("drawn_tokens", s.drawn_tokens);
+  f("finished", s.finished);
+  f("preemptions", s.preemptions);
+  f("flops", s.flops);
+}
+
+template <class F>
+void fields(Verdict& v, F f) {
+  f("score", v.score);
+  f("acc", v.acc);
+  f("found", v.found);
+  f("error", v.error);
+  f("pred", v.pred);
+  f("reason", v.reason);
+}
+
+template <class F>
+void fields(CursorState& c, F f) {
+  f("epoch", c.epoch);
+  f("offset", c.offset);
+}
+
+template <class F>
+void fields(YieldEstimate& y, F f) {
+  f("kept", y.kept);
+  f("weight", y.weight);
+}
+
+template <class F>
+void fields(StuckState& s, F f) {
+  f("steps", s.steps);
+  f("right", s.right);
+  f("wrong", s.wrong);
+  f("found", s.found);
+}
+
+/// A sample's and a group's fields but for their ids and log-probs.
+template <class F>
+void fields(Sample& s, F f) {
+  f("finish", s.response.finish);
+  f("verdict", s.verdict);
+  f("reward", s.reward);
+  f("shaped", s.shaped);
+  f("advantage", s.advantage);
+}
+
+template <class F>
+void fields(Group& g, F f) {
+  f("example", g.example);
+  f("step", g.step);
+  f("prompt_key", g.prompt_key);
+}
+
+template <class F>
+void fields(StepState& s, F f) {
+  f("stage", s.stage);
+  f("groups", s.groups);
+  f("left_out", s.left_out);
+  f("drawing", s.drawing);
+  f("drawn", s.drawn);
+  f("mini_batches", s.mini_batches);
+  f("sums", s.sums);
+  f("rollout_stats", s.rollout_stats);
+  f("seconds", s.seconds);
+  f("rollout_seconds", s.rollout_seconds);
+  f("update_seconds", s.update_seconds);
+}
+
+template <class F>
+void fields(TrainerState& t, F f) {
+  f("step", t.step);
+  f("updates", t.updates);
+  f("refused", t.refused);
+  f("cursor", t.cursor);
+  f("yield", t.yield);
+  f("bank", t.bank);
+  f("checked_sampling", t.checked_sampling);
+  f("now", t.now);
+}
+
+template <class F>
+void fields(RunState& r, F f) {
+  f("trainer", r.trainer);
+  f("stuck", r.stuck);
+  f("unwritten", r.unwritten);
+  f("best", r.best);
+  f("best_step", r.best_step);
+  f("settings", r.settings);
+  f("data", r.data);
+  f("prompts", r.prompts);
+  f("template_time", r.template_time);
+}
+
+// ---- writing
+
+struct Writer {
+  std::vector<int32_t>& ids;
+  std::vector<float>& log_probs;
+
+  Json value(double v) const {  // JSON has no such numbers
+    if (std::isfinite(v)) return v;
+    return std::isnan(v) ? "nan" : v > 0 ? "inf" : "-inf";
+  }
+  Json value(float v) const { return value(double(v)); }
+  Json value(const std::string& v) const { return v; }
+  Json value(const std::vector<std::string>& v) const { return v; }
+  template <class T>
+  Json value(const T& v) const requires std::integral<T> {
+    return v;
+  }
+  template <class T>
+  Json value(const T& v) const requires std::is_enum_v<T> {
+    return int(v);
+  }
+  template <class T>
+  Json value(const std::optional<T>& v) const {
+    return v ? value(*v) : Json();
+  }
+  template <class T>
+  Json value(const std::vector<T>& v) const {
+    Json out = Json::array();
+    for (const T& x : v) out.push_back(value(x));
+    return out;
+  }
+  template <class T>
+  Json value(const T& v) const requires std::is_class_v<T> {
+    Json out = Json::object();
+    fields(const_cast<T&>(v), [&](const std::string& name, auto& member) { out[name] = value(member); });
+    return out;
+  }
+  Json value(const Sample& s) const {
+    Json out = Json::object();
+    fields(const_cast<Sample&>(s), [&](const std::string& name, auto& member) { out[name] = value(member); });
+    out["tokens"] = s.response.ids.size();
+    out["recomputed"] = !s.old_log_prob.empty();
+    ids.insert(ids.end(), s.response.ids.begin(), s.response.ids.end());
+    log_probs.insert(log_probs.end(), s.response.log_prob.begin(), s.response.log_prob.end());
+    log_probs.insert(log_probs.end(), s.old_log_prob.begin(), s.old_log_prob.end());
+    return out;
+  }
+  Json value(const Group& g) const {
+    Json out = Json::object();
+    fields(const_cast<Group&>(g), [&](const std::string& name, auto& member) { out[name] = value(member); });
+    out["prompt_tokens"] = g.prompt.size();
+    ids.insert(ids.end(), g.prompt.begin(), g.prompt.end());
+    out["samples"] = value(g.samples);
+    return out;
+  }
+};
+
+// ---- reading
+
+struct Reader {
+  std::vector<int32_t> ids;
+  std::vector<float> log_probs;
+  size_t next_id = 0, next_log_prob = 0;
+
+  template <class T>
+  static void take(std::vector<T>& to, const std::vector<T>& from, size_t& next, size_t count) {
+    if (count > from.size() - next) fail_input("{} ends before the groups that it shall hold", kGroupsFile);
+    to.assign(from.begin() + next, from.begin() + next + count);
+    next += count;
+  }
+  void read(const Json& j, double& v) {
+    v = !j.is_string() ? j.get<double>() : j == "nan" ? NAN : j == "inf" ? INFINITY : -INFINITY;
+  }
+  void read(const Json& j, float& v) {
+    double d;
+    read(j, d);
+    v = d;
+  }
+  void read(const Json& j, std::string& v) { v = j.get<std::string>(); }
+  void read(const Json& j, std::vector<std::string>& v) { v = j.get<std::vector<std::string>>(); }
+  template <class T>
+  void read(const Json& j, T& v) requires std::integral<T> {
+    v = j.get<T>();
+  }
+  template <class T>
+  void read(const Json& j, T& v) requires std::is_enum_v<T> {
+    v = T(j.get<int>());
+  }
+  template <class T>
+  void read(const Json& j, std::optional<T>& v) {
+    if (j.is_null()) return v.reset();
+    read(j, v.emplace());
+  }
+  template <class T>
+  void read(const Json& j, std::vector<T>& v) {
+    v.clear();
+    for (const Json& x : j) read(x, v.emplace_back());
+  }
+  template <class T>
+  void read(const Json& j, T& v) requires std::is_class_v<T> {
+    fields(v, [&](const std::string& name, auto& member) { read(j.at(name), member); });
+  }
+  void read(const Json& j, Sample& s) {
+    fields(s, [&](const std::string& name, auto& member) { read(j.at(name), member); });
+    const size_t tokens = j.at("tokens").get<size_t>();
+    take(s.response.ids, ids, next_id, tokens);
+    take(s.response.log_prob, log_probs, next_log_prob, tokens);
+    if (j.at("recomputed").get<bool>()) take(s.old_log_prob, log_probs, next_log_prob, tokens);
+  }
+  void read(const Json& j, Group& g) {
+    fields(g, [&](const std::string& name, auto& member) { read(j.at(name), member); });
+    take(g.prompt, ids, next_id, j.at("prompt_tokens").get<size_t>());
+    read(j.at("samples"), g.samples);
+  }
+};
+
+template <class T>
+TensorToWrite vector_tensor(const char* name, DType dtype, const std::vector<T>& v) {
+  return {name, dtype, {std::ssize(v)}, [&v](uint64_t offset, void* to, size_t bytes) {
+            std::memcpy(to, reinterpret_cast<const char*>(v.data()) + offset, bytes);
+          }};
+}
+
+template <class T>
+void read_vector(const SafetensorsReader& file, const char* name, const char* dtype, std::vector<T>& v) {
+  const TensorInfo* t = file.find(name);
+  if (t == nullptr || t->dtype != dtype || t->shape.size() != 1) fail_input("no tensor '{}' {}", name, dtype);
+  v.resize(t->bytes() / sizeof(T));
+  file.read(*t, 0, v.data(), t->bytes());
+}
+
+}  // namespace
+
+StateImage::StateImage(const RunState& state) {
+  Json json = Writer{ids_, log_probs_}.value(state);
+  json["format"] = kFormat;
+  json_ = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void StateImage::write(const std::string& folder) const {
+  write_safetensors_file(folder + "/" + kGroupsFile,
+                         {vector_tensor("ids", DType::i32, ids_), vector_tensor("log_probs", DType::f32, log_probs_)});
+  write_new_file(folder + "/" + kStateFile, json_);
+}
+
+RunState read_state(const std::string& folder) try {
+  std::ifstream in(folder + "/" + kStateFile, std::ios::binary);
+  const Json json = Json::parse(in);
+  const int format = json.at("format").get<int>();
+  if (format != kFormat) fail_input("has format {}, this version reads {}", format, kFormat);
+  Reader reader;
+  const SafetensorsReader groups(folder + "/" + kGroupsFile);
+  read_vector(groups, "ids", "I32", reader.ids);
+  read_vector(groups, "log_probs", "F32", reader.log_probs);
+  RunState state;
+  reader.read(json, state);
+  return state;
+} catch (const nlohmann::json::exception& e) {
+  fail_input("{}/{}: {}", folder, kStateFile, e.what());
+} catch (const Error& e) {
+  fail_input("{}: {}", folder, e.what());
+}
+
+}  // namespace dapo
