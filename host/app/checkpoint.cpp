@@ -43,6 +43,11 @@ std::string hash_of(const fs::path& file) {
   return fmt::format("{:016x}{:016x}", h.high64, h.low64);
 }
 
+std::string hash_of_text(const std::string& text) {
+  const XXH128_hash_t h = XXH3_128bits(text.data(), text.size());
+  return fmt::format("{:016x}{:016x}", h.high64, h.low64);
+}
+
 /// "step_12" or "step_12-open".
 bool parse_name(const std::string& name, Checkpoint& out) {
   if (!name.starts_with("step_")) return false;
@@ -116,7 +121,10 @@ Checkpoint checkpoint_at(const std::string& folder) {
 
 std::string find_damage(const std::string& folder) try {
   std::ifstream in(folder + "/" + kManifest, std::ios::binary);
-  const Json manifest = Json::parse(in);
+  Json manifest = Json::parse(in);
+  const std::string own = manifest.value("xxh128", "");
+  manifest.erase("xxh128");
+  if (own != hash_of_text(manifest.dump(1))) return fmt::format("{} has changed: its hash is not its own", kManifest);
   const int format = manifest.at("format").get<int>();
   if (format != kFormat) return fmt::format("{} has format {}, this version reads {}", kManifest, format, kFormat);
   for (const Json& file : manifest.at("files")) {
@@ -229,6 +237,7 @@ void CheckpointWriter::write(const Job& job) {
           {{"name", name}, {"bytes", fs::file_size(fresh / name)}, {"xxh128", hash_of(fresh / name)}});
     }
     manifest["about"] = Json::parse(about_);
+    manifest["xxh128"] = hash_of_text(manifest.dump(1));
     for (const auto& entry : fs::recursive_directory_iterator(fresh))
       if (entry.is_directory()) sync_folder(entry.path().string());
     write_new_file((fresh / kManifest).string(), manifest.dump(1) + "\n");
@@ -249,24 +258,22 @@ void CheckpointWriter::write(const Job& job) {
     fail(kExitResources, "{}: cannot be written: {}", to.string(), e.what());
   }
   last_ = to.string();
-  prune(job);
+  prune(job.at, job.best_step);
 }
 
-/// Removes all but the newest, the best, and, if keep_ is 0, all that hold complete steps.
-void CheckpointWriter::prune(const Job& job) {
+void CheckpointWriter::prune(const Checkpoint& newest, int64_t best_step) {
   const fs::path best = fs::path(folder_) / "best", link = fs::path(folder_) / "best.tmp";
   std::error_code none;
-  const std::string best_name = Checkpoint{job.best_step, false, ""}.name();
-  if (job.best_step > 0 && fs::exists(fs::path(folder_) / best_name, none)) {
+  const std::string best_name = Checkpoint{best_step, false, ""}.name();
+  if (best_step > 0 && fs::exists(fs::path(folder_) / best_name, none)) {
     fs::remove(link, none);
     fs::create_directory_symlink(best_name, link, none);
     if (!none) fs::rename(link, best, none);
   }
   int kept = 0;
   for (const Checkpoint& c : checkpoints_of(fs::path(folder_).parent_path().string())) {
-    if (c.open ? c.name() == job.at.name() : c.step == job.best_step || keep_ == 0) continue;
-    if (!c.open && kept++ < keep_) continue;
-    remove_checkpoint(c.folder);
+    const bool stays = c.open ? c.name() == newest.name() : c.step == best_step || keep_ == 0 || kept++ < keep_;
+    if (!stays) remove_checkpoint(c.folder);
   }
 }
 

@@ -49,13 +49,14 @@ class CheckpointWriter {
   /// would take more than half of the free memory, writes it here and now. Error (exit 3), of the one before too, if
   /// it cannot be written; older checkpoints are then as they were.
   void save(const Learner& learner, const RunState& state);
+  /// Removes all but the newest and the best; save() does so after each checkpoint. Sets the link "best".
+  void prune(const Checkpoint& newest, int64_t best_step);
   /// Waits. Error (exit 3) if the last one could not be written. Returns its folder, "" if there is none.
   std::string finish();
 
  private:
   struct Job;
   void write(const Job& job);
-  void prune(const Job& job);
 
   const std::string folder_, tokenizer_from_, about_;
   const int keep_;

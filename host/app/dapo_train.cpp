@@ -229,6 +229,8 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
       .state = begin.state,
       .saved = from};
   tidy_checkpoints(begin);
+  if (begin.checkpoint)
+    run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
   run.state.settings = config_text(given);
   run.state.data = data.fingerprint();
   run.state.prompts = trainer.prompts_hash();

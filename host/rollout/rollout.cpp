@@ -52,9 +52,8 @@ void Rollout::add(Request request) {
 }
 
 std::vector<Response> Rollout::take_drawn(int64_t id) {
-  for (Flight& f : flights_)
-    if (f.request.id == id) return std::move(f.responses);
-  return {};
+  const auto f = std::find_if(flights_.rbegin(), flights_.rend(), [id](const Flight& x) { return x.request.id == id; });
+  return f == flights_.rend() ? std::vector<Response>() : std::move(f->responses);
 }
 
 std::vector<Completion> Rollout::advance() {

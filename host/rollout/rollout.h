@@ -73,7 +73,7 @@ class Rollout {
   std::vector<Completion> generate(std::vector<Request> requests, const Sampling& sampling,
                                    Progress* progress = nullptr);
 
-  /// When a round is given up: the responses of a request as far as they are drawn, for Request::begun of a later
+  /// When a round is given up: the responses of a request (the last of that id) as far as they are drawn, for Request::begun of a later
   /// process; empty if it has been returned as complete. Moves them out: the round cannot go on.
   std::vector<Response> take_drawn(int64_t id);
 

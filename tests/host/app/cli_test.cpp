@@ -301,7 +301,7 @@ TEST_F(CliTest, TrainWritesARunFolder) {
   EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), rows) << r.err;
 
   expect_usage_error("dapo_train", "run.cfg --set data.max_response_length=600", "exceed the 512 positions of tuned");
-  expect_usage_error("dapo_train", "run.cfg", "already holds a run");
+  expect_usage_error("dapo_train", "run.cfg --resume no", "already holds a run");
   EXPECT_EQ(run("dapo_train", "runs/run/config.resolved.cfg --overwrite").code,
             0);  // the written config reproduces the config
   EXPECT_EQ(slurp(folder_ / "runs/run/model/model.safetensors"), first);
