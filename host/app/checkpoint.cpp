@@ -201,23 +201,35 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
                                    .best_step = state.best_step});
   job_->at.folder = folder_ + "/" + job_->at.name();
   const size_t bytes = job_->training.bytes();
+  const auto write_and_prune = [this, &job = *job_] {
+    write(job);
+    last_ = job.at.folder;
+    prune(job.at, job.best_step);
+  };
   if (bytes > free_memory() / 2) {
     if (!std::exchange(noted_, true))
       progress_.note(fmt::format("a checkpoint is written before the next step begins: a copy of it, {:.2f} GB, would "
                                  "take more than half of the free memory",
                                  double(bytes) * 1e-9)
                          .c_str());
-    write(*job_);
-    return;
+    return write_and_prune();
   }
   job_->training.copy_to_host();
-  thread_ = std::thread([this] {
+  thread_ = std::thread([this, write_and_prune] {
     try {
-      write(*job_);
+      write_and_prune();
     } catch (...) {
       job_->error = std::current_exception();
     }
   });
+}
+
+void CheckpointWriter::save_at(const std::string& folder, const Learner& learner, const RunState& state) {
+  finish();
+  write({.training = TrainingState(learner),
+         .image = StateImage(state),
+         .at = {state.trainer.step, true, folder},
+         .best_step = state.best_step});
 }
 
 void CheckpointWriter::write(const Job& job) {
@@ -248,7 +260,7 @@ void CheckpointWriter::write(const Job& job) {
       remove_checkpoint(to.string());  // the file system cannot exchange folders; the one before it is still there
       fs::rename(fresh, to);
     }
-    sync_folder(folder_);
+    sync_folder(to.parent_path().string());
     remove_leftovers(fresh);  // the one of the same name, if they were exchanged
   } catch (const fs::filesystem_error& e) {
     remove_leftovers(fresh);
@@ -257,8 +269,6 @@ void CheckpointWriter::write(const Job& job) {
     remove_leftovers(fresh);
     fail(kExitResources, "{}: cannot be written: {}", to.string(), e.what());
   }
-  last_ = to.string();
-  prune(job.at, job.best_step);
 }
 
 void CheckpointWriter::prune(const Checkpoint& newest, int64_t best_step) {

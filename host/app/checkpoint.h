@@ -49,6 +49,8 @@ class CheckpointWriter {
   /// would take more than half of the free memory, writes it here and now. Error (exit 3), of the one before too, if
   /// it cannot be written; older checkpoints are then as they were.
   void save(const Learner& learner, const RunState& state);
+  /// Writes the same at once into `folder`, for --replay.
+  void save_at(const std::string& folder, const Learner& learner, const RunState& state);
   /// Removes all but the newest and the best; save() does so after each checkpoint. Sets the link "best".
   void prune(const Checkpoint& newest, int64_t best_step);
   /// Waits. Error (exit 3) if the last one could not be written. Returns its folder, "" if there is none.

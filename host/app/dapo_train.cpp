@@ -32,7 +32,7 @@ namespace {
 struct Options {
   std::string config;
   std::vector<std::string> settings;
-  std::string resume = "auto";
+  std::string resume = "auto", replay;
   bool check = false, plan = false, overwrite = false;
 };
 
@@ -238,6 +238,21 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
   run.state.trainer = {};
   progress.log_to(run.folder.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
   progress.log(provenance_text(about));
+  trainer.on_refused = [&run, written = 0](const TrainerState& at) mutable {
+    constexpr int kMost = 3;  // a run; each has all weights
+    if (written++ >= kMost) return;
+    run.state.trainer = at;
+    const std::string to =
+        fmt::format("{}/replays/step_{}-{}", run.folder.path(), at.step + 1, at.now.mini_batches + 1);
+    try {
+      run.checkpoints.save_at(to, run.trainer.learner(), run.state);
+      run.progress.note(fmt::format("to look into the refused update: dapo_train CONFIG --replay {}", to).c_str());
+    } catch (const Error& e) {
+      if (e.code() != kExitResources) throw;
+      run.progress.note(e.what());
+    }
+    run.state.trainer = {};
+  };
   progress.on_report = [](Phase) {
     if (interrupted()) throw Interrupted("");
   };
@@ -287,7 +302,10 @@ int run(const Options& o) {
   const ModelConfig shape = find_model(config.model.path).config;
   check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
   Begin begin;
-  if (!o.plan && !o.check) begin = find_begin(config, o.resume, overwrite);
+  if (!o.replay.empty())
+    begin = read_begin(config, o.replay);
+  else if (!o.plan && !o.check)
+    begin = find_begin(config, o.resume, overwrite);
   if (begin.checkpoint) jinja::set_template_time(begin.state.template_time);
   const Config given = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
@@ -338,6 +356,11 @@ int run(const Options& o) {
     check_same_data(begin.state, data.fingerprint(), trainer.prompts_hash());
     load_optimizer(trainer.learner(), begin.checkpoint->folder + "/optimizer.safetensors");
     trainer.restore(std::exchange(begin.state.trainer, {}));
+    if (!o.replay.empty()) {
+      const std::string found = trainer.replay();
+      print_out(found.empty() ? "every number is finite\n" : found);
+      return found.empty() ? kExitOk : kExitNumerics;
+    }
     progress.line(fmt::format("goes on from {}", begin.checkpoint->folder));
   }
   return train(config, given, s, trainer, data, val, begin, progress);
@@ -361,6 +384,9 @@ int main(int argc, char** argv) {
   app.add_option("--resume", o.resume,
                  "auto (default): go on with the run in trainer.run_dir, if it holds one; no: do not; or the folder of "
                  "a checkpoint to go on from");
+  app.add_option(
+      "--replay", o.replay,
+      "run the mini-batch in this folder (RUN/replays/step_N-K) again and say where its numbers are not finite");
   app.add_flag("--overwrite", o.overwrite,
                "begin anew: replace metrics, rollouts, log, checkpoints and models of the run in the run folder");
   CLI::Option* all = app.add_flag("--settings", settings, "print every setting as a commented .cfg file and exit");

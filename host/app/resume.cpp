@@ -90,6 +90,16 @@ Begin find_begin(const Config& config, const std::string& resume, Overwrite over
   return begin;
 }
 
+Begin read_begin(const Config& config, const std::string& folder) {
+  Begin begin;
+  const std::string from = expand_home(folder);
+  if (const std::string damage = find_damage(from); !damage.empty()) fail_input("{}: {}", from, damage);
+  begin.checkpoint = Checkpoint{0, true, from};
+  begin.state = read_state(from);
+  compare_settings(begin.state, config, from, begin.notes);
+  return begin;
+}
+
 void tidy_checkpoints(const Begin& begin) {
   std::error_code none;
   for (const Checkpoint& c : begin.set_aside) fs::rename(c.folder, c.folder + ".damaged", none);

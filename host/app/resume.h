@@ -28,6 +28,9 @@ struct Begin {
 /// written to (RunFolder::check), if it holds a run that cannot go on, or if a setting has changed that matters.
 Begin find_begin(const Config& config, const std::string& resume, Overwrite overwrite);
 
+/// The state in one folder, such as RUN/replays/step_3-1. Error (exit 2) if it is damaged, or settings that matter differ.
+Begin read_begin(const Config& config, const std::string& folder);
+
 /// Removes and renames what Begin says. The run folder must be locked.
 void tidy_checkpoints(const Begin& begin);
 

@@ -122,6 +122,8 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
       out.line(JsonLine()
                    .add("id", example.id)
                    .add("drawn_at", int64_t{g.step})
+                   .add("visits", trainer.state().prompts[g.example].visits)
+                   .add("solve_rate", trainer.state().prompts[g.example].solve_rate())
                    .add("kept", kept)
                    .add("prompt", prompt)
                    .add("response", tokenizer.decode(s.response.shown()))

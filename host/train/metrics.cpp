@@ -25,6 +25,11 @@ StepMetrics Trainer::summarize() const {
   m.length_mean = s.length / responses;
   m.truncated = s.truncated / responses;
 
+  for (const PromptRecord& p : state_.prompts) {
+    m.prompts_seen += p.visits > 0;
+    m.prompts_solved += p.streak > 0;
+    m.prompts_failed += p.streak < 0;
+  }
   m.groups_trained = now_.groups.size();
   double samples = 0, age = 0, right = 0, length = 0;
   for (const Group& g : now_.groups) {

@@ -32,6 +32,7 @@ struct StepCounts {
   // rollout: the groups drawn in this step
   int64_t generation_batches = 0;
   int64_t groups_generated = 0, groups_kept = 0, groups_right = 0, groups_wrong = 0, groups_unjudged = 0;
+  int64_t prompts_skipped = 0;
   int64_t groups_from_bank = 0, groups_banked = 0, groups_dropped = 0, groups_expired = 0;
   int64_t verifier_errors = 0, verifier_slow = 0;
   int64_t preemptions = 0;
@@ -54,8 +55,9 @@ struct StepSums : StepCounts {
 /// What a step measured. NaN (null in metrics.jsonl) is a mean over nothing.
 struct StepMetrics : StepCounts {
   double seconds = 0;
-  double acc = 0, found = 0, reward = 0, shaped_reward = 0;  ///< means over judged responses
-  double length_mean = 0, truncated = 0;                     ///< means over all responses
+  double acc = 0, found = 0, reward = 0, shaped_reward = 0;          ///< means over judged responses
+  double length_mean = 0, truncated = 0;                             ///< means over all responses
+  int64_t prompts_seen = 0, prompts_solved = 0, prompts_failed = 0;  ///< of the whole run, by their last visit
   int64_t groups_trained = 0, tokens_trained = 0;
   double train_acc = 0, train_length = 0;
   double age_mean = 0, age_max = 0;

@@ -41,6 +41,7 @@ void fields(StepCounts& c, F f) {
   f("groups_right", c.groups_right);
   f("groups_wrong", c.groups_wrong);
   f("groups_unjudged", c.groups_unjudged);
+  f("prompts_skipped", c.prompts_skipped);
   f("groups_from_bank", c.groups_from_bank);
   f("groups_banked", c.groups_banked);
   f("groups_dropped", c.groups_dropped);
@@ -98,6 +99,9 @@ void fields(StepMetrics& m, F f) {
   f("shaped_reward", m.shaped_reward);
   f("length_mean", m.length_mean);
   f("truncated", m.truncated);
+  f("prompts_seen", m.prompts_seen);
+  f("prompts_solved", m.prompts_solved);
+  f("prompts_failed", m.prompts_failed);
   f("groups_trained", m.groups_trained);
   f("tokens_trained", m.tokens_trained);
   f("train_acc", m.train_acc);
@@ -195,6 +199,7 @@ void fields(TrainerState& t, F f) {
   f("yield", t.yield);
   f("bank", t.bank);
   f("checked_sampling", t.checked_sampling);
+  f("prompts", t.prompts);
   f("now", t.now);
 }
 
@@ -247,6 +252,11 @@ struct Writer {
     Json out = Json::object();
     fields(const_cast<T&>(v), [&](const std::string& name, auto& member) { out[name] = value(member); });
     return out;
+  }
+  Json value(const std::vector<PromptRecord>& v) const {
+    for (const PromptRecord& r : v)
+      for (const int32_t x : {r.visits, r.streak, r.right, r.judged}) ids.push_back(x);
+    return v.size();
   }
   Json value(const Sample& s) const {
     Json out = Json::object();
@@ -312,6 +322,12 @@ struct Reader {
   template <class T>
   void read(const Json& j, T& v) requires std::is_class_v<T> {
     fields(v, [&](const std::string& name, auto& member) { read(j.at(name), member); });
+  }
+  void read(const Json& j, std::vector<PromptRecord>& v) {
+    std::vector<int32_t> flat;
+    take(flat, ids, next_id, 4 * j.get<size_t>());
+    v.resize(flat.size() / 4);
+    for (size_t i = 0; i < v.size(); ++i) v[i] = {flat[4 * i], flat[4 * i + 1], flat[4 * i + 2], flat[4 * i + 3]};
   }
   void read(const Json& j, Sample& s) {
     fields(s, [&](const std::string& name, auto& member) { read(j.at(name), member); });

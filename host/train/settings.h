@@ -106,6 +106,8 @@ struct AlgorithmSection {
   bool norm_adv_by_std = true;
   bool filter_groups = true;
   int max_num_gen_batches = 10;
+  double stop_when_solved = 0.9;
+  int skip_solved = 0;
   Surplus surplus = Surplus::automatic;
   int max_age = 1;
   bool overlong_filtering = false;

@@ -147,6 +147,11 @@ constexpr Setting kSettings[] = {
         "generation batches of data.gen_batch_size prompts (0: of 3 x data.train_batch_size, as in the paper) that a "
         "step may draw; then it trains on the groups it has",
         {.verl = "algorithm.filter_groups.max_num_gen_batches"}),
+    ROW(algorithm, stop_when_solved, within(0, 1),
+        "once a step has drawn a batch of prompts, and more than this share of its groups are all right, it draws no "
+        "more and trains on the groups it has; 1: never"),
+    ROW(algorithm, skip_solved, at_least(0),
+        "a prompt whose last visits, this many, were all right or all wrong is visited in one epoch of four; 0: off"),
     ROW(algorithm, surplus, any(),
         "groups finished beyond the batch; bank: they open the next step; drop: as verl does; auto: bank if "
         "data.gen_batch_size = 0, so that they are few, else drop"),

@@ -51,6 +51,7 @@ Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokeni
       prompts_(encode_prompts(config.data, make_encoder(config, tokenizer), train, "training")),
       cursor_(config.trainer.seed, prompts(), config.data.shuffle) {
   state_.cursor = cursor_.state();
+  state_.prompts.resize(train.size());
 }
 
 Trainer::~Trainer() = default;
@@ -61,8 +62,8 @@ bool Trainer::done() const {
 
 TrainerState Trainer::snapshot() const {
   if (now_.stage != StepState::done) return state_;
-  return {state_.step,  state_.updates, state_.refused,          state_.cursor,
-          state_.yield, state_.bank,    state_.checked_sampling, StepState()};
+  return {state_.step, state_.updates,          state_.refused, state_.cursor, state_.yield,
+          state_.bank, state_.checked_sampling, state_.prompts, StepState()};
 }
 
 void Trainer::restore(TrainerState state) {
@@ -183,7 +184,9 @@ void Trainer::update_weights() {
       try {
         LossStats loss = sums_.loss;
         if (forward_backward(mini_batch, begin, loss)) update(loss);
+        if (sums_.updates_refused > before.updates_refused) report_refusal(before);
       } catch (const Error& e) {
+        if (e.code() == kExitNumerics) report_refusal(before);
         if (e.code() == kExitInterrupted) {  // the mini-batch will be done again
           sums_ = before;
           learner_.zero_gradients();
@@ -194,6 +197,16 @@ void Trainer::update_weights() {
     if (sums_.updates == 0) compare_one_group();
   }
   sums_.phases[Phase::update].seconds = now_.update_seconds;
+}
+
+/// `before`: the sums as the mini-batch began.
+void Trainer::report_refusal(const StepSums& before) {
+  if (!on_refused) return;
+  const StepSums after = std::exchange(sums_, before);
+  const int64_t refused = std::exchange(state_.refused, state_.refused - 1);
+  on_refused(state_);
+  sums_ = after;
+  state_.refused = refused;
 }
 
 /// Begins the batch with the groups that earlier steps left over, unless they are too old.
@@ -212,17 +225,37 @@ void Trainer::open_bank() {
 int Trainer::prompts_to_draw() const {
   const int batch = config_.data.train_batch_size, need = batch - std::ssize(now_.groups);
   const int64_t left = prompt_limit(config_.algorithm, config_.data) - now_.drawn;
-  if (need <= 0 || left <= 0) return 0;
+  if (need <= 0 || left <= 0 || nothing_left_to_learn()) return 0;
   const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
                    : config_.algorithm.filter_groups ? generation_size(need, batch, state_.yield)
                                                      : need;
   return std::min<int64_t>(size, left);
 }
 
+/// Whether nearly all groups of this step are all right: the rest of the batch would cost thousands of responses.
+bool Trainer::nothing_left_to_learn() const {
+  const int64_t judged = sums_.groups_generated - sums_.groups_unjudged;
+  return config_.algorithm.filter_groups && judged >= config_.data.train_batch_size &&
+         sums_.groups_right > config_.algorithm.stop_when_solved * judged;
+}
+
+/// The place in prompts_ of the next prompt that is not passed over; after a whole epoch of those, simply the next.
+size_t Trainer::next_prompt() {
+  size_t i = cursor_.next();
+  for (size_t skipped = 0;
+       skipped < prompts() && passes_over(state_.prompts[prompts_.examples[i]], config_.algorithm.skip_solved,
+                                          config_.trainer.seed, cursor_.state().epoch, prompts_.examples[i]);
+       ++skipped) {
+    ++sums_.prompts_skipped;
+    i = cursor_.next();
+  }
+  return i;
+}
+
 std::vector<Group> Trainer::next_prompts(int count) {
   std::vector<Group> groups(count);
   for (Group& g : groups) {
-    const size_t i = cursor_.next();
+    const size_t i = next_prompt();
     g.example = prompts_.examples[i];
     g.prompt = prompts_.ids[i];
     g.step = sums_.step;
@@ -265,6 +298,7 @@ void Trainer::file_group(Group group) {
     return;
   }
   const int correct = group.correct();
+  add_visit(state_.prompts[group.example], correct, right.size());
   sums_.groups_right += correct == std::ssize(right);
   sums_.groups_wrong += correct == 0;
   if (config_.algorithm.filter_groups && !mixed_group(right)) {
@@ -284,7 +318,11 @@ void Trainer::file_group(Group group) {
 }
 
 void Trainer::end_rollout() {
-  if (std::ssize(now_.groups) < config_.data.train_batch_size)
+  if (std::ssize(now_.groups) < config_.data.train_batch_size && nothing_left_to_learn())
+    sums_.alarms.push_back(fmt::format(
+        "{} of {} groups are all right (algorithm.stop_when_solved = {:g}): the step trains on the {} that are not",
+        sums_.groups_right, sums_.groups_generated, config_.algorithm.stop_when_solved, now_.groups.size()));
+  else if (std::ssize(now_.groups) < config_.data.train_batch_size)
     sums_.alarms.push_back(fmt::format(
         "{} of {} groups after {} prompts in {} generation batches (algorithm.max_num_gen_batches = {}): the step "
         "trains on those",

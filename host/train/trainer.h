@@ -15,6 +15,7 @@
 #include "host/train/metrics.h"
 #include "host/train/objective.h"
 #include "host/train/packing.h"
+#include "host/train/prompt_record.h"
 #include "host/train/reward.h"
 #include "host/train/settings.h"
 #include "model/learner.h"
@@ -48,8 +49,9 @@ struct TrainerState {
   int64_t refused = 0;  ///< updates refused in a row
   CursorState cursor;
   YieldEstimate yield;
-  std::vector<Group> bank;        ///< finished groups for the next step, oldest first
-  bool checked_sampling = false;  ///< this alarm is raised once
+  std::vector<Group> bank;            ///< finished groups for the next step, oldest first
+  bool checked_sampling = false;      ///< this alarm is raised once
+  std::vector<PromptRecord> prompts;  ///< by example
   StepState now;
 };
 
@@ -80,6 +82,12 @@ class Trainer {
   size_t prompts_dropped() const { return prompts_.dropped; }
   size_t prompts() const { return prompts_.ids.size(); }
 
+  /// Runs the mini-batch that state().now comes to next, without the update, and says where numbers are not finite: in
+  /// its inputs, log-probs, entropies, losses, gradients (by parameter), weights and moments. "" if nowhere.
+  std::string replay();
+  /// Called when an update has been refused, with the state in which the mini-batch began.
+  std::function<void(const TrainerState&)> on_refused;
+
   /// For tests: called after the forward and backward pass of every pack, before the update; may change its numbers.
   std::function<void(Pack&)> after_pack;
   /// For tests: called on the groups of a step before their advantages are computed.
@@ -91,6 +99,8 @@ class Trainer {
   void update_weights();
   void open_bank();
   int prompts_to_draw() const;
+  bool nothing_left_to_learn() const;
+  size_t next_prompt();
   std::vector<Group> next_prompts(int count);
   void file_group(Group group);
   void end_rollout();
@@ -99,6 +109,7 @@ class Trainer {
   bool forward_backward(std::vector<MicroBatch>& mini_batch, size_t begin, LossStats& loss);
   void update(const LossStats& loss);
   void refuse(const char* reason);
+  void report_refusal(const StepSums& before);
   void compare_log_probs(const MicroBatch& packed, size_t begin);
   void compare_one_group();
   StepMetrics summarize() const;

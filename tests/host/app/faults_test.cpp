@@ -69,6 +69,12 @@ TEST_F(Faults, NumbersThatGoBadLeaveTheLastGoodWeightsAndTheRollouts) {
   EXPECT_NE(r.err.find("weights of the last good update are in runs/run/models/step_1"), std::string::npos) << r.err;
   EXPECT_EQ(slurp(folder_ / "runs/run/models/step_1/model.safetensors"), slurp(folder_ / "tuned/model.safetensors"));
   EXPECT_TRUE(fs::exists(folder_ / "runs/run/rollouts/step_1.jsonl"));
+  EXPECT_NE(r.out.find("--replay runs/run/replays/step_1-1"), std::string::npos) << r.out;
+  const Ran again = run("dapo_train", "train.cfg --set reward.incorrect=-1e300 --replay runs/run/replays/step_1-1");
+  EXPECT_EQ(again.code, kExitNumerics) << again.err;
+  EXPECT_NE(again.out.find("response 0, token 0 (id "), std::string::npos) << again.out;
+  EXPECT_NE(again.out.find("advantage = nan"), std::string::npos) << again.out;
+  EXPECT_EQ(run("dapo_train", "train.cfg --replay runs/run/replays/step_1-1").code, kExitUsage) << "other settings";
 }
 
 TEST_F(Faults, FineTuningThatGoesBadLeavesTheOlderModel) {

@@ -34,6 +34,69 @@ TEST(Trainer, DynamicSamplingEndsWhereNothingIsMixed) {
   EXPECT_EQ(m.groups_trained, 4);
 }
 
+TEST(Trainer, DrawingStopsWhereNearlyEverythingIsRight) {
+  Config c = toy_config();
+  c.algorithm.stop_when_solved = 0.75;
+  Case right(c, questions("a"), weights_that_say("a"));
+  const StepMetrics m = right.trainer.step();
+  EXPECT_EQ(m.groups_generated, 4) << "one batch shows it";
+  EXPECT_EQ(m.prompts_solved, m.groups_right);
+  ASSERT_FALSE(m.alarms.empty());
+  EXPECT_NE(m.alarms[0].find("algorithm.stop_when_solved"), std::string::npos) << m.alarms[0];
+  Case wrong(c, questions("z"), guesser());  // all wrong is no reason: a hard task needs its draws
+  EXPECT_GT(wrong.trainer.step().groups_generated, 4);
+}
+
+TEST(Trainer, WhatIsAlwaysSolvedIsVisitedLessOften) {
+  Config c = toy_config();
+  c.data.gen_batch_size = 8;
+  c.algorithm.max_num_gen_batches = 1;
+  c.algorithm.skip_solved = 2;
+  c.actor.lr = 1e-9;  // the others stay mixed
+  c.trainer.stuck_patience = 0;
+  std::string lines;  // half of the prompts are never answered rightly
+  for (char prompt : std::string("stuvwxyz"))
+    lines += fmt::format("{{\"prompt\":\"{}?\",\"answer\":\"{}\"}}\n", prompt, prompt < 'w' ? "a" : "Q");
+  Case run(c, dataset_of(lines), guesser());
+  int64_t skipped = 0;
+  for (int i = 0; i < 20; ++i) skipped += run.trainer.step().prompts_skipped;
+  int hopeless = 0, mixed = 0, judged = 0;
+  for (int i = 0; i < 8; ++i) {
+    const PromptRecord& r = run.trainer.state().prompts[i];
+    (i < 4 ? mixed : hopeless) += r.visits;
+    judged += r.judged;
+    if (i >= 4) {
+      EXPECT_EQ(r.streak, -r.visits);
+      EXPECT_EQ(r.solve_rate(), 0);
+    }
+  }
+  EXPECT_EQ(mixed + hopeless, 160);
+  EXPECT_EQ(judged, 160 * c.rollout.n);
+  EXPECT_GT(mixed, 2 * hopeless);
+  EXPECT_GT(hopeless, 8) << "they are visited still";
+  EXPECT_GT(skipped, 40);
+}
+
+TEST(PromptRecord, StreaksAndDraws) {
+  PromptRecord r;
+  for (int i = 0; i < 3; ++i) add_visit(r, 4, 4);
+  EXPECT_EQ(r.streak, 3);
+  add_visit(r, 0, 4);
+  EXPECT_EQ(r.streak, -1);
+  add_visit(r, 1, 4);
+  EXPECT_EQ(r.streak, 0);
+  EXPECT_EQ(r.visits, 5);
+  EXPECT_DOUBLE_EQ(r.solve_rate(), 13.0 / 20);
+  r.streak = -2;
+  int visited = 0;
+  for (uint64_t epoch = 0; epoch < 1000; ++epoch) {
+    EXPECT_FALSE(passes_over(r, 0, 1, epoch, 5));
+    EXPECT_FALSE(passes_over(r, 3, 1, epoch, 5));
+    visited += !passes_over(r, 2, 1, epoch, 5);
+  }
+  EXPECT_NEAR(visited, 250, 60);
+}
+
 TEST(Trainer, SurplusIsBankedOrDropped) {
   Config c = toy_config();
   c.data.gen_batch_size = 12;

@@ -171,6 +171,37 @@ TEST(Trainer, BadNumbersAreRefusedAndLeaveNoTrace) {
   EXPECT_EQ(run.trainer.state().refused, 0);
 }
 
+TEST(Trainer, ARefusedMiniBatchCanBeRunAgain) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  Config c = toy_config();
+  c.trainer.nonfinite_patience = 100;
+  Case run(c, questions("a"), guesser());
+  std::vector<TrainerState> refused;
+  run.trainer.on_refused = [&](const TrainerState& s) { refused.push_back(s); };
+  run.trainer.after_rollout = [&](std::vector<Group>& g) { g[3].samples[2].response.log_prob[1] = nan; };
+  const StepMetrics m = run.trainer.step();
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].now.mini_batches, 1);
+  EXPECT_EQ(refused[0].now.sums.updates, 1);
+  EXPECT_EQ(refused[0].now.sums.updates_refused, 0);
+  EXPECT_EQ(m.updates_refused, 1);
+
+  Case again(c, questions("a"), run.weights());
+  again.trainer.restore(refused[0]);
+  const Group& bad = refused[0].now.groups[3];
+  const std::string found = again.trainer.replay();
+  EXPECT_EQ(found.find(fmt::format("row {} of the data, response 2, token 1 (id {}): old log-prob = nan\n", bad.example,
+                                   bad.samples[2].response.ids[1])),
+            0u)
+      << found;
+  EXPECT_TRUE(same_bits(again.weights(), run.weights())) << "a replay changes nothing";
+  std::vector<float> weights = run.weights();
+  weights[5] = nan;
+  Case broken(c, questions("a"), weights);
+  broken.trainer.restore(refused[0]);
+  EXPECT_EQ(broken.trainer.replay().find("weights of "), 0u) << broken.trainer.replay();
+}
+
 TEST(Trainer, StopsAfterRefusalsInARow) {
   Config c = toy_config();
   c.trainer.nonfinite_patience = 3;
