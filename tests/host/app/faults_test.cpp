@@ -32,7 +32,7 @@ class Faults : public CliTest {
   int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
     write("stdout", "");  // discards the output of earlier programs
     write("script",
-          "set -m\ncd " + folder_.string() + "; " + (programs_ / command).string() +
+          "set -m\ncd " + folder_.string() + "; env --default-signal " + (programs_ / command).string() +
               " >stdout 2>stderr & p=$!; (sleep 120; kill -9 $p 2>/dev/null) & watch=$!; seen=; for i in "
               "$(seq 300); do grep -qs '" +
               text + "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
