@@ -115,7 +115,7 @@ StepMetrics Trainer::step() {
   ++state_.step;
   state_.cursor = cursor_.state();
   StepMetrics m = summarize();
-  raise_alarms(m);
+  m.alarms = raise_alarms(config_, learner_.config().vocab, m, state_.alarms);
   m.seconds = whole.seconds();
   return m;
 }

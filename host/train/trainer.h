@@ -9,6 +9,7 @@
 #include "data/cursor.h"
 #include "data/dataset.h"
 #include "host/rollout/rollout.h"
+#include "host/train/alarms.h"
 #include "host/train/encode_prompts.h"
 #include "host/train/group.h"
 #include "host/train/limits.h"
@@ -30,6 +31,7 @@ struct TrainerState {
   CursorState cursor;
   YieldEstimate yield;
   std::vector<Group> bank;  ///< finished groups for the next step, oldest first
+  AlarmState alarms;
 };
 
 class Trainer {
@@ -75,7 +77,6 @@ class Trainer {
   void compare_log_probs(const MicroBatch& packed, size_t begin);
   void compare_one_group();
   StepMetrics summarize() const;
-  void raise_alarms(StepMetrics& m);
 
   const Config config_;
   ModelMemory memory_;  // of the decoder and the learner, which take turns
@@ -93,8 +94,7 @@ class Trainer {
   StepSums sums_;
   int32_t drawn_ = 0;  // prompts: the next DrawKey.prompt
   // of the run
-  int64_t slow_ = 0;               // VerifierCounters::slow at the end of the last rollout
-  bool checked_sampling_ = false;  // alarms that are raised at most once
+  int64_t slow_ = 0;  // VerifierCounters::slow at the end of the last rollout
 };
 
 }  // namespace dapo
