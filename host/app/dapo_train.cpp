@@ -11,6 +11,7 @@
 #include "host/app/interrupt.h"
 #include "host/app/plan.h"
 #include "host/app/provenance.h"
+#include "host/app/report.h"
 #include "host/app/report_error.h"
 #include "host/app/run_folder.h"
 #include "host/app/save.h"
@@ -90,8 +91,7 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
   while (!trainer.done() && !interrupted()) {
     progress.step(trainer.state().step + 1);
     const StepMetrics m = step_or_save(config, s, trainer, data, run);
-    const std::string left = trainer.done() ? "" : progress.left_text();
-    progress.line(step_text(m, config.trainer.total_steps) + (left.empty() ? "" : "  " + left));
+    progress.step_line(m.fields());
     for (const std::string& alarm : m.alarms) progress.note(alarm.c_str());
     if (config.trainer.log_rollouts) run.rollouts(m.step, trainer, *s.tokenizer, data);
     std::optional<EvalResult> result;
@@ -126,12 +126,20 @@ void leave_when_interrupted(TerminalProgress& progress, const Trainer& trainer) 
   };
 }
 
+/// ", report in RUN/report.html"; "" and a note if it cannot be written.
+std::string report_text(const RunFolder& run, TerminalProgress& progress) try {
+  return ", report in " + write_report({run.path()}, "");
+} catch (const Error& e) {
+  progress.note(fmt::format("no report: {}", e.what()).c_str());
+  return "";
+}
+
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
-          const std::optional<Dataset>& val, Overwrite overwrite, TerminalProgress& progress) {
+          const std::optional<Dataset>& val, Overwrite overwrite, const RunNotes& notes, TerminalProgress& progress) {
   catch_interrupts();
   std::vector<std::string> files = config.data.train_files;
   files.insert(files.end(), config.data.val_files.begin(), config.data.val_files.end());
-  const std::string about = provenance("dapo_train", s.device, config.model.path, files);
+  const std::string about = provenance("dapo_train", s.device, config.model.path, files, notes);
   RunFolder run(given, overwrite, about, progress);
   progress.log_to(run.path() + "/log.txt");
   progress.log(provenance_text(about));
@@ -158,12 +166,12 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     progress.log(e.what());
     throw;
   }
-  progress.line(fmt::format("{} after step {}{}: model in {}, numbers in {}/metrics.jsonl",
+  progress.line(fmt::format("{} after step {}{}: model in {}{}",
                             interrupted()   ? "interrupted"
                             : stuck.empty() ? "done"
                                             : "stopped",
                             step, midst.empty() ? "" : fmt::format(" (step {} was {})", step + 1, midst), saved,
-                            run.path()));
+                            report_text(run, progress)));
   if (!stuck.empty()) {
     progress.log(stuck);
     fail(kExitNumerics, "{}", stuck);
@@ -206,6 +214,11 @@ int run(const Options& o) {
   const Dataset data = load_data(config, config.data.train_files, config.data.unique);
   std::optional<Dataset> val;
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
+  RunNotes notes;
+  if (!o.check) {
+    const double flops = measure_flops(*chosen.backend);
+    notes = {flops / 1e9, plan_text(plan, config, shape, *chosen.backend, flops)};
+  }
   Session s = open_session(config.model.path, std::move(chosen));
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
@@ -226,7 +239,7 @@ int run(const Options& o) {
     progress.line("everything loads; nothing was trained (--check)");
     return kExitOk;
   }
-  return train(config, given, s, trainer, data, val, overwrite, progress);
+  return train(config, given, s, trainer, data, val, overwrite, notes, progress);
 }
 
 }  // namespace
