@@ -76,7 +76,7 @@ int run_sft_command(const SftOptions& o) {
       progress.step(m.step + 1);
       metrics.append(metrics_line(m));
       if (m.step % every == 0 || m.step == 1 || m.step == config.sft.steps)
-        progress.line(sft_text(m, config.sft.steps) + "  " + (m.step < config.sft.steps ? progress.left_text() : ""));
+        progress.line(fmt::format("{}  {}", sft_text(m.fields(), config.sft.steps), left_text(progress.left())));
     });
   } catch (const Interrupted&) {
     if (done == 0) throw Interrupted("interrupted in the first step: nothing was trained, nothing is saved");

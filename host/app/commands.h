@@ -88,4 +88,18 @@ struct CountdownOptions {
 /// Writes problems of 3 or 4 numbers in verl's schema, all of them solvable.
 int run_countdown_command(const CountdownOptions& o);
 
+struct ReportOptions {
+  std::vector<std::string> runs;
+  std::string out;
+};
+/// Writes report.html about one run, or several side by side (host/app/report.h).
+int run_report_command(const ReportOptions& o);
+
+struct WatchOptions {
+  std::string run;
+  int64_t last = 20;
+};
+/// Prints a run's last steps, then each new one, until the run is over. `last`: 0 for all steps.
+int run_watch_command(const WatchOptions& o);
+
 }  // namespace dapo

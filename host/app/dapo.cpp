@@ -139,6 +139,25 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
   return c;
 }
 
+CLI::App& add_report(CLI::App& app, ReportOptions& o) {
+  CLI::App& c = *app.add_subcommand("report", "a page about a run, or several side by side: charts, alarms, responses");
+  c.add_option("run", o.runs, "the folder of a run (trainer.run_dir); may be repeated")->required();
+  c.add_option("-o,--out", o.out,
+               "an .html file; default: RUN/report.html, or report.html in this folder for several runs");
+  c.footer("Example: dapo report runs/demo/dapo");
+  return c;
+}
+
+CLI::App& add_watch(CLI::App& app, WatchOptions& o) {
+  CLI::App& c = *app.add_subcommand("watch", "follow a run from another terminal: a line a step, with the time left");
+  c.add_option("run", o.run, "the folder of a run (trainer.run_dir)")->required();
+  c.add_option("-n,--last", o.last, "how many of the steps already done to show; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  c.footer("Example: dapo watch runs/demo/dapo");
+  return c;
+}
+
 CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
   CLI::App& c = *app.add_subcommand("chain", "write the demo's data and an untrained model");
   c.add_option("folder", o.folder, "where to")->required();
@@ -160,7 +179,8 @@ CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
+  CLI::App app("Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify; look at runs.",
+               "dapo");
   app.require_subcommand(0, 1);  // none: reported below, as CLI11 checks for it before unknown words
   app.footer(
       "dapo COMMAND --help explains a command, with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of "
@@ -173,6 +193,8 @@ int run(int argc, char** argv) {
   ScoreOptions score;
   TokenizeOptions tokenize;
   VerifyOptions verify;
+  ReportOptions report;
+  WatchOptions watch;
   ChainOptions chain;
   CountdownOptions countdown;
   const std::vector<std::pair<CLI::App*, std::function<int()>>> commands = {
@@ -182,17 +204,19 @@ int run(int argc, char** argv) {
       {&add_score(app, score), [&] { return run_score_command(score); }},
       {&add_tokenize(app, tokenize), [&] { return run_tokenize_command(tokenize); }},
       {&add_verify(app, verify), [&] { return run_verify_command(verify); }},
+      {&add_report(app, report), [&] { return run_report_command(report); }},
+      {&add_watch(app, watch), [&] { return run_watch_command(watch); }},
       {&add_chain(app, chain), [&] { return run_chain_command(chain); }},
       {&add_countdown(app, countdown), [&] { return run_countdown_command(countdown); }},
   };
   for (CLI::App* command : app.get_subcommands({}))  // the shell leaves "~" alone in --model=~/x and in quotes
     for (CLI::Option* option : command->get_options())
-      for (const char* path : {"--model", "--data", "--prompts", "--out", "config", "file", "folder"})
+      for (const char* path : {"--model", "--data", "--prompts", "--out", "config", "file", "folder", "run"})
         if (option->check_name(path)) option->transform(expand_home, "");
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();
-    fail_input("no command; give one of sft, eval, generate, score, tokenize, verify, chain, countdown");
+    fail_input("no command; give one of sft, eval, generate, score, tokenize, verify, report, watch, chain, countdown");
   });
 }
 

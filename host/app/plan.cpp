@@ -80,8 +80,8 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   const double parameters = static_cast<double>(model.parameters());
   const double model_gb = parameters * static_cast<double>(dtype_size(backend.dtype())) / 1e9;
   const double checkpoint_gb = parameters * 12 / 1e9;  // master weights and two moments in f32
-  // text and ids take some 10 bytes per token, verdict and field names 500 per response
-  const double row = 500 + 10.0 * (prompt + typical);
+  // per token: text and id some 10 bytes, log-prob 8; verdict and field names: 500 per response
+  const double row = 500 + 10.0 * prompt + 18.0 * typical;
   const double rollout_gb = config.trainer.log_rollouts ? row * config.data.train_batch_size * config.rollout.n *
                                                               config.trainer.total_steps / 1e9
                                                         : 0;

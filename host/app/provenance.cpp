@@ -45,7 +45,7 @@ Json file_json(const std::string& path) {
 }  // namespace
 
 std::string provenance(const std::string& program, const std::string& device, const std::string& model_folder,
-                       const std::vector<std::string>& data_files) {
+                       const std::vector<std::string>& data_files, const RunNotes& notes) {
   char host[256] = "unknown";
   gethostname(host, sizeof host - 1);
   char time[40];
@@ -55,6 +55,8 @@ std::string provenance(const std::string& program, const std::string& device, co
   Json json = {{"program", program},     {"version", version_text()}, {"commit", version_commit()},
                {"host", host},           {"started", time},           {"device", device},
                {"model", Json::array()}, {"data", Json::array()}};
+  if (notes.product_gflops > 0) json["product_gflops"] = notes.product_gflops;
+  if (!notes.plan.empty()) json["plan"] = notes.plan;
   std::vector<std::string> files;
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(model_folder, none))

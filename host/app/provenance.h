@@ -15,9 +15,16 @@ struct FilePrint {
 };
 FilePrint print_of(const std::string& path);
 
-/// A JSON object for dapo.json: program, version, commit, host, process, time, device, model and data files.
+/// What a run measured and planned before it began.
+struct RunNotes {
+  double product_gflops = 0;  ///< measure_flops() of the device
+  std::string plan;           ///< plan_text()
+};
+
+/// A JSON object for dapo.json: program, version, commit, host, process, time, device, model and data files, and the
+/// notes, if any.
 std::string provenance(const std::string& program, const std::string& device, const std::string& model_folder,
-                       const std::vector<std::string>& data_files);
+                       const std::vector<std::string>& data_files, const RunNotes& notes = {});
 /// The same for a log: one line per file.
 std::string provenance_text(const std::string& json);
 

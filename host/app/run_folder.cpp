@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -37,7 +38,7 @@ void RunFolder::check(const Config& config, Overwrite overwrite) {
   };
   for (const char* name : {"metrics.jsonl", "config.resolved.cfg", "log.txt"})
     if (fs::exists(path + "/" + name, error) && !fs::is_regular_file(path + "/" + name, error)) in_the_way(name);
-  for (const char* name : {"rollouts", "models"})
+  for (const char* name : {"rollouts", "models", "tensorboard"})
     if (fs::exists(path + "/" + name, error) && !fs::is_directory(path + "/" + name, error)) in_the_way(name);
   check_replaceable(path + "/model", Overwrite::yes);
 }
@@ -64,6 +65,17 @@ void cut_metrics(const std::string& path, int64_t after) {
   }
   fresh.commit();
 }
+
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+/// To three decimals, which is enough to look at and half as long in the file.
+std::vector<float> rounded(const std::vector<float>& log_probs) {
+  std::vector<float> out;
+  for (const float x : log_probs) out.push_back(std::round(x * 1000) / 1000 + 0.0f);  // + 0: no "-0"
+  return out;
+}
 }  // namespace
 
 RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const std::string& about, Progress& progress)
@@ -88,18 +100,24 @@ RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const 
   resolved.commit();
   if (after != kNothing) cut_metrics(path_ + "/metrics.jsonl", after - unwritten);
   metrics_ = AppendFile(path_ + "/metrics.jsonl", after == kNothing ? AppendFile::empty : AppendFile::end);
+  fs::create_directories(path_ + "/tensorboard", error);
+  if (error) fail(kExitResources, "{}/tensorboard: cannot be made: {}", path_, error.message());
+  if (after == kNothing) EventFile::remove_all(path_ + "/tensorboard");
+  events_ = EventFile(path_ + "/tensorboard", seconds_since_1970(), after == kNothing ? 0 : after - unwritten + 1);
 }
 
 void RunFolder::metrics(int64_t step, const StepMetrics* m, const EvalResult* e) {
+  Fields fields;
+  if (m != nullptr) fields = m->fields();
+  std::erase_if(fields, [](const auto& field) { return field.first == "step"; });
+  const Fields eval = e != nullptr ? e->fields() : Fields();
   JsonLine line;
   line.add("step", step);
-  if (m != nullptr) {
-    for (const auto& [name, value] : m->fields())
-      if (name != "step") line.add(name, value);
-    line.add("alarms", m->alarms);
-  }
-  if (e != nullptr)
-    for (const auto& [name, value] : e->fields()) line.add(name, value);
+  for (const auto& [name, value] : fields) line.add(name, value);
+  if (m != nullptr) line.add("alarms", m->alarms);
+  for (const auto& [name, value] : eval) line.add(name, value);
+  fields.insert(fields.end(), eval.begin(), eval.end());
+  events_.scalars(step, seconds_since_1970(), fields);
   const bool written = metrics_.append(line.str() + "\n");
   if (!written && !behind_)
     progress_.note(fmt::format("{}: {}; its lines are kept and tried again after every step", metrics_.path(),
@@ -111,6 +129,7 @@ void RunFolder::metrics(int64_t step, const StepMetrics* m, const EvalResult* e)
 
 void RunFolder::finish() {
   if (!metrics_.complete()) fail(kExitResources, "{}: is not complete: {}", metrics_.path(), std::strerror(errno));
+  if (!events_.complete()) fail(kExitResources, "{}: is not complete: {}", events_.path(), std::strerror(errno));
 }
 
 void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& tokenizer, const Dataset& data) try {
@@ -138,6 +157,7 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
                    .add("finish_reason", finish_name(s.response.finish))
                    .add("prompt_ids", g.prompt)
                    .add("ids", s.response.ids)
+                   .add("log_probs", rounded(s.response.log_prob))
                    .str());
   };
   for (const Group& g : trainer.trained()) write(g, true, true);

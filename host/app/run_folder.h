@@ -1,10 +1,11 @@
 // A run's folder: dapo.json (which program made it, from what), config.resolved.cfg, metrics.jsonl (one line per step),
-// log.txt, rollouts/step_N.jsonl, checkpoints/ (host/app/checkpoint.h) and model/.
+// tensorboard/ (the same figures), log.txt, rollouts/step_N.jsonl, checkpoints/ (host/app/checkpoint.h) and model/.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "host/app/event_file.h"
 #include "host/app/folders.h"
 #include "host/app/json_lines.h"
 #include "host/app/streams.h"
@@ -25,19 +26,19 @@ class RunFolder {
   static constexpr int64_t kNothing = -1;
   RunFolder(const Config& config, int64_t after, bool unwritten, const std::string& about, Progress& progress);
 
-  /// Appends one line to metrics.jsonl: a step's metrics, an evaluation's, or both. On disk before it returns; if the
-  /// disk is full, a note says so, and the line is kept and written with the next one.
+  /// Appends one line to metrics.jsonl, and its numbers to tensorboard/: a step's metrics, an evaluation's, or both. On
+  /// disk before it returns; if the disk is full, a note says so, and the line is kept and written with the next one.
   void metrics(int64_t step, const StepMetrics* m, const EvalResult* e);
   /// rollouts/step_N.jsonl: every response that the step drew or trained on, with prompt, verdict and reward. `kept`:
   /// false if it is never trained on; `advantage`: null if this step does not train on it (a banked group appears again
-  /// in the file of the step that does). On a full disk a note says that the file is lost.
+  /// in the file of the step that does); `log_probs`: of each id when it was drawn, to three decimals. On a full disk a note says that the file is lost.
   void rollouts(int64_t step, const Trainer& trainer, const Tokenizer& tokenizer, const Dataset& data);
   /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) if it
   /// cannot be written.
   std::string save_model(const Weights& weights, int64_t step, bool last);
   /// Makes metrics.jsonl durable, as far as it is written.
   void sync() { metrics_.sync(); }
-  /// Error (exit 3) if lines of metrics.jsonl are still unwritten.
+  /// Error (exit 3) if lines of metrics.jsonl or events of tensorboard/ are still unwritten.
   void finish();
 
   const std::string& path() const { return path_; }
@@ -47,6 +48,7 @@ class RunFolder {
   Progress& progress_;
   std::unique_ptr<FolderLock> lock_;
   AppendFile metrics_;
+  EventFile events_;
   bool behind_ = false;  // lines of metrics.jsonl wait for space
 };
 

@@ -31,42 +31,29 @@ std::string stamped(const std::string& text) {
 }  // namespace
 
 TerminalProgress::TerminalProgress(int64_t total_steps, bool will_log)
-    : live_(isatty(STDERR_FILENO) != 0), will_log_(will_log), total_steps_(total_steps) {}
+    : live_(isatty(STDERR_FILENO) != 0), unicode_(utf8_locale()), will_log_(will_log), total_steps_(total_steps) {}
 
-std::string TerminalProgress::left_text() const {
-  const int64_t steps = step_ - first_step_;
-  if (steps <= 0) return "";
-  const double each = before_step_ / steps;
-  const double left = each * (total_steps_ - step_ + 1) - (since_first_.seconds() - before_step_);
-  return fmt::format("{} left", duration_text(std::max(0.0, left)));
-}
-
-/// "step 3/100  rollout 312/1024  1.2k tok/s  rollout 0:40 left  2:03:10 left"
-std::string TerminalProgress::phase_text(int64_t done, int64_t total) const {
-  const double here = since_phase_.seconds();
-  std::string text = step_ > 0 ? fmt::format("step {}/{}  ", step_, total_steps_) : "";
-  text += fmt::format("{} {}/{}", phase_name(phase_), done, total);
-  if (here > 0.2) text += fmt::format("  {} tok/s", count_text(tokens_ / here));
-  if (done > 0 && here > 0.5)
-    text += fmt::format("  {} {} left", phase_name(phase_), duration_text(here * (total - done) / done));
-  if (const std::string left = left_text(); !left.empty()) text += "  run " + left;
-  return text;
+double TerminalProgress::left(bool done) const {
+  if (step_ == 0) return 0;
+  Eta eta = eta_;
+  if (done) eta.add(since_step_.seconds());
+  return eta.left(total_steps_ - step_ + (done ? 0 : 1), done ? 0 : since_step_.seconds(), done ? 0 : state_.left());
 }
 
 void TerminalProgress::report(Phase phase, int64_t done, int64_t total, int64_t tokens) {
   if (on_report) on_report(phase);
-  if (phase != phase_ || tokens < tokens_) since_phase_ = {};
+  if (phase != phase_ || tokens < state_.tokens) since_phase_ = {};
   phase_ = phase;
-  tokens_ = tokens;
+  state_ = {step_, total_steps_, phase_name(phase), done, total, tokens, since_phase_.seconds()};
   if (!live_) {
     if (since_shown_.seconds() < 60) return;
     since_shown_ = {};
-    return line("  " + phase_text(done, total));
+    return line("  " + live_text(state_, left(), 0, false));
   }
   if (shown_ && since_shown_.seconds() < 0.1) return;
   since_shown_ = {};
   shown_ = true;
-  std::fputs(("\r\x1b[K" + phase_text(done, total)).c_str(), stderr);
+  std::fputs(("\r\x1b[K" + live_text(state_, left(), terminal_width(STDERR_FILENO), unicode_)).c_str(), stderr);
   std::fflush(stderr);
 }
 
@@ -115,14 +102,22 @@ void TerminalProgress::log_to(const std::string& path, AppendFile::Start start) 
 }
 
 void TerminalProgress::step(int64_t step) {
-  if (first_step_ == 0) {
-    first_step_ = step;
-    since_first_ = {};
-  }
-  before_step_ = since_first_.seconds();
+  if (step_ > 0) eta_.add(since_step_.seconds());
+  since_step_ = {};
   step_ = step;
   phase_ = Phase::count;
   if (!live_) since_shown_ = {};
+}
+
+void TerminalProgress::step_line(const Fields& metrics) {
+  const double left_now = left(true);
+  const int width = terminal_width(STDOUT_FILENO);
+  clear();
+  if (table_lines_ == 0) log(step_head(total_steps_));
+  if (table_lines_ == 0 || (width > 0 && table_lines_ % 20 == 0)) print(step_head(total_steps_, width));
+  ++table_lines_;
+  log(step_text(metrics, total_steps_, left_now));
+  print(step_text(metrics, total_steps_, left_now, width));
 }
 
 }  // namespace dapo

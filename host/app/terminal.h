@@ -6,12 +6,15 @@
 #include <string>
 
 #include "core/progress.h"
+#include "host/app/live_line.h"
 #include "host/app/streams.h"
+#include "host/train/metrics.h"
 
 namespace dapo {
 
-/// The live line goes to standard error if that is a terminal, and is rewritten in place; otherwise a long step prints
-/// one line per minute. Lines that stay go to standard output and, with a timestamp, to the log. If there is a log, a
+/// The live line, with a bar, goes to standard error if that is a terminal, and is rewritten in place; otherwise a long
+/// step prints one line per minute. Steps are lines of a table, whose head is printed first, and on a terminal again
+/// every 20 steps; a narrow terminal shows fewer columns than the log. Lines that stay go to standard output and, with a timestamp, to the log. If there is a log, a
 /// failing standard output (closed by its reader, or on a full disk) does not stop the run.
 class TerminalProgress final : public Progress {
  public:
@@ -23,12 +26,14 @@ class TerminalProgress final : public Progress {
   void line(const std::string& text);
   /// Step `step` (from 1) begins now; the time left is estimated from the steps since the first call.
   void step(int64_t step);
+  /// The step is done: a line of the table, with the time left.
+  void step_line(const Fields& metrics);
   /// From now on lines also go to this file; earlier ones are written first.
   void log_to(const std::string& path, AppendFile::Start start = AppendFile::empty);
   /// To the log only.
   void log(const std::string& text);
-  /// "1:02:03 left" for the run, "" before the first step is done.
-  std::string left_text() const;
+  /// Seconds left for the run; 0 before the first step is done. Within a step, `done`: that step counts as done.
+  double left(bool done = false) const;
 
   /// Called with every report(); may throw Interrupted to leave the phase.
   std::function<void(Phase)> on_report;
@@ -36,14 +41,14 @@ class TerminalProgress final : public Progress {
  private:
   void clear();
   void print(const std::string& text);
-  std::string phase_text(int64_t done, int64_t total) const;
-  const bool live_, will_log_;
+  const bool live_, unicode_, will_log_;
   const int64_t total_steps_;
   bool shown_ = false, deaf_ = false;
   Phase phase_ = Phase::count;
-  double before_step_ = 0;  // seconds from the first step to this one
-  int64_t tokens_ = 0, first_step_ = 0, step_ = 0;
-  Stopwatch since_first_, since_phase_, since_shown_;
+  PhaseState state_;
+  Eta eta_;
+  int64_t step_ = 0, table_lines_ = 0;
+  Stopwatch since_step_, since_phase_, since_shown_;
   std::string early_;  // lines before log_to()
   AppendFile log_;
 };

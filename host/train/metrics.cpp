@@ -1,4 +1,4 @@
-// The end of a step: its sums become metrics, and what deserves attention an alarm.
+// The end of a step: its sums become metrics.
 #include <cmath>
 
 #include "host/train/trainer.h"
@@ -55,34 +55,6 @@ StepMetrics Trainer::summarize() const {
   m.mismatch = s.agreement.tokens > 0 ? s.agreement.mismatch : NAN;
   m.ratio_error = s.agreement.tokens > 0 ? s.agreement.ratio : NAN;
   return m;
-}
-
-void Trainer::raise_alarms(StepMetrics& m) {
-  const auto alarm = [&m](std::string text) { m.alarms.push_back(std::move(text)); };
-  if (m.verifier_errors > 0)
-    alarm(fmt::format("the verifier could not judge {} responses; their {} groups are left out", m.verifier_errors,
-                      m.groups_unjudged));
-  const int64_t groups = m.groups_generated - m.groups_unjudged;
-  const int64_t judged = m.groups_generated * config_.rollout.n - m.verifier_errors;
-  if (groups > 1 && m.groups_wrong == groups)
-    alarm(fmt::format("not one of {} responses is right: verifier, template or task?", judged));
-  if (groups > 1 && m.groups_right == groups)
-    alarm(
-        fmt::format("all {} responses are right: nothing is left to learn, or the verifier accepts anything", judged));
-  const RolloutSection& r = config_.rollout;
-  if (!state_.checked_sampling && (r.top_p < 1 || r.top_k > 0 || r.min_p > 0))
-    alarm(
-        fmt::format("responses are drawn from a filtered distribution (rollout.top_p = {}, top_k = {}, min_p = {}) "
-                    "but trained on the log-probs of the whole one: the policy gradient is biased; set 1, 0, 0",
-                    r.top_p, r.top_k, r.min_p));
-  state_.checked_sampling = true;
-  if (m.updates > 0 && m.entropy < 1e-3) alarm(fmt::format("entropy has collapsed to {:.2g} nats", m.entropy));
-  if (m.updates > 0 && m.entropy > 0.7 * std::log(learner_.config().vocab))
-    alarm(fmt::format("entropy of {:.2f} nats is near that of chance", m.entropy));
-  if (m.truncated > 0.5) alarm(fmt::format("{:.0f} % of the responses are cut at the limit", 100 * m.truncated));
-  if (m.mismatch > 0 || m.ratio_error > 0)
-    alarm(fmt::format("rollout and training disagree by {:.3g} nats on the same weights ({} tokens compared)",
-                      m.mismatch, m.mismatch_tokens));
 }
 
 }  // namespace dapo

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "host/train/evaluate.h"
+#include "host/train/metric_info.h"
 #include "host/train/metrics.h"
 #include "host/train/sft.h"
 
@@ -154,7 +155,21 @@ std::string table_text(const Metric<T> (&table)[n]) {
   return out;
 }
 
+template <class T, size_t n>
+std::optional<MetricInfo> find_info(std::string_view name, const Metric<T> (&table)[n]) {
+  for (const Metric<T>& m : table)
+    if (m.name == name) return MetricInfo{m.unit, m.meaning};
+  return std::nullopt;
+}
+
 }  // namespace
+
+std::optional<MetricInfo> metric_info(std::string_view name) {
+  if (name.starts_with("eval/pass@")) name = "eval/pass@K";
+  if (const auto info = find_info(name, kStep)) return info;
+  if (const auto info = find_info(name, kEval)) return info;
+  return find_info(name, kSft);
+}
 
 Fields StepMetrics::fields() const {
   return fields_of(*this, kStep);
@@ -180,7 +195,9 @@ std::string metrics_text() {
          "JSON object a line.\nA share is a number from 0 to 1; a mean over nothing is null.\n\n"
          "## dapo_train: a line a step\n\n" +
          table_text(kStep) +
-         "\n`alarms` is a list of messages about what deserves attention, such as a collapsed entropy.\n\n"
+         "\n`alarms` is a list of messages about what deserves attention, such as a collapsed entropy: each once, when "
+         "it "
+         "begins, and\nagain only after 50 steps without it ([looking.md](looking.md) lists them).\n\n"
          "## Evaluation: in the line of every `eval.every`th step; also printed by `dapo eval`\n\n" +
          table_text(kEval) + "\n## dapo sft: a line an update\n\n" + table_text(kSft);
 }

@@ -198,7 +198,7 @@ void fields(TrainerState& t, F f) {
   f("cursor", t.cursor);
   f("yield", t.yield);
   f("bank", t.bank);
-  f("checked_sampling", t.checked_sampling);
+  f("alarms", t.alarms);
   f("prompts", t.prompts);
   f("now", t.now);
 }
@@ -253,6 +253,7 @@ struct Writer {
     fields(const_cast<T&>(v), [&](const std::string& name, auto& member) { out[name] = value(member); });
     return out;
   }
+  Json value(const AlarmState& a) const { return a.text(); }
   Json value(const std::vector<PromptRecord>& v) const {
     for (const PromptRecord& r : v)
       for (const int32_t x : {r.visits, r.streak, r.right, r.judged}) ids.push_back(x);
@@ -323,6 +324,7 @@ struct Reader {
   void read(const Json& j, T& v) requires std::is_class_v<T> {
     fields(v, [&](const std::string& name, auto& member) { read(j.at(name), member); });
   }
+  void read(const Json& j, AlarmState& a) { a = AlarmState::parse(j.get<std::string>()); }
   void read(const Json& j, std::vector<PromptRecord>& v) {
     std::vector<int32_t> flat;
     take(flat, ids, next_id, 4 * j.get<size_t>());

@@ -2,14 +2,107 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <vector>
+
 namespace dapo {
+namespace {
+
+std::string number(double x, const char* format, double scale = 1) {
+  return std::isfinite(x) ? fmt::format(fmt::runtime(format), scale * x) : "-";
+}
+
+/// At most six characters.
+std::string seconds_text(double s) {
+  if (!std::isfinite(s)) return "-";
+  return s < 99.995 ? fmt::format("{:.2f}s", s) : duration_text(s);
+}
+
+struct Column {
+  const char *name, *metric;  // metric "": see cell()
+  const char* format;         // for a number
+  double scale;
+  int width;
+  int rank;  // columns of the highest rank are the first to be left out of a narrow terminal
+};
+
+constexpr Column kColumns[] = {
+    {"step", "", "", 1, 5, 0},
+    {"reward", "reward/mean", "{:+.3f}", 1, 6, 0},
+    {"acc", "reward/acc", "{:.1f}%", 100, 6, 0},
+    {"length", "response/length_mean", "{:.1f}", 1, 7, 1},
+    {"max", "response/length_max", "{:.0f}", 1, 5, 5},
+    {"cut", "response/truncated", "{:.1f}%", 100, 6, 2},
+    {"kept", "groups/kept", "{:.0f}", 1, 4, 2},
+    {"right", "groups/all_right", "{:.0f}", 1, 5, 4},
+    {"wrong", "groups/all_wrong", "{:.0f}", 1, 5, 4},
+    {"entropy", "update/entropy", "{:.3f}", 1, 7, 1},
+    {"grad", "update/grad_norm", "{:.3g}", 1, 8, 3},
+    {"mismatch", "update/mismatch", "{:g}", 1, 8, 3},
+    {"time", "seconds", "", 1, 7, 1},
+    {"rollout", "rollout/seconds", "", 1, 7, 4},
+    {"update", "update/seconds", "", 1, 7, 4},
+    {"tok/s", "rollout/tokens_per_s", "", 1, 6, 3},
+    {"train/s", "update/rows_per_s", "", 1, 7, 5},
+    {"left", "", "", 1, 8, 0},
+};
+constexpr size_t kCount = std::size(kColumns);
+
+int width_of(size_t i, int64_t total) {
+  return i == 0 ? std::max<int>(kColumns[0].width, 1 + 2 * fmt::formatted_size("{}", total)) : kColumns[i].width;
+}
+
+/// Which columns fit. Between two columns are two blanks, and the last column of a terminal stays empty (some wrap).
+std::vector<size_t> columns_for(int64_t total, int width) {
+  for (int rank = 5;; --rank) {
+    std::vector<size_t> shown;
+    int needs = 1;
+    for (size_t i = 0; i < kCount; ++i)
+      if (kColumns[i].rank <= rank) {
+        shown.push_back(i);
+        needs += width_of(i, total) + (i > 0 ? 2 : 0);
+      }
+    if (width <= 0 || needs <= width || rank == 0) return shown;
+  }
+}
+
+std::string cell(const Column& c, const Fields& m, int64_t total, double left) {
+  const std::string_view name = c.name;
+  if (name == "step") return fmt::format("{:.0f}/{}", figure(m, "step"), total);
+  if (name == "left") return left > 0 ? left < 1 ? "<1 s" : duration_text(left) : "";
+  const double value = figure(m, c.metric);
+  if (name == "tok/s" || name == "train/s") return std::isfinite(value) ? count_text(value) : "-";
+  return *c.format == 0 ? seconds_text(value) : number(value, c.format, c.scale);
+}
+
+/// What is not so in most steps.
+std::string remarks(const Fields& m) {
+  std::string out;
+  if (figure(m, "groups/generated") == 0) out += "  all groups from the bank";
+  if (const double n = figure(m, "groups/unjudged"); n > 0) out += fmt::format("  unjudged {:.0f}", n);
+  if (const double oldest = figure(m, "groups/age_max"); oldest > 0)
+    out += fmt::format("  age {:.2f} (max {:.0f})", figure(m, "groups/age_mean"), oldest);
+  if (const double n = figure(m, "update/refused"); n > 0) out += fmt::format("  updates refused {:.0f}", n);
+  if (const double s = figure(m, "reward/seconds"); s > 0.05 * figure(m, "seconds"))
+    out += fmt::format("  waited {} for verdicts", seconds_text(s));
+  return out;
+}
+
+}  // namespace
 
 std::string duration_text(double seconds) {
-  if (seconds < 60) return fmt::format("{:.1f} s", seconds);
+  if (seconds < 59.95) return fmt::format("{:.1f} s", seconds);
   if (seconds > 48 * 3600) return fmt::format("{:.0f} hours", seconds / 3600);
   const int64_t s = seconds + 0.5;
   return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+}
+
+std::string left_text(double seconds) {
+  if (!(seconds > 0)) return "";
+  return seconds < 1 ? "<1 s left" : duration_text(seconds) + " left";
 }
 
 std::string count_text(double n) {
@@ -19,34 +112,32 @@ std::string count_text(double n) {
                    : fmt::format("{:.2f}G", n / 1e9);
 }
 
-std::string step_text(const StepMetrics& m, int64_t total) {
-  std::string out = fmt::format("step {}/{}  ", m.step, total);
-  if (m.groups_generated > 0)
-    out += fmt::format(
-        "reward {:+.3f}  acc {:.1f} %  length {:.1f} (max {:.0f}, cut {:.1f} %)  groups kept {}, right {}, wrong {}{}",
-        m.reward, 100 * m.acc, m.length_mean, m.length_max, 100 * m.truncated, m.groups_kept, m.groups_right,
-        m.groups_wrong, m.groups_unjudged > 0 ? fmt::format(", unjudged {}", m.groups_unjudged) : "");
-  else
-    out += "all groups from the bank";
-  if (m.age_max > 0) out += fmt::format(", age {:.2f} (max {:.0f})", m.age_mean, m.age_max);
-  out += fmt::format("  entropy {:.3f}  grad {:.3g}", m.entropy, m.grad_norm);
-  if (m.updates > 1) out += fmt::format(" (max {:.3g})", m.grad_norm_max);
-  out += m.mismatch_tokens > 0 ? fmt::format("  mismatch {:g} ({} tokens)", m.mismatch, count_text(m.mismatch_tokens))
-                               : "  mismatch -";
-  out += fmt::format("  {:.2f} s =", m.seconds);
-  const char* before = " ";
-  for (const Phase p : {Phase::rollout, Phase::reward, Phase::update}) {
-    out += fmt::format("{}{} {:.2f}", before, phase_name(p), m.phases[p].seconds);
-    before = " + ";
-  }
-  const auto rate = [](const PhaseTimes::Row& r) { return count_text(r.seconds > 0 ? r.tokens / r.seconds : 0); };
-  out += fmt::format("  tok/s {} / {}", rate(m.phases[Phase::rollout]), rate(m.phases[Phase::update]));
+double figure(const Fields& fields, std::string_view name) {
+  const auto at = std::ranges::find(fields, name, &Fields::value_type::first);
+  return at == fields.end() ? std::nan("") : at->second;
+}
+
+std::string step_head(int64_t total, int width) {
+  std::string out;
+  for (const size_t i : columns_for(total, width))
+    out += fmt::format("{}{:>{}}", i > 0 ? "  " : "", kColumns[i].name, width_of(i, total));
   return out;
 }
 
-std::string sft_text(const SftMetrics& m, int64_t total) {
-  return fmt::format("sft {}/{}  loss {:.4f}  grad {:.3g}  lr {:.2e}  tok/s {}", m.step, total, m.loss, m.grad_norm,
-                     m.lr, count_text(m.seconds > 0 ? m.tokens / m.seconds : 0));
+std::string step_text(const Fields& metrics, int64_t total, double left, int width) {
+  std::string out;
+  for (const size_t i : columns_for(total, width))
+    out += fmt::format("{}{:>{}}", i > 0 ? "  " : "", cell(kColumns[i], metrics, total, left), width_of(i, total));
+  out += remarks(metrics);
+  out.erase(out.find_last_not_of(' ') + 1);
+  return out;
+}
+
+std::string sft_text(const Fields& m, int64_t total) {
+  const double seconds = figure(m, "seconds");
+  return fmt::format("sft {:.0f}/{}  loss {:.4f}  grad {:.3g}  lr {:.2e}  tok/s {}", figure(m, "step"), total,
+                     figure(m, "loss"), figure(m, "grad_norm"), figure(m, "lr"),
+                     count_text(seconds > 0 ? figure(m, "tokens") / seconds : 0));
 }
 
 std::string eval_text(const EvalResult& r, std::optional<int64_t> step) {

@@ -62,8 +62,8 @@ bool Trainer::done() const {
 
 TrainerState Trainer::snapshot() const {
   if (now_.stage != StepState::done) return state_;
-  return {state_.step, state_.updates,          state_.refused, state_.cursor, state_.yield,
-          state_.bank, state_.checked_sampling, state_.prompts, StepState()};
+  return {state_.step, state_.updates, state_.refused, state_.cursor, state_.yield,
+          state_.bank, state_.alarms,  state_.prompts, StepState()};
 }
 
 void Trainer::restore(TrainerState state) {
@@ -115,7 +115,7 @@ StepMetrics Trainer::step() {
   now_.stage = StepState::done;
   ++state_.step;
   StepMetrics m = summarize();
-  raise_alarms(m);
+  m.alarms = raise_alarms(config_, learner_.config().vocab, m, state_.alarms);
   m.seconds = now_.seconds;
   return m;
 }

@@ -9,6 +9,7 @@
 #include "data/cursor.h"
 #include "data/dataset.h"
 #include "host/rollout/rollout.h"
+#include "host/train/alarms.h"
 #include "host/train/encode_prompts.h"
 #include "host/train/group.h"
 #include "host/train/limits.h"
@@ -49,8 +50,8 @@ struct TrainerState {
   int64_t refused = 0;  ///< updates refused in a row
   CursorState cursor;
   YieldEstimate yield;
-  std::vector<Group> bank;            ///< finished groups for the next step, oldest first
-  bool checked_sampling = false;      ///< this alarm is raised once
+  std::vector<Group> bank;  ///< finished groups for the next step, oldest first
+  AlarmState alarms;
   std::vector<PromptRecord> prompts;  ///< by example
   StepState now;
 };
@@ -113,7 +114,6 @@ class Trainer {
   void compare_log_probs(const MicroBatch& packed, size_t begin);
   void compare_one_group();
   StepMetrics summarize() const;
-  void raise_alarms(StepMetrics& m);
 
   const Config config_;
   ModelMemory memory_;  // of the decoder and the learner, which take turns

@@ -1,13 +1,19 @@
 // Exit codes, one clear line per mistake, no half-written files.
 #include "tests/host/app/cli.h"
 
+#include <cmath>
+#include <optional>
+
 #include "host/app/json_lines.h"
+#include "host/app/run_log.h"
+#include "tests/host/app/event_reader.h"
 
 namespace dapo {
 namespace {
 
 TEST_F(CliTest, HelpHasExamples) {
-  for (const char* command : {"", "sft", "eval", "generate", "score", "tokenize", "verify", "chain", "countdown"}) {
+  for (const char* command :
+       {"", "sft", "eval", "generate", "score", "tokenize", "verify", "report", "watch", "chain", "countdown"}) {
     const Ran r = run("dapo", std::string(command) + " --help");
     EXPECT_EQ(r.code, 0);
     EXPECT_NE(r.out.find(*command ? "Example: " : "--help"), std::string::npos) << command << r.out;
@@ -245,6 +251,29 @@ TEST_F(CliTest, BrokenModelFolders) {
   expect_usage_error("dapo", "tokenize --model tuned -", "tokenizer", "{\"text\": \"abc\"}");
 }
 
+/// The event file of a run has every number of its metrics.jsonl.
+void expect_events(const fs::path& run) {
+  std::vector<Event> events;
+  for (const auto& entry : fs::directory_iterator(run / "tensorboard")) {
+    EXPECT_TRUE(events.empty()) << "more than one file";
+    events = events_of(entry.path().string());
+  }
+  ASSERT_EQ(events.size(), 5u);  // version, start, and three lines
+  size_t line = 2, numbers = 0;
+  std::istringstream lines(slurp(run / "metrics.jsonl"));
+  for (std::string text; std::getline(lines, text); ++line) {
+    const std::optional<MetricsLine> metrics = parse_metrics(text);
+    ASSERT_TRUE(metrics);
+    EXPECT_EQ(events[line].step, metrics->step);
+    std::map<std::string, float> finite;
+    for (const auto& [name, value] : metrics->fields)
+      if (std::isfinite(value)) finite[name] = static_cast<float>(value);
+    EXPECT_EQ(events[line].values, finite);
+    numbers += finite.size();
+  }
+  EXPECT_GT(numbers, 100u);
+}
+
 TEST_F(CliTest, TrainWritesARunFolder) {
   make_model();
   write("run.cfg",
@@ -272,8 +301,25 @@ TEST_F(CliTest, TrainWritesARunFolder) {
     ++rows;
     for (const char* field : {"prompt", "response", "score", "reason", "advantage"}) EXPECT_TRUE(row.has(field));
     EXPECT_EQ(row.json("kept"), "true");
+    const std::string log_probs = row.json("log_probs");
+    EXPECT_EQ(std::ranges::count(log_probs, ','), std::ssize(row.ids("ids")) - 1);
+    EXPECT_NE(log_probs.find("-"), std::string::npos);
   });
   EXPECT_EQ(rows, 16);
+  expect_events(folder_ / "runs/run");
+  for (const char* part : {"2 of 2", "wrong</span>", "<span class=\"t1\" title=\"log-prob -0."})
+    EXPECT_NE(slurp(folder_ / "runs/run/report.html").find(part), std::string::npos) << part;
+  EXPECT_NE(slurp(folder_ / "runs/run/dapo.json").find("\"product_gflops\""), std::string::npos);
+  const Ran watched = run("dapo", "watch runs/run --last 1");
+  EXPECT_EQ(watched.code, 0);
+  EXPECT_EQ(watched.out.find("2 earlier steps are left out (--last 1)\n step  reward"), 0u) << watched.out;
+  for (const char* part :
+       {"\n  2/2  ", "\neval after step 2: avg@1", "\ndone after step 2: model in runs/run/model, report in "})
+    EXPECT_NE(watched.out.find(part), std::string::npos) << watched.out;
+  r = run("dapo", "report runs/run runs/run -o two.html");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_NE(slurp(folder_ / "two.html").find("<h1>2 runs</h1>"), std::string::npos);
+  expect_usage_error("dapo", "report data", "data: has no metrics.jsonl");
   for (const char* file : {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"})
     EXPECT_TRUE(fs::exists(folder_ / "runs/run/model" / file)) << file;
   const std::string first = slurp(folder_ / "runs/run/model/model.safetensors");

@@ -45,14 +45,12 @@ TEST(Trainer, EveryStepThatDrawsComparesLogProbs) {
     if (m.groups_generated == 0) {
       EXPECT_EQ(m.mismatch_tokens, 0) << step;
       EXPECT_TRUE(std::isnan(m.mismatch) && std::isnan(m.ratio_error)) << step;
-      EXPECT_NE(step_text(m, 9).find("mismatch -"), std::string::npos) << step_text(m, 9);
+      EXPECT_NE(step_text(m.fields(), 9, 0).find("all groups from the bank"), std::string::npos);
       continue;
     }
     from_bank += m.groups_from_bank > 0;  // the first mini-batch is a banked group: a new one is scored
     EXPECT_GT(m.mismatch_tokens, 0) << step;
     EXPECT_EQ(m.mismatch, 0) << step;
-    EXPECT_NE(step_text(m, 9).find(fmt::format("mismatch 0 ({} tokens)", m.mismatch_tokens)), std::string::npos)
-        << step_text(m, 9);
   }
   EXPECT_GT(from_bank, 0);
 }

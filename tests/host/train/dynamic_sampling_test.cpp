@@ -112,7 +112,8 @@ TEST(Trainer, SurplusIsBankedOrDropped) {
   EXPECT_EQ(m.groups_from_bank, 4);
   EXPECT_EQ(m.groups_generated, 0);
   EXPECT_TRUE(std::isnan(m.acc) && std::isnan(m.length_mean));  // no responses were drawn
-  EXPECT_NE(step_text(m, 9).find("all groups from the bank"), std::string::npos) << step_text(m, 9);
+  EXPECT_NE(step_text(m.fields(), 9, 0).find("all groups from the bank"), std::string::npos)
+      << step_text(m.fields(), 9, 0);
   EXPECT_EQ(bank.trainer.trained().front().step, 1);
   EXPECT_EQ(m.age_mean, 1);
   EXPECT_EQ(m.age_max, 1);
@@ -164,7 +165,7 @@ TEST(Trainer, UnjudgedGroupsAreNeitherRightNorWrong) {
   EXPECT_EQ(m.groups_right + m.groups_kept, 4);
   EXPECT_GT(m.acc, 0.9);  // of the judged ones
   EXPECT_GT(m.reward, 0.8);
-  EXPECT_NE(step_text(m, 9).find("unjudged 4"), std::string::npos) << step_text(m, 9);
+  EXPECT_NE(step_text(m.fields(), 9, 0).find("unjudged 4"), std::string::npos) << step_text(m.fields(), 9, 0);
 }
 
 TEST(Trainer, FilteredDrawsRaiseAnAlarmOnce) {

@@ -1,0 +1,256 @@
+#include "host/app/train_run.h"
+
+#include <fmt/format.h>
+
+#include "core/check.h"
+#include "host/app/checkpoint.h"
+#include "host/app/interrupt.h"
+#include "host/app/report.h"
+#include "host/app/run_folder.h"
+#include "host/app/save.h"
+#include "host/train/evaluate.h"
+#include "host/train/step_text.h"
+#include "host/train/stuck.h"
+#include "tokenizer/jinja.h"
+
+namespace dapo {
+namespace {
+
+/// A run under way.
+struct Run {
+  const Config& config;
+  Session& session;
+  Trainer& trainer;
+  const Dataset& data;
+  const std::optional<Dataset>& val;
+  TerminalProgress& progress;
+  RunFolder folder;
+  CheckpointWriter checkpoints;
+  StuckWatch stuck;
+  RunState state;      ///< what a checkpoint holds, as far as this program and not the trainer knows it
+  int64_t saved = -1;  ///< complete steps of the last checkpoint
+  bool owed = false;   ///< a checkpoint that could not be written, because the disk was full
+};
+
+/// One step. If too many of its updates are rejected, saves the weights of the last good one and the step's responses
+/// before rethrowing the error.
+StepMetrics step_or_save(Run& run) {
+  Trainer& trainer = run.trainer;
+  const int64_t step = trainer.state().step + 1, refused = trainer.state().refused;
+  try {
+    return trainer.step();
+  } catch (const Error& e) {
+    if (e.code() != kExitNumerics || trainer.state().refused == refused) throw;
+    const std::string saved = run.folder.save_model(*run.session.weights, step, false);
+    if (run.config.trainer.log_rollouts) run.folder.rollouts(step, trainer, *run.session.tokenizer, run.data);
+    fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), saved);
+  }
+}
+
+EvalResult eval(Run& run, int64_t step) {
+  EvalResult result = evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, *run.val, run.progress);
+  run.progress.line(eval_text(result, step));
+  return result;
+}
+
+/// Writes a checkpoint in the background. On a full disk a note says so, and the next step tries again.
+void save(Run& run) {
+  run.state.trainer = run.trainer.snapshot();
+  run.state.stuck = run.stuck.state();
+  run.folder.sync();
+  try {
+    run.checkpoints.save(run.trainer.learner(), run.state);
+    run.saved = run.state.trainer.step;
+    run.owed = false;
+  } catch (const Error& e) {
+    if (e.code() != kExitResources) throw;
+    run.owed = true;
+    run.progress.note(fmt::format("{}; will be tried again after the next step", e.what()).c_str());
+  }
+  run.state.trainer = {};
+}
+
+/// Waits for the checkpoint under way. False if it could not be written, or is owed.
+bool finished(Run& run) {
+  try {
+    run.checkpoints.finish();
+    return !run.owed;
+  } catch (const Error& e) {
+    if (e.code() != kExitResources) throw;
+    run.progress.note(e.what());
+    return false;
+  }
+}
+
+/// Notes a new best value of the metric that keeps a checkpoint; returns whether there is one.
+bool is_best(Run& run, const StepMetrics& m, const std::optional<EvalResult>& e) {
+  bool better = false;
+  const auto look = [&](const Fields& fields) {
+    for (const auto& [name, value] : fields)
+      if (name == run.config.trainer.keep_best && (run.state.best_step == 0 || value > run.state.best)) {
+        run.state.best = value;
+        run.state.best_step = m.step;
+        better = true;
+      }
+  };
+  look(m.fields());
+  if (e) look(e->fields());
+  return better;
+}
+
+/// The end of a step that is complete, or was when the run was interrupted: evaluate, write its line, save.
+void end_step(Run& run, const StepMetrics& m) {
+  const Config& config = run.config;
+  std::optional<EvalResult> result;
+  if (run.val && config.eval.every > 0 && (m.step % config.eval.every == 0 || run.trainer.done())) {
+    run.state.unwritten = m;
+    result = eval(run, m.step);
+    run.state.unwritten.reset();
+  }
+  run.folder.metrics(m.step, &m, result ? &*result : nullptr);
+  const bool best = is_best(run, m, result);
+  const bool due = config.trainer.save_every > 0 && m.step % config.trainer.save_every == 0;
+  if (run.owed || due || best || run.trainer.done()) save(run);
+}
+
+/// The outer loop of Algorithm 1: evaluate, step, log, save. Returns "", or why the run stops early.
+std::string train_loop(Run& run) {
+  Trainer& trainer = run.trainer;
+  if (run.state.unwritten) end_step(run, StepMetrics(*run.state.unwritten));
+  if (run.val && run.config.eval.before_train && run.saved < 0) {
+    const EvalResult result = eval(run, 0);
+    run.folder.metrics(0, nullptr, &result);
+  }
+  while (!trainer.done() && !interrupted()) {
+    run.progress.step(trainer.state().step + 1);
+    const StepMetrics m = step_or_save(run);
+    const std::string why = run.stuck.after(m);
+    run.progress.step_line(m.fields());
+    for (const std::string& alarm : m.alarms) run.progress.note(alarm.c_str());
+    if (run.config.trainer.log_rollouts) run.folder.rollouts(m.step, trainer, *run.session.tokenizer, run.data);
+    end_step(run, m);
+    if (!why.empty()) return why;
+  }
+  return "";
+}
+
+/// What is written when the run ends before its last step: "part of step 4", with the checkpoint's place.
+int leave(Run& run) {
+  const TrainerState& state = run.trainer.state();
+  const bool open = state.now.stage != StepState::done;
+  if (state.step == 0 && !open) {
+    run.progress.line("interrupted before the first step began: nothing was trained, nothing is saved");
+    return kExitInterrupted;
+  }
+  run.state.trainer = run.trainer.snapshot();
+  run.state.stuck = run.stuck.state();
+  const std::string saved = save_patiently(run.folder.path(), *run.session.weights, run.progress, [&] {
+    const std::string before = run.checkpoints.finish();
+    if (run.saved == state.step && !open && !run.state.unwritten) return before;
+    run.folder.sync();
+    run.checkpoints.save(run.trainer.learner(), run.state);
+    return run.checkpoints.finish();
+  });
+  run.progress.line(
+      fmt::format("interrupted after step {}{}: saved in {}; the same command goes on from there", state.step,
+                  !open ? run.state.unwritten ? " and before the end of its evaluation" : ""
+                  : state.now.stage == StepState::rollout
+                      ? fmt::format(" and in the rollout of step {}, which is kept", state.step + 1)
+                      : fmt::format(" and {} mini-batches of step {}", state.now.mini_batches, state.step + 1),
+                  saved));
+  return kExitInterrupted;
+}
+
+/// ", report in RUN/report.html"; "" and a note if it cannot be written.
+std::string report_text(const RunFolder& run, TerminalProgress& progress) try {
+  return ", report in " + write_report({run.path()}, "");
+} catch (const Error& e) {
+  progress.note(fmt::format("no report: {}", e.what()).c_str());
+  return "";
+}
+
+}  // namespace
+
+int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
+          const std::optional<Dataset>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress) {
+  std::vector<std::string> files = config.data.train_files;
+  files.insert(files.end(), config.data.val_files.begin(), config.data.val_files.end());
+  const std::string about = provenance("dapo_train", s.device, config.model.path, files, notes);
+  const int64_t from = begin.checkpoint ? begin.checkpoint->step : RunFolder::kNothing;
+  Run run{
+      .config = config,
+      .session = s,
+      .trainer = trainer,
+      .data = data,
+      .val = val,
+      .progress = progress,
+      .folder = RunFolder(given, begin.replaces ? RunFolder::kNothing : from, begin.state.unwritten.has_value(), about,
+                          progress),
+      .checkpoints = CheckpointWriter(config.trainer.run_dir, config.trainer.keep, config.model.path, about, progress),
+      .stuck = StuckWatch(config, begin.state.stuck),
+      .state = begin.state,
+      .saved = from};
+  tidy_checkpoints(begin);
+  if (begin.checkpoint)
+    run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
+  run.state.settings = config_text(given);
+  run.state.data = data.fingerprint();
+  run.state.prompts = trainer.prompts_hash();
+  run.state.template_time = jinja::template_time();
+  run.state.trainer = {};
+  progress.log_to(run.folder.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
+  progress.log(provenance_text(about));
+  trainer.on_refused = [&run, written = 0](const TrainerState& at) mutable {
+    constexpr int kMost = 3;  // a run; each has all weights
+    if (written++ >= kMost) return;
+    run.state.trainer = at;
+    const std::string to =
+        fmt::format("{}/replays/step_{}-{}", run.folder.path(), at.step + 1, at.now.mini_batches + 1);
+    try {
+      run.checkpoints.save_at(to, run.trainer.learner(), run.state);
+      run.progress.note(fmt::format("to look into the refused update: dapo_train CONFIG --replay {}", to).c_str());
+    } catch (const Error& e) {
+      if (e.code() != kExitResources) throw;
+      run.progress.note(e.what());
+    }
+    run.state.trainer = {};
+  };
+  progress.on_report = [](Phase) {
+    if (interrupted()) throw Interrupted("");
+  };
+  std::string stuck;
+  try {
+    stuck = train_loop(run);
+  } catch (const Interrupted&) {
+  } catch (const Error& e) {
+    progress.log(e.what());
+    throw;
+  }
+  progress.on_report = nullptr;
+  const int64_t step = trainer.state().step;
+  try {
+    if (interrupted() && !(trainer.done() && !run.state.unwritten)) return leave(run);
+    if (!finished(run)) {
+      run.owed = false;
+      save_patiently(run.folder.path(), *s.weights, progress, [&] {
+        save(run);
+        return run.checkpoints.finish();
+      });
+    }
+    const std::string saved = save_patiently(run.folder.path(), *s.weights, progress,
+                                             [&] { return run.folder.save_model(*s.weights, step, true); });
+    progress.line(fmt::format("{} after step {}: model in {}{}", stuck.empty() ? "done" : "stopped", step, saved,
+                              report_text(run.folder, progress)));
+  } catch (const Error& e) {
+    progress.log(e.what());
+    throw;
+  }
+  if (!stuck.empty()) {
+    progress.log(stuck);
+    fail(kExitNumerics, "{}", stuck);
+  }
+  run.folder.finish();
+  return interrupted() ? kExitInterrupted : kExitOk;
+}
+
+}  // namespace dapo

@@ -1,0 +1,21 @@
+// A run of dapo_train, from where it begins to its end: the outer loop of Algorithm 1 with evaluations, checkpoints and
+// signals.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "host/app/provenance.h"
+#include "host/app/resume.h"
+#include "host/app/session.h"
+#include "host/app/terminal.h"
+#include "host/train/trainer.h"
+
+namespace dapo {
+
+/// `given`: the configuration before it was fitted to this machine. The trainer holds the state of `begin`. Returns the
+/// exit code.
+int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
+          const std::optional<Dataset>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress);
+
+}  // namespace dapo
