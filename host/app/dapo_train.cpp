@@ -18,6 +18,7 @@
 #include "host/app/train_run.h"
 #include "host/app/unmet.h"
 #include "host/train/prompts.h"
+#include "host/train/step_text.h"
 #include "host/train/trainer.h"
 #include "tokenizer/jinja.h"
 
