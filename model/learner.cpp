@@ -81,6 +81,7 @@ void Learner::score(Pack& pack, float temperature) {
 }
 
 void Learner::score_reference(Pack& pack, float temperature, const Weights& reference) {
+  CHECK(&reference.backend() == &backend_, "the reference lies on another backend");
   score(Layers(reference, memory_.constants().rope), pack, temperature, pack.ref_log_prob, nullptr);
 }
 

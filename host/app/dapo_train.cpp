@@ -207,8 +207,10 @@ int run(const Options& o) {
   std::optional<Dataset> val;
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
   Session s = open_session(config.model.path, std::move(chosen));
+  const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
+  if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);
     if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);

@@ -27,11 +27,15 @@ Sampling sampling_of(const Config& config) {
       .temperature = r.temperature, .top_k = r.top_k, .top_p = r.top_p, .min_p = r.min_p, .seed = config.trainer.seed};
 }
 
-void set_advantages(Group& group, const AlgorithmSection& algorithm) {
+void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorithm, int n) {
   std::vector<double> rewards;
-  for (const Sample& s : group.samples) rewards.push_back(s.shaped);
-  const std::vector<double> advantages = group_advantages(rewards, algorithm.norm_adv_by_std);
-  for (size_t i = 0; i < advantages.size(); ++i) group.samples[i].advantage = advantages[i];
+  std::vector<int> tokens;
+  for (const Group& g : groups)
+    for (const Sample& s : g.samples) rewards.push_back(s.shaped), tokens.push_back(s.response.ids.size());
+  const std::vector<double> advantages = step_advantages(algorithm, rewards, tokens, n);
+  auto next = advantages.begin();
+  for (Group& g : groups)
+    for (Sample& s : g.samples) s.advantage = *next++;
 }
 
 }  // namespace
@@ -92,12 +96,13 @@ StepMetrics Trainer::step() {
   if (after_rollout) after_rollout(groups_);
 
   // 4. Advantages.
-  for (Group& g : groups_) set_advantages(g, config_.algorithm);
+  set_advantages(groups_, config_.algorithm, config_.rollout.n);
 
   // 5. Mini-batches, in the order of generation. Until the first update the weights are those that drew the responses.
   const Stopwatch updating;
   learner_.begin();
   if (config_.actor.old_logprobs == OldLogProbs::recompute) recompute_old_log_probs();
+  if (config_.actor.kl_loss_coef > 0) score_reference();
   const size_t size = config_.actor.ppo_mini_batch_size;
   for (int epoch = 0; epoch < config_.actor.ppo_epochs; ++epoch)
     for (size_t begin = 0; begin < groups_.size(); begin += size) {
