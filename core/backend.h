@@ -265,13 +265,13 @@ class Backend {
                           const Tensor& head,      ///< T[V, C]
                           const Tensor& targets,   ///< i32[R]
                           float temperature) = 0;  ///< above 0
-  /// Forward and backward of the policy loss sum_r weight[r] * token_loss(log_prob[r], old_log_prob[r], advantage[r])
-  /// (core/dapo_loss.h; on_policy_loss if old_log_prob is empty).
+  /// Forward and backward of the loss sum_r weight[r] * objective_loss(row r) (core/dapo_loss.h). The ratio is
+  /// e^log_ratio[r] if that is given (LossKind::gspo needs it), else e^(log_prob[r] - old_log_prob[r]); 1 without both.
   virtual void lm_dapo(const Tensor& dx,            ///< T[R, C], out
                        const Tensor& dhead,         ///< f32[V, C], adds
                        const Tensor& log_prob,      ///< f32[R], out
                        const Tensor& entropy,       ///< f32[R], out
-                       const Tensor& loss,          ///< f32[R], out: token_loss, without its weight
+                       const Tensor& loss,          ///< f32[R], out: objective_loss, without its weight
                        const Tensor& clip,          ///< u8[R], out: ClipKind
                        const Tensor& x,             ///< T[R, C]
                        const Tensor& head,          ///< T[V, C]
@@ -279,6 +279,8 @@ class Backend {
                        const Tensor& old_log_prob,  ///< f32[R], or empty
                        const Tensor& advantage,     ///< f32[R]
                        const Tensor& weight,        ///< f32[R]
+                       const Tensor& log_ratio,     ///< f32[R], a constant, or empty
+                       const Tensor& ref_log_prob,  ///< f32[R]: the reference's, for the KL; or empty
                        float temperature,           ///< above 0
                        const DapoLoss& params) = 0;
   /// Draws tokens[b] from the filtered softmax(z[b]) (core/softmax.h) by inverse CDF with draw_fraction(seed, keys[b],

@@ -205,7 +205,8 @@ void check_lm_logprob(DType T, const Tensor& log_prob, const Tensor& entropy, co
 
 void check_lm_dapo(DType T, const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy,
                    const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head, const Tensor& targets,
-                   const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, float temperature) {
+                   const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, const Tensor& log_ratio,
+                   const Tensor& ref_log_prob, float temperature, const DapoLoss& params) {
   check_head("lm_dapo", T, x, head);
   const int64_t rows = x.dim(0);
   expect("lm_dapo", "dx", dx, T, {rows, x.dim(1)});
@@ -218,6 +219,9 @@ void check_lm_dapo(DType T, const Tensor& dx, const Tensor& dhead, const Tensor&
   if (old_log_prob) expect("lm_dapo", "old_log_prob", old_log_prob, f32, {rows});
   expect("lm_dapo", "advantage", advantage, f32, {rows});
   expect("lm_dapo", "weight", weight, f32, {rows});
+  if (log_ratio) expect("lm_dapo", "log_ratio", log_ratio, f32, {rows});
+  CHECK(params.kind != LossKind::gspo || log_ratio, "lm_dapo: log_ratio: GSPO needs that of the sequences");
+  if (ref_log_prob) expect("lm_dapo", "ref_log_prob", ref_log_prob, f32, {rows});
   check_temperature("lm_dapo", temperature, false);
 }
 

@@ -39,7 +39,8 @@ void check_lm_logprob(DType T, const Tensor& log_prob, const Tensor& entropy, co
                       const Tensor& targets, float temperature);
 void check_lm_dapo(DType T, const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy,
                    const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head, const Tensor& targets,
-                   const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, float temperature);
+                   const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, const Tensor& log_ratio,
+                   const Tensor& ref_log_prob, float temperature, const DapoLoss& params);
 void check_lm_sample(DType T, const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                      const Tensor& keys, const Tensor& positions, const Sampling& sampling);
 

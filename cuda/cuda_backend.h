@@ -80,8 +80,8 @@ class CudaBackend final : public Backend {
                   const Tensor& targets, float temperature) override;
   void lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy, const Tensor& loss,
                const Tensor& clip, const Tensor& x, const Tensor& head, const Tensor& targets,
-               const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, float temperature,
-               const DapoLoss& params) override;
+               const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, const Tensor& log_ratio,
+               const Tensor& ref_log_prob, float temperature, const DapoLoss& params) override;
   void lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head, const Tensor& keys,
                  const Tensor& positions, const Sampling& sampling) override;
   void sum_of_squares(const Tensor& out, const Tensor& x) override;

@@ -27,7 +27,8 @@ struct LossRows {
   float *log_prob, *entropy, *loss;
   uint8_t* clip;
   const int32_t* targets;
-  const float *old_log_prob, *advantage, *weight;  ///< old_log_prob: null for ratio 1
+  const float *advantage, *weight;
+  const float *old_log_prob, *log_ratio, *ref_log_prob;  ///< null: not given
 };
 
 /// W elements of a row, in vectors of 16 bytes; W = 1: one.
@@ -50,29 +51,34 @@ __device__ __forceinline__ void store_part(bf16* to, const float (&from)[W]) {
   store_floats<W>(to, from);
 }
 
-/// d logits = weight * dloss/dlogp * (onehot(target) - p) / temperature, written as T over the beginning of the logits'
-/// own row: only over columns that the block has already read.
-template <class T, int W>
+/// d logits = weight * (dloss/dlogp * (onehot(target) - p) + entropy_coef * p * (log p + entropy)) / temperature,
+/// written as T over the beginning of the logits' own row: only over columns that the block has already read. The second
+/// term, of the entropy bonus, has kernels of its own, since it costs registers.
+template <class T, int W, bool kBonus>
 __global__ void __launch_bounds__(kSoftmaxThreads, 2)
     dapo_kernel(float* logits, const SoftmaxTile* tiles, LossRows rows, float inverse_temperature, float scale,
                 DapoLoss params, int vocab, int count) {
-  __shared__ float shared_factor;
+  __shared__ float shared_factor, shared_bonus;
   const int r = block_x(), target = rows.targets[r];
   float* row = logits + int64_t{r} * vocab;
   const RowSoftmax s = row_softmax(tiles + int64_t{r} * count, count, inverse_temperature, scale);
   const float target_log_prob = row_log_prob(s, row[target]);
   if (threadIdx.x == 0) {
     const float lp = target_log_prob, a = rows.advantage[r], w = rows.weight[r];
-    const TokenLoss l =
-        rows.old_log_prob != nullptr ? token_loss(lp, rows.old_log_prob[r], a, params) : on_policy_loss(lp, a);
+    const TokenInputs in{rows.old_log_prob != nullptr ? rows.old_log_prob + r : nullptr,
+                         rows.log_ratio != nullptr ? rows.log_ratio + r : nullptr,
+                         rows.ref_log_prob != nullptr ? rows.ref_log_prob + r : nullptr};
+    const TokenLoss l = objective_loss(lp, s.entropy, a, in, params);
     rows.log_prob[r] = lp;
     rows.entropy[r] = s.entropy;
     rows.loss[r] = l.loss;
     rows.clip[r] = l.clip;
     shared_factor = w == 0.0f ? 0.0f : w * l.dlogp * inverse_temperature;
+    if (kBonus) shared_bonus = w * params.entropy_coef * inverse_temperature;
   }
   __syncthreads();
-  const float factor = shared_factor;
+  const float factor = shared_factor, bonus = kBonus ? shared_bonus : 0.0f;
+  const bool none = factor == 0.0f && bonus == 0.0f;  // a row of weight 0 may hold any logits, NaN too
   T* to = reinterpret_cast<T*>(row);
   constexpr int kStep = kSoftmaxThreads * W;
   const int first = thread_x() * W;
@@ -85,12 +91,15 @@ __global__ void __launch_bounds__(kSoftmaxThreads, 2)
     if (c < vocab) {
       float d[W];
 #pragma unroll
-      for (int i = 0; i < W; ++i)  // a row of weight 0 may hold any logits, NaN too
-        d[i] = factor == 0.0f ? 0.0f : -factor * expf(row_log_prob(s, x[i]));
-      if (factor != 0.0f && target >= c && target < c + W) {
+      for (int i = 0; i < W; ++i) {
+        const float log_p = row_log_prob(s, x[i]);
+        d[i] = none ? 0.0f : expf(log_p) * (kBonus ? fmaf(log_p + s.entropy, bonus, -factor) : -factor);
+      }
+      if (!none && target >= c && target < c + W) {
+        const float p = expf(target_log_prob), plain = factor * (1.0f - p);
 #pragma unroll
         for (int i = 0; i < W; ++i)
-          if (c + i == target) d[i] = factor * (1.0f - expf(target_log_prob));
+          if (c + i == target) d[i] = kBonus ? fmaf(p, (target_log_prob + s.entropy) * bonus, plain) : plain;
       }
       store_part<W>(to + c, d);
     }
@@ -141,24 +150,30 @@ template <class T>
 void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy,
                              const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head,
                              const Tensor& targets, const Tensor& old_log_prob, const Tensor& advantage,
-                             const Tensor& weight, float temperature, const DapoLoss& params) {
+                             const Tensor& weight, const Tensor& log_ratio, const Tensor& ref_log_prob,
+                             float temperature, const DapoLoss& params) {
   check_lm_dapo(dtype(), dx, dhead, log_prob, entropy, loss, clip, x, head, targets, old_log_prob, advantage, weight,
-                temperature);
+                log_ratio, ref_log_prob, temperature, params);
   const int64_t hidden = head.dim(1);
   const int vocab = narrow(head.dim(0));
   const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
   const int64_t ld = vocab * int64_t{sizeof(float) / sizeof(T)};  // of d logits, which are written over the logits
+  const bool wide = vocab % 8 == 0;
+  const auto kernel = params.entropy_coef != 0.0f ? (wide ? dapo_kernel<T, 8, true> : dapo_kernel<T, 1, true>)
+                                                  : (wide ? dapo_kernel<T, 8, false> : dapo_kernel<T, 1, false>);
   const auto chunk = [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
     const LossRows at{log_prob.as<float>() + first,
                       entropy.as<float>() + first,
                       loss.as<float>() + first,
                       clip.as<uint8_t>() + first,
                       targets.as<const int32_t>() + first,
-                      old_log_prob ? old_log_prob.as<const float>() + first : nullptr,
                       advantage.as<const float>() + first,
-                      weight.as<const float>() + first};
-    launch(vocab % 8 == 0 ? dapo_kernel<T, 8> : dapo_kernel<T, 1>, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_},
-           logits.as<float>(), tiles, at, inverse, scale, params, vocab, narrow(softmax_tiles(vocab)));
+                      weight.as<const float>() + first,
+                      old_log_prob ? old_log_prob.as<const float>() + first : nullptr,
+                      log_ratio ? log_ratio.as<const float>() + first : nullptr,
+                      ref_log_prob ? ref_log_prob.as<const float>() + first : nullptr};
+    launch(kernel, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_}, logits.as<float>(), tiles, at, inverse, scale,
+           params, vocab, narrow(softmax_tiles(vocab)));
     products_->run({.m = n,
                     .n = hidden,
                     .k = vocab,
@@ -190,7 +205,8 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                                            float);                                                                    \
   template void CudaBackend<T>::lm_dapo(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,    \
                                         const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,    \
-                                        const Tensor&, const Tensor&, float, const DapoLoss&);
+                                        const Tensor&, const Tensor&, const Tensor&, const Tensor&, float,            \
+                                        const DapoLoss&);
 DAPO_INSTANTIATE(float)
 DAPO_INSTANTIATE(bf16)
 #undef DAPO_INSTANTIATE

@@ -41,20 +41,46 @@ void Learner::backward_layer(int l, const PackInputs& in) {
   backward_attention(p, b, in);
 }
 
+std::vector<float> sequence_log_ratios(std::span<const float> log_prob, std::span<const float> old_log_prob,
+                                       std::span<const int32_t> sequence) {
+  const size_t count = log_prob.size();
+  CHECK_EQ(sequence.size(), count, "GSPO needs the response of every token");
+  CHECK_EQ(old_log_prob.size(), count, "GSPO needs old log-probs");
+  std::vector<double> sum(count, 0), tokens(count, 0);
+  for (size_t r = 0; r < count; ++r) {
+    const auto s = static_cast<size_t>(sequence[r]);
+    CHECK_LT(s, count, "response of head row {}", r);
+    sum[s] += static_cast<double>(log_prob[r]) - static_cast<double>(old_log_prob[r]);
+    ++tokens[s];
+  }
+  std::vector<float> ratios(count);
+  for (size_t r = 0; r < count; ++r) {
+    const auto s = static_cast<size_t>(sequence[r]);
+    ratios[r] = static_cast<float>(sum[s] / tokens[s]);
+  }
+  return ratios;
+}
+
 void Learner::train(Pack& pack, float temperature, const DapoLoss& loss) {
   PackInputs in = stage(pack);
   stage_for_training(pack, in);
   const int64_t n = in.ids.dim(0), r = in.head_rows.dim(0);
   const ParamTable& params = weights_.params();
-  forward(in);
+  forward(layers_, in);
 
   const HeadBuffers head = buffers_.head.first(r);
-  final_norm(in, in.head_rows, head);
+  final_norm(layers_, in, in.head_rows, head);
   const Tensor log_prob = buffers_.log_prob.rows(0, r), entropy = buffers_.entropy.rows(0, r),
                losses = buffers_.loss.rows(0, r), clip = buffers_.clip.rows(0, r);
+  if (loss.kind == LossKind::gspo) {
+    backend_.lm_logprob(log_prob, {}, head.h, layers_.head(), in.targets, temperature);
+    pack.log_prob.resize(pack.head_rows.size());
+    backend_.copy_out_now(pack.log_prob.data(), log_prob);
+    in.log_ratio = staged_.put(sequence_log_ratios(pack.log_prob, pack.old_log_prob, pack.sequence));
+  }
   const Tensor &dh = head.delta, &dx = head.h;  // each is written after the last read of what it holds
   backend_.lm_dapo(dh, gradient(params.head), log_prob, entropy, losses, clip, head.h, layers_.head(), in.targets,
-                   in.old_log_prob, in.advantage, in.weight, temperature, loss);
+                   in.old_log_prob, in.advantage, in.weight, in.log_ratio, in.ref_log_prob, temperature, loss);
   backend_.zero(dx);
   backend_.rmsnorm_backward(dx, gradient(params.norm), dh, head.x, weights_.view(params.norm), head.rstd);
   const Tensor residual = buffers_.dx.rows(0, n);

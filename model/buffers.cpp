@@ -98,7 +98,9 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& c, const ModelLimits& 
   b.entropy = arena.take("losses", DType::f32, {r});
   b.loss = arena.take("losses", DType::f32, {r});
   b.clip = arena.take("losses", DType::u8, {r});
-  b.inputs = lay_inputs(arena, {n, n, 3 * limits.pack_segments, r, r, r, r, r, n, n + 1, n, n + 1, r});
+  // In the order of the Learner's put(): ids, positions, segments, six vectors of head rows, the indices of backward,
+  // and for GSPO the ratios.
+  b.inputs = lay_inputs(arena, {n, n, 3 * limits.pack_segments, r, r, r, r, r, r, n, n + 1, n, n + 1, r, r});
   if (limits.train) b.dx = arena.take("gradient of the residual stream", dtype, {n, c.hidden});
   // The following pieces are never needed at the same time, so they lie on top of each other.
   {

@@ -6,6 +6,20 @@
 
 namespace dapo {
 
+void check_same_shapes(const ModelConfig& reference, const ModelConfig& model, const std::string& folder) {
+  const auto same = [&](auto ModelConfig::*member, const char* name) {
+    if (reference.*member != model.*member)
+      fail_input("{}: {} is {}, the trained model's is {}: a reference has the shapes of the trained model", folder,
+                 name, reference.*member, model.*member);
+  };
+  same(&ModelConfig::hidden, "hidden_size"), same(&ModelConfig::ffn, "intermediate_size");
+  same(&ModelConfig::layers, "num_hidden_layers"), same(&ModelConfig::heads, "num_attention_heads");
+  same(&ModelConfig::kv_heads, "num_key_value_heads"), same(&ModelConfig::head_dim, "head_dim");
+  same(&ModelConfig::vocab, "vocab_size"), same(&ModelConfig::rope_theta, "rope_theta");
+  same(&ModelConfig::rms_eps, "rms_norm_eps"), same(&ModelConfig::tied, "tie_word_embeddings");
+  same(&ModelConfig::qkv_bias, "the bias of q, k and v");
+}
+
 Learner::Learner(ModelMemory& memory)
     : memory_(memory),
       weights_(memory.weights()),
@@ -23,39 +37,52 @@ void Learner::begin() {
   staged_ = memory_.staged_inputs(buffers_.inputs);
 }
 
-void Learner::forward(const PackInputs& in) {
+void Learner::forward(const Layers& layers, const PackInputs& in) {
   const int64_t n = in.ids.dim(0);
   Tensor x, delta;
   for (int l = 0; l < config().layers; ++l) {
     const LayerBuffers b = layer(l).first(n);
     if (l == 0) {
-      layers_.embed(b, in.ids);
+      layers.embed(b, in.ids);
       x = b.x_in;
     }
-    layers_.attention_half(l, b, x, delta, attention_inputs(in));
-    layers_.mlp_half(l, b);
+    layers.attention_half(l, b, x, delta, attention_inputs(in));
+    layers.mlp_half(l, b);
     x = b.x_mid, delta = b.delta;
   }
 }
 
-void Learner::final_norm(const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head) {
+void Learner::final_norm(const Layers& layers, const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head) {
   const LayerBuffers last = buffers_.layers.back().first(in.ids.dim(0));
-  layers_.final_norm(head, last.x_mid, last.delta, head_rows);
+  layers.final_norm(head, last.x_mid, last.delta, head_rows);
+}
+
+void Learner::score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
+                    std::vector<float>* entropy) {
+  const PackInputs in = stage(pack);
+  const int64_t r = in.head_rows.dim(0);
+  forward(layers, in);
+  const HeadBuffers head = buffers_.head.first(r);
+  final_norm(layers, in, in.head_rows, head);
+  const Tensor scores = buffers_.log_prob.rows(0, r),
+               entropies = entropy != nullptr ? buffers_.entropy.rows(0, r) : Tensor();
+  backend_.lm_logprob(scores, entropies, head.h, layers.head(), in.targets, temperature);
+  log_prob.resize(pack.head_rows.size());
+  backend_.copy_out(log_prob.data(), scores);
+  if (entropy != nullptr) {
+    entropy->resize(pack.head_rows.size());
+    backend_.copy_out(entropy->data(), entropies);
+  }
+  backend_.synchronize();
 }
 
 void Learner::score(Pack& pack, float temperature) {
-  const PackInputs in = stage(pack);
-  const int64_t r = in.head_rows.dim(0);
-  forward(in);
-  const HeadBuffers head = buffers_.head.first(r);
-  final_norm(in, in.head_rows, head);
-  const Tensor log_prob = buffers_.log_prob.rows(0, r), entropy = buffers_.entropy.rows(0, r);
-  backend_.lm_logprob(log_prob, entropy, head.h, layers_.head(), in.targets, temperature);
-  pack.log_prob.resize(pack.head_rows.size());
-  pack.entropy.resize(pack.head_rows.size());
-  backend_.copy_out(pack.log_prob.data(), log_prob);
-  backend_.copy_out(pack.entropy.data(), entropy);
-  backend_.synchronize();
+  score(layers_, pack, temperature, pack.log_prob, &pack.entropy);
+}
+
+void Learner::score_reference(Pack& pack, float temperature, const Weights& reference) {
+  CHECK(&reference.backend() == &backend_, "the reference lies on another backend");
+  score(Layers(reference, memory_.constants().rope), pack, temperature, pack.ref_log_prob, nullptr);
 }
 
 Learner::UpdateResult Learner::update(const AdamW& adamw) {
@@ -103,7 +130,7 @@ std::vector<float> Learner::masters() const {
 std::vector<float> Learner::logits(const Pack& pack) {
   const PackInputs in = stage(pack);
   const int64_t n = in.ids.dim(0), v = config().vocab, step = std::min(n, limits().pack_head_rows);
-  forward(in);
+  forward(layers_, in);
   const OwnedBlock block(backend_, Tensor(nullptr, backend_.dtype(), {step, v}).bytes());
   std::vector<float> out;
   backend_.synchronize();  // the pack's inputs have been copied, so their pinned memory may be reused
@@ -114,7 +141,7 @@ std::vector<float> Learner::logits(const Pack& pack) {
     staged_.reset();
     const Tensor head_rows = staged_.put(index), y(block.data(), backend_.dtype(), {count, v});
     const HeadBuffers head = buffers_.head.first(count);
-    final_norm(in, head_rows, head);
+    final_norm(layers_, in, head_rows, head);
     backend_.matmul(y, head.h, layers_.head(), {});
     const size_t values = static_cast<size_t>(count * v);
     if (backend_.dtype() == DType::f32) {

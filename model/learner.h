@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/forward.h"
@@ -21,9 +22,19 @@ struct PackInputs {
   Segments segments;
   Tensor ids, positions, head_rows, targets;
   Tensor old_log_prob, advantage, weight;  ///< train only; old_log_prob may be empty
+  Tensor ref_log_prob, log_ratio;          ///< train only; may be empty
   DeviceIndex tokens_by_id;                ///< train only: for embedding_backward
   DeviceIndex heads_by_token;              ///< train only: head rows of each token, for sum_rows
 };
+
+/// log_ratio of LossKind::gspo: of each token the mean of log_prob - old_log_prob over its response. `sequence` as in
+/// Pack.
+std::vector<float> sequence_log_ratios(std::span<const float> log_prob, std::span<const float> old_log_prob,
+                                       std::span<const int32_t> sequence);
+
+/// Error (exit 2) unless both models have the same parameters and rotary positions, naming what differs. `folder`: of
+/// the reference.
+void check_same_shapes(const ModelConfig& reference, const ModelConfig& model, const std::string& folder);
 
 /// score() and train() work between begin() and the begin() of a Decoder on the same memory: both use the shared arena
 /// in turn. update() and the state work at any time.
@@ -43,7 +54,10 @@ class Learner {
   void begin();
   /// Sets log_prob and entropy of pack.targets at this temperature. Blocks.
   void score(Pack& pack, float temperature);
-  /// Forward and backward: adds to the gradients; sets log_prob, entropy, loss and clip. Blocks.
+  /// Sets ref_log_prob: the log-probs by other weights of the same shapes (check_same_shapes). Blocks.
+  void score_reference(Pack& pack, float temperature, const Weights& reference);
+  /// Forward and backward: adds to the gradients; sets log_prob, entropy, loss and clip. GSPO needs the log-probs of
+  /// whole responses before the gradient of any token, so the head's logits are computed once more. Blocks.
   void train(Pack& pack, float temperature, const DapoLoss& loss);
 
   struct UpdateResult {
@@ -72,9 +86,12 @@ class Learner {
   const LayerBuffers& layer(int l) const { return buffers_.layers[static_cast<size_t>(l)]; }
   Tensor gradient(int index) const { return weights_.params().view(state_.gradients, index); }
   /// All layers; buffers_.layers then hold what backward reads.
-  void forward(const PackInputs& in);
+  void forward(const Layers& layers, const PackInputs& in);
   /// The final norm of head_rows, after forward().
-  void final_norm(const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head);
+  void final_norm(const Layers& layers, const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head);
+  /// The log-probs by the weights of `layers`, and the entropies unless null.
+  void score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
+             std::vector<float>* entropy);
 
   // backward.cpp
   void backward_layer(int l, const PackInputs& in);

@@ -18,6 +18,8 @@ MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const 
     return arena.peak();
   };
   plan.weights = measure("weights", [&](Arena& a) { a.take("weights", dtype, {params.size}); });
+  plan.reference =
+      limits.reference ? measure("reference", [&](Arena& a) { a.take("reference", dtype, {params.size}); }) : 0;
   plan.state = limits.train ? measure("state", [&](Arena& a) { lay_state(a, params, dtype); }) : 0;
   plan.rollout = measure("rollout", [&](Arena& a) { lay_rollout(a, config, limits, dtype); });
   plan.update = measure("update", [&](Arena& a) { lay_update(a, config, limits, dtype); });

@@ -19,6 +19,7 @@ struct ModelLimits {
   int64_t pack_head_rows = 0;  ///< tokens of a pack that predict a target
   bool train = false;          ///< keep activations for backward, gradients and moments; false: score() alone
   bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
+  bool reference = false;      ///< other weights of the same shapes lie beside: Learner::score_reference
 
   // The Decoder's batches; batch = 0: no Decoder.
   int batch = 0;           ///< sequences of a decode step; also draws of a prefill
@@ -35,8 +36,8 @@ int64_t most_sequence_pages(const ModelLimits& limits);
 
 /// Bytes of each arena. The Decoder and the Learner use theirs in turn, so the larger one counts.
 struct MemoryPlan {
-  size_t weights, state, rollout, update, workspace;
-  size_t total() const { return weights + state + std::max(rollout, update) + workspace; }
+  size_t weights, reference, state, rollout, update, workspace;
+  size_t total() const { return weights + reference + state + std::max(rollout, update) + workspace; }
   std::vector<Arena::Holding> pieces;  ///< bytes by name, of all arenas
 };
 /// Allocates nothing: runs the layout code on arenas that only count.

@@ -9,7 +9,7 @@ namespace {
 MemoryPlan plan_that_fits(const Weights& weights, const ModelLimits& limits) {
   Backend& backend = weights.backend();
   MemoryPlan plan = plan_memory(backend, weights.config(), limits);
-  const size_t needed = plan.total() - plan.weights, available = backend.memory_available();
+  const size_t needed = plan.total() - plan.weights - plan.reference, available = backend.memory_available();
   const auto gib = [](size_t bytes) { return static_cast<double>(bytes) / 0x1p30; };
   if (needed > available) {
     std::string pieces;

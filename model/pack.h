@@ -17,6 +17,8 @@ struct Pack {
   std::vector<float> old_log_prob;  ///< [R], nats; or empty: ratio 1 (supervised)
   std::vector<float> advantage;     ///< [R], for train
   std::vector<float> weight;        ///< [R], for train: factor of the token's loss
+  std::vector<float> ref_log_prob;  ///< [R], nats: the reference's, for the KL; or empty
+  std::vector<int32_t> sequence;    ///< [R]: response of the target, in [0, R), all of it in this pack; for GSPO
 
   // Set by Learner::train; score sets the first two.
   std::vector<float> log_prob, entropy;  ///< [R], nats

@@ -101,6 +101,8 @@ void Learner::stage_for_training(const Pack& pack, PackInputs& in) {
   if (!pack.old_log_prob.empty()) in.old_log_prob = staged_.put(pack.old_log_prob);
   in.advantage = staged_.put(pack.advantage);
   in.weight = staged_.put(pack.weight);
+  CHECK(pack.ref_log_prob.empty() || pack.ref_log_prob.size() == pack.head_rows.size());
+  if (!pack.ref_log_prob.empty()) in.ref_log_prob = staged_.put(pack.ref_log_prob);
   std::vector<int32_t> distinct;
   const RowIndex by_id = index_by_distinct(pack.ids, distinct), by_token = index_by(pack.head_rows, pack.ids.size());
   in.tokens_by_id = {staged_.put(distinct), staged_.put(by_id.offsets), staged_.put(by_id.rows)};

@@ -104,8 +104,10 @@ int run(const Options& o) {
     notes = {flops / 1e9, plan_text(plan, config, shape, *chosen.backend, flops)};
   }
   Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
+  if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);
     if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);

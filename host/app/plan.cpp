@@ -33,7 +33,8 @@ RunPlan make_plan(Config& config, const ModelConfig& model, const Backend& backe
   for (int attempt = 0; attempt < 2; ++attempt) {
     plan.limits = training_limits(config, model, backend);
     plan.memory = plan_memory(backend, model, plan.limits);
-    const double rest = static_cast<double>(plan.memory.weights + plan.memory.state + plan.memory.workspace);
+    const double rest =
+        static_cast<double>(plan.memory.weights + plan.memory.reference + plan.memory.state + plan.memory.workspace);
     const double pages = static_cast<double>(plan.available) * 0.95 - rest;
     if (plan.fits() || pages <= 0) break;
     config.rollout.kv_memory_gb = std::max(pages / 1e9, least_kv_gb(config, model, backend));
@@ -47,7 +48,10 @@ double step_flops(const Config& config, const ModelConfig& model, int prompt, in
   const double pairs = groups * p * (p + 1) / 2 + responses * (r * p + r * (r + 1) / 2);
   const double forward = model.forward_flops(groups * p + responses * r, pairs, responses * r);
   const double update = config.actor.ppo_epochs * (config.model.recompute ? 4.0 : 3.0);
-  return forward * (1 + update + (config.actor.old_logprobs == OldLogProbs::recompute ? 1 : 0));
+  const double head = model.forward_flops(0, 0, responses * r);  // GSPO makes the logits twice
+  return forward * (1 + update + (config.actor.old_logprobs == OldLogProbs::recompute ? 1 : 0) +
+                    (config.actor.kl_loss_coef > 0 ? 1 : 0)) +
+         (config.actor.policy_loss == LossKind::gspo ? config.actor.ppo_epochs * head : 0);
 }
 
 std::string plan_text(const RunPlan& plan, const Config& config, const ModelConfig& model, const Backend& backend,
@@ -60,6 +64,9 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   line("model", "{}: {:.2f} G parameters, {} layers, {}", config.model.path,
        static_cast<double>(model.parameters()) / 1e9, model.layers, dtype_name(backend.dtype()));
   line("weights", "{:9.2f} GiB", gib(plan.memory.weights));
+  if (l.reference)
+    line("reference", "{:9.2f} GiB  {}, frozen; one forward pass of every response a step (actor.kl_loss_coef = {:g})",
+         gib(plan.memory.reference), reference_folder(config), config.actor.kl_loss_coef);
   line("gradients, optimizer", "{:9.2f} GiB", gib(plan.memory.state));
   line("rollout", "{:9.2f} GiB  {} sequences at once, {} KV pages of {} tokens", gib(plan.memory.rollout), l.batch,
        l.kv_pages, l.page_size);
@@ -103,6 +110,9 @@ std::vector<std::string> missing_inputs(const Config& config) {
   std::error_code ignored;
   if (!fs::exists(config.model.path, ignored))
     out.push_back(fmt::format("{} ({})", config.model.path, how_to_get(config.model.path)));
+  if (const std::string reference = reference_folder(config);
+      !reference.empty() && reference != config.model.path && !fs::exists(reference, ignored))
+    out.push_back(fmt::format("{} ({})", reference, how_to_get(reference)));
   for (const auto* files : {&config.data.train_files, &config.data.val_files})
     for (const std::string& path : *files)
       for (const std::string& f : data_files(path))

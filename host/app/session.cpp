@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/sizes.h"
+#include "model/learner.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -73,6 +74,16 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   if (loads && fs::exists(fs::path(folder) / "adapter_config.json"))
     fmt::print(stderr, "{}: adapter_config.json, a LoRA adapter beside the weights, is not applied\n", folder);
   return s;
+}
+
+std::unique_ptr<Weights> open_reference(const std::string& folder, const Session& session) {
+  if (folder.empty()) return nullptr;
+  const ModelConfig shapes = find_model(folder).config;
+  check_same_shapes(shapes, session.weights->config(), folder);
+  if (!has_weights(folder)) fail_input("{}: no model.safetensors in it; a reference needs weights", folder);
+  auto weights = std::make_unique<Weights>(*session.backend, *session.comm, shapes);
+  if (const std::string note = weights->load(folder); !note.empty()) fmt::print(stderr, "{}: {}\n", folder, note);
+  return weights;
 }
 
 void copy_tokenizer(const std::string& from, const std::string& to) {

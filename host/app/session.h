@@ -39,6 +39,10 @@ enum class Tokens : uint8_t {
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start = Start::folder, uint64_t seed = 1,
                      float init_std = 0, Tokens tokens = Tokens::need, const std::string& weights_from = "");
 
+/// The weights of `folder`, frozen, beside those of the session; null if it is "". Error (exit 2) unless they have the
+/// shapes of the session's.
+std::unique_ptr<Weights> open_reference(const std::string& folder, const Session& session);
+
 struct FoundModel {
   ModelConfig config;
   bool downloaded;  ///< false: the folder does not exist, but its name is that of a known model

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/choices.h"
+
 namespace dapo {
 
 std::string unmet_pass_k(const EvalSection& eval) {
@@ -29,6 +31,19 @@ std::vector<std::string> unmet_settings(const Config& given, const Config& fitte
   const TrainerSection& t = given.trainer;
   const bool evaluates = !given.data.val_files.empty() && (given.eval.before_train || given.eval.every > 0);
   if (const std::string pass = unmet_pass_k(given.eval); evaluates && !pass.empty()) out.push_back(pass);
+  const ActorSection& a = given.actor;
+  add(!given.model.reference.empty() && a.kl_loss_coef == 0,
+      "model.reference is set, but actor.kl_loss_coef = 0: there is no KL, and no reference is loaded");
+  add(a.kl_loss_coef > 0 && a.kl_loss_type == KlKind::k1,
+      "actor.kl_loss_type = \"k1\": its expected gradient is 0, so the KL is measured but hardly limited; k2 or k3");
+  add(a.policy_loss == LossKind::reinforce && (a.ppo_epochs > 1 || a.ppo_mini_batch_size < given.data.train_batch_size),
+      "actor.policy_loss = \"reinforce\" corrects no ratio: all updates of a step but the first are off-policy; set "
+      "actor.ppo_mini_batch_size = {} and actor.ppo_epochs = 1",
+      given.data.train_batch_size);
+  add(a.policy_loss == LossKind::gspo && a.loss_agg_mode != LossAgg::seq_mean_token_mean,
+      "actor.policy_loss = \"gspo\" has the gradient of the sequences' ratios with actor.loss_agg_mode = "
+      "\"seq-mean-token-mean\" only, not with \"{}\"",
+      choice_name(a.loss_agg_mode));
   add(given.data.val_files.empty(), "data.val_files is not set: nothing is evaluated");
   add(given.actor.lr_warmup_steps > t.total_steps,
       "actor.lr_warmup_steps = {} is more than trainer.total_steps = {}: actor.lr = {:g} is never reached",

@@ -18,6 +18,7 @@ struct Sample {
   double shaped = 0;  ///< the reward plus the overlong punishment
   double advantage = 0;
   std::vector<float> old_log_prob;  ///< empty unless recomputed (actor.old_logprobs): the response's own
+  std::vector<float> ref_log_prob;  ///< by the reference, while a step trains with a KL
 };
 
 /// A prompt with its samples. Their draws are keyed by (step, prompt_key, index of the sample): DrawKey.

@@ -58,7 +58,7 @@ void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend,
   } else if (bytes <= 0) {
     // pages and the activations of a pack take turns in one arena: pages of the same size cost nothing
     const MemoryPlan p = plan_memory(backend, model, l);
-    bytes = budget(backend) - (p.weights + p.state + p.workspace);
+    bytes = budget(backend) - (p.weights + p.reference + p.state + p.workspace);
   }
   l.kv_pages = std::max(least, std::min(wanted, fit(bytes)));
 }
@@ -97,6 +97,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   l.max_length = longest;
   const int64_t mini_batch = c.actor.ppo_mini_batch_size * (prompt + c.rollout.n * response);
   const bool fixed = c.actor.ppo_max_token_len > 0;
+  l.reference = c.actor.kl_loss_coef > 0;
   l.page_size = c.rollout.page_size;
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
   l.decode_steps = decode_steps(c, backend);

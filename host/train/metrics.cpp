@@ -47,6 +47,7 @@ StepMetrics Trainer::summarize() const {
   m.loss = mean_or_0(s.loss.loss, s.updates);
   m.entropy = mean_or_0(s.loss.entropy, s.loss.tokens);
   m.ratio_kl = mean_or_0(s.loss.kl, s.loss.tokens);
+  m.ref_kl = config_.actor.kl_loss_coef > 0 ? mean_or_0(s.loss.kl_ref, s.loss.tokens) : NAN;
   m.clip_low = mean_or_0(s.loss.low, s.loss.tokens);
   m.clip_high = mean_or_0(s.loss.high, s.loss.tokens);
   m.clip_dual = mean_or_0(s.loss.dual, s.loss.tokens);

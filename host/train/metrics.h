@@ -61,7 +61,7 @@ struct StepMetrics : StepCounts {
   int64_t groups_trained = 0, tokens_trained = 0;
   double train_acc = 0, train_length = 0;
   double age_mean = 0, age_max = 0;
-  double loss = 0, entropy = 0, ratio_kl = 0, clip_low = 0, clip_high = 0, clip_dual = 0;
+  double loss = 0, entropy = 0, ratio_kl = 0, ref_kl = 0, clip_low = 0, clip_high = 0, clip_dual = 0;
   double grad_norm = 0;
   double mismatch = 0, ratio_error = 0;  ///< both must be 0; NaN if no token was compared
   int64_t mismatch_tokens = 0;

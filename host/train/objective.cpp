@@ -23,6 +23,63 @@ std::vector<double> group_advantages(std::span<const double> rewards, bool by_st
   return a;
 }
 
+std::vector<double> leave_one_out_advantages(std::span<const double> rewards) {
+  std::vector<double> a(rewards.begin(), rewards.end());
+  if (a.size() < 2) return a;
+  const double sum = std::accumulate(a.begin(), a.end(), 0.0), others = a.size() - 1.0;
+  for (double& r : a) r -= (sum - r) / others;
+  return a;
+}
+
+void normalize_over_tokens(std::span<double> advantages, std::span<const int> tokens) {
+  CHECK_EQ(advantages.size(), tokens.size());
+  double n = 0, sum = 0, squares = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) n += tokens[i], sum += tokens[i] * advantages[i];
+  if (n < 2) return;
+  const double mean = sum / n;
+  for (size_t i = 0; i < tokens.size(); ++i) squares += tokens[i] * (advantages[i] - mean) * (advantages[i] - mean);
+  const double std = std::sqrt(squares / (n - 1) + 1e-8);
+  for (double& a : advantages) a = (a - mean) / std;
+}
+
+std::vector<double> step_advantages(const AlgorithmSection& algorithm, std::span<const double> rewards,
+                                    std::span<const int> tokens, int group) {
+  CHECK(group > 0 && rewards.size() % group == 0, "{} rewards in groups of {}", rewards.size(), group);
+  std::vector<double> all;
+  for (size_t begin = 0; begin < rewards.size(); begin += group) {
+    const std::span<const double> own = rewards.subspan(begin, group);
+    std::vector<double> a(own.begin(), own.end());
+    switch (algorithm.adv_estimator) {
+      case AdvEstimator::grpo:
+        a = group_advantages(own, algorithm.norm_adv_by_std);
+        break;
+      case AdvEstimator::rloo:
+        a = leave_one_out_advantages(own);
+        break;
+      case AdvEstimator::reinforce_plus_plus_baseline:
+        a = group_advantages(own, false);
+        break;
+      case AdvEstimator::reinforce_plus_plus:
+        break;
+    }
+    all.insert(all.end(), a.begin(), a.end());
+  }
+  if (algorithm.adv_estimator == AdvEstimator::reinforce_plus_plus ||
+      algorithm.adv_estimator == AdvEstimator::reinforce_plus_plus_baseline)
+    normalize_over_tokens(all, tokens);
+  return all;
+}
+
+DapoLoss loss_of(const ActorSection& a) {
+  return {.clip_low = float(a.clip_ratio_low),
+          .clip_high = float(a.clip_ratio_high),
+          .dual_clip = float(a.clip_ratio_c),
+          .kind = a.policy_loss,
+          .kl = a.kl_loss_type,
+          .kl_coef = float(a.kl_loss_coef),
+          .entropy_coef = float(a.entropy_coeff)};
+}
+
 double overlong_penalty(int length, int max_length, int buffer, double factor) {
   const double over = length - (max_length - buffer);
   if (over <= 0 || buffer <= 0) return 0;
@@ -124,7 +181,7 @@ bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data) {
 
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
                     std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
-                    std::span<const uint8_t> clip) {
+                    std::span<const uint8_t> clip, std::span<const float> ref_log_prob) {
   constexpr double kClamp = DapoLoss{}.log_ratio_clamp;  // as the loss clamps it
   for (size_t r = 0; r < log_prob.size(); ++r) {
     s.finite = s.finite && std::isfinite(log_prob[r]) && std::isfinite(entropy[r]) && std::isfinite(loss[r]);
@@ -132,6 +189,7 @@ void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<con
     s.loss += double{weight[r]} * loss[r];
     s.entropy += entropy[r];
     s.kl += std::clamp(double{old_log_prob[r]} - log_prob[r], -kClamp, kClamp);
+    if (!ref_log_prob.empty()) s.kl_ref += double{kl_term(log_prob[r], ref_log_prob[r], KlKind::k3).value};
     s.low += clip[r] == kClippedLow;
     s.high += clip[r] == kClippedHigh;
     s.dual += clip[r] == kClippedDual;

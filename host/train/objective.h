@@ -1,5 +1,5 @@
-// DAPO's arithmetic (arXiv 2503.14476) as pure functions: advantages, shaping, filtering, loss weights, schedules. The
-// loss of one token is in core/dapo_loss.h.
+// The arithmetic of DAPO (arXiv 2503.14476) and of the objectives beside it as pure functions: advantages, shaping,
+// filtering, loss weights, schedules. The losses of one token are in core/dapo_loss.h.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,21 @@ namespace dapo {
 /// Eq. 9: A_i = (R_i - mean) / (std + 1e-6), std over n - 1; without `by_std` R_i - mean (Dr. GRPO). A group of one
 /// keeps its reward (mean 0, std 1), as in verl.
 std::vector<double> group_advantages(std::span<const double> rewards, bool by_std);
+
+/// Leave-one-out baseline (RLOO, arXiv 2402.14740, eq. 8): A_i = R_i - mean of the others' rewards. A group of one keeps
+/// its reward, as in verl.
+std::vector<double> leave_one_out_advantages(std::span<const double> rewards);
+
+/// REINFORCE++ (arXiv 2501.03262, eq. 9): a response's advantage less the mean over all tokens of the batch, divided by
+/// their standard deviation (sqrt(var + 1e-8), var over n - 1). `tokens` of each response.
+void normalize_over_tokens(std::span<double> advantages, std::span<const int> tokens);
+
+/// Advantages of a step's responses from their rewards, group after group of `group` responses.
+std::vector<double> step_advantages(const AlgorithmSection& algorithm, std::span<const double> rewards,
+                                    std::span<const int> tokens, int group);
+
+/// The loss of a token by the settings.
+DapoLoss loss_of(const ActorSection& actor);
 
 /// Soft overlong punishment, eq. 13: 0 up to max_length - buffer tokens, then linearly down to -factor at max_length
 /// and beyond. `length` counts the end id.
@@ -60,13 +75,14 @@ bool banks_surplus(const AlgorithmSection& algorithm, const DataSection& data);
 struct LossStats {
   double loss = 0;  ///< weighted: the mini-batches' losses
   double entropy = 0, kl = 0;
+  double kl_ref = 0;  ///< KL to the reference by k3, whichever the loss takes
   int64_t tokens = 0, low = 0, high = 0, dual = 0;
   bool finite = true;  ///< every log-prob, entropy and loss so far
 };
-/// Adds the tokens of a pack (one a head row).
+/// Adds the tokens of a pack (one a head row). ref_log_prob may be empty.
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
                     std::span<const float> entropy, std::span<const float> loss, std::span<const float> weight,
-                    std::span<const uint8_t> clip);
+                    std::span<const uint8_t> clip, std::span<const float> ref_log_prob = {});
 
 /// Largest differences between the log-probs of rollout and of training on the same weights; both must be 0.
 struct Agreement {

@@ -81,10 +81,12 @@ void append(MicroBatch& out, const PackInput& g, const Piece& piece) {
   const int32_t prefix = p.segments.size(), prompt_begin = p.ids.size(), prompt_length = g.prompt.size();
   p.segments.push_back({.begin = prompt_begin, .length = prompt_length, .prefix = kNoPrefix});
   p.ids.insert(p.ids.end(), g.prompt.begin(), g.prompt.end());
-  const auto head = [&p](size_t row, const PackResponse& r, size_t k) {
+  const auto head = [&p](size_t row, const PackResponse& r, size_t k, size_t placement) {
     p.head_rows.push_back(row);
     p.targets.push_back(r.ids[k]);
     p.advantage.push_back(r.advantage);
+    p.sequence.push_back(placement);
+    if (!r.ref_log_prob.empty()) p.ref_log_prob.push_back(r.ref_log_prob[k]);
     if (!r.old_log_prob.empty()) p.old_log_prob.push_back(r.old_log_prob[k]);
   };
   const size_t last = p.ids.size() - 1, first = out.placements.size();
@@ -93,7 +95,7 @@ void append(MicroBatch& out, const PackInput& g, const Piece& piece) {
     if (r.ids.empty()) continue;
     const int head_row = p.head_rows.size(), length = r.ids.size();
     out.placements.push_back({.group = piece.group, .response = i, .first = head_row, .rest = 0, .length = length});
-    head(last, r, 0);
+    head(last, r, 0, out.placements.size() - 1);
   }
   for (size_t i = first; i < out.placements.size(); ++i) {
     const PackResponse& r = g.responses[out.placements[i].response];
@@ -102,7 +104,7 @@ void append(MicroBatch& out, const PackInput& g, const Piece& piece) {
     const int32_t begin = p.ids.size(), length = r.ids.size() - 1;
     p.segments.push_back({.begin = begin, .length = length, .prefix = prefix});
     p.ids.insert(p.ids.end(), r.ids.begin(), r.ids.end() - 1);
-    for (size_t k = 1; k < r.ids.size(); ++k) head(begin + k - 1, r, k);
+    for (size_t k = 1; k < r.ids.size(); ++k) head(begin + k - 1, r, k, i);
   }
 }
 
@@ -177,6 +179,7 @@ void check_pack(const Pack& pack) {
   CHECK_EQ(pack.targets.size(), head_rows);
   CHECK_EQ(pack.advantage.size(), head_rows);
   CHECK_EQ(pack.weight.size(), head_rows);
+  CHECK_EQ(pack.sequence.size(), head_rows);
   CHECK(pack.old_log_prob.empty() || pack.old_log_prob.size() == head_rows);
 }
 

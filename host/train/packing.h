@@ -19,6 +19,7 @@ struct PackResponse {
   std::span<const int32_t> ids;         ///< end id included; empty: left out
   std::span<const float> old_log_prob;  ///< one a token, or empty (supervised)
   float advantage = 1;
+  std::span<const float> ref_log_prob{};  ///< one a token, or empty (no KL)
 };
 
 /// What packing reads of a group.

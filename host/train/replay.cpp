@@ -53,9 +53,8 @@ std::string Trainer::replay() {
   const size_t size = config_.actor.ppo_mini_batch_size, groups = now_.groups.size();
   if (groups == 0) return out.text();
   const size_t begin = now_.mini_batches % ((groups + size - 1) / size) * size;
-  const ActorSection& a = config_.actor;
-  const DapoLoss terms{
-      .clip_low = float(a.clip_ratio_low), .clip_high = float(a.clip_ratio_high), .dual_clip = float(a.clip_ratio_c)};
+  const DapoLoss terms = loss_of(config_.actor);
+  if (config_.actor.kl_loss_coef > 0) score_reference();
   for (MicroBatch& packed : pack(begin, std::min(begin + size, groups))) {
     Pack& p = packed.pack;
     learner_.train(p, config_.rollout.temperature, terms);
@@ -65,8 +64,13 @@ std::string Trainer::replay() {
       for (int k = 0; k < place.length; ++k) {
         const int row = place.head_row(k);
         const std::pair<const char*, float> numbers[] = {
-            {"advantage", p.advantage[row]}, {"old log-prob", p.old_log_prob[row]}, {"weight", p.weight[row]},
-            {"log-prob", p.log_prob[row]},   {"entropy", p.entropy[row]},           {"loss", p.loss[row]}};
+            {"advantage", p.advantage[row]},
+            {"old log-prob", p.old_log_prob[row]},
+            {"weight", p.weight[row]},
+            {"log-prob", p.log_prob[row]},
+            {"entropy", p.entropy[row]},
+            {"loss", p.loss[row]},
+            {"reference's log-prob", p.ref_log_prob.empty() ? 0.0f : p.ref_log_prob[row]}};
         for (const auto& [name, value] : numbers)
           if (!std::isfinite(value))
             out.add("row {} of the data, response {}, token {} (id {}): {} = {}", g.example, place.response, k,

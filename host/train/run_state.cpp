@@ -61,6 +61,7 @@ void fields(LossStats& s, F f) {
   f("loss", s.loss);
   f("entropy", s.entropy);
   f("kl", s.kl);
+  f("kl_ref", s.kl_ref);
   f("tokens", s.tokens);
   f("low", s.low);
   f("high", s.high);
@@ -111,6 +112,7 @@ void fields(StepMetrics& m, F f) {
   f("loss", m.loss);
   f("entropy", m.entropy);
   f("ratio_kl", m.ratio_kl);
+  f("ref_kl", m.ref_kl);
   f("clip_low", m.clip_low);
   f("clip_high", m.clip_high);
   f("clip_dual", m.clip_dual);

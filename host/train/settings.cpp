@@ -182,8 +182,7 @@ std::string_view line_of(std::string_view text, size_t number) {
   return text.substr(0, text.find('\n'));
 }
 
-void read_file(Config& config, const std::string& path) {
-  const std::string text = read_text(path);
+void read_file(Config& config, const std::string& path, const std::string& text) {
   const toml::parse_result parsed = parse(text, path);
   if (!parsed) {
     std::string what(parsed.error().description());
@@ -229,19 +228,40 @@ void read_setting(Config& config, const std::string& setting) {
   assign(config, where, s, *parsed.table().get("value"));
 }
 
-}  // namespace
-
-void apply_settings(Config& config, const std::vector<std::string>& settings) {
+void read_settings(Config& config, const std::vector<std::string>& settings) {
   for (const std::string& s : settings) read_setting(config, s);
-  for (std::string* path : {&config.model.path, &config.sft.out, &config.trainer.run_dir}) *path = expand_home(*path);
+  for (std::string* path : {&config.model.path, &config.model.reference, &config.sft.out, &config.trainer.run_dir})
+    *path = expand_home(*path);
   for (auto* files : {&config.data.train_files, &config.data.val_files, &config.sft.files})
     for (std::string& path : *files) path = expand_home(path);
 }
 
+/// The settings of the preset that `given` names.
+void set_preset(Config& config, const Config& given) {
+  for (const PresetInfo& p : all_presets())
+    if (p.preset == given.algorithm.preset)
+      for (const std::string_view s : p.settings) read_setting(config, std::string(s));
+}
+
+}  // namespace
+
+void apply_settings(Config& config, const std::vector<std::string>& settings) {
+  Config given = config;
+  read_settings(given, settings);
+  if (given.algorithm.preset != config.algorithm.preset) set_preset(config, given);
+  read_settings(config, settings);
+}
+
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use) {
-  Config config;
-  read_file(config, path);
-  apply_settings(config, settings);
+  const std::string text = read_text(path);
+  const auto read = [&](Config& to) {
+    read_file(to, path, text);
+    read_settings(to, settings);
+  };
+  Config given, config;
+  read(given);  // names the preset, over which everything is read once more
+  set_preset(config, given);
+  read(config);
   check_config(config, use, path);
   return config;
 }

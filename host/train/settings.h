@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/dapo_loss.h"
 #include "data/dataset.h"
 #include "tokenizer/prompt_style.h"
 
@@ -28,7 +29,7 @@ constexpr std::string_view choices(DTypeChoice) {
 }
 
 struct ModelSection {
-  std::string path;
+  std::string path, reference;
   DeviceChoice device = DeviceChoice::automatic;
   DTypeChoice dtype = DTypeChoice::automatic;
   int threads = 0;
@@ -86,13 +87,24 @@ constexpr std::string_view choices(OldLogProbs) {
   return "rollout|recompute";
 }
 
+constexpr std::string_view choices(LossKind) {
+  return "clip|gspo|cispo|reinforce";
+}
+constexpr std::string_view choices(KlKind) {
+  return "k1|k2|k3";
+}
+
 struct ActorSection {
   int ppo_mini_batch_size = 32, ppo_epochs = 1;
   double lr = 1e-6, weight_decay = 0.1, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, grad_clip = 1.0;
   int lr_warmup_steps = 20;
   LrSchedule lr_schedule = LrSchedule::constant;
   double clip_ratio_low = 0.2, clip_ratio_high = 0.28, clip_ratio_c = 10.0;
+  LossKind policy_loss = LossKind::clip;
   LossAgg loss_agg_mode = LossAgg::token_mean;
+  double kl_loss_coef = 0;
+  KlKind kl_loss_type = KlKind::k3;
+  double entropy_coeff = 0;
   int ppo_max_token_len = 0;
   OldLogProbs old_logprobs = OldLogProbs::rollout;
 };
@@ -102,7 +114,19 @@ constexpr std::string_view choices(Surplus) {
   return "auto|bank|drop";
 }
 
+enum class Preset : uint8_t { dapo, grpo, dr_grpo, gspo, cispo, rloo, reinforce_plus_plus };
+constexpr std::string_view choices(Preset) {
+  return "dapo|grpo|dr_grpo|gspo|cispo|rloo|reinforce_plus_plus";
+}
+
+enum class AdvEstimator : uint8_t { grpo, rloo, reinforce_plus_plus, reinforce_plus_plus_baseline };
+constexpr std::string_view choices(AdvEstimator) {
+  return "grpo|rloo|reinforce_plus_plus|reinforce_plus_plus_baseline";
+}
+
 struct AlgorithmSection {
+  Preset preset = Preset::dapo;
+  AdvEstimator adv_estimator = AdvEstimator::grpo;
   bool norm_adv_by_std = true;
   bool filter_groups = true;
   int max_num_gen_batches = 10;
@@ -174,14 +198,16 @@ struct Config {
 /// What a configuration is for: decides which settings must be given, and which checks apply.
 enum class Use : uint8_t { train, sft, eval };
 
-/// Reads a .cfg file and then "section.field=value" settings, in order. Unknown keys, wrong types and values that
+/// Reads a .cfg file and then "section.field=value" settings, in order, over what algorithm.preset sets. Unknown keys, wrong types and values that
 /// cannot work are errors (exit 2) with file:line, the nearest known key, and how to repair it.
 Config load_config(const std::string& path, const std::vector<std::string>& settings, Use use = Use::train);
-/// Applies "section.field=value" settings in order, without the checks across sections.
+/// Applies "section.field=value" settings in order, without the checks across sections. A preset among them goes first.
 void apply_settings(Config& config, const std::vector<std::string>& settings);
 /// Checks that the files and folders which `use` needs are named, and what holds across sections (the mini-batch
 /// divides the batch; lengths; fractions). load_config calls it. `where` begins errors.
 void check_config(const Config& config, Use use, const std::string& where);
+/// The folder of the frozen model that the KL is measured against; "" without a KL.
+std::string reference_folder(const Config& config);
 /// The whole configuration as a .cfg file.
 std::string config_text(const Config& config);
 /// The defaults as a .cfg file, with a comment above each that says what it does and what it may be.

@@ -3,6 +3,7 @@
 
 #include "core/backend.h"
 #include "core/check.h"
+#include "core/choices.h"
 #include "host/train/objective.h"
 #include "host/train/settings_table.h"
 
@@ -42,6 +43,8 @@ void check_config(const Config& c, Use use, const std::string& where) {
                                   {"sft.beta1", c.sft.beta1},
                                   {"sft.beta2", c.sft.beta2}})
     require(beta < 1, "{} = {} must be below 1", key, beta);
+  require(c.actor.clip_ratio_c == 0 || c.actor.clip_ratio_c > 1,
+          "actor.clip_ratio_c = {} must be more than 1, or 0: off", c.actor.clip_ratio_c);
   require(c.eval.temperature == 0 || c.eval.temperature >= static_cast<float>(kLeastTemperature),
           "eval.temperature = {:g} is too small: at least {}, or 0: the most probable token", c.eval.temperature,
           kLeastTemperature);
@@ -69,6 +72,11 @@ void check_config(const Config& c, Use use, const std::string& where) {
       "rollout.n = {} with algorithm.filter_groups = true keeps no group: one needs both right and wrong responses; "
       "set rollout.n to 2 or more",
       c.rollout.n);
+  require(
+      c.rollout.n >= 2 || c.algorithm.adv_estimator != AdvEstimator::rloo,
+      "rollout.n = {} with algorithm.adv_estimator = \"rloo\": the baseline is the mean of the other responses; set "
+      "rollout.n to 2 or more",
+      c.rollout.n);
   require(!c.reward.overlong_buffer || c.reward.overlong_buffer_len <= c.data.max_response_length,
           "reward.overlong_buffer_len = {} is longer than data.max_response_length = {}; shorten it, or set "
           "reward.overlong_buffer = false",
@@ -90,6 +98,12 @@ std::string derived_numbers(const Config& c) {
        c.reward.overlong_buffer
            ? fmt::format(", punished beyond {}", c.data.max_response_length - c.reward.overlong_buffer_len)
            : "");
+  line("objective", "{} (preset {}), advantages {}, {}{}{}", choice_name(c.actor.policy_loss),
+       choice_name(c.algorithm.preset), choice_name(c.algorithm.adv_estimator), choice_name(c.actor.loss_agg_mode),
+       c.actor.kl_loss_coef > 0 ? fmt::format(", {} x KL ({}) to {}", c.actor.kl_loss_coef,
+                                              choice_name(c.actor.kl_loss_type), reference_folder(c))
+                                : "",
+       c.actor.entropy_coeff > 0 ? fmt::format(", {} x entropy", c.actor.entropy_coeff) : "");
   line("response tokens a step", "{} at most", responses * c.data.max_response_length);
   if (c.algorithm.filter_groups)
     line("surplus groups", "{}",

@@ -10,9 +10,10 @@
 namespace dapo {
 namespace {
 
-constexpr std::string_view kNoKl = "DAPO has no KL term and no reference model (arXiv 2503.14476, 2.3): leave it out";
-constexpr std::string_view kNoCritic = "DAPO has no critic: advantages come from the group (algorithm.norm_adv_by_std)";
-constexpr std::string_view kNoEntropy = "there is no entropy bonus: actor.clip_ratio_high keeps the entropy up";
+constexpr std::string_view kFixedKl =
+    "the KL goes into the loss with a fixed factor and a frozen reference: "
+    "actor.kl_loss_coef, actor.kl_loss_type, model.reference";
+constexpr std::string_view kNoCritic = "there is no critic: see algorithm.adv_estimator";
 constexpr std::string_view kOneRank = "this version runs on one device: leave it out";
 constexpr std::string_view kLogs = "numbers go to metrics.jsonl in trainer.run_dir: leave it out";
 constexpr std::string_view kEngine = "rollout runs in this program, on the training weights: leave it out";
@@ -26,13 +27,14 @@ struct Alias {
 /// Names beyond those of the table (Setting::other): OpenRLHF's, older ones, common guesses.
 constexpr Alias kAliases[] = {
     {"actor_learning_rate", "actor.lr"},
-    {"kl_coef|kl_loss_coef|use_kl_loss|use_kl_in_reward|kl_loss_type|kl_penalty|kl_ctrl|init_kl_coef|kl|beta|"
-     "target_kl|ref_model|kl_estimator|use_kl_estimator_k3|sync_ref_model",
-     kNoKl, false},
-    {"entropy_coeff|entropy_coef|entropy_loss_coef", kNoEntropy, false},
-    {"adv_estimator|advantage_estimator|gamma|lam|lambda|lambd|critic|vf_coef|value_clip|critic_learning_rate|"
-     "critic_warmup",
-     kNoCritic, false},
+    {"kl_coef|use_kl_loss|init_kl_coef|kl|kl_beta", "actor.kl_loss_coef"},
+    {"kl_estimator|use_kl_estimator_k3", "actor.kl_loss_type"},
+    {"ref_model|ref_model_path|reference_model|ref_path", "model.reference"},
+    {"use_kl_in_reward|kl_penalty|kl_ctrl|target_kl|sync_ref_model|ref_model_sync_steps", kFixedKl, false},
+    {"entropy_loss_coef", "actor.entropy_coeff"},
+    {"advantage_estimator", "algorithm.adv_estimator"},
+    {"loss_mode|policy_loss_type", "actor.policy_loss"},
+    {"gamma|lam|lambda|lambd|critic|vf_coef|value_clip|critic_learning_rate|critic_warmup", kNoCritic, false},
     {"tensor_model_parallel_size|tensor_parallel_size|n_gpus_per_node|nnodes|num_gpus|world_size|zero_stage|"
      "deepspeed|fsdp_config|ulysses_sequence_parallel_size|vllm_num_engines",
      kOneRank, false},

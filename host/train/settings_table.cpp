@@ -47,6 +47,9 @@ constexpr std::string_view kEnumList<E> = choices(E{});
 constexpr Setting kSettings[] = {
     ROW(model, path, any(), "a Hugging Face folder with config.json, weights and tokenizer",
         {.trl = "model_name_or_path"}),
+    ROW(model, reference, any(),
+        "a Hugging Face folder: the frozen model of the KL (actor.kl_loss_coef), of the same shapes; empty: that of "
+        "model.path"),
     ROW(model, device, any(), "where to compute; auto: a GPU if there is one"),
     ROW(model, dtype, any(),
         "type of weights and activations (sums, master weights and moments are fp32); auto: bf16 if the device "
@@ -122,13 +125,26 @@ constexpr Setting kSettings[] = {
         {.verl = "actor.optim.warmup_style", .trl = "lr_scheduler_type"}),
     ROW(actor, clip_ratio_low, within(0, 1), "the ratio is clipped at 1 - this", {.trl = "epsilon"}),
     ROW(actor, clip_ratio_high, at_least(0), "the ratio is clipped at 1 + this (Clip-Higher)", {.trl = "epsilon_high"}),
-    ROW(actor, clip_ratio_c, above(1),
-        "dual clip (arXiv 1912.09729): for an advantage A < 0 the loss of a token is at most -A times this",
+    ROW(actor, clip_ratio_c, at_least(0),
+        "dual clip (arXiv 1912.09729): for an advantage A < 0 the loss of a token is at most -A times this, more than "
+        "1; 0: off",
         {.trl = "delta"}),
+    ROW(actor, policy_loss, any(),
+        "loss of a token (docs/objectives.md); clip: its ratio, clipped; gspo: the ratio of its response, clipped; "
+        "cispo: log-prob times the clipped ratio, held constant; reinforce: log-prob, no ratio",
+        {.verl = "actor.policy_loss.loss_mode", .trl = "importance_sampling_level"}),
     ROW(actor, loss_agg_mode, any(),
         "weight of a token in the loss (docs/dapo.md); token-mean: DAPO; seq-mean-token-mean: GRPO; "
         "seq-mean-token-sum-norm: Dr. GRPO; token-mean-per-micro-batch: as in the published run",
         {.trl = "loss_type"}),
+    ROW(actor, kl_loss_coef, at_least(0),
+        "factor of the KL to the reference (model.reference) in the loss of a token; 0: no KL, no reference in memory",
+        {.trl = "beta"}),
+    ROW(actor, kl_loss_type, any(),
+        "estimate of the KL, d = log-prob - the reference's; k1: d, whose expected gradient is 0; k2: d^2 / 2; k3: "
+        "exp(-d) - 1 + d"),
+    ROW(actor, entropy_coeff, at_least(0), "factor of the entropy bonus of a token: its entropy is taken off its loss",
+        {.trl = "entropy_coef"}),
     ROW(actor, ppo_max_token_len, at_least(0),
         "tokens of a pack (micro-batch), at least those of one prompt with its response; 0: as memory allows",
         {.verl = "actor.ppo_max_token_len_per_gpu"}),
@@ -136,9 +152,16 @@ constexpr Setting kSettings[] = {
         "old log-probabilities; rollout: those that the tokens were sampled with; recompute: those of a forward pass "
         "before the updates, which measures the mismatch"),
 
+    ROW(algorithm, preset, any(),
+        "an objective by name: values for several settings, over which the single ones go wherever they are written "
+        "(docs/objectives.md)"),
+    ROW(algorithm, adv_estimator, any(),
+        "advantage of a response of reward R; grpo: R - mean of its group (see norm_adv_by_std); rloo: R - mean of the "
+        "other responses; reinforce_plus_plus: R, normalised over the tokens of the step; "
+        "reinforce_plus_plus_baseline: R - mean of its group, normalised likewise"),
     ROW(algorithm, norm_adv_by_std, any(),
-        "divide advantages by the group's standard deviation; false: Dr. GRPO (its loss: actor.loss_agg_mode = "
-        "seq-mean-token-sum-norm)",
+        "adv_estimator = grpo: divide advantages by the group's standard deviation; false: Dr. GRPO (its loss: "
+        "actor.loss_agg_mode = seq-mean-token-sum-norm)",
         {.verl = "algorithm.norm_adv_by_std_in_grpo", .trl = "scale_rewards"}),
     ROW(algorithm, filter_groups, any(),
         "dynamic sampling: train only on groups with right and wrong responses, and draw until there are enough",

@@ -15,7 +15,7 @@ namespace dapo {
 /// A pointer to a member of Config.
 using Member = std::variant<std::string*, bool*, int*, uint64_t*, double*, float*, std::vector<std::string>*,
                             std::vector<int>*, DeviceChoice*, DTypeChoice*, RowFormat*, PromptStyle*, OverlongPrompts*,
-                            LrSchedule*, LossAgg*, OldLogProbs*, Surplus*>;
+                            LrSchedule*, LossAgg*, OldLogProbs*, Surplus*, LossKind*, KlKind*, Preset*, AdvEstimator*>;
 
 /// What a value must be beyond its type: one of `choices` ("a|b|c"), or a finite number from low to high.
 struct Rule {
@@ -45,6 +45,14 @@ struct Setting {
 struct Section {
   std::string_view name, help;
 };
+
+struct PresetInfo {
+  Preset preset;
+  std::string_view paper;                  ///< what it is, and where from
+  std::vector<std::string_view> settings;  ///< "section.field=value" where it differs from the defaults
+};
+/// In the order of the enum.
+const std::vector<PresetInfo>& all_presets();
 
 /// All settings and sections, in the order of settings.h.
 std::span<const Setting> all_settings();

@@ -75,6 +75,17 @@ std::string comment(std::string_view text) {
   return out;
 }
 
+/// What a preset sets, "section.field = value, ..."; the defaults' is "nothing".
+std::string preset_settings(const PresetInfo& p, std::string_view quote) {
+  std::string out;
+  for (const std::string_view s : p.settings) {
+    const size_t equals = s.find('=');
+    out +=
+        fmt::format("{}{}{} = {}{}", out.empty() ? "" : ", ", quote, s.substr(0, equals), s.substr(equals + 1), quote);
+  }
+  return out.empty() ? "nothing" : out;
+}
+
 /// A cell of a Markdown table.
 std::string cell(std::string_view text) {
   std::string out;
@@ -109,8 +120,12 @@ std::string settings_help() {
     for (const Setting& s : all_settings()) {
       if (s.section() != section.name) continue;
       const std::string other = other_names(s.other, "");
-      out += fmt::format("\n{}{}{}{} = {}\n", comment(s.help), comment(values_text(s, " | ")), comment(other),
-                         s.field(), value_text(s, defaults));
+      std::string presets;
+      if (s.key == "algorithm.preset")
+        for (const PresetInfo& p : all_presets())
+          presets += comment(fmt::format("{} ({}) sets {}", choice_name(p.preset), p.paper, preset_settings(p, "")));
+      out += fmt::format("\n{}{}{}{}{} = {}\n", comment(s.help), presets, comment(values_text(s, " | ")),
+                         comment(other), s.field(), value_text(s, defaults));
     }
   }
   return out;
@@ -133,6 +148,13 @@ std::string settings_markdown() {
                          cell(s.help), other.empty() ? "" : ". ", other);
     }
   }
+  out +=
+      "\n## Presets\n\n`algorithm.preset` sets these; a setting that the file or `--set` names goes over them, "
+      "wherever "
+      "it is written. [objectives.md](objectives.md)\nhas the equations.\n\n| preset | what it is | sets "
+      "|\n|---|---|---|\n";
+  for (const PresetInfo& p : all_presets())
+    out += fmt::format("| `{}` | {} | {} |\n", choice_name(p.preset), p.paper, preset_settings(p, "`"));
   return out;
 }
 

@@ -29,11 +29,15 @@ Sampling sampling_of(const Config& config) {
       .temperature = r.temperature, .top_k = r.top_k, .top_p = r.top_p, .min_p = r.min_p, .seed = config.trainer.seed};
 }
 
-void set_advantages(Group& group, const AlgorithmSection& algorithm) {
+void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorithm, int n) {
   std::vector<double> rewards;
-  for (const Sample& s : group.samples) rewards.push_back(s.shaped);
-  const std::vector<double> advantages = group_advantages(rewards, algorithm.norm_adv_by_std);
-  for (size_t i = 0; i < advantages.size(); ++i) group.samples[i].advantage = advantages[i];
+  std::vector<int> tokens;
+  for (const Group& g : groups)
+    for (const Sample& s : g.samples) rewards.push_back(s.shaped), tokens.push_back(s.response.ids.size());
+  const std::vector<double> advantages = step_advantages(algorithm, rewards, tokens, n);
+  auto next = advantages.begin();
+  for (Group& g : groups)
+    for (Sample& s : g.samples) s.advantage = *next++;
 }
 
 }  // namespace
@@ -108,7 +112,7 @@ StepMetrics Trainer::step() {
       if (after_rollout) after_rollout(now_.groups);
 
       // 4. Advantages.
-      for (Group& g : now_.groups) set_advantages(g, config_.algorithm);
+      set_advantages(now_.groups, config_.algorithm, config_.rollout.n);
     }
     update_weights();
   }
@@ -170,6 +174,7 @@ void Trainer::update_weights() {
     learner_.begin();
     if (now_.stage == StepState::rollout && config_.actor.old_logprobs == OldLogProbs::recompute)
       recompute_old_log_probs();
+    if (config_.actor.kl_loss_coef > 0) score_reference();
     now_.stage = StepState::update;
     const size_t size = config_.actor.ppo_mini_batch_size, groups = now_.groups.size();
     const int an_epoch = ceil_div(groups, size);

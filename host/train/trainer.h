@@ -63,6 +63,9 @@ class Trainer {
   Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress);
   ~Trainer();
 
+  /// The frozen weights of the KL, before the first step of a run with actor.kl_loss_coef > 0.
+  void use_reference(const Weights& weights) { reference_ = &weights; }
+
   /// One rollout step, or the rest of an interrupted one. Error (exit 4) after trainer.nonfinite_patience refused updates in a row; weights and moments
   /// are then those of the last good update.
   StepMetrics step();
@@ -106,6 +109,7 @@ class Trainer {
   void file_group(Group group);
   void end_rollout();
   void recompute_old_log_probs();
+  void score_reference();
   std::vector<MicroBatch> pack(size_t begin, size_t end) const;
   bool forward_backward(std::vector<MicroBatch>& mini_batch, size_t begin, LossStats& loss);
   void update(const LossStats& loss);
@@ -119,6 +123,7 @@ class Trainer {
   ModelMemory memory_;  // of the decoder and the learner, which take turns
   Decoder decoder_;
   Learner learner_;
+  const Weights* reference_ = nullptr;
   const Dataset& train_;
   Progress& progress_;
   Rollout rollout_;

@@ -26,15 +26,16 @@ PackInput pack_input(const Group& g, bool mask, const AlgorithmSection& a) {
   PackInput out{g.prompt, {}};
   for (const Sample& s : g.samples) {
     const bool seen = !mask || trained_on(s, a);
-    out.responses.push_back({seen ? s.response.ids : std::span<const int32_t>(), old_log_prob(s), float(s.advantage)});
+    out.responses.push_back(
+        {seen ? s.response.ids : std::span<const int32_t>(), old_log_prob(s), float(s.advantage), s.ref_log_prob});
   }
   return out;
 }
 
-/// Log-prob by the pack of each token of a response.
-std::vector<float> log_probs_of(const Placement& p, const Pack& pack) {
+/// The values of a response's tokens, from those of its pack's head rows.
+std::vector<float> tokens_of(const Placement& p, const std::vector<float>& by_head_row) {
   std::vector<float> out(p.length);
-  for (int k = 0; k < p.length; ++k) out[k] = pack.log_prob[p.head_row(k)];
+  for (int k = 0; k < p.length; ++k) out[k] = by_head_row[p.head_row(k)];
   return out;
 }
 
@@ -83,23 +84,23 @@ bool Trainer::forward_backward(std::vector<MicroBatch>& mini_batch, size_t begin
   for (const MicroBatch& packed : mini_batch) {
     const Pack& p = packed.pack;
     total += p.ids.size();
-    if (!all_finite(p.advantage) || !all_finite(p.old_log_prob) || !all_finite(p.weight)) {
-      refuse("an advantage or an old log-prob is not finite");
+    if (!all_finite(p.advantage) || !all_finite(p.old_log_prob) || !all_finite(p.weight) ||
+        !all_finite(p.ref_log_prob)) {
+      refuse("an advantage, or a log-prob of the old policy or the reference, is not finite");
       return false;
     }
   }
-  const ActorSection& a = config_.actor;
-  const DapoLoss terms{
-      .clip_low = float(a.clip_ratio_low), .clip_high = float(a.clip_ratio_high), .dual_clip = float(a.clip_ratio_c)};
+  const DapoLoss terms = loss_of(config_.actor);
   PhaseTimes::Row& phase = sums_.phases[Phase::update];
   for (MicroBatch& packed : mini_batch) {
     Pack& p = packed.pack;
     learner_.train(p, config_.rollout.temperature, terms);
     if (after_pack) after_pack(p);
-    add_loss_stats(loss, p.log_prob, p.old_log_prob, p.entropy, p.loss, p.weight, p.clip);
+    add_loss_stats(loss, p.log_prob, p.old_log_prob, p.entropy, p.loss, p.weight, p.clip, p.ref_log_prob);
     if (sums_.updates == 0) compare_log_probs(packed, begin);
     done += p.ids.size();
     phase.flops += 3 * learner_.config().forward_flops(p.ids.size(), attention_pairs(p), p.head_rows.size());
+    if (terms.kind == LossKind::gspo) phase.flops += learner_.config().forward_flops(0, 0, p.head_rows.size());
     progress_.report(Phase::update, done, total, phase.tokens + done);
   }
   phase.tokens += total;
@@ -147,7 +148,7 @@ void Trainer::compare_log_probs(const MicroBatch& packed, size_t begin) {
     const Group& g = now_.groups[begin + p.group];
     if (g.step != sums_.step) continue;
     const std::vector<float>& drawn = g.samples[p.response].response.log_prob;
-    const std::vector<float> trained = log_probs_of(p, packed.pack);
+    const std::vector<float> trained = tokens_of(p, packed.pack.log_prob);
     for (size_t k = 0; k < trained.size(); ++k) sums_.agreement.compare(drawn[k], trained[k]);
   }
 }
@@ -174,8 +175,22 @@ void Trainer::recompute_old_log_probs() {
     compare_log_probs(packed, 0);
     for (const Placement& p : packed.placements) {
       Group& g = now_.groups[p.group];
-      if (g.step == sums_.step) g.samples[p.response].old_log_prob = log_probs_of(p, packed.pack);
+      if (g.step == sums_.step) g.samples[p.response].old_log_prob = tokens_of(p, packed.pack.log_prob);
     }
+  }
+}
+
+/// Log-probs by the reference of every response that the loss sees.
+void Trainer::score_reference() {
+  const NvtxRange range("reference log-probs");
+  CHECK(reference_ != nullptr, "actor.kl_loss_coef = {}: use_reference() comes first", config_.actor.kl_loss_coef);
+  for (MicroBatch& packed : pack(0, now_.groups.size())) {
+    const Pack& p = packed.pack;
+    learner_.score_reference(packed.pack, config_.rollout.temperature, *reference_);
+    for (const Placement& at : packed.placements)
+      now_.groups[at.group].samples[at.response].ref_log_prob = tokens_of(at, p.ref_log_prob);
+    sums_.phases[Phase::update].flops +=
+        learner_.config().forward_flops(p.ids.size(), attention_pairs(p), p.head_rows.size());
   }
 }
 

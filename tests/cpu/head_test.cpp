@@ -102,7 +102,7 @@ struct Case {
   }
   void run(Backend& backend, const DapoLoss& params, bool on_policy) {
     backend.lm_dapo(dx.t, dhead.t, log_prob.t, entropy.t, loss.t, clip.t, x.t, head.t, targets.t,
-                    on_policy ? Tensor() : old_log_prob.t, advantage.t, weight.t, temperature, params);
+                    on_policy ? Tensor() : old_log_prob.t, advantage.t, weight.t, {}, {}, temperature, params);
   }
 };
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes every golden again, in place: `make goldens`, or tests/goldens/make.py [--verl FOLDER] [NAME...].
 
-NAME: a folder here. The folders loss, semantics and verifier run verl's own functions: two checkouts, 4f80e465 and b178a3c, are
+NAME: a folder here. The folders loss, objectives, semantics and verifier run verl's own functions: two checkouts, 4f80e465 and b178a3c, are
 expected in FOLDER (build/verl), and are cloned where they are absent. README.md says what must be installed.
 """
 import argparse
@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 VERL = "https://github.com/volcengine/verl"
 COMMITS = {"published": "4f80e465", "january": "b178a3c"}
-ARGUMENTS = {"loss": ["january"], "semantics": ["published", "january"], "verifier": ["january"]}
+ARGUMENTS = {"loss": ["january"], "objectives": ["january"], "semantics": ["published", "january"], "verifier": ["january"]}
 
 
 def checkout(folder, name):

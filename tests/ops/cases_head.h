@@ -51,10 +51,17 @@ inline OpCase lm_logprob_case(DType T, int64_t rows, int64_t vocab, int64_t widt
 /// A dual clip that random advantages reach.
 inline constexpr DapoLoss kCaseLoss{.dual_clip = 3.0f};
 
-/// Old log-probs are near the new ones, so that every kind of clip occurs; on_policy: there are none.
-inline OpCase lm_dapo_case(DType T, int64_t rows, int64_t vocab, int64_t width, float temperature, bool on_policy) {
-  OpCase c{on_policy ? "lm_dapo+on_policy" : "lm_dapo", dims(rows, vocab, width), T, head_needs(rows, vocab, width)};
-  const DapoLoss params = kCaseLoss;
+/// Which loss, and which of its inputs are given.
+struct LossCase {
+  std::string name;
+  DapoLoss params;
+  bool old = true, log_ratio = false, ref = false;
+};
+
+/// Old log-probs and those of the reference are near the new ones, so that every kind of clip occurs.
+inline OpCase lm_dapo_case(DType T, int64_t rows, int64_t vocab, int64_t width, float temperature, const LossCase& is) {
+  OpCase c{"lm_dapo" + is.name, dims(rows, vocab, width), T, head_needs(rows, vocab, width)};
+  const DapoLoss params = is.params;
   const double depth = (sum_depth(width) + 16) * 2 / temperature;
   // dz is rounded to T before the products: independent errors, 4 sigma of them.
   c.out("dx", T, {rows, width}, 4, 4 * depth + sum_depth(vocab));
@@ -62,17 +69,29 @@ inline OpCase lm_dapo_case(DType T, int64_t rows, int64_t vocab, int64_t width, 
   c.out("log_prob", DType::f32, {rows}, 0, depth), c.out("entropy", DType::f32, {rows}, 0, 4 * depth);
   c.out("loss", DType::f32, {rows}, 0, 16 * depth), c.out("clip", DType::u8, {rows}, 0, 0);
   const int x = c.in("x", T, {rows, width}), head = c.in("head", T, {vocab, width}, head_scale(width));
-  const int targets = c.index("targets", some_ids(rows, vocab));
-  const int old = c.in("old_log_prob", DType::f32, {rows}, 0.5), advantage = c.in("advantage", DType::f32, {rows}, 2);
-  const int weight = c.in("weight", DType::f32, {rows}, 0.1, 0.5);
+  c.index("targets", some_ids(rows, vocab));
+  c.in("old_log_prob", DType::f32, {rows}, 0.5), c.in("advantage", DType::f32, {rows}, 2);
+  c.in("weight", DType::f32, {rows}, 0.1, 0.5), c.in("log_ratio", DType::f32, {rows}, 0.5);
+  c.in("ref_log_prob", DType::f32, {rows}, 0.5), c.in("base", DType::f32, {rows}, 0);
   const size_t R = rows, V = vocab;
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
-    b.lm_dapo(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], on_policy ? Tensor() : t[9], t[10], t[11],
-              temperature, params);
+    const auto given = [&](bool wanted, size_t i) { return wanted ? t[i] : Tensor(); };
+    b.lm_dapo(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], given(is.old, 9), t[10], t[11],
+              given(is.log_ratio, 12), given(is.ref, 13), temperature, params);
   };
   c.derive = [=](std::vector<Values>& v) {
     const Values z = scaled_logits(v[6], v[7], width, temperature);
-    for (size_t r = 0; r < R; ++r) v[9][r] += head_row(row_of(z, r, V), index_at(v[8], r)).log_prob;
+    for (size_t r = 0; r < R; ++r) {
+      v[14][r] = head_row(row_of(z, r, V), index_at(v[8], r)).log_prob;
+      v[9][r] += v[14][r], v[13][r] += v[14][r];
+    }
+  };
+  // `base`: the log-prob of stop-gradients; null: the row's own.
+  const auto loss_of = [=](const std::vector<Values>& v, size_t r, const HeadRow& h, const double* base) {
+    const auto given = [&](bool wanted, size_t i) { return wanted ? &v[i][r] : nullptr; };
+    return objective({h.log_prob, h.entropy, v[10][r], base ? *base : h.log_prob, given(is.old, 9),
+                      given(is.log_ratio, 12), given(is.ref, 13)},
+                     params);
   };
   c.reference = [=](std::vector<Values>& v) {
     const Values z = scaled_logits(v[6], v[7], width, temperature);
@@ -80,9 +99,11 @@ inline OpCase lm_dapo_case(DType T, int64_t rows, int64_t vocab, int64_t width, 
     for (size_t r = 0; r < R; ++r) {
       const size_t target = index_at(v[8], r);
       const HeadRow h = head_row(row_of(z, r, V), target);
-      const PolicyLoss l = policy_loss(h.log_prob, on_policy ? nullptr : &v[9][r], v[10][r], params);
+      const PolicyLoss l = loss_of(v, r, h, nullptr);
       v[2][r] = h.log_prob, v[3][r] = h.entropy, v[4][r] = l.loss, v[5][r] = l.clip;
-      for (size_t j = 0; j < V; ++j) dz[r * V + j] = logit_gradient(l, v[11][r], h.p[j], j == target, temperature);
+      for (size_t j = 0; j < V; ++j)
+        dz[r * V + j] =
+            logit_gradient(l, v[11][r], h.p[j], j == target, temperature, double{params.entropy_coef}, h.entropy);
     }
     v[0] = product(dz, transposed(v[7], V), V);
     const Values dhead = product(transposed(dz, R), transposed(v[6], R), R);
@@ -92,14 +113,38 @@ inline OpCase lm_dapo_case(DType T, int64_t rows, int64_t vocab, int64_t width, 
     const Values z = scaled_logits(v[6], v[7], width, temperature);
     double total = 0;
     for (size_t r = 0; r < R; ++r) {
-      const double log_prob = head_row(row_of(z, r, V), index_at(v[8], r)).log_prob;
-      total += v[11][r] * policy_loss(log_prob, on_policy ? nullptr : &v[9][r], v[10][r], params).loss;
+      const HeadRow h = head_row(row_of(z, r, V), index_at(v[8], r));
+      total += v[11][r] * loss_of(v, r, h, &v[14][r]).loss;
     }
     return total;
   };
-  (void)targets, (void)old, (void)advantage, (void)weight;
   c.gradients = {{x, 0}, {head, 1}};
   return std::move(c).counted(6.0 * (rows * vocab * width));
+}
+/// on_policy: there are no old log-probs.
+inline OpCase lm_dapo_case(DType T, int64_t rows, int64_t vocab, int64_t width, float temperature, bool on_policy) {
+  return lm_dapo_case(T, rows, vocab, width, temperature,
+                      LossCase{on_policy ? "+on_policy" : "", kCaseLoss, !on_policy});
+}
+
+/// Every objective, every KL and the entropy bonus, alone and together.
+inline std::vector<LossCase> loss_cases() {
+  const auto with = [](auto... changes) {
+    DapoLoss p = kCaseLoss;
+    (changes(p), ...);
+    return p;
+  };
+  const auto kind = [](LossKind k) { return [k](DapoLoss& p) { p.kind = k; }; };
+  const auto kl = [](KlKind k) { return [k](DapoLoss& p) { p.kl = k, p.kl_coef = 0.7f; }; };
+  const auto bonus = [](DapoLoss& p) { p.entropy_coef = 0.4f; };
+  return {{"+gspo", with(kind(LossKind::gspo)), false, true},
+          {"+cispo", with(kind(LossKind::cispo))},
+          {"+reinforce", with(kind(LossKind::reinforce))},
+          {"+k1", with(kl(KlKind::k1)), true, false, true},
+          {"+k2", with(kl(KlKind::k2)), true, false, true},
+          {"+k3", with(kl(KlKind::k3)), true, false, true},
+          {"+entropy", with(bonus)},
+          {"+gspo_k3_entropy", with(kind(LossKind::gspo), kl(KlKind::k3), bonus), false, true, true}};
 }
 
 /// Has no reference: its draws are tested (properties_test.h).
@@ -131,6 +176,10 @@ inline std::vector<OpCase> head_cases(DType T) {
     all.push_back(lm_logprob_case(T, r, v, c, t, true)), all.push_back(lm_logprob_case(T, r, v, c, t, false));
     all.push_back(lm_dapo_case(T, r, v, c, t, false)), all.push_back(lm_dapo_case(T, r, v, c, t, true));
     all.push_back(lm_sample_case(T, r, v, c, {t, 0, 0.9f, 0.0f, 5}));
+  }
+  for (const LossCase& loss : loss_cases()) {
+    all.push_back(lm_dapo_case(T, 11, 33, 24, 0.7f, loss));
+    all.push_back(lm_dapo_case(T, 9, 296, 40, 1.3f, loss));
   }
   return all;
 }

@@ -309,9 +309,40 @@ inline PolicyLoss policy_loss(double log_prob, const double* old, double A, cons
   return {plain, c != d ? 0 : plain, kNotClipped};
 }
 
-/// The gradient of weight * loss by the logit (before the division by the temperature) of an entry with probability p.
-inline double logit_gradient(const PolicyLoss& l, double weight, double p, bool is_target, double temperature) {
-  return weight * l.dlogp * (is_target - p) / temperature;
+/// What a token's loss reads; null: not given. `base`: the log-prob at which stop-gradients take their values.
+struct LossToken {
+  double log_prob, entropy, advantage, base;
+  const double *old, *log_ratio, *ref;
+};
+/// objective_loss of core/dapo_loss.h in fp64; dlogp leaves out the entropy.
+inline PolicyLoss objective(const LossToken& t, const DapoLoss& p) {
+  PolicyLoss l;
+  if (p.kind == LossKind::reinforce || (t.old == nullptr && t.log_ratio == nullptr)) {
+    l = policy_loss(t.log_prob, nullptr, t.advantage, p);
+  } else if (p.kind == LossKind::cispo) {
+    const double r = std::exp(t.log_ratio ? *t.log_ratio : t.base - *t.old), low = 1 - double{p.clip_low},
+                 high = 1 + double{p.clip_high}, slope = -t.advantage * std::clamp(r, low, high);
+    l = {slope * t.log_prob, slope, r < low ? kClippedLow : r > high ? kClippedHigh : kNotClipped};
+  } else {
+    const double old = t.log_ratio ? t.base - *t.log_ratio : *t.old;
+    l = policy_loss(t.log_prob, &old, t.advantage, p);
+  }
+  if (t.ref != nullptr) {
+    const double d = t.log_prob - *t.ref;
+    const bool k1 = p.kl == KlKind::k1, k2 = p.kl == KlKind::k2;
+    l.loss += p.kl_coef * (k1 ? d : k2 ? d * d / 2 : std::exp(-d) - 1 + d);
+    l.dlogp += p.kl_coef * (k1 ? 1 : k2 ? d : 1 - std::exp(-d));
+  }
+  l.loss -= p.entropy_coef * t.entropy;
+  return l;
+}
+
+/// The gradient of weight * (loss - bonus * entropy) by the logit (before the division by the temperature) of an entry
+/// with probability p; `l` may hold the bonus, of which dlogp knows nothing.
+inline double logit_gradient(const PolicyLoss& l, double weight, double p, bool is_target, double temperature,
+                             double bonus = 0, double entropy = 0) {
+  const double of_entropy = p > 0 ? -p * (std::log(p) + entropy) : 0;
+  return weight * (l.dlogp * (is_target - p) - bonus * of_entropy) / temperature;
 }
 
 // ---- update -------------------------------------------------------------------------------------------------------

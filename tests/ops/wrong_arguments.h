@@ -36,7 +36,7 @@ inline std::vector<OpCase> one_case_of_each_op(DType T) {
           swiglu_case(T, 5, 8),
           swiglu_backward_case(T, 5, 8, true),
           lm_logprob_case(T, 5, 6, 8, 1.0f, true),
-          lm_dapo_case(T, 5, 6, 8, 1.0f, false),
+          lm_dapo_case(T, 5, 6, 8, 1.0f, LossCase{"", kCaseLoss, true, true, true}),
           lm_sample_case(T, 5, 6, 8, {}),
           sum_of_squares_case(5),
           adamw_case(T, 5, 1.0, 1, 1.0f),
@@ -50,7 +50,7 @@ inline bool may_be(std::initializer_list<const char*> list, const std::string& w
 }
 inline bool unused(const std::string& argument) {  // only the case's gradient or its reference reads it
   return may_be({"matmul_backward_input x", "matmul_backward_weight w", "matmul_backward_weight b",
-                 "paged_attention lse", "paged_attention segments"},
+                 "paged_attention lse", "paged_attention segments", "lm_dapo base"},
                 argument);
 }
 inline bool of_any_size(const std::string& dimension) {
@@ -65,7 +65,7 @@ inline bool of_any_rank(const std::string& argument) {
 }
 inline bool optional(const std::string& argument) {
   return may_be({"rmsnorm rstd", "rmsnorm delta", "matmul bias", "matmul_backward_weight db", "swiglu_backward a",
-                 "lm_logprob entropy", "lm_dapo old_log_prob"},
+                 "lm_logprob entropy", "lm_dapo old_log_prob", "lm_dapo log_ratio", "lm_dapo ref_log_prob"},
                 argument);
 }
 

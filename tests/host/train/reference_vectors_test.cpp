@@ -109,7 +109,7 @@ TEST(ReferenceVectors, LogProbsEntropiesAndTheGradientOfLogits) {
     backend->lm_dapo(matrix(dx), matrix(dhead), Tensor::of(std::span(log_prob)), Tensor::of(std::span(entropy)),
                      Tensor::of(std::span(loss)), Tensor::of(std::span(clip)), matrix(x), matrix(head),
                      Tensor::of(std::span(targets)), Tensor::of(std::span(old)), Tensor::of(std::span(advantage)),
-                     Tensor::of(std::span(weight)), j.at("temperature"), {0.2f, 0.28f, 10.0f, 20.0f});
+                     Tensor::of(std::span(weight)), {}, {}, j.at("temperature"), {0.2f, 0.28f, 10.0f, 20.0f});
     double sum = 0;
     for (size_t r = 0; r < targets.size(); ++r) {
       EXPECT_NEAR(log_prob[r], j.at("log_prob")[r].get<double>(), 2e-6) << r;

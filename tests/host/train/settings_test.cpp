@@ -150,6 +150,12 @@ TEST_F(ConfigTest, WordsOfEnumsAreInTheOrderOfTheValues) {
             (Words{"token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm",
                    "token-mean-per-micro-batch"}));
   EXPECT_EQ(names_of({OldLogProbs::rollout, OldLogProbs::recompute}), (Words{"rollout", "recompute"}));
+  EXPECT_EQ(names_of({LossKind::clip, LossKind::gspo, LossKind::cispo, LossKind::reinforce}),
+            (Words{"clip", "gspo", "cispo", "reinforce"}));
+  EXPECT_EQ(names_of({KlKind::k1, KlKind::k2, KlKind::k3}), (Words{"k1", "k2", "k3"}));
+  EXPECT_EQ(names_of({AdvEstimator::grpo, AdvEstimator::rloo, AdvEstimator::reinforce_plus_plus,
+                      AdvEstimator::reinforce_plus_plus_baseline}),
+            (Words{"grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline"}));
   EXPECT_EQ(names_of({Surplus::automatic, Surplus::bank, Surplus::drop}), (Words{"auto", "bank", "drop"}));
 }
 
@@ -167,10 +173,67 @@ TEST_F(ConfigTest, EveryChoiceIsReadAndWritten) {
     EXPECT_NE(error(kLeast, {fmt::format("{}=", s.key)}).find(fmt::format("one of {}", s.choices())),
               std::string::npos);
   }
-  EXPECT_EQ(settings, 10);
+  EXPECT_EQ(settings, 14);
   EXPECT_EQ(parse_choice<Surplus>("--surplus", "drop"), Surplus::drop);
   const std::string refused = error_of(kExitUsage, [] { parse_choice<Surplus>("--surplus", "keep"); });
   EXPECT_EQ(refused, "--surplus keep: not known; one of auto, bank, drop");
+}
+
+TEST_F(ConfigTest, PresetsAreInTheOrderOfTheEnumAndSetKnownSettings) {
+  for (size_t i = 0; i < all_presets().size(); ++i) {
+    const PresetInfo& p = all_presets()[i];
+    EXPECT_EQ(static_cast<size_t>(p.preset), i);
+    EXPECT_NE(p.paper.find("arXiv"), std::string::npos) << p.paper;
+    Config c;
+    apply_settings(c, {fmt::format("algorithm.preset={}", choice_name(p.preset))});
+    std::set<std::string> changed;  // lines of the configuration
+    std::istringstream now(config_text(c)), then(config_text(Config()));
+    for (std::string a, b; std::getline(now, a) && std::getline(then, b);)
+      if (a != b) changed.insert(a.substr(0, a.find(' ')));
+    EXPECT_EQ(changed.erase("preset"), p.preset == Preset::dapo ? 0u : 1u);
+    std::set<std::string> named;
+    for (const std::string_view s : p.settings) {
+      const std::string_view key = s.substr(0, s.find('='));
+      ASSERT_NE(find_setting(key), nullptr) << key;
+      named.insert(std::string(find_setting(key)->field()));
+      EXPECT_NE(settings_help().find(key.substr(key.find('.') + 1)), std::string::npos);
+    }
+    for (const std::string& field : changed) EXPECT_TRUE(named.contains(field)) << field;
+  }
+  EXPECT_EQ(all_presets().size(), 7u);
+}
+
+TEST_F(ConfigTest, SingleKeysGoOverThePresetWhereverTheyAreWritten) {
+  const auto gspo = [&](const std::string& text, const std::vector<std::string>& settings = {}) {
+    const Config c = load_config(file(kLeast + text), settings);
+    EXPECT_EQ(c.actor.policy_loss, LossKind::gspo) << text;
+    EXPECT_EQ(c.actor.clip_ratio_low, 3e-4) << text;
+    EXPECT_FALSE(c.algorithm.filter_groups) << text;
+    return c;
+  };
+  EXPECT_EQ(gspo("[algorithm]\npreset = \"gspo\"\n").actor.clip_ratio_high, 4e-4);
+  for (const char* text : {"[algorithm]\npreset = \"gspo\"\n[actor]\nclip_ratio_high = 0.5\n",
+                           "[actor]\nclip_ratio_high = 0.5\n[algorithm]\npreset = \"gspo\"\n"})
+    EXPECT_EQ(gspo(text).actor.clip_ratio_high, 0.5) << text;
+  // A value that is the default counts as well, and so does one from the command line, before or after the preset.
+  EXPECT_EQ(gspo("[actor]\nclip_ratio_high = 0.28\n", {"algorithm.preset=gspo"}).actor.clip_ratio_high, 0.28);
+  EXPECT_EQ(gspo("", {"actor.clip_ratio_high=0.28", "algorithm.preset=gspo"}).actor.clip_ratio_high, 0.28);
+  EXPECT_EQ(gspo("", {"algorithm.preset=gspo", "actor.clip_ratio_high=0.28"}).actor.clip_ratio_high, 0.28);
+  // The last preset wins, and leaves nothing of the first.
+  const Config c = load_config(file(kLeast + "[algorithm]\npreset = \"rloo\"\n"), {"algorithm.preset=gspo"});
+  EXPECT_EQ(c.actor.kl_loss_coef, 0);
+  EXPECT_EQ(c.algorithm.adv_estimator, AdvEstimator::grpo);
+  // What is written is complete: read again, it is the same, whatever the presets of that day.
+  const std::string text = config_text(gspo("", {"algorithm.preset=gspo", "actor.clip_ratio_high=0.28"}));
+  EXPECT_NE(text.find("preset = \"gspo\"\n"), std::string::npos);
+  EXPECT_EQ(config_text(load_config(file(text), {})), text);
+}
+
+TEST_F(ConfigTest, ObjectivesThatCannotWork) {
+  EXPECT_NE(error(kLeast, {"actor.clip_ratio_c=0.5"}).find("more than 1, or 0: off"), std::string::npos);
+  EXPECT_NE(error(kLeast, {"algorithm.preset=rloo", "rollout.n=1"}).find("mean of the other responses"),
+            std::string::npos);
+  EXPECT_NE(error(kLeast, {"algorithm.preset=ppo"}).find("one of dapo|grpo|dr_grpo"), std::string::npos);
 }
 
 TEST_F(ConfigTest, HelpIsACfgFileOfTheDefaults) {
@@ -235,8 +298,9 @@ TEST_F(ConfigTest, NamesOfOtherProgramsLeadToOurs) {
                                   {"model.pth", "model.path"},
                                   {"data.top_p", "rollout.top_p"}})
     EXPECT_EQ(hint(name), std::string("did you mean ") + key + "?") << name;
-  for (const char* name : {"actor.use_kl_loss", "actor.kl_loss_coef", "algorithm.kl_coef", "algorithm.beta"})
-    EXPECT_NE(hint(name).find("no KL term"), std::string::npos) << hint(name);
+  for (const char* name : {"actor.use_kl_loss", "algorithm.kl_coef", "algorithm.beta", "actor.init_kl_coef"})
+    EXPECT_EQ(hint(name), "did you mean actor.kl_loss_coef?") << name;
+  EXPECT_NE(hint("algorithm.use_kl_in_reward").find("the KL goes into the loss"), std::string::npos);
   int names = 0;
   for (const Setting& s : all_settings()) {
     const std::string verl(s.other.verl), trl(s.other.trl);
@@ -248,8 +312,7 @@ TEST_F(ConfigTest, NamesOfOtherProgramsLeadToOurs) {
     names += static_cast<int>(others.size());
   }
   EXPECT_GT(names, 40);
-  EXPECT_NE(hint("actor.entropy_coeff").find("no entropy bonus"), std::string::npos);
-  EXPECT_NE(hint("algorithm.adv_estimator").find("no critic"), std::string::npos);
+  EXPECT_NE(hint("algorithm.critic_warmup").find("no critic"), std::string::npos);
   EXPECT_EQ(hint("actor.zebra_crossing"), "./dapo_train --settings lists them all");
 }
 
