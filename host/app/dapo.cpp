@@ -139,6 +139,26 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
   return c;
 }
 
+CLI::App& add_doctor(CLI::App& app, DoctorOptions& o) {
+  CLI::App& c = *app.add_subcommand("doctor", "what is wrong with a config, a model, a dataset or this machine");
+  c.add_option("file", o.inputs,
+               "configs (.cfg), model folders, and files of rows, which are counted in the tokens of the model before "
+               "them; none: this machine alone");
+  const auto setting = [&](const char* flag, const char* key) {
+    c.add_option_function<std::string>(
+        flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);
+  };
+  setting("--verifier", "reward.verifier");
+  setting("--template", "data.prompt_template");
+  setting("--max-prompt", "data.max_prompt_length");
+  add_settings(c, o.settings);
+  c.footer(
+      "Findings are ok, note, WARNING (a run starts, and is probably not what was meant) or ERROR (it would not start, "
+      "or could not learn). Exit codes: 0 no error, 2 errors.\n"
+      "Example: dapo doctor models/qwen2.5-0.5b datasets/gsm8k-train.parquet --verifier boxed --max-prompt 512");
+  return c;
+}
+
 CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
   CLI::App& c = *app.add_subcommand("chain", "write the demo's data and an untrained model");
   c.add_option("folder", o.folder, "where to")->required();
@@ -160,7 +180,8 @@ CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify.", "dapo");
+  CLI::App app("Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify, diagnose.",
+               "dapo");
   app.require_subcommand(0, 1);  // none: reported below, as CLI11 checks for it before unknown words
   app.footer(
       "dapo COMMAND --help explains a command, with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of "
@@ -173,6 +194,7 @@ int run(int argc, char** argv) {
   ScoreOptions score;
   TokenizeOptions tokenize;
   VerifyOptions verify;
+  DoctorOptions doctor;
   ChainOptions chain;
   CountdownOptions countdown;
   const std::vector<std::pair<CLI::App*, std::function<int()>>> commands = {
@@ -182,6 +204,7 @@ int run(int argc, char** argv) {
       {&add_score(app, score), [&] { return run_score_command(score); }},
       {&add_tokenize(app, tokenize), [&] { return run_tokenize_command(tokenize); }},
       {&add_verify(app, verify), [&] { return run_verify_command(verify); }},
+      {&add_doctor(app, doctor), [&] { return run_doctor_command(doctor); }},
       {&add_chain(app, chain), [&] { return run_chain_command(chain); }},
       {&add_countdown(app, countdown), [&] { return run_countdown_command(countdown); }},
   };
@@ -192,7 +215,7 @@ int run(int argc, char** argv) {
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();
-    fail_input("no command; give one of sft, eval, generate, score, tokenize, verify, chain, countdown");
+    fail_input("no command; give one of sft, eval, generate, score, tokenize, verify, doctor, chain, countdown");
   });
 }
 
