@@ -53,6 +53,19 @@ class Report {
   size_t errors_ = 0, warnings_ = 0;
 };
 
+/// Whether every file exists; if not, check_run() has named the one that does not.
+bool all_here(const std::vector<std::string>& paths) {
+  std::error_code ignored;
+  try {
+    for (const std::string& path : paths)
+      for (const std::string& file : data_files(path))
+        if (!fs::exists(file, ignored)) return false;
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
+}
+
 /// Rows, or a finding why they cannot be read.
 std::optional<Dataset> read_rows_of(Report& report, const std::string& name, const std::vector<std::string>& files,
                                     const DatasetOptions& options) {
@@ -77,8 +90,8 @@ DatasetOptions response_options(const DataSection& data) {
 /// Whether the run fits this machine, and the settings that will not do what they say.
 void check_run(Report& report, const std::string& path, const Config& config) {
   Diagnosis d{.subject = "run " + path};
-  for (const std::string& missing : missing_inputs(config)) d.add(Severity::error, "", "not here: {}", missing);
   try {
+    for (const std::string& missing : missing_inputs(config)) d.add(Severity::error, "", "not here: {}", missing);
     const ModelConfig model = find_model(config.model.path).config;
     check_positions(model, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
     const ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
@@ -115,7 +128,10 @@ std::optional<Config> check_config_file(Report& report, const std::string& path,
   }
   if (use == Use::train) check_run(report, path, config);
   std::unique_ptr<const Tokenizer> tokenizer;
-  report.add(diagnose_model(config.model.path, tokenizer, config.data));
+  std::error_code ignored;
+  if (fs::exists(config.model.path, ignored) || use == Use::sft)  // else check_run() has said how to get it
+    report.add(
+        diagnose_model(config.model.path, tokenizer, config.data, use == Use::sft ? Rows::fine_tune : Rows::train));
   if (use == Use::sft) {
     if (const auto rows = read_rows_of(report, "rows to imitate", config.sft.files, response_options(config.data)))
       report.add(diagnose_rows("rows to imitate", *rows, Rows::fine_tune, config, tokenizer.get(), true));
@@ -123,11 +139,13 @@ std::optional<Config> check_config_file(Report& report, const std::string& path,
   }
   DatasetOptions options = question_options(config.data);
   options.unique = config.data.unique;
-  const auto train = read_rows_of(report, "training rows", config.data.train_files, options);
+  std::optional<Dataset> train, test;
+  if (all_here(config.data.train_files))
+    train = read_rows_of(report, "training rows", config.data.train_files, options);
   if (train) report.add(diagnose_rows("training rows", *train, Rows::train, config, tokenizer.get(), true));
   options.unique = false;
-  if (config.data.val_files.empty()) return config;
-  const auto test = read_rows_of(report, "test rows", config.data.val_files, options);
+  if (!config.data.val_files.empty() && all_here(config.data.val_files))
+    test = read_rows_of(report, "test rows", config.data.val_files, options);
   if (!test) return config;
   Diagnosis d = diagnose_rows("test rows", *test, Rows::test, config, tokenizer.get(), true);
   if (train) d.findings.push_back(common_problems(*train, *test));
@@ -153,6 +171,7 @@ void check_data(Report& report, const std::string& path, const Config& config, c
 
 int run_doctor_command(const DoctorOptions& o) {
   Config config;
+  config.data.train_batch_size = 1;  // of no run: rows by themselves are not compared with it
   apply_settings(config, o.settings);
   const bool chosen =
       std::ranges::any_of(o.settings, [](const std::string& s) { return s.starts_with("reward.verifier"); });
@@ -162,14 +181,14 @@ int run_doctor_command(const DoctorOptions& o) {
   for (const std::string& path : o.inputs)  // models first: the rows are counted in their tokens
     if (!is_config(path) && is_model(path)) {
       config.model.path = path;
-      report.add(diagnose_model(path, tokenizer, config.data));
+      report.add(diagnose_model(path, tokenizer, config.data, Rows::test));
     }
   for (const std::string& path : o.inputs)
     if (is_config(path))
       from_file = check_config_file(report, path, o);
     else if (!is_model(path))
       check_data(report, path, config, tokenizer.get(), chosen);
-  report.add(diagnose_machine(from_file ? *from_file : config));
+  if (o.inputs.empty() || from_file) report.add(diagnose_machine(from_file ? *from_file : config));
   return report.finish();
 }
 

@@ -142,8 +142,8 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
 CLI::App& add_doctor(CLI::App& app, DoctorOptions& o) {
   CLI::App& c = *app.add_subcommand("doctor", "what is wrong with a config, a model, a dataset or this machine");
   c.add_option("file", o.inputs,
-               "configs (.cfg), model folders, and files of rows, which are counted in the tokens of the model before "
-               "them; none: this machine alone");
+               "configs (.cfg), model folders, and files of rows, which are counted in the tokens of the model beside "
+               "them; this machine is looked at with a config, or if nothing is given");
   const auto setting = [&](const char* flag, const char* key) {
     c.add_option_function<std::string>(
         flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);

@@ -40,13 +40,13 @@ struct Diagnosis {
   std::string text() const;
 };
 
-/// config.json, weights against it, tokenizer against the vocabulary, stop ids, chat template. `tokenizer` gets the
-/// folder's, null if it cannot be loaded.
-Diagnosis diagnose_model(const std::string& folder, std::unique_ptr<const Tokenizer>& tokenizer,
-                         const DataSection& data);
-
-/// What the rows of `name` ("training rows") are for.
+/// What a model and rows are for.
 enum class Rows : uint8_t { train, test, fine_tune };
+/// config.json, weights against it, tokenizer against the vocabulary, stop ids, chat template. `tokenizer` gets the
+/// folder's, null if it cannot be loaded. `use`: fine-tuning may start without weights.
+Diagnosis diagnose_model(const std::string& folder, std::unique_ptr<const Tokenizer>& tokenizer,
+                         const DataSection& data, Rows use);
+
 /// Duplicates, conflicting answers, templates applied twice, prompts over the limit, answers that the verifier cannot
 /// read, token statistics. `tokenizer`: of the model, or null: no tokens are counted. `verifier_chosen`: false if
 /// reward.verifier is only the default: then the report says which verifiers read the answers.

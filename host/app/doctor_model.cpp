@@ -28,9 +28,14 @@ bool checked(Diagnosis& out, std::string todo, F&& f) {
   }
 }
 
-void check_weight_files(Diagnosis& out, const std::string& folder, const ModelConfig& config) {
+void check_weight_files(Diagnosis& out, const std::string& folder, const ModelConfig& config, Rows use) {
   checked(out, "", [&] {
-    if (!has_weights(folder)) {
+    const bool there = has_weights(folder);
+    if (!there && use == Rows::fine_tune) {
+      out.add(Severity::note, "", "no weights in the folder: fine-tuning starts at random");
+      return;
+    }
+    if (!there) {
       out.add(Severity::error,
               "download them (data/download.sh), or train some: dapo sft starts such a folder at random",
               "no weights in the folder");
@@ -43,7 +48,7 @@ void check_weight_files(Diagnosis& out, const std::string& folder, const ModelCo
     for (const TensorInfo& t : files.tensors()) types[t.dtype] += t.bytes(), bytes += t.bytes();
     std::string names;
     for (const auto& [type, size] : types) names += (names.empty() ? "" : ", ") + type;
-    out.add(Severity::ok, "", "weights: every tensor of config.json with its shape, {} {:.2f} GB", names,
+    out.add(Severity::ok, "", "weights: every tensor of config.json with its shape, {}, {:.3g} GB", names,
             gb(static_cast<double>(bytes)));
     if (!note.empty()) out.add(Severity::note, "", "weights: {}", note);
     if (fs::exists(fs::path(folder) / "adapter_config.json"))
@@ -73,10 +78,6 @@ void check_vocabulary(Diagnosis& out, const Tokenizer& tokenizer, const ModelCon
 
 void check_stops(Diagnosis& out, const std::string& folder, const Tokenizer& tokenizer, const ModelConfig& config,
                  const PromptEncoder& encoder) {
-  for (const int32_t id : config.eos)
-    if (id < 0 || id >= config.vocab)
-      out.add(Severity::error, "correct eos_token_id in generation_config.json or config.json",
-              "eos_token_id {} is outside the vocabulary of {}", id, config.vocab);
   checked(out, "", [&] {
     const std::vector<int32_t> stops = encoder.stop_ids(config);
     out.add(Severity::ok, "", "{}", stop_text(stops, tokenizer));
@@ -125,7 +126,7 @@ void check_template(Diagnosis& out, const std::string& folder, const Tokenizer& 
 }  // namespace
 
 Diagnosis diagnose_model(const std::string& folder, std::unique_ptr<const Tokenizer>& tokenizer,
-                         const DataSection& data) {
+                         const DataSection& data, Rows use) {
   Diagnosis out{.subject = "model " + folder};
   std::error_code ignored;
   if (!fs::exists(fs::path(folder) / "config.json", ignored)) {
@@ -138,7 +139,7 @@ Diagnosis diagnose_model(const std::string& folder, std::unique_ptr<const Tokeni
   if (!checked(out, "", [&] { config = load_model_config(folder); })) return out;
   out.add(Severity::ok, "", "config.json: {}, {:.3g} M parameters, {} layers, {} positions", config.model_type,
           static_cast<double>(config.parameters()) / 1e6, config.layers, config.max_position);
-  check_weight_files(out, folder, config);
+  check_weight_files(out, folder, config, use);
   if (!checked(out, "copy the tokenizer's files beside the weights", [&] { tokenizer = Tokenizer::load(folder); }))
     return out;
   check_vocabulary(out, *tokenizer, config);

@@ -24,7 +24,8 @@ constexpr std::array kMarkers = {"<|im_start|>", "<|im_end|>",      "<|start_hea
 
 std::string first_ids(const std::vector<std::string>& ids) {
   const size_t shown = std::min<size_t>(3, ids.size());
-  return fmt::format("row {}{}", fmt::join(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+  return fmt::format("{} {}{}", shown == 1 ? "row" : "rows",
+                     fmt::join(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
                      ids.size() > shown ? ", ..." : "");
 }
 

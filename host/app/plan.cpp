@@ -89,6 +89,7 @@ void add_time(Lines& out, const RunPlan& plan, const Config& config, const Model
   const PhaseTable typical = table(response), longest = table(config.data.max_response_length);
   out.add("this machine's limits", "{:.0f} GFLOP/s in products, {:.1f} GB/s of memory ({})", ceilings.flops / 1e9,
           ceilings.bytes_per_second / 1e9, measured.when);
+  out.add("", "{}", shares_text(backend.device()));
   out.append(typical.text);
   out.add("a step takes", "at least {}, expected {}, with responses of {} tokens; {} and {} with {}",
           duration_text(typical.least), duration_text(typical.expected), response, duration_text(longest.least),

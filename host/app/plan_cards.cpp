@@ -153,8 +153,8 @@ CardsText plan_cards_text(const Config& config, const ModelConfig& model, const 
   };
   line("for", "{} x {}, {:.1f} GiB each; {:.0f} TFLOP/s in products and {:.0f} GB/s of memory are taken as reachable",
        cards.count, cards.gpu->name, gib(cards.gpu->memory), c.flops / 1e12, c.bytes_per_second / 1e9);
-  line("", "(72 % and 90 % of the data sheet, as measured on an H200; expected: what training, decode and AdamW");
-  line("", "reach of that in bench/results, with half of the groups kept and one response of full length)");
+  line("", "(72 % and 90 % of the data sheet, as measured on an H200)");
+  line("", "{}", shares_text(Device::cuda));
   if (cards.count > 1)
     line("", "This version trains on ONE card: the figures are what a split over {} would need.", cards.count);
   line("model", "{}: {:.2f} G parameters, {} layers, {}", config.model.path,

@@ -49,6 +49,15 @@ Shares measured_shares(Device device, const ModelConfig& model) {
   return {model.hidden < 1024 ? 0.61 : 0.74, 0.24, 0.69, 0.91, 53e-6};
 }
 
+std::string_view shares_text(Device device) {
+  if (device == Device::cpu)
+    return "expected: 80 % of products in training (measured at 0.5B, README), 60 % of memory in decode (assumed); "
+           "half of "
+           "the groups kept, one response of full length";
+  return "expected: what training, decode and AdamW reached on an H200 (bench/results); half of the groups kept, one "
+         "response of full length";
+}
+
 std::vector<PhaseCost> step_costs(const Config& c, const ModelConfig& m, const ModelLimits& limits, DType t,
                                   const StepShape& shape) {
   const double P = shape.prompt, R = shape.response, n = c.rollout.n, groups = c.data.train_batch_size;

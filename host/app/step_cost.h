@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "host/train/settings.h"
@@ -26,6 +27,8 @@ struct Shares {
 /// On a GPU fitted to bench/results/h200-2026-11-26.md (training, decode and AdamW at 0.5B, 1.5B and 7B); on a CPU from
 /// the README's training share and decode steps of the same model.
 Shares measured_shares(Device device, const ModelConfig& model);
+/// Where these shares come from, and what else an expected time assumes, as a clause.
+std::string_view shares_text(Device device);
 
 struct PhaseCost {
   std::string name;

@@ -78,7 +78,10 @@ TEST_F(Configs, EveryOneChecksOnStandIns) {
     const auto stand_in = [&](const char* key, const std::vector<std::string>& files) {
       for (const std::string& file : files) settings += fmt::format(" --set {}={}", key, stand_in_rows(c, file));
     };
-    if (sft) stand_in("sft.files", c.sft.files);
+    if (sft) {
+      stand_in("sft.files", c.sft.files);
+      settings += " --set sft.out=checked";  // another config's model may be there
+    }
     if (!sft) stand_in("data.train_files", c.data.train_files);
     if (!sft) stand_in("data.val_files", c.data.val_files);
     const std::string line = (sft ? "sft " : "") + path + " --check" + settings;
@@ -107,13 +110,15 @@ TEST_F(Configs, TheNamedOnesExistAndFitWhatTheirCommentsSay) {
 }
 
 TEST_F(Configs, EveryLengthHasItsUnit) {  // a number of tokens, prompts or steps says which
-  for (const char* name : {"aime_7b.cfg", "aime_1.5b.cfg", "math.cfg", "countdown.cfg"}) {
+  for (const char* name :
+       {"aime.cfg", "aime_7b.cfg", "aime_1.5b.cfg", "math.cfg", "gsm8k.cfg", "countdown.cfg", "demo.cfg"}) {
     std::ifstream in(configs() / name);
     for (std::string line; std::getline(in, line);)
       for (const char* key : {"max_prompt_length", "max_response_length", "train_batch_size", "overlong_buffer_len",
                               "ppo_mini_batch_size", "lr_warmup_steps", "every", "save_every"})
-        if (line.starts_with(std::string(key) + " "))
+        if (line.starts_with(std::string(key) + " ")) {
           EXPECT_NE(line.find("# "), std::string::npos) << name << ": " << line;
+        }
   }
 }
 

@@ -46,7 +46,9 @@ TEST_F(Docs, SettingsOfMigratingAreOurs) {
   }
   EXPECT_GT(rows, 40u);
   for (const Setting& s : all_settings())  // whatever has a name elsewhere has a row
-    if (!s.other.verl.empty() || !s.other.trl.empty()) EXPECT_TRUE(ours.contains(std::string(s.key))) << s.key;
+    if (!s.other.verl.empty() || !s.other.trl.empty()) {
+      EXPECT_TRUE(ours.contains(std::string(s.key))) << s.key;
+    }
 }
 
 TEST_F(Docs, NamesElsewhereAreThoseThatErrorsKnow) {
@@ -55,7 +57,9 @@ TEST_F(Docs, NamesElsewhereAreThoseThatErrorsKnow) {
     std::string verl(s.other.verl);
     if (verl.starts_with("rollout.val_kwargs.")) verl = "rollout.val_kwargs.*";
     for (const std::string& name : {verl, std::string(s.other.trl)})
-      if (!name.empty()) EXPECT_NE(text.find("`" + name + "`"), std::string::npos) << s.key << ": " << name;
+      if (!name.empty()) {
+        EXPECT_NE(text.find("`" + name + "`"), std::string::npos) << s.key << ": " << name;
+      }
   }
 }
 
@@ -66,9 +70,12 @@ TEST_F(Docs, SettingsAndMetricsOfTroubleshootingExist) {
   for (const char* name : {"troubleshooting.md", "reproducibility.md"})
     for (const std::string& text : in_backticks(page(name))) {
       const std::string word = text.substr(0, text.find(' '));
-      if (std::regex_match(word, key)) EXPECT_NE(find_setting(word), nullptr) << name << ": " << word;
-      if (std::regex_match(word, metric))
+      if (std::regex_match(word, key)) {
+        EXPECT_NE(find_setting(word), nullptr) << name << ": " << word;
+      }
+      if (std::regex_match(word, metric)) {
         EXPECT_NE(metrics.find("`" + word + "`"), std::string::npos) << name << ": " << word;
+      }
     }
 }
 

@@ -84,6 +84,7 @@ TEST_F(Memory, ThePeakOfARunIsThePlans) {
   int code = -1;
   const auto peak = static_cast<double>(peak_of("dapo_train", {"run.cfg"}, code));
   ASSERT_EQ(code, 0) << slurp(folder_ / "run.out");
+  RecordProperty("peak_over_plan", fmt::format("{:.4f}", peak / planned));
   EXPECT_GT(planned, 600e6);
   EXPECT_NEAR(peak / planned, 1, 0.05) << "peak " << peak / 1e6 << " MB, planned " << planned / 1e6 << " MB\n"
                                        << plan.out;
