@@ -19,6 +19,7 @@ aime-2025       opencompass/AIME2025             aime2025-I.jsonl               
 aime-2025       opencompass/AIME2025             aime2025-II.jsonl                        aime-2025-II.jsonl
 gsm8k           openai/gsm8k                     main/train-00000-of-00001.parquet        gsm8k-train.parquet
 gsm8k           openai/gsm8k                     main/test-00000-of-00001.parquet         gsm8k-test.parquet
+math-train      DigitalLearningGmbH/MATH-lighteval data/train-00000-of-00001.parquet      math-train.parquet
 math-500        HuggingFaceH4/MATH-500           test.jsonl                               math-500.jsonl
 '
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/safetensors.h"
+#include "model/folder.h"
 #include "model/upload.h"
 #include "model/weights.h"
 
@@ -150,6 +151,10 @@ LoadPlan plan_load(const SafetensorsReader& file, const ParamTable& params, cons
 }
 
 }  // namespace
+
+std::string check_weights(const std::string& folder, const ModelConfig& config) {
+  return plan_load(SafetensorsReader(folder), parameter_table(config), folder).note;
+}
 
 std::string Weights::load(const std::string& folder) {
   const SafetensorsReader file(folder);

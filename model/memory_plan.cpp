@@ -5,16 +5,16 @@
 
 namespace dapo {
 
-MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const ModelLimits& limits) {
+MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, const ModelLimits& limits) {
   CHECK(limits.max_length > 0 && limits.page_size % kKvTile == 0, "length {}, page size {}", limits.max_length,
         limits.page_size);
   const ParamTable params = parameter_table(config);
-  const DType dtype = backend.dtype();
+  const DType dtype = device.dtype;
   MemoryPlan plan{};
   const auto measure = [&](const char* name, auto&& lay_out) {
     Arena arena(name);
     lay_out(arena);
-    plan.pieces.insert(plan.pieces.end(), arena.holdings().begin(), arena.holdings().end());
+    for (const Arena::Holding& h : arena.holdings()) plan.pieces.push_back({name, h.what, h.bytes});
     return arena.peak();
   };
   plan.weights = measure("weights", [&](Arena& a) { a.take("weights", dtype, {params.size}); });
@@ -26,7 +26,7 @@ MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const 
   plan.workspace = measure("workspace", [&](Arena& a) {
     lay_constants(a, config, limits);
     a.take("scratch of the ops", DType::u8,
-           {static_cast<int64_t>(backend.workspace_bytes(workspace_needs(config, limits)))});
+           {static_cast<int64_t>(device.workspace_bytes(workspace_needs(config, limits)))});
   });
   return plan;
 }

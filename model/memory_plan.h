@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "core/backend.h"
@@ -29,6 +31,24 @@ struct ModelLimits {
   int decode_steps = 256;  ///< most steps of one decode()
 };
 
+/// What a memory plan needs to know about a device, whether it is in this machine or not.
+struct DeviceSize {
+  Device device;
+  DType dtype;
+  size_t total, available;  ///< bytes
+  std::function<size_t(const WorkspaceNeeds&)> workspace_bytes;
+
+  DeviceSize(Device d, DType t, size_t bytes, std::function<size_t(const WorkspaceNeeds&)> workspace)
+      : device(d), dtype(t), total(bytes), available(bytes), workspace_bytes(std::move(workspace)) {}
+  /// Implicit, so that a plan for a backend is asked for with the backend itself, which must outlive this object.
+  DeviceSize(const Backend& b)
+      : device(b.device()),
+        dtype(b.dtype()),
+        total(b.memory_total()),
+        available(b.memory_available()),
+        workspace_bytes([&b](const WorkspaceNeeds& needs) { return b.workspace_bytes(needs); }) {}
+};
+
 /// Rows of the largest matrix product with a weight.
 int64_t most_product_rows(const ModelLimits& limits);
 /// Most pages that one sequence can hold.
@@ -38,9 +58,13 @@ int64_t most_sequence_pages(const ModelLimits& limits);
 struct MemoryPlan {
   size_t weights, reference, state, rollout, update, workspace;
   size_t total() const { return weights + reference + state + std::max(rollout, update) + workspace; }
-  std::vector<Arena::Holding> pieces;  ///< bytes by name, of all arenas
+  struct Piece {
+    std::string arena, what;
+    size_t bytes;  ///< pieces that are never needed at the same time may overlap
+  };
+  std::vector<Piece> pieces;  ///< of all arenas
 };
 /// Allocates nothing: runs the layout code on arenas that only count.
-MemoryPlan plan_memory(const Backend& backend, const ModelConfig& config, const ModelLimits& limits);
+MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, const ModelLimits& limits);
 
 }  // namespace dapo

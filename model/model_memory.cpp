@@ -13,7 +13,7 @@ MemoryPlan plan_that_fits(const Weights& weights, const ModelLimits& limits) {
   const auto gib = [](size_t bytes) { return static_cast<double>(bytes) / 0x1p30; };
   if (needed > available) {
     std::string pieces;
-    for (const Arena::Holding& h : plan.pieces)
+    for (const MemoryPlan::Piece& h : plan.pieces)
       pieces += fmt::format("{}{} {:.2f}", pieces.empty() ? "" : ", ", h.what, gib(h.bytes));
     fail(kExitResources,
          "the model needs {:.2f} GiB besides its weights, but {:.2f} GiB are free (GiB: {}); lower the batch, the "

@@ -79,38 +79,53 @@ std::unique_ptr<Comm> make_single_comm(Backend& backend) {
       &backend);
 }
 
-double measure_flops(Backend& backend) {
-  constexpr int64_t kRows = 1024, kWidth = 1024;
+namespace {
+
+/// The best of several products of width x width matrices, FLOP/s; `seconds`: how long that one took.
+double measure_product(Backend& backend, int64_t width, double& seconds) {
   WorkspaceNeeds needs{};
   needs.attention = {8, 8, 128};
-  needs.hidden = needs.ffn = needs.vocab = kWidth;
-  needs.max_tokens = needs.max_rows = kRows;
+  needs.hidden = needs.ffn = needs.vocab = width;
+  needs.max_tokens = needs.max_rows = width;
   needs.max_segments = needs.max_head_rows = needs.max_batch = 1;
   needs.max_length = 1;
-  const WeightShape weight{kWidth, kWidth, false, false};
-  backend.prepare_products({&weight, 1}, kRows);
+  const WeightShape weight{width, width, false, false};
+  backend.prepare_products({&weight, 1}, width);
   const size_t scratch = backend.workspace_bytes(needs);
-  const size_t matrix = kRows * kWidth * dtype_size(backend.dtype());
+  const size_t matrix = static_cast<size_t>(width * width) * dtype_size(backend.dtype());
   const size_t bytes = scratch + 3 * (matrix + Arena::kAlign);
   void* memory = backend.allocate(bytes);
   Arena tensors("measure", memory, bytes - scratch);
   Arena workspace("measure", static_cast<char*>(memory) + (bytes - scratch), scratch);
-  const Tensor y = tensors.take("y", backend.dtype(), {kRows, kWidth}), x = tensors.take("x", y.dtype, {kRows, kWidth}),
-               w = tensors.take("w", y.dtype, {kWidth, kWidth});
+  const Tensor y = tensors.take("y", backend.dtype(), {width, width}), x = tensors.take("x", y.dtype, {width, width}),
+               w = tensors.take("w", y.dtype, {width, width});
   backend.set_workspace(&workspace);
   backend.zero(x);
   backend.zero(w);
-  double best = 0;
-  for (int i = 0; i < 6; ++i) {  // the first call warms up caches and threads
+  seconds = 1e9;
+  const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = [&] { return std::chrono::steady_clock::now() - start; };
+  // The first call warms up caches and threads; the others go on for a while, since another program may hold a core.
+  for (int i = 0; i < 6 || (i < 100 && elapsed() < std::chrono::milliseconds(200)); ++i) {
     backend.synchronize();
     const auto begin = std::chrono::steady_clock::now();
     backend.matmul(y, x, w, {});
     backend.synchronize();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    best = std::max(best, 2.0 * kRows * kWidth * kWidth / seconds);
+    seconds = std::min(seconds, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   backend.set_workspace(nullptr);
   backend.release(memory, bytes);
+  return 2.0 * static_cast<double>(width) * static_cast<double>(width) * static_cast<double>(width) / seconds;
+}
+
+}  // namespace
+
+double measure_flops(Backend& backend) {
+  double best = 0, seconds = 0;
+  for (int64_t width = 1024; width <= 8192; width *= 2) {  // what takes a millisecond is bound by the product itself
+    best = std::max(best, measure_product(backend, width, seconds));
+    if (seconds > 1e-3) break;
+  }
   return best;
 }
 

@@ -28,7 +28,7 @@ bool built_with_cuda();
 /// A single-rank group on this backend.
 std::unique_ptr<Comm> make_single_comm(Backend& backend);
 
-/// FLOP/s of a product large enough to be compute-bound, measured in some 20 ms.
+/// FLOP/s of a product large enough to be compute-bound, measured in less than a second. Prepares products of its own shapes.
 double measure_flops(Backend& backend);
 
 /// Idle OpenMP threads spin for milliseconds by default; on a machine with other load this made our own work 3 times

@@ -71,6 +71,13 @@ struct VerifyOptions {
 /// Input: {"solution" or "response", "ground_truth"}; output: {"score", "acc", "pred", "reason"}.
 int run_verify_command(const VerifyOptions& o);
 
+struct DoctorOptions {
+  std::vector<std::string> inputs;    ///< configs (.cfg, .toml), model folders, files of rows; none: the machine alone
+  std::vector<std::string> settings;  ///< --set, and the settings that flags translate to
+};
+/// Prints findings about each input, and about this machine if a config or nothing is given, each with what to do. Returns 0 if none is an error, else 2.
+int run_doctor_command(const DoctorOptions& o);
+
 struct ChainOptions {
   std::string folder;
   bool overwrite = false;

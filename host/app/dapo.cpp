@@ -158,6 +158,26 @@ CLI::App& add_watch(CLI::App& app, WatchOptions& o) {
   return c;
 }
 
+CLI::App& add_doctor(CLI::App& app, DoctorOptions& o) {
+  CLI::App& c = *app.add_subcommand("doctor", "what is wrong with a config, a model, a dataset or this machine");
+  c.add_option("file", o.inputs,
+               "configs (.cfg), model folders, and files of rows, which are counted in the tokens of the model beside "
+               "them; this machine is looked at with a config, or if nothing is given");
+  const auto setting = [&](const char* flag, const char* key) {
+    c.add_option_function<std::string>(
+        flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);
+  };
+  setting("--verifier", "reward.verifier");
+  setting("--template", "data.prompt_template");
+  setting("--max-prompt", "data.max_prompt_length");
+  add_settings(c, o.settings);
+  c.footer(
+      "Findings are ok, note, WARNING (a run starts, and is probably not what was meant) or ERROR (it would not start, "
+      "or could not learn). Exit codes: 0 no error, 2 errors.\n"
+      "Example: dapo doctor models/qwen2.5-0.5b datasets/gsm8k-train.parquet --verifier boxed --max-prompt 512");
+  return c;
+}
+
 CLI::App& add_chain(CLI::App& app, ChainOptions& o) {
   CLI::App& c = *app.add_subcommand("chain", "write the demo's data and an untrained model");
   c.add_option("folder", o.folder, "where to")->required();
@@ -179,8 +199,9 @@ CLI::App& add_countdown(CLI::App& app, CountdownOptions& o) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify; look at runs.",
-               "dapo");
+  CLI::App app(
+      "Tools for a Qwen2.5-type model: fine-tune, evaluate, generate, score, tokenize, verify, diagnose; look at runs.",
+      "dapo");
   app.require_subcommand(0, 1);  // none: reported below, as CLI11 checks for it before unknown words
   app.footer(
       "dapo COMMAND --help explains a command, with an example. Exit codes: 0 done, 2 bad usage or input, 3 out of "
@@ -195,6 +216,7 @@ int run(int argc, char** argv) {
   VerifyOptions verify;
   ReportOptions report;
   WatchOptions watch;
+  DoctorOptions doctor;
   ChainOptions chain;
   CountdownOptions countdown;
   const std::vector<std::pair<CLI::App*, std::function<int()>>> commands = {
@@ -206,6 +228,7 @@ int run(int argc, char** argv) {
       {&add_verify(app, verify), [&] { return run_verify_command(verify); }},
       {&add_report(app, report), [&] { return run_report_command(report); }},
       {&add_watch(app, watch), [&] { return run_watch_command(watch); }},
+      {&add_doctor(app, doctor), [&] { return run_doctor_command(doctor); }},
       {&add_chain(app, chain), [&] { return run_chain_command(chain); }},
       {&add_countdown(app, countdown), [&] { return run_countdown_command(countdown); }},
   };
@@ -216,7 +239,9 @@ int run(int argc, char** argv) {
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)
       if (command->parsed()) return run();
-    fail_input("no command; give one of sft, eval, generate, score, tokenize, verify, report, watch, chain, countdown");
+    fail_input(
+        "no command; give one of sft, eval, generate, score, tokenize, verify, report, watch, doctor, chain, "
+        "countdown");
   });
 }
 

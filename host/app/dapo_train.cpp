@@ -10,6 +10,7 @@
 #include "core/files.h"
 #include "host/app/interrupt.h"
 #include "host/app/plan.h"
+#include "host/app/plan_cards.h"
 #include "host/app/provenance.h"
 #include "host/app/report_error.h"
 #include "host/app/resume.h"
@@ -30,6 +31,7 @@ struct Options {
   std::vector<std::string> settings;
   std::string resume = "auto", replay;
   bool check = false, plan = false, overwrite = false;
+  std::string cards;  ///< --for: the machine to plan for
 };
 
 Dataset load_data(const Config& config, const std::vector<std::string>& files, bool unique) {
@@ -63,9 +65,19 @@ std::string line_of(const std::string& text) {
   return text.empty() ? "" : text + "\n";
 }
 
+/// --plan --for: needs neither the machine nor the files.
+int plan_for_cards(const Config& config, const Options& o) {
+  const ModelConfig shape = find_model(config.model.path).config;
+  check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+  const CardsText plan = plan_cards_text(config, shape, parse_cards(o.cards));
+  print_out(derived_numbers(config) + plan.text);
+  return plan.fits ? kExitOk : kExitResources;
+}
+
 int run(const Options& o) {
   Config config = load_config(o.config, o.settings);
   const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
+  if (!o.cards.empty()) return plan_for_cards(config, o);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   const ModelConfig shape = find_model(config.model.path).config;
   check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
@@ -78,16 +90,17 @@ int run(const Options& o) {
   const Config given = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
-    print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, measure_flops(*chosen.backend)));
+    print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, machine_ceilings(*chosen.backend)));
     for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
     return kExitResources;
   }
   std::vector<std::string> unmet =
       unmet_settings(given, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
   if (o.plan || o.check) {
+    const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
     chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_product_rows(plan.limits));
     print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
-                          plan_text(plan, config, shape, *chosen.backend, measure_flops(*chosen.backend))));
+                          plan_text(plan, config, shape, *chosen.backend, measured)));
     if (o.plan) {
       for (const std::string& text : unmet) print_out(fmt::format("  note: {}\n", text));
       return kExitOk;
@@ -100,8 +113,8 @@ int run(const Options& o) {
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
   RunNotes notes;
   if (!o.check && o.replay.empty()) {
-    const double flops = measure_flops(*chosen.backend);
-    notes = {flops / 1e9, plan_text(plan, config, shape, *chosen.backend, flops)};
+    const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
+    notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
   Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
   const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
@@ -155,7 +168,11 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false)
       ->take_all();
   app.add_flag("--check", o.check, "load everything, print derived numbers and the plan, train nothing");
-  app.add_flag("--plan", o.plan, "print the memory plan and the least time of a step, load nothing");
+  CLI::Option* plan =
+      app.add_flag("--plan", o.plan, "print memory by arena, and work and time of a step by phase; load nothing");
+  app.add_option("--for", o.cards,
+                 "with --plan: for other machines, such as 8xh100 (a100, h100, h200, rtx4090, with or without a count)")
+      ->needs(plan);
   app.add_option("--resume", o.resume,
                  "auto (default): go on with the run in trainer.run_dir, if it holds one; no: do not; or the folder of "
                  "a checkpoint to go on from");

@@ -7,46 +7,43 @@
 namespace dapo {
 namespace {
 
-/// Share of the device's memory that a run reserves; the rest is for programs, tokenizer and system.
-constexpr double kUsable = 0.85;
-
 /// Most tokens of a pack unless actor.ppo_max_token_len sets it: enough to multiply at the full rate.
-int64_t most_pack_tokens(const Backend& b) {
-  return b.device() == Device::cpu ? 2048 : 16384;
+int64_t most_pack_tokens(const DeviceSize& device) {
+  return device.device == Device::cpu ? 2048 : 16384;
 }
 
-double budget(const Backend& b) {
-  return kUsable * b.memory_total();
+double budget(const DeviceSize& device) {
+  return kUsableMemory * device.total;
 }
 
 /// A CPU multiplies 512 rows at the full rate; more would only keep an interrupt waiting.
-int prefill_tokens(const Config& c, const Backend& backend) {
-  const int automatic = backend.device() == Device::cpu ? 512 : 4096;
+int prefill_tokens(const Config& c, const DeviceSize& device) {
+  const int automatic = device.device == Device::cpu ? 512 : 4096;
   return c.rollout.max_num_batched_tokens > 0 ? c.rollout.max_num_batched_tokens : automatic;
 }
 
-int decode_steps(const Config& c, const Backend& backend) {
-  return c.rollout.collect_every > 0 ? c.rollout.collect_every : backend.device() == Device::cpu ? 1 : 16;
+int decode_steps(const Config& c, const DeviceSize& device) {
+  return c.rollout.collect_every > 0 ? c.rollout.collect_every : device.device == Device::cpu ? 1 : 16;
 }
 
-void set_packs(ModelLimits& l, const ModelConfig& model, const Backend& backend, bool recompute, int64_t wanted,
+void set_packs(ModelLimits& l, const ModelConfig& model, const DeviceSize& device, bool recompute, int64_t wanted,
                int64_t longest, bool fixed) {
   l.train = true;
   l.recompute = recompute;
   const auto set = [&](int64_t tokens) { l.pack_tokens = l.pack_segments = l.pack_head_rows = tokens; };
   set(std::max(wanted, longest));
-  while (!fixed && l.pack_tokens > longest && plan_memory(backend, model, l).total() > budget(backend))
+  while (!fixed && l.pack_tokens > longest && plan_memory(device, model, l).total() > budget(device))
     set(std::max(longest, l.pack_tokens / 2));
 }
 
-double page_bytes(const ModelConfig& model, const Backend& backend, int page_size) {
-  return 2.0 * model.layers * model.kv_heads * model.head_dim * page_size * dtype_size(backend.dtype());
+double page_bytes(const ModelConfig& model, const DeviceSize& device, int page_size) {
+  return 2.0 * model.layers * model.kv_heads * model.head_dim * page_size * dtype_size(device.dtype);
 }
 
 /// `least`: pages of the longest sequence.
-void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend, double kv_memory_gb, int64_t wanted,
+void set_pages(ModelLimits& l, const ModelConfig& model, const DeviceSize& device, double kv_memory_gb, int64_t wanted,
                int64_t least) {
-  const double page = page_bytes(model, backend, l.page_size);
+  const double page = page_bytes(model, device, l.page_size);
   l.kv_pages = 0;
   double bytes = kv_memory_gb * 1e9;
   const auto fit = [page](double b) -> int64_t { return b / page + 1e-6; };
@@ -57,8 +54,8 @@ void set_pages(ModelLimits& l, const ModelConfig& model, const Backend& backend,
         kv_memory_gb, least, l.page_size, page * least / 1e9);
   } else if (bytes <= 0) {
     // pages and the activations of a pack take turns in one arena: pages of the same size cost nothing
-    const MemoryPlan p = plan_memory(backend, model, l);
-    bytes = budget(backend) - (p.weights + p.reference + p.state + p.workspace);
+    const MemoryPlan p = plan_memory(device, model, l);
+    bytes = budget(device) - (p.weights + p.reference + p.state + p.workspace);
   }
   l.kv_pages = std::max(least, std::min(wanted, fit(bytes)));
 }
@@ -74,12 +71,12 @@ int64_t least_pages(const Config& c) {
 
 }  // namespace
 
-double kv_gb(const ModelLimits& limits, const ModelConfig& model, const Backend& backend) {
-  return page_bytes(model, backend, limits.page_size) * static_cast<double>(limits.kv_pages) / 1e9;
+double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device) {
+  return page_bytes(model, device, limits.page_size) * static_cast<double>(limits.kv_pages) / 1e9;
 }
 
-double least_kv_gb(const Config& c, const ModelConfig& model, const Backend& backend) {
-  return page_bytes(model, backend, c.rollout.page_size) * least_pages(c) / 1e9;
+double least_kv_gb(const Config& c, const ModelConfig& model, const DeviceSize& device) {
+  return page_bytes(model, device, c.rollout.page_size) * least_pages(c) / 1e9;
 }
 
 void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response) {
@@ -90,7 +87,7 @@ void check_positions(const ModelConfig& model, const std::string& folder, int64_
         prompt, response, model.max_position, folder);
 }
 
-ModelLimits training_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
+ModelLimits training_limits(const Config& c, const ModelConfig& model, const DeviceSize& device) {
   ModelLimits l;
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;
@@ -100,13 +97,13 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Bac
   l.reference = c.actor.kl_loss_coef > 0;
   l.page_size = c.rollout.page_size;
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
-  l.decode_steps = decode_steps(c, backend);
-  l.prefill_tokens = prefill_tokens(c, backend);
-  set_packs(l, model, backend, c.model.recompute,
-            fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(backend)), longest, fixed);
+  l.decode_steps = decode_steps(c, device);
+  l.prefill_tokens = prefill_tokens(c, device);
+  set_packs(l, model, device, c.model.recompute,
+            fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(device)), longest, fixed);
   const int64_t groups = ceil_div(l.batch, c.rollout.n) + 1;
   const int64_t wanted = l.batch * pages_for(response, l.page_size) + groups * pages_for(prompt, l.page_size);
-  set_pages(l, model, backend, c.rollout.kv_memory_gb, wanted, least_pages(c));
+  set_pages(l, model, device, c.rollout.kv_memory_gb, wanted, least_pages(c));
   return l;
 }
 
@@ -124,27 +121,27 @@ PackLimits pack_limits(const Config& c, const Learner& learner) {
   return out;
 }
 
-ModelLimits generation_limits(const Config& c, const ModelConfig& model, const Backend& backend, int max_length,
+ModelLimits generation_limits(const Config& c, const ModelConfig& model, const DeviceSize& device, int max_length,
                               int sequences) {
   ModelLimits l;
   l.max_length = max_length;
   l.batch = std::max(1, std::min(c.rollout.max_num_seqs, sequences));
-  l.decode_steps = decode_steps(c, backend);
-  l.prefill_tokens = prefill_tokens(c, backend);
+  l.decode_steps = decode_steps(c, device);
+  l.prefill_tokens = prefill_tokens(c, device);
   l.page_size = c.rollout.page_size;
   const int64_t pages = pages_for(max_length, l.page_size) + 1;  // prompt and response each have a last page
-  set_pages(l, model, backend, c.rollout.kv_memory_gb, l.batch * pages, pages);
+  set_pages(l, model, device, c.rollout.kv_memory_gb, l.batch * pages, pages);
   return l;
 }
 
-ModelLimits sft_limits(const Config& c, const ModelConfig& model, const Backend& backend) {
+ModelLimits sft_limits(const Config& c, const ModelConfig& model, const DeviceSize& device) {
   ModelLimits l;
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.max_length = longest;
-  set_packs(l, model, backend, c.model.recompute,
-            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most_pack_tokens(backend)),
-            longest, fixed);
+  set_packs(l, model, device, c.model.recompute,
+            fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most_pack_tokens(device)), longest,
+            fixed);
   return l;
 }
 

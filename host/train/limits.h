@@ -9,6 +9,9 @@
 
 namespace dapo {
 
+/// Share of the device's memory that a run reserves; the rest is for programs, tokenizer and system.
+inline constexpr double kUsableMemory = 0.85;
+
 /// Error (exit 2) if prompt and response together exceed the model's max_position.
 void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response);
 
@@ -16,13 +19,13 @@ void check_positions(const ModelConfig& model, const std::string& folder, int64_
 /// if memory is short, never less than the longest sequence); max_num_seqs decode sequences; KV pages for all of them
 /// at full length with prompts shared, limited by kv_memory_gb or by the memory that is left. Error (exit 2) if
 /// kv_memory_gb is set and less than least_kv_gb.
-ModelLimits training_limits(const Config& config, const ModelConfig& model, const Backend& backend);
+ModelLimits training_limits(const Config& config, const ModelConfig& model, const DeviceSize& device);
 
 /// GB (1e9 bytes) of the KV pages that are laid out.
-double kv_gb(const ModelLimits& limits, const ModelConfig& model, const Backend& backend);
+double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device);
 
 /// GB (1e9 bytes) of KV pages for the longest prompt with the longest response.
-double least_kv_gb(const Config& config, const ModelConfig& model, const Backend& backend);
+double least_kv_gb(const Config& config, const ModelConfig& model, const DeviceSize& device);
 
 /// How packs are filled. On a CPU, unless ppo_max_token_len is set, groups share a pack while their activations stay
 /// within 256 MB (but at least 512 tokens), and a group of more than twice that is split: another pack costs one more
@@ -30,10 +33,10 @@ double least_kv_gb(const Config& config, const ModelConfig& model, const Backend
 PackLimits pack_limits(const Config& config, const Learner& learner);
 
 /// Rollout alone (`dapo eval`, `dapo generate`): at most `sequences` at once, none sharing a prompt.
-ModelLimits generation_limits(const Config& config, const ModelConfig& model, const Backend& backend, int max_length,
+ModelLimits generation_limits(const Config& config, const ModelConfig& model, const DeviceSize& device, int max_length,
                               int sequences);
 
 /// SFT: packs of config.sft.batch_size examples; no rollout.
-ModelLimits sft_limits(const Config& config, const ModelConfig& model, const Backend& backend);
+ModelLimits sft_limits(const Config& config, const ModelConfig& model, const DeviceSize& device);
 
 }  // namespace dapo

@@ -12,8 +12,8 @@ namespace dapo {
 namespace {
 
 TEST_F(CliTest, HelpHasExamples) {
-  for (const char* command :
-       {"", "sft", "eval", "generate", "score", "tokenize", "verify", "report", "watch", "chain", "countdown"}) {
+  for (const char* command : {"", "sft", "eval", "generate", "score", "tokenize", "verify", "report", "watch", "doctor",
+                              "chain", "countdown"}) {
     const Ran r = run("dapo", std::string(command) + " --help");
     EXPECT_EQ(r.code, 0);
     EXPECT_NE(r.out.find(*command ? "Example: " : "--help"), std::string::npos) << command << r.out;

@@ -1,0 +1,218 @@
+// Plans of steps and machines: work by phase, splits over cards, limits that are measured once.
+#include "host/app/plan.h"
+
+#include <cmath>
+
+#include "host/app/ceilings.h"
+#include "host/app/plan_cards.h"
+#include "host/train/limits.h"
+#include "tests/host/train/toy_run.h"
+#include "tests/testdata.h"
+
+namespace dapo {
+namespace {
+
+Config paper() {
+  Config c;
+  c.model.path = "qwen2.5-32b";
+  c.model.recompute = true;
+  c.data.train_files = {"t"};
+  return c;
+}
+
+const PhaseCost& phase(const std::vector<PhaseCost>& costs, const std::string& name) {
+  for (const PhaseCost& c : costs)
+    if (c.name == name) return c;
+  fail(kExitUsage, "no phase {}", name);
+}
+
+TEST(StepCost, PhasesCountTheirWork) {
+  const ModelConfig m = Toy::shapes();
+  Config c = toy_config();  // 4 prompts x 8, mini-batches of 2
+  ModelLimits l;
+  l.batch = 16, l.kv_pages = 1000, l.page_size = 64, l.prefill_tokens = 8, l.pack_tokens = 40;
+  const int P = 8, R = 4;
+  const auto costs = step_costs(c, m, l, DType::f32, {P, R});
+  ASSERT_EQ(costs.size(), 4u);
+  const PhaseCost& prefill = phase(costs, "prefill");
+  EXPECT_EQ(prefill.tokens, 4 * P);
+  EXPECT_EQ(prefill.passes, 4);  // 32 tokens, 8 a call
+  EXPECT_EQ(prefill.flops, m.forward_flops(4 * P, 4 * 36, 32));
+  const PhaseCost& decode = phase(costs, "decode");
+  EXPECT_EQ(decode.tokens, 32 * (R - 1));
+  EXPECT_EQ(decode.passes, 2 * (R - 1));  // 32 responses, 16 at once
+  EXPECT_EQ(decode.flops, m.forward_flops(32 * 3, 32 * (9 + 10 + 11), 32 * 3) -
+                              m.forward_flops(0, 32 * (9 + 10 + 11), 0) + decode.attention);
+  EXPECT_NEAR(decode.attention / m.forward_flops(0, 32 * (9 + 10 + 11), 0), 1, 1e-9);
+  const PhaseCost& train = phase(costs, "forward, backward");
+  EXPECT_EQ(train.tokens, 4 * P + 32 * R);
+  EXPECT_EQ(train.passes, 4);  // 160 tokens, 40 a pack
+  EXPECT_EQ(train.flops, 3 * m.forward_flops(160, 4 * 36 + 32 * (R * P + 10), 32 * R));
+  EXPECT_EQ(phase(costs, "update").bytes, 2 * 36.0 * double(m.parameters()));
+
+  l.recompute = true;
+  c.actor.old_logprobs = OldLogProbs::recompute;
+  const auto more = step_costs(c, m, l, DType::f32, {P, R, 2});
+  EXPECT_EQ(phase(more, "forward, backward").flops, train.flops / 3 * 4);
+  EXPECT_EQ(phase(more, "old log-probs").flops, train.flops / 3);
+  EXPECT_EQ(phase(more, "decode").tokens, 2 * decode.tokens) << "groups that are dropped are drawn too";
+  EXPECT_EQ(phase(more, "forward, backward").tokens, train.tokens) << "but not trained on";
+}
+
+TEST(StepCost, ExpectedTimesAreThoseThatWereMeasuredOnAnH200) {
+  const Ceilings h200 = ceilings_of(*parse_cards("h200").gpu, DType::bf16);
+  EXPECT_NEAR(h200.flops, 711e12, 1e9);
+  EXPECT_NEAR(h200.bytes_per_second, 4318e9, 1e6);
+  struct Row {
+    const char* model;
+    int batch, context;
+    double tokens_per_second;  // bench/results/h200-2026-11-26.md
+  };
+  for (const Row& r : {Row{"qwen2.5-0.5b", 1, 1024, 626},
+                       {"qwen2.5-0.5b", 64, 1024, 34.3e3},
+                       {"qwen2.5-0.5b", 256, 1024, 94.6e3},
+                       {"qwen2.5-1.5b", 256, 1024, 50.9e3},
+                       {"qwen2.5-7b", 1, 1024, 156},
+                       {"qwen2.5-7b", 64, 1024, 8.2e3}}) {
+    const ModelConfig m = qwen25_config(r.model);
+    PhaseCost step{.name = "decode", .passes = 1, .kind = PhaseCost::decode};
+    step.bytes = double(m.parameters()) * 2 + double(r.batch) * r.context * m.layers * 4.0 * m.attention().kv_width();
+    const double seconds = expected_seconds(step, h200, measured_shares(Device::cuda, m), m.layers);
+    EXPECT_NEAR(r.batch / seconds / r.tokens_per_second, 1, 0.15) << r.model << " x " << r.batch;
+    EXPECT_GT(seconds, least_seconds(step, h200));
+  }
+  for (const Row& r : {Row{"qwen2.5-0.5b", 1, 1024, 129.9e3},
+                       {"qwen2.5-0.5b", 1, 4096, 98.3e3},
+                       {"qwen2.5-1.5b", 1, 1024, 52.4e3},
+                       {"qwen2.5-1.5b", 1, 4096, 42.4e3}}) {
+    const ModelConfig m = qwen25_config(r.model);
+    const double n = r.context, pairs = n * (n + 1) / 2;
+    PhaseCost pack{.name = "forward, backward", .tokens = n, .flops = 3 * m.forward_flops(n, pairs, n)};
+    pack.attention = 3 * m.forward_flops(0, pairs, 0);
+    const double seconds = expected_seconds(pack, h200, measured_shares(Device::cuda, m), m.layers);
+    EXPECT_NEAR(n / seconds / r.tokens_per_second, 1, 0.1) << r.model << " at " << r.context;
+  }
+}
+
+TEST(Cards, NamesAndCounts) {
+  EXPECT_EQ(parse_cards("8xH100").count, 8);
+  EXPECT_EQ(parse_cards("8xh100").gpu->key, "h100");
+  EXPECT_EQ(parse_cards("rtx4090").count, 1);  // an x, but no count
+  EXPECT_EQ(parse_cards("2xrtx4090").gpu->key, "rtx4090");
+  for (const char* bad : {"", "8x", "0xh100", "1025xh100", "99999999999xh100", "h1000", "xh100", "-1xh100", "8 x h100"})
+    EXPECT_NE(error_of(kExitUsage, [&] { parse_cards(bad); }).find("--for "), std::string::npos) << bad;
+  EXPECT_NE(error_of(kExitUsage, [] { parse_cards("4xv100"); }).find("a100, h100, h200, rtx4090"), std::string::npos);
+}
+
+TEST(Cards, StateOfACardFollowsTheSplit) {
+  Config c = paper();
+  c.model.path = "qwen2.5-7b";
+  const ModelConfig m = qwen25_config("qwen2.5-7b");
+  const double P = double(m.parameters());
+  for (const char* text : {"h200", "2xh100", "8xh100", "16xa100"}) {
+    const CardPlan p = plan_cards(c, m, DType::bf16, parse_cards(text));
+    EXPECT_EQ(p.tensor * p.data, p.cards.count);
+    EXPECT_TRUE(p.fits()) << text;
+    // weights 2 and gradients 4 bytes a parameter on each copy; remainders, moments: 10, divided among the copies
+    EXPECT_NEAR(p.weights + p.gradients + p.optimizer, P / p.tensor * (6 + 10.0 / p.data), 1e6) << text;
+  }
+  EXPECT_FALSE(plan_cards(c, m, DType::bf16, parse_cards("h100")).fits()) << "122 GB of state on 85";
+}
+
+TEST(Cards, APlanForThePapersRunNamesWhatItNeeds) {
+  const ModelConfig m = qwen25_config("qwen2.5-32b");
+  const CardsText eight = plan_cards_text(paper(), m, parse_cards("8xh100"));
+  EXPECT_TRUE(eight.fits) << eight.text;
+  for (const char* part : {"This version trains on ONE card", "8 cards a copy of the weights, 1 copy", "GPU hours",
+                           "a checkpoint takes       393.2 GB", "collectives", "forward, backward"})
+    EXPECT_NE(eight.text.find(part), std::string::npos) << part << "\n" << eight.text;
+  const CardsText one = plan_cards_text(paper(), m, parse_cards("h100"));
+  EXPECT_FALSE(one.fits);
+  for (const char* part : {"DOES NOT FIT", "--for 8xh100", "--for 4xh200"})
+    EXPECT_NE(one.text.find(part), std::string::npos) << part << "\n" << one.text;
+  EXPECT_EQ(one.text.find("--for h100"), std::string::npos);
+  // what is advised is true
+  Config small = paper();
+  small.model.recompute = false;
+  const ModelConfig m3 = qwen25_config("qwen2.5-3b");
+  const CardsText tight = plan_cards_text(small, m3, parse_cards("h100"));
+  ASSERT_FALSE(tight.fits) << tight.text;
+  EXPECT_NE(tight.text.find("--set model.recompute=true\n"), std::string::npos) << tight.text;
+  apply_settings(small, {"model.recompute=true"});
+  EXPECT_TRUE(plan_cards_text(small, m3, parse_cards("h100")).fits);
+}
+
+TEST(Plan, ArenasAreShownInBytesThatAddUp) {
+  Toy toy;
+  Config c = toy_config();
+  const RunPlan plan = make_plan(c, toy.weights.config(), *toy.backend);
+  const std::string text = plan_text(plan, c, toy.weights.config(), *toy.backend, {{1e12, 1e10}, "given"});
+  for (const size_t bytes : {plan.memory.weights, plan.memory.state, plan.memory.rollout, plan.memory.update,
+                             plan.memory.workspace, plan.memory.total()})
+    EXPECT_NE(text.find(" " + bytes_text(static_cast<double>(bytes))), std::string::npos) << bytes << "\n" << text;
+  size_t state = 0;
+  for (const MemoryPlan::Piece& p : plan.memory.pieces)
+    if (p.arena == "state") state += p.bytes;
+  EXPECT_EQ(state, plan.memory.state);
+  EXPECT_NE(text.find("second moments"), std::string::npos) << text;
+}
+
+TEST(Plan, SettingsThatFitAreFoundAndAreTrue) {
+  const Toy toy;
+  Config c = toy_config();
+  c.data.max_prompt_length = 64;
+  c.data.max_response_length = 512;
+  c.actor.ppo_max_token_len = 0;
+  c.reward.overlong_buffer = false;
+  const ModelConfig m = qwen25_config("qwen2.5-0.5b");
+  const auto machine = [&](double gb) {
+    return DeviceSize(Device::cpu, DType::f32, static_cast<size_t>(gb * 1e9),
+                      [&](const WorkspaceNeeds& n) { return toy.backend->workspace_bytes(n); });
+  };
+  EXPECT_TRUE(settings_that_fit(c, m, machine(4)).empty()) << "weights, gradients and optimizer take 7.9 GB";
+  double least = 8;  // the smallest machine that holds the run as it is
+  for (Config copy = c; !make_plan(copy, m, machine(least)).fits(); copy = c) least += 0.05;
+  const std::vector<std::string> found = settings_that_fit(c, m, machine(least - 0.2));
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0], "--set model.recompute=true");
+  apply_settings(c, {"model.recompute=true"});
+  EXPECT_TRUE(make_plan(c, m, machine(least - 0.2)).fits());
+}
+
+TEST(Ceilings, AreMeasuredOnceAMachine) {
+  const ScratchFolder scratch;
+  setenv("XDG_CACHE_HOME", scratch.path().c_str(), 1);
+  Toy toy;
+  const std::string file = ceilings_file(), key = machine_identity(*toy.backend);
+  EXPECT_EQ(file, scratch.path("dapo/ceilings.json"));
+  EXPECT_NE(key.find("thread"), std::string::npos) << key;
+  const auto kept = [&](const std::string& name, double flops) {
+    return fmt::format("{{\"{}\": {{\"flops\": {}, \"bytes_per_second\": 2.5e9, \"date\": \"2001-02-03\"}}}}", name,
+                       flops);
+  };
+  scratch.write("dapo/ceilings.json", kept(key, 1e15));
+  const MeasuredCeilings known = machine_ceilings(*toy.backend, false);
+  EXPECT_EQ(known.ceilings.flops, 1e15);
+  EXPECT_EQ(known.ceilings.bytes_per_second, 2.5e9);
+  EXPECT_NE(known.when.find("2001-02-03"), std::string::npos) << known.when;
+  EXPECT_EQ(machine_ceilings(*toy.backend, true).ceilings.flops, 1e15) << "what is kept was measured in quiet";
+
+  for (const std::string& other : {kept(key + ", changed", 1e15), std::string("{\"no"), kept(key, -1)}) {
+    scratch.write("dapo/ceilings.json", other);
+    const MeasuredCeilings busy = machine_ceilings(*toy.backend, true);
+    EXPECT_LT(busy.ceilings.flops, 1e14);
+    EXPECT_GT(busy.ceilings.bytes_per_second, 1e6);
+    EXPECT_EQ(slurp(file), other) << "a figure from a busy machine is not kept";
+  }
+  scratch.write("dapo/ceilings.json", kept("another machine", 1e15));
+  const MeasuredCeilings now = machine_ceilings(*toy.backend, false);
+  EXPECT_NE(now.when.find("kept in " + file), std::string::npos) << now.when;
+  EXPECT_EQ(machine_ceilings(*toy.backend, false).ceilings.flops, now.ceilings.flops) << "the second time it is read";
+  EXPECT_NE(slurp(file).find("another machine"), std::string::npos) << "other machines' figures stay";
+  setenv("XDG_CACHE_HOME", scratch.path("dapo/ceilings.json/below").c_str(), 1);  // a file is in the way
+  EXPECT_NE(machine_ceilings(*toy.backend, false).when.find("no cache file"), std::string::npos);
+  unsetenv("XDG_CACHE_HOME");
+}
+
+}  // namespace
+}  // namespace dapo
