@@ -248,7 +248,8 @@ std::vector<std::string> shards_in(const std::string& folder) {
                sets.begin()->second.begin()->second, std::next(sets.begin())->second.begin()->second,
                kSafetensorsIndex);
   const auto& [pattern, files] = *sets.begin();
-  const size_t count = shard_name(std::filesystem::path(files.begin()->second).filename().string())->count;
+  const auto first = shard_name(std::filesystem::path(files.begin()->second).filename().string());
+  const size_t count = first ? first->count : 0;
   std::vector<std::string> paths;
   for (size_t i = 1; i <= count; ++i) {
     const auto file = files.find(i);

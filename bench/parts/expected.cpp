@@ -31,8 +31,8 @@ std::map<char, int64_t> place_of(const std::string& axes, const Tensor& t, int64
 
 }  // namespace
 
-ExpectedFn expected_of_slice(const ops::OpCase& c, std::vector<std::string> axes,
-                             std::vector<std::pair<int, std::string>> sampled) {
+ExpectedFn expected_of_slice(const ops::OpCase& c, const std::vector<std::string>& axes,
+                             const std::vector<std::pair<int, std::string>>& sampled) {
   CHECK_EQ(axes.size(), c.operands.size(), "{}", c.name());
   ops::OpCase small = c;  // without contents: these are read from the device
   for (ops::Operand& o : small.operands) o.preset.clear();

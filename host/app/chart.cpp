@@ -31,13 +31,14 @@ struct Frame {
   }
 };
 
+/// At most seven characters.
 std::string tick_text(double v) {
   const double size = std::abs(v);
-  if (size >= 1e6 || (size > 0 && size < 1e-3)) {
-    std::string text = fmt::format("{:.3g}", v);
-    return text;
-  }
-  return size >= 1e4 ? fmt::format("{:g}k", v / 1e3) : fmt::format("{:g}", v);
+  if (size >= 1e4 && size < 1e7) return fmt::format("{:g}k", v / 1e3);
+  const std::string text = fmt::format("{:g}", v);
+  if (size == 0 || (text.size() <= 6 && size < 1e7 && text.find('e') == text.npos)) return text;
+  const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
+  return fmt::format("{:.2g}e{}", v / std::pow(10, exponent), exponent);
 }
 
 /// A value for the reader: four digits, and no exponent up to millions of millions.
@@ -97,8 +98,10 @@ std::string area(const std::vector<double>& x, const std::vector<double>& low, c
   return out;
 }
 
-/// Weighted mean over the neighbours, near ones most.
-std::vector<double> smooth(const std::vector<double>& y) {
+/// Weighted mean over the neighbours, near ones most; a value beyond the frame counts as its edge.
+std::vector<double> smooth(std::vector<double> y, const Range& frame) {
+  for (double& v : y)
+    if (std::isfinite(v)) v = std::clamp(v, frame.low, frame.high);
   const auto radius = static_cast<std::ptrdiff_t>(std::max<size_t>(1, y.size() / 40));
   std::vector<double> out(y.size(), std::nan(""));
   for (std::ptrdiff_t i = 0; i < std::ssize(y); ++i) {
@@ -170,7 +173,7 @@ std::string curve_svg(const Curve& c, const Frame& f, bool dense) {
   const bool thin = !c.points && noisy(c.y);
   if (thin && !dense) out += fmt::format(R"(<path class="raw {}" d="{}"/>)", color, path(c.x, c.y, f));
   out += fmt::format(R"(<path class="line {}{}" d="{}"/>)", color, c.dashed ? " dashed" : "",
-                     path(c.x, thin ? smooth(c.y) : c.y, f));
+                     path(c.x, thin ? smooth(c.y, f.y) : c.y, f));
   const size_t count = std::ranges::count_if(c.y, [](double v) { return std::isfinite(v); });
   if (c.points || count == 1)
     for (size_t i = 0; i < c.x.size(); ++i) {
@@ -278,8 +281,9 @@ std::string chart_html(const Chart& chart) {
   std::string svg =
       fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}" data-x="{:.7g} {:.7g}" data-name="{}">{})",
                   kWidth, kHeight, html(c.title), f.x.low, f.x.high, html(c.x_name), axis);
-  svg += fmt::format(R"(<svg x="{0}" y="0" width="{1}" height="{2}" viewBox="{0} 0 {1} {2}">)", kLeft - 4,
-                     kWidth - kLeft - kRight + 8, kHeight - kBottom + 4);  // cuts what lies outside of the frame
+  svg += fmt::format(R"(<svg x="{0}" y="{3}" width="{1}" height="{2}" viewBox="{0} {3} {1} {2}">)", kLeft - 4,
+                     kWidth - kLeft - kRight + 8, kHeight - kBottom - kTop + 8,
+                     kTop - 4);  // cuts what lies outside of the frame
   if (c.stacked)
     svg += stack_svg(c.curves, f);
   else

@@ -123,6 +123,7 @@ class Charts {
         const Line& line = spec.lines[i];
         const Column* column = runs_[r].log.find(line.metric);
         if (column == nullptr || (runs_.size() > 1 && !first && !line.points)) continue;
+        if (runs_.size() > 1 && first) c.unit = std::string(spec.unit) + (*spec.unit ? ": " : "") + line.name;
         first = false;
         Curve curve = curve_of(runs_[r], *column, line, spec.scale);
         curve.color = static_cast<int>(runs_.size() > 1 ? r : i);

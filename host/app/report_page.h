@@ -41,7 +41,7 @@ text.y { text-anchor: end; } text.x { text-anchor: middle; } text.n { text-ancho
 .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
 path.dashed { stroke-dasharray: 5 4; }
 .raw { fill: none; stroke: currentColor; stroke-width: 1; opacity: .35; } .band { fill: currentColor; opacity: .18; }
-.stack { fill: currentColor; opacity: .75; stroke: var(--card); stroke-width: .5; } circle { fill: currentColor; }
+.stack { fill: currentColor; opacity: .75; } circle { fill: currentColor; }
 details { margin: 8px 0; } summary { cursor: pointer; }
 .box { padding: 8px 12px; margin: 8px 0; overflow-x: auto; } pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; tab-size: 2; }

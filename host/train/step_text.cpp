@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -29,7 +30,7 @@ struct Column {
 };
 
 constexpr Column kColumns[] = {
-    {"step", "", "", 1, 5, 0},
+    {"step", "", "", 1, 0, 0},
     {"reward", "reward/mean", "{:+.3f}", 1, 6, 0},
     {"acc", "reward/acc", "{:.1f}%", 100, 6, 0},
     {"length", "response/length_mean", "{:.1f}", 1, 7, 1},
@@ -51,7 +52,16 @@ constexpr Column kColumns[] = {
 constexpr size_t kCount = std::size(kColumns);
 
 int width_of(size_t i, int64_t total) {
-  return i == 0 ? std::max<int>(kColumns[0].width, 1 + 2 * fmt::formatted_size("{}", total)) : kColumns[i].width;
+  return i == 0 ? static_cast<int>(std::size("step /") - 1 + 2 * fmt::formatted_size("{}", total)) : kColumns[i].width;
+}
+
+/// A line of the table. The first column, by which logs are searched, is aligned to the left.
+std::string aligned(const std::vector<size_t>& columns, int64_t total, const std::function<std::string(size_t)>& text) {
+  std::string out;
+  for (const size_t i : columns)
+    out += i == 0 ? fmt::format("{:<{}}", text(i), width_of(i, total))
+                  : fmt::format("  {:>{}}", text(i), width_of(i, total));
+  return out;
 }
 
 /// Which columns fit. Between two columns are two blanks, and the last column of a terminal stays empty (some wrap).
@@ -70,7 +80,7 @@ std::vector<size_t> columns_for(int64_t total, int width) {
 
 std::string cell(const Column& c, const Fields& m, int64_t total, double left) {
   const std::string_view name = c.name;
-  if (name == "step") return fmt::format("{:.0f}/{}", figure(m, "step"), total);
+  if (name == "step") return fmt::format("step {:.0f}/{}", figure(m, "step"), total);
   if (name == "left") return left > 0 ? left < 1 ? "<1 s" : duration_text(left) : "";
   const double value = figure(m, c.metric);
   if (name == "tok/s" || name == "train/s") return std::isfinite(value) ? count_text(value) : "-";
@@ -118,16 +128,12 @@ double figure(const Fields& fields, std::string_view name) {
 }
 
 std::string step_head(int64_t total, int width) {
-  std::string out;
-  for (const size_t i : columns_for(total, width))
-    out += fmt::format("{}{:>{}}", i > 0 ? "  " : "", kColumns[i].name, width_of(i, total));
-  return out;
+  return aligned(columns_for(total, width), total, [](size_t i) { return kColumns[i].name; });
 }
 
 std::string step_text(const Fields& metrics, int64_t total, double left, int width) {
-  std::string out;
-  for (const size_t i : columns_for(total, width))
-    out += fmt::format("{}{:>{}}", i > 0 ? "  " : "", cell(kColumns[i], metrics, total, left), width_of(i, total));
+  std::string out =
+      aligned(columns_for(total, width), total, [&](size_t i) { return cell(kColumns[i], metrics, total, left); });
   out += remarks(metrics);
   out.erase(out.find_last_not_of(' ') + 1);
   return out;

@@ -10,7 +10,10 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "data/dataset.h"
+#include "host/app/chart.h"
+#include "host/app/html.h"
 #include "host/app/json_lines.h"
+#include "host/app/run_log.h"
 #include "host/train/settings.h"
 #include "host/verify/verify.h"
 #include "model/config.h"
@@ -217,6 +220,34 @@ bool encode(std::string_view input) {
   for (const int32_t id : qwen->encode(input)) streamed += stream.push(id);
   expect(streamed + stream.finish() == qwen->decode(qwen->encode(input), false), "the stream decodes otherwise");
   return true;
+}
+
+/// Lines of metrics.jsonl, as a chart and as text of a page.
+bool read_metrics(std::string_view input) {
+  MetricsLog log;
+  bool any = false;
+  for (std::string_view rest = input; !rest.empty();) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    if (std::optional<MetricsLine> line = parse_metrics(rest.substr(0, end))) log.add(std::move(*line)), any = true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  Chart chart;
+  chart.title = chart.help = input;
+  for (const MetricsLog::Column& c : log.columns()) {
+    expect(std::ranges::is_sorted(c.steps) && c.steps.size() == c.values.size(), "steps out of order");
+    if (chart.curves.size() < 3) {
+      Curve curve;
+      curve.name = c.name;
+      curve.x = c.steps;
+      curve.y = c.values;
+      chart.curves.push_back(std::move(curve));
+    }
+  }
+  chart.stacked = input.size() % 2 == 0;
+  const std::string page = chart_html(chart), text = html(input);
+  expect(page.find("nan") == page.npos || input.find("nan") != input.npos, "a chart with nan");
+  expect(text.find_first_of("<>\"'") == text.npos, "markup that is not escaped");
+  return any;
 }
 
 }  // namespace dapo::fuzz

@@ -21,5 +21,6 @@ bool judge(std::string_view input);
 bool render_chat(std::string_view input);
 bool read_tokenizer_files(std::string_view input);
 bool encode(std::string_view input);
+bool read_metrics(std::string_view input);
 
 }  // namespace dapo::fuzz

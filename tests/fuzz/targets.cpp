@@ -218,6 +218,14 @@ const std::vector<Target>& targets() {
         "\xFF",
         "\xE3\x80\x80",
         "\t"}},
+      {"metrics",
+       5000,
+       read_metrics,
+       {"{\"step\": 1, \"reward/acc\": 0.5, \"seconds\": null, \"alarms\": [\"a <b>\"]}\n{\"step\": 2, \"reward/acc\": "
+        "-1e308}\n{\"step\": 1, \"reward/acc\": 1e308, \"x\": 3}",
+        "{\"step\": 0, \"eval/avg\": 1}\n{\"step\": 0, \"y\": NaN}\n{\"step\": 9007199254740991, \"eval/avg\": "
+        "5e-324}"},
+       json_words({"\"step\": ", "\"alarms\": [", "<", "'", "&", "1e308", "-1e-300", "\xE2\x80\xAE", "\xED\xA0\x80"})},
   };
   return all;
 }

@@ -61,8 +61,8 @@ TEST(WatchTextTest, StepsAndEvaluationsAsTheTrainerPrintsThem) {
   WatchText text(10);
   const Lines first = text.lines(step(1, 0.5), 0);
   ASSERT_EQ(first.size(), 2u);
-  EXPECT_EQ(first[0].substr(0, 14), " step  reward ");
-  EXPECT_EQ(first[1].substr(0, 21), " 1/10  +0.000   50.0%");
+  EXPECT_EQ(first[0].substr(0, 18), "step        reward");
+  EXPECT_EQ(first[1].substr(0, 26), "step 1/10   +0.000   50.0%");
   EXPECT_NE(first[1].find("18.0 s"), std::string::npos);  // nine steps of two seconds
   MetricsLine with_eval = step(2, 0.75);
   for (const auto& [name, value] : Fields{{"eval/problems", 8},

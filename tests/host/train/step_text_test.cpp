@@ -23,12 +23,14 @@ StepMetrics metrics() {
 }
 
 TEST(StepText, ColumnsAreAligned) {
-  EXPECT_EQ(step_head(20),
-            " step  reward     acc   length    max     cut  kept  right  wrong  entropy      grad  mismatch     time  "
-            "rollout   update   tok/s  train/s      left");
-  EXPECT_EQ(step_text(metrics().fields(), 20, 18.3),
-            " 4/20  +0.641   82.1%     25.8     43    0.0%    34      4      0    0.043    0.0873         0    1.44s  "
-            "  0.53s    0.92s   29.8k    14.9k    18.3 s");
+  EXPECT_EQ(
+      step_head(20),
+      "step        reward     acc   length    max     cut  kept  right  wrong  entropy      grad  mismatch     time  "
+      "rollout   update   tok/s  train/s      left");
+  EXPECT_EQ(
+      step_text(metrics().fields(), 20, 18.3),
+      "step 4/20   +0.641   82.1%     25.8     43    0.0%    34      4      0    0.043    0.0873         0    1.44s  "
+      "  0.53s    0.92s   29.8k    14.9k    18.3 s");
   EXPECT_EQ(step_text(metrics().fields(), 20, 18.3).size(), step_head(20).size());
   EXPECT_EQ(step_text(metrics().fields(), 100000, 1).size(), step_head(100000).size());
 }
@@ -41,7 +43,7 @@ TEST(StepText, ANarrowTerminalShowsTheImportantColumns) {
     for (const char* name : {"step", "reward", "acc", "left"}) EXPECT_NE(head.find(name), head.npos) << head;
   }
   EXPECT_EQ(step_head(20, 400), step_head(20));
-  EXPECT_EQ(step_head(20, 80), " step  reward     acc   length     cut  kept  entropy     time      left");
+  EXPECT_EQ(step_head(20, 80), "step        reward     acc   length     cut  kept  entropy     time      left");
 }
 
 TEST(StepText, UnknownNumbersAndWhatIsUnusual) {
@@ -50,9 +52,9 @@ TEST(StepText, UnknownNumbersAndWhatIsUnusual) {
   m.acc = m.reward = m.length_mean = m.truncated = m.mismatch = NAN;
   m.age_mean = 1, m.age_max = 1, m.updates_refused = 1;
   const std::string line = step_text(m.fields(), 20, 0);
-  EXPECT_NE(line.find(" 4/20       -       -        -"), line.npos) << line;
+  EXPECT_NE(line.find("step 4/20        -       -        -"), line.npos) << line;
   EXPECT_NE(line.find("  all groups from the bank  age 1.00 (max 1)  updates refused 1"), line.npos) << line;
-  EXPECT_EQ(step_text({}, 20, 0).find("nan/20"), 0u);  // a line without figures is a line
+  EXPECT_EQ(step_text({}, 20, 0).find("step nan/20"), 0u);  // a line without figures is a line
 }
 
 TEST(StepText, TimeLeft) {
