@@ -9,8 +9,8 @@ namespace dapo::bench {
 /// The case's own reference on a slice of its operands. axes: a letter for each dimension of each operand ("mi" for
 /// x[m, i]). An output element needs the operands at its own place on the `sampled` axes of its output, and all of them
 /// on the other axes.
-ExpectedFn expected_of_slice(const ops::OpCase& c, std::vector<std::string> axes,
-                             std::vector<std::pair<int, std::string>> sampled);
+ExpectedFn expected_of_slice(const ops::OpCase& c, const std::vector<std::string>& axes,
+                             const std::vector<std::pair<int, std::string>>& sampled);
 /// The value that is compared where the case decodes it (an elementwise op).
 GotFn decoded_got(const ops::OpCase& c);
 

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,42 +10,15 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "core/check.h"
 #include "core/new_file.h"
+#include "host/app/manifest.h"
 #include "host/app/session.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-constexpr const char* kManifest = "MANIFEST.json";
-constexpr int kFormat = 1;
-
-/// XXH128 of a file as xxhsum prints it. Error (exit 2) if it cannot be read.
-std::string hash_of(const fs::path& file) {
-  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail_input("{}: cannot be opened: {}", file.string(), std::strerror(errno));
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
-  XXH3_128bits_reset(state.get());
-  std::vector<char> block(4 << 20);
-  ssize_t n;
-  while ((n = ::read(fd, block.data(), block.size())) > 0 || (n < 0 && errno == EINTR))
-    if (n > 0) XXH3_128bits_update(state.get(), block.data(), size_t(n));
-  const int error = errno;
-  ::close(fd);
-  if (n < 0) fail_input("{}: cannot be read: {}", file.string(), std::strerror(error));
-  const XXH128_hash_t h = XXH3_128bits_digest(state.get());
-  return fmt::format("{:016x}{:016x}", h.high64, h.low64);
-}
-
-std::string hash_of_text(const std::string& text) {
-  const XXH128_hash_t h = XXH3_128bits(text.data(), text.size());
-  return fmt::format("{:016x}{:016x}", h.high64, h.low64);
-}
 
 /// "step_12" or "step_12-open".
 bool parse_name(const std::string& name, Checkpoint& out) {
@@ -65,15 +37,6 @@ void sync_file(const fs::path& file) {
     fail(kExitResources, "{}: fsync: {}", file.string(), std::strerror(error));
   }
   ::close(fd);
-}
-
-/// Paths of a folder's files relative to it, sorted.
-std::vector<std::string> files_in(const fs::path& folder) {
-  std::vector<std::string> out;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) out.push_back(entry.path().lexically_relative(folder).string());
-  std::sort(out.begin(), out.end());
-  return out;
 }
 
 /// Bytes of memory that the host can still give, by /proc/meminfo.
@@ -117,45 +80,6 @@ Checkpoint checkpoint_at(const std::string& folder) {
   if (!parse_name(real.filename().string(), c) || !fs::exists(real / kManifest, none))
     fail_input("{}: not a checkpoint (a folder such as RUN/checkpoints/step_20, with {})", folder, kManifest);
   return c;
-}
-
-std::string find_damage(const std::string& folder) try {
-  std::ifstream in(folder + "/" + kManifest, std::ios::binary);
-  Json manifest = Json::parse(in);
-  const std::string own = manifest.value("xxh128", "");
-  manifest.erase("xxh128");
-  if (own != hash_of_text(manifest.dump(1))) return fmt::format("{} has changed: its hash is not its own", kManifest);
-  const int format = manifest.at("format").get<int>();
-  if (format != kFormat) return fmt::format("{} has format {}, this version reads {}", kManifest, format, kFormat);
-  for (const Json& file : manifest.at("files")) {
-    const std::string name = file.at("name").get<std::string>();
-    const uint64_t bytes = file.at("bytes").get<uint64_t>();
-    std::error_code error;
-    const uint64_t there = fs::file_size(folder + "/" + name, error);
-    if (error) return fmt::format("{}: {}", name, error.message());
-    if (there != bytes) return fmt::format("{} has {} bytes, not {}", name, there, bytes);
-    if (hash_of(folder + "/" + name) != file.at("xxh128").get<std::string>())
-      return fmt::format("{} has changed: its hash is not that of {}", name, kManifest);
-  }
-  return "";
-} catch (const nlohmann::json::exception& e) {
-  return fmt::format("{}: {}", kManifest, e.what());
-} catch (const Error& e) {
-  return e.what();
-}
-
-void remove_checkpoint(const std::string& folder) {
-  std::error_code none;
-  std::ifstream in(folder + "/" + kManifest, std::ios::binary);
-  const Json manifest = Json::parse(in, nullptr, false);
-  if (!manifest.is_object() || !manifest.contains("files")) return;
-  for (const Json& file : manifest["files"]) {
-    const fs::path path = fs::path(folder) / file.value("name", "");
-    fs::remove(path, none);
-    if (path.parent_path() != folder) fs::remove(path.parent_path(), none);  // once it is empty
-  }
-  fs::remove(fs::path(folder) / kManifest, none);  // last, so that the rest is still listed after a crash
-  fs::remove(folder, none);
 }
 
 struct CheckpointWriter::Job {
@@ -242,22 +166,15 @@ void CheckpointWriter::write(const Job& job) {
     job.training.save_optimizer((fresh / "optimizer.safetensors").string());
     job.image.write(fresh.string());
 
-    Json manifest = {{"format", kFormat}, {"step", job.at.step}, {"open", job.at.open}, {"files", Json::array()}};
-    for (const std::string& name : files_in(fresh)) {
-      sync_file(fresh / name);
-      manifest["files"].push_back(
-          {{"name", name}, {"bytes", fs::file_size(fresh / name)}, {"xxh128", hash_of(fresh / name)}});
-    }
-    manifest["about"] = Json::parse(about_);
-    manifest["xxh128"] = hash_of_text(manifest.dump(1));
+    for (const std::string& name : files_in(fresh.string())) sync_file(fresh / name);
     for (const auto& entry : fs::recursive_directory_iterator(fresh))
       if (entry.is_directory()) sync_folder(entry.path().string());
-    write_new_file((fresh / kManifest).string(), manifest.dump(1) + "\n");
+    write_manifest(fresh.string(), job.at.step, job.at.open, about_);
     sync_folder(fresh.string());
     if (!fs::exists(to)) {
       fs::rename(fresh, to);
     } else if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
-      remove_checkpoint(to.string());  // the file system cannot exchange folders; the one before it is still there
+      remove_listed(to.string());  // the file system cannot exchange folders; the one before it is still there
       fs::rename(fresh, to);
     }
     sync_folder(to.parent_path().string());
@@ -283,7 +200,7 @@ void CheckpointWriter::prune(const Checkpoint& newest, int64_t best_step) {
   int kept = 0;
   for (const Checkpoint& c : checkpoints_of(fs::path(folder_).parent_path().string())) {
     const bool stays = c.open ? c.name() == newest.name() : c.step == best_step || keep_ == 0 || kept++ < keep_;
-    if (!stays) remove_checkpoint(c.folder);
+    if (!stays) remove_listed(c.folder);
   }
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/progress.h"
+#include "host/app/manifest.h"
 #include "host/train/run_state.h"
 #include "model/training_state.h"
 
@@ -31,11 +32,6 @@ struct Checkpoint {
 std::vector<Checkpoint> checkpoints_of(const std::string& run);
 /// The checkpoint in a folder. Error (exit 2) if it is none.
 Checkpoint checkpoint_at(const std::string& folder);
-/// Reads every file and compares it with the manifest: "" or what is wrong, with the file's name.
-std::string find_damage(const std::string& folder);
-/// Deletes a checkpoint's files, and its folder unless it contains others.
-void remove_checkpoint(const std::string& folder);
-
 class CheckpointWriter {
  public:
   /// Writes into run/checkpoints; removes what a crash left there. `keep`: newest checkpoints that stay (0: all), and

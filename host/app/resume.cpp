@@ -103,7 +103,7 @@ Begin read_begin(const Config& config, const std::string& folder) {
 void tidy_checkpoints(const Begin& begin) {
   std::error_code none;
   for (const Checkpoint& c : begin.set_aside) fs::rename(c.folder, c.folder + ".damaged", none);
-  for (const Checkpoint& c : begin.dropped) remove_checkpoint(c.folder);
+  for (const Checkpoint& c : begin.dropped) remove_listed(c.folder);
 }
 
 void check_same_data(const RunState& state, uint64_t data, uint64_t prompts) {

@@ -92,7 +92,7 @@ RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const 
     if (entry.is_regular_file(error) && step_of(entry.path().filename().string()) > std::max(after, int64_t{0}))
       fs::remove(entry.path(), error);
   if (after == kNothing) {
-    for (const Checkpoint& c : checkpoints_of(path_)) remove_checkpoint(c.folder);
+    for (const Checkpoint& c : checkpoints_of(path_)) remove_listed(c.folder);
     fs::remove(path_ + "/checkpoints/best", error);
   }
   LineWriter resolved(path_ + "/config.resolved.cfg");

@@ -26,6 +26,7 @@ Rollout::Rollout(Decoder& decoder, std::vector<int32_t> stop)
 
 void Rollout::begin(const Sampling& sampling) {
   scheduler_.clear();
+  complete_.clear();
   flights_.clear();
   stats_ = {};
   sampling_ = sampling;

@@ -57,7 +57,7 @@ class Rollout {
   /// synchronizations are the decoder's limits.
   Rollout(Decoder& decoder, std::vector<int32_t> stop);
 
-  /// A new round: lays out the KV pages (Decoder::begin). No request may be unfinished.
+  /// A new round: lays out the KV pages (Decoder::begin). Unfinished requests are given up.
   void begin(const Sampling& sampling);
   /// Error (exit 2) if prompt + max_new exceed the model's max_length or the page pool.
   void add(Request request);

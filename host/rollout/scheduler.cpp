@@ -33,9 +33,14 @@ int Scheduler::add(int prompt_length, int samples, int max_new, std::span<const 
 }
 
 void Scheduler::clear() {
-  CHECK(!busy(), "{} sequences are unfinished", unfinished_);
   prompts_.clear();
   sequences_.clear();
+  waiting_.clear();
+  running_.clear();
+  pending_.clear();
+  served_ = 0;
+  pages_ = Pages(limits_.pages);
+  growing_ = unfinished_ = 0;
   preemptions_ = 0;
 }
 

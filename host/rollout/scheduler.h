@@ -62,7 +62,7 @@ class Scheduler {
   void accept(int sequence, bool last);
 
   bool busy() const { return unfinished_ > 0; }
-  /// Forgets all prompts. No sequence may be unfinished.
+  /// Forgets all prompts, unfinished ones too.
   void clear();
 
   struct Sequence {

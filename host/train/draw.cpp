@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <map>
 
 #include "core/check.h"
 
@@ -17,6 +18,10 @@ struct Part {
   void take(std::vector<Response> responses) const {
     for (size_t i = 0; i < responses.size(); ++i) group->samples[first + i].response = std::move(responses[i]);
   }
+  void wait_for_verdicts() {
+    std::vector<Verdict> all = verdicts.get();
+    for (size_t i = 0; i < all.size(); ++i) group->samples[first + i].verdict = std::move(all[i]);
+  }
 };
 
 std::vector<Response> take_responses(Group& group, int first, int count) {
@@ -25,49 +30,82 @@ std::vector<Response> take_responses(Group& group, int first, int count) {
   return out;
 }
 
+/// Groups while they are drawn.
+class Drawing {
+ public:
+  Drawing(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout, Reward& reward)
+      : data_(data), options_(options), rollout_(rollout), reward_(reward) {
+    for (Group& g : groups) {
+      g.samples.resize(options.samples);
+      for (int first = 0; first < options.samples; first += rollout.batch()) {
+        const int count = std::min(options.samples - first, rollout.batch());
+        rollout.add({.id = std::ssize(parts_),
+                     .prompt = g.prompt,
+                     .samples = count,
+                     .max_new = options.max_new,
+                     .step = g.step,
+                     .prompt_key = g.prompt_key,
+                     .first_sample = first,
+                     .begun = take_responses(g, first, count)});
+        parts_.push_back({&g, first, {}});
+        ++open_[&g];
+      }
+    }
+  }
+
+  /// Runs the rollout once; whether anything is left to draw.
+  bool advance() {
+    for (Completion& c : rollout_.advance()) {
+      Part& part = parts_[c.id];
+      part.verdicts = reward_.judge(c.responses, data_[part.group->example].answer);
+      part.take(std::move(c.responses));
+      if (!options_.on_group) continue;
+      part.wait_for_verdicts();
+      if (--open_[part.group] == 0) enough_ = options_.on_group(*part.group) || enough_;
+    }
+    return rollout_.busy() && !enough_;
+  }
+  /// Gives the groups what was drawn of responses that are not complete.
+  void keep_unfinished() {
+    for (size_t i = 0; i < parts_.size(); ++i) parts_[i].take(rollout_.take_drawn(i));
+  }
+  /// Waits for verdicts that are still under way. Returns the seconds.
+  double wait_for_verdicts() {
+    const Stopwatch waiting;
+    if (!options_.on_group)
+      for (Part& part : parts_) part.wait_for_verdicts();
+    return waiting.seconds();
+  }
+
+ private:
+  const Dataset& data_;
+  const DrawOptions& options_;
+  Rollout& rollout_;
+  Reward& reward_;
+  std::vector<Part> parts_;
+  std::map<const Group*, int> open_;  // requests of a group that are not complete
+  bool enough_ = false;
+};
+
 }  // namespace
 
 double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
                       Reward& reward, Progress& progress) {
   const Rollout::Stats before = rollout.stats();
   const int64_t responses = std::ssize(groups) * options.samples;
-  std::vector<Part> parts;
-  for (Group& g : groups) {
-    g.samples.resize(options.samples);
-    for (int first = 0; first < options.samples; first += rollout.batch()) {
-      const int count = std::min(options.samples - first, rollout.batch());
-      rollout.add({.id = std::ssize(parts),
-                   .prompt = g.prompt,
-                   .samples = count,
-                   .max_new = options.max_new,
-                   .step = g.step,
-                   .prompt_key = g.prompt_key,
-                   .first_sample = first,
-                   .begun = take_responses(g, first, count)});
-      parts.push_back({&g, first, {}});
-    }
-  }
+  Drawing drawing(groups, data, options, rollout, reward);
   try {
-    while (rollout.busy()) {
-      for (Completion& c : rollout.advance()) {
-        Part& part = parts[c.id];
-        part.verdicts = reward.judge(c.responses, data[part.group->example].answer);
-        part.take(std::move(c.responses));
-      }
+    for (bool more = rollout.busy(); more;) {
+      more = drawing.advance();
       progress.report(options.phase, rollout.stats().finished - before.finished, responses,
                       rollout.stats().drawn_tokens - before.drawn_tokens);
     }
   } catch (const Error& e) {
-    if (e.code() == kExitInterrupted)
-      for (size_t i = 0; i < parts.size(); ++i) parts[i].take(rollout.take_drawn(i));
+    if (e.code() == kExitInterrupted) drawing.keep_unfinished();
     throw;
   }
-  const Stopwatch waiting;
-  for (Part& part : parts) {
-    std::vector<Verdict> verdicts = part.verdicts.get();
-    for (size_t i = 0; i < verdicts.size(); ++i) part.group->samples[part.first + i].verdict = std::move(verdicts[i]);
-  }
-  return waiting.seconds();
+  if (rollout.busy()) drawing.keep_unfinished();  // on_group had enough
+  return drawing.wait_for_verdicts();
 }
 
 }  // namespace dapo

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "core/progress.h"
@@ -22,6 +23,9 @@ struct DrawOptions {
   int samples = 0;               ///< responses a prompt
   int max_new = 0;               ///< most tokens of a response, end id included
   Phase phase = Phase::rollout;  ///< for Progress
+  /// Called with each group as it is complete and judged, which it may move from. Once it returns true nothing more is
+  /// drawn: the other groups hold what was drawn of them.
+  std::function<bool(Group&)> on_group = nullptr;
 };
 
 /// Draws options.samples responses to the prompt of every group and judges them by data[group.example].answer; fills

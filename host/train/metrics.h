@@ -32,7 +32,7 @@ struct StepCounts {
   // rollout: the groups drawn in this step
   int64_t generation_batches = 0;
   int64_t groups_generated = 0, groups_kept = 0, groups_right = 0, groups_wrong = 0, groups_unjudged = 0;
-  int64_t prompts_skipped = 0;
+  int64_t prompts_skipped = 0, groups_unfinished = 0;
   int64_t groups_from_bank = 0, groups_banked = 0, groups_dropped = 0, groups_expired = 0;
   int64_t verifier_errors = 0, verifier_slow = 0;
   int64_t preemptions = 0;

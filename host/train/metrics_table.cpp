@@ -60,6 +60,8 @@ constexpr Metric<StepMetrics> kStep[] = {
     {"groups/banked", "groups", "surplus groups in the bank for the next step (algorithm.surplus)",
      of<&M::groups_banked>},
     {"groups/dropped", "groups", "groups fit to train on, but dropped as surplus", of<&M::groups_dropped>},
+    {"groups/unfinished", "groups", "groups whose responses go on in the next step (rollout.partial)",
+     of<&M::groups_unfinished>},
     {"groups/expired", "groups", "banked groups dropped as older than algorithm.max_age", of<&M::groups_expired>},
     {"prompts/seen", "prompts", "prompts visited in this run", of<&M::prompts_seen>},
     {"prompts/solved", "prompts", "of these, those whose last visit was all right", of<&M::prompts_solved>},

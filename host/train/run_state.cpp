@@ -42,6 +42,7 @@ void fields(StepCounts& c, F f) {
   f("groups_wrong", c.groups_wrong);
   f("groups_unjudged", c.groups_unjudged);
   f("prompts_skipped", c.prompts_skipped);
+  f("groups_unfinished", c.groups_unfinished);
   f("groups_from_bank", c.groups_from_bank);
   f("groups_banked", c.groups_banked);
   f("groups_dropped", c.groups_dropped);
@@ -200,6 +201,7 @@ void fields(TrainerState& t, F f) {
   f("cursor", t.cursor);
   f("yield", t.yield);
   f("bank", t.bank);
+  f("unfinished", t.unfinished);
   f("alarms", t.alarms);
   f("prompts", t.prompts);
   f("now", t.now);

@@ -62,7 +62,7 @@ struct RolloutSection {
   int max_num_seqs = 256, max_num_batched_tokens = 0;
   int page_size = 64;
   double kv_memory_gb = 0;
-  bool ignore_eos = false;
+  bool ignore_eos = false, partial = false;
   int collect_every = 0;
 };
 

@@ -103,6 +103,11 @@ constexpr Setting kSettings[] = {
         "GB (1e9 bytes) of KV pages; 0: what the sequences of a batch need, as far as memory allows",
         {.verl = "rollout.gpu_memory_utilization", .trl = "vllm_gpu_memory_utilization"}),
     ROW(rollout, ignore_eos, any(), "every response runs to max_response_length (for benchmarks)"),
+    ROW(rollout, partial, any(),
+        "once the batch is full, leave unfinished responses for the next step, which goes on with them (each token "
+        "keeps "
+        "the log-prob of the weights that drew it): no step waits for its longest response, but short ones come first, "
+        "and results depend on the batching; algorithm.max_age limits the age"),
     ROW(rollout, collect_every, within(0, 65536),
         "decode steps between host synchronizations (finished sequences are noticed only then); 0: 1 on a CPU, 16 on "
         "a GPU"),

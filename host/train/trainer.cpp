@@ -66,8 +66,8 @@ bool Trainer::done() const {
 
 TrainerState Trainer::snapshot() const {
   if (now_.stage != StepState::done) return state_;
-  return {state_.step, state_.updates, state_.refused, state_.cursor, state_.yield,
-          state_.bank, state_.alarms,  state_.prompts, StepState()};
+  return {state_.step, state_.updates,    state_.refused, state_.cursor,  state_.yield,
+          state_.bank, state_.unfinished, state_.alarms,  state_.prompts, StepState()};
 }
 
 void Trainer::restore(TrainerState state) {
@@ -139,32 +139,51 @@ void Trainer::roll_out() {
     const AddSeconds timer(now_.rollout_seconds);
     rollout_.begin(sampling_of(config_));
     rollout_.resume_stats(now_.rollout_stats);
-    for (;;) {
-      // 1. Prompts.
-      if (now_.drawing.empty()) now_.drawing = next_prompts(prompts_to_draw());
-      if (now_.drawing.empty()) break;
-
-      // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
-      const int count = now_.drawing.size();
-      PhaseTimes::Row& reward = sums_.phases[Phase::reward];
-      try {
-        reward.seconds +=
-            draw_and_judge(now_.drawing, train_, {config_.rollout.n, config_.data.max_response_length, Phase::rollout},
-                           rollout_, reward_, progress_);
-      } catch (...) {
-        now_.rollout_stats = rollout_.stats();
-        throw;
+    while (std::ssize(now_.groups) < config_.data.train_batch_size) {
+      // 1. Prompts: first those whose responses an earlier step left unfinished.
+      if (now_.drawing.empty()) {
+        now_.drawing = std::exchange(state_.unfinished, {});
+        const int count = prompts_to_draw() - std::ssize(now_.drawing);
+        for (Group& g : next_prompts(std::max(0, count))) now_.drawing.push_back(std::move(g));
       }
-      reward.tokens += int64_t{config_.rollout.n} * count;
-
-      // 3. Dynamic sampling: groups of right and wrong responses, until the batch is full.
-      const int64_t kept = sums_.groups_kept;
-      for (Group& g : now_.drawing) file_group(std::move(g));
-      now_.drawing.clear();
-      add_batch(state_.yield, sums_.groups_kept - kept, count, config_.data.train_batch_size);
+      if (now_.drawing.empty()) break;
+      draw_generation_batch();
     }
   }
   end_rollout();
+}
+
+/// Draws the responses to now_.drawing, and files the groups.
+void Trainer::draw_generation_batch() {
+  const int64_t kept = sums_.groups_kept, generated = sums_.groups_generated, batch = config_.data.train_batch_size;
+  DrawOptions options{config_.rollout.n, config_.data.max_response_length, Phase::rollout};
+  if (config_.rollout.partial)  // 3. below, as each group is complete, until the batch is full
+    options.on_group = [&](Group& g) {
+      file_group(std::move(g));
+      return std::ssize(now_.groups) == batch;
+    };
+  const auto drop_filed = [this] { std::erase_if(now_.drawing, [](const Group& g) { return g.samples.empty(); }); };
+
+  // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
+  PhaseTimes::Row& reward = sums_.phases[Phase::reward];
+  try {
+    reward.seconds += draw_and_judge(now_.drawing, train_, options, rollout_, reward_, progress_);
+  } catch (...) {
+    now_.rollout_stats = rollout_.stats();
+    drop_filed();
+    throw;
+  }
+
+  // 3. Dynamic sampling: groups of right and wrong responses, until the batch is full.
+  if (config_.rollout.partial) {
+    drop_filed();
+    state_.unfinished = std::exchange(now_.drawing, {});
+  }
+  for (Group& g : now_.drawing) file_group(std::move(g));
+  now_.drawing.clear();
+  const int64_t count = sums_.groups_generated - generated;
+  reward.tokens += config_.rollout.n * count;
+  add_batch(state_.yield, sums_.groups_kept - kept, count, batch);
 }
 
 /// 5. Mini-batches, in the order of generation. Until the first update the weights are those that drew the responses.
@@ -224,6 +243,11 @@ void Trainer::open_bank() {
     (expired ? now_.left_out : now_.groups.size() < batch ? now_.groups : state_.bank).push_back(std::move(g));
   }
   sums_.groups_from_bank = now_.groups.size();
+  for (Group& g : std::exchange(state_.unfinished, {})) {
+    const bool expired = sums_.step - g.step > config_.algorithm.max_age;
+    sums_.groups_expired += expired;
+    if (!expired) state_.unfinished.push_back(std::move(g));
+  }
 }
 
 /// Prompts of the next generation batch; 0 if the batch is full or the step has drawn all that it may.
@@ -334,6 +358,7 @@ void Trainer::end_rollout() {
         now_.groups.size(), config_.data.train_batch_size, now_.drawn, sums_.generation_batches,
         config_.algorithm.max_num_gen_batches));
   sums_.groups_banked = state_.bank.size();
+  sums_.groups_unfinished = state_.unfinished.size();
   sums_.verifier_slow = reward_.counters().slow - slow_;
   slow_ += sums_.verifier_slow;
   const Rollout::Stats& s = rollout_.stats();

@@ -50,7 +50,8 @@ struct TrainerState {
   int64_t refused = 0;  ///< updates refused in a row
   CursorState cursor;
   YieldEstimate yield;
-  std::vector<Group> bank;  ///< finished groups for the next step, oldest first
+  std::vector<Group> bank;        ///< finished groups for the next step, oldest first
+  std::vector<Group> unfinished;  ///< of earlier steps, to be drawn further (rollout.partial)
   AlarmState alarms;
   std::vector<PromptRecord> prompts;  ///< by example
   StepState now;
@@ -100,6 +101,7 @@ class Trainer {
  private:
   void begin_step();
   void roll_out();
+  void draw_generation_batch();
   void update_weights();
   void open_bank();
   int prompts_to_draw() const;

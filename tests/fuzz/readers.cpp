@@ -13,7 +13,9 @@
 #include "host/app/chart.h"
 #include "host/app/html.h"
 #include "host/app/json_lines.h"
+#include "host/app/manifest.h"
 #include "host/app/run_log.h"
+#include "host/train/run_state.h"
 #include "host/train/settings.h"
 #include "host/verify/verify.h"
 #include "model/config.h"
@@ -94,9 +96,10 @@ bool read_json(std::string_view input) {
   }
   const bool python = input.find("NaN") != input.npos || input.find("Infinity") != input.npos;
   if (message.empty() && !python)
-    expect(theirs == simdjson::SUCCESS || theirs == simdjson::NUMBER_ERROR ||
-               std::string_view(simdjson::error_message(theirs)).find("integer") != std::string_view::npos,  // since 3.10
-           "simdjson refuses what ours takes");
+    expect(
+        theirs == simdjson::SUCCESS || theirs == simdjson::NUMBER_ERROR ||
+            std::string_view(simdjson::error_message(theirs)).find("integer") != std::string_view::npos,  // since 3.10
+        "simdjson refuses what ours takes");
   if (theirs == simdjson::SUCCESS)
     expect(message.empty() || message.find("deep") != message.npos, "simdjson takes what ours refuses");
   return message.empty();
@@ -219,6 +222,40 @@ bool encode(std::string_view input) {
   std::string streamed;
   for (const int32_t id : qwen->encode(input)) streamed += stream.push(id);
   expect(streamed + stream.finish() == qwen->decode(qwen->encode(input), false), "the stream decodes otherwise");
+  return true;
+}
+
+/// A checkpoint's manifest: nothing outside of the folder is read or removed, whatever it lists.
+bool read_manifest(std::string_view input) {
+  const fs::path folder = scratch_folder() / "checkpoint", outside = scratch_folder() / "outside";
+  fs::create_directories(folder);
+  put("checkpoint/a", "a");
+  put("outside", "o");
+  put("checkpoint/MANIFEST.json", input);
+  const bool whole = find_damage(folder.string()).empty();
+  remove_listed(folder.string());
+  expect(fs::exists(outside), "a file outside of the checkpoint is gone");
+  return whole || !fs::exists(folder / "a");
+}
+
+std::string run_state_json() {
+  const fs::path folder = scratch_folder() / "state";
+  fs::create_directories(folder);
+  RunState state;
+  Group g;
+  g.prompt = {1, 2};
+  g.samples.resize(1);
+  g.samples[0].response = {{3, 4}, {-1, -2}, Finish::stop};
+  state.trainer.bank = {g};
+  state.unwritten.emplace();
+  StateImage(state).write(folder.string());
+  return slurp((folder / "state.json").string());
+}
+
+bool read_run_state(std::string_view input) {
+  static const std::string valid = run_state_json();  // groups.safetensors of it stays
+  put("state/state.json", input);
+  read_state((scratch_folder() / "state").string());
   return true;
 }
 

@@ -22,5 +22,9 @@ bool render_chat(std::string_view input);
 bool read_tokenizer_files(std::string_view input);
 bool encode(std::string_view input);
 bool read_metrics(std::string_view input);
+bool read_manifest(std::string_view input);
+bool read_run_state(std::string_view input);
+/// A state.json that read_run_state takes.
+std::string run_state_json();
 
 }  // namespace dapo::fuzz

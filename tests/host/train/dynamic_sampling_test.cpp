@@ -47,6 +47,48 @@ TEST(Trainer, DrawingStopsWhereNearlyEverythingIsRight) {
   EXPECT_GT(wrong.trainer.step().groups_generated, 4);
 }
 
+TEST(Trainer, PartialRolloutsGoOnInTheNextStep) {
+  Config c = toy_config();
+  c.data.gen_batch_size = 7;
+  c.data.max_response_length = 6;
+  c.rollout.partial = true;
+  c.rollout.max_num_seqs = 12;  // a group and a half at once
+  c.algorithm.max_age = 3;
+  Case run(c, questions("a"), guesser());
+  const auto step = [&run] {
+    const StepMetrics m = run.trainer.step();
+    EXPECT_EQ(m.groups_trained, 4);
+    EXPECT_EQ(m.groups_unfinished, std::ssize(run.trainer.state().unfinished));
+    return m;
+  };
+  StepMetrics m = step();
+  EXPECT_GT(m.groups_unfinished, 0);
+  EXPECT_LT(m.groups_generated, 7);
+  std::vector<Group> left = run.trainer.state().unfinished;
+  const auto begun = std::ranges::find_if(left, [](const Group& g) { return !g.samples[0].response.ids.empty(); });
+  ASSERT_NE(begun, left.end()) << "a response is cut in its middle";
+  m = step();
+  EXPECT_GT(m.age_max, 0);
+  int compared = 0;
+  for (const std::vector<Group>* groups : {&run.trainer.trained(), &run.trainer.left_out()})
+    for (const Group& g : *groups) {
+      if (g.step != begun->step || g.prompt_key != begun->prompt_key) continue;
+      for (size_t i = 0; i < g.samples.size(); ++i) {
+        const Response &now = g.samples[i].response, &then = begun->samples[i].response;
+        ASSERT_GE(now.ids.size(), then.ids.size());
+        for (size_t k = 0; k < then.ids.size(); ++k, ++compared) {
+          EXPECT_EQ(now.ids[k], then.ids[k]);
+          EXPECT_EQ(now.log_prob[k], then.log_prob[k]) << "of the weights that drew it";
+        }
+      }
+    }
+  EXPECT_GT(compared, 0);
+  c.algorithm.max_age = 0;
+  Case fresh(c, questions("a"), guesser());
+  fresh.trainer.step();
+  EXPECT_GT(fresh.trainer.step().groups_expired, 0);
+}
+
 TEST(Trainer, WhatIsAlwaysSolvedIsVisitedLessOften) {
   Config c = toy_config();
   c.data.gen_batch_size = 8;
