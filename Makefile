@@ -101,7 +101,7 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 	./dapo sft configs/demo_skill.cfg
 	./dapo sft configs/demo_crowd.cfg
 	./dapo_train configs/demo.cfg
-	@echo; echo "runs/demo/dapo: metrics.jsonl (a line a step), rollouts/ (every response), model/ (Hugging Face folder)"
+	@echo; echo "runs/demo/dapo: report.html (charts), metrics.jsonl (a line a step), rollouts/ (every response), model/ (Hugging Face folder)"
 	@echo "try: ./dapo generate --model runs/demo/dapo/model --template raw --prompt '2+3-1+4                  '$$'\n'"
 
 # ---- to test; the simulator's programs are under ASan as they are

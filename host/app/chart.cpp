@@ -256,7 +256,10 @@ std::string chart_html(const Chart& chart) {
   for (Curve& curve : c.curves)
     for (std::vector<double>* values : {&curve.y, &curve.low, &curve.high})
       for (double& v : *values)
-        if (!(std::abs(v) < 1e100)) v = std::nan("");  // sums and differences stay finite
+        if (!(std::abs(v) < 1e100))  // sums and differences stay finite, and are not lost below
+          v = std::nan("");
+        else if (std::abs(v) < 1e-100)
+          v = 0;
   std::erase_if(c.curves, [](const Curve& curve) { return !std::isfinite(newest(curve.y)); });
   if (c.curves.empty()) return "";
   bool dense = false;

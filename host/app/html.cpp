@@ -51,12 +51,10 @@ std::string html(std::string_view text) {
       out += "&#39;";
     else if ((code < 0x20 && code != '\n' && code != '\t') || code == 0x7F)
       out += fmt::format("&#x{:x};", code == 0x7F ? 0x2421u : 0x2400 + code);  // a picture of the control character
-    else if (code >= 0x80 && code < 0xA0)
+    else if ((code >= 0x80 && code < 0xA0) || code == 0xFFFD)
       out += "\uFFFD";
     else if (changes_direction(code))
       out += fmt::format("[U+{:04X}]", code);
-    else if (code == 0xFFFD)
-      out += "\uFFFD";
     else
       out += text.substr(0, bytes);
     text.remove_prefix(bytes);

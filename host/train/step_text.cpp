@@ -87,16 +87,16 @@ std::string cell(const Column& c, const Fields& m, int64_t total, double left) {
   return *c.format == 0 ? seconds_text(value) : number(value, c.format, c.scale);
 }
 
-/// What is not so in most steps.
-std::string remarks(const Fields& m) {
-  std::string out;
-  if (figure(m, "groups/generated") == 0) out += "  all groups from the bank";
-  if (const double n = figure(m, "groups/unjudged"); n > 0) out += fmt::format("  unjudged {:.0f}", n);
-  if (const double oldest = figure(m, "groups/age_max"); oldest > 0)
-    out += fmt::format("  age {:.2f} (max {:.0f})", figure(m, "groups/age_mean"), oldest);
-  if (const double n = figure(m, "update/refused"); n > 0) out += fmt::format("  updates refused {:.0f}", n);
+/// What is not so in most steps, the most important first.
+std::vector<std::string> remarks(const Fields& m) {
+  std::vector<std::string> out;
+  if (const double n = figure(m, "update/refused"); n > 0) out.push_back(fmt::format("updates refused {:.0f}", n));
+  if (const double n = figure(m, "groups/unjudged"); n > 0) out.push_back(fmt::format("unjudged {:.0f}", n));
+  if (figure(m, "groups/generated") == 0) out.emplace_back("all groups from the bank");
   if (const double s = figure(m, "reward/seconds"); s > 0.05 * figure(m, "seconds"))
-    out += fmt::format("  waited {} for verdicts", seconds_text(s));
+    out.push_back(fmt::format("waited {} for verdicts", seconds_text(s)));
+  if (const double oldest = figure(m, "groups/age_max"); oldest > 0)
+    out.push_back(fmt::format("age {:.2f} (max {:.0f})", figure(m, "groups/age_mean"), oldest));
   return out;
 }
 
@@ -134,7 +134,8 @@ std::string step_head(int64_t total, int width) {
 std::string step_text(const Fields& metrics, int64_t total, double left, int width) {
   std::string out =
       aligned(columns_for(total, width), total, [&](size_t i) { return cell(kColumns[i], metrics, total, left); });
-  out += remarks(metrics);
+  for (const std::string& remark : remarks(metrics))
+    if (width <= 0 || std::ssize(out) + 2 + std::ssize(remark) < width) out += "  " + remark;
   out.erase(out.find_last_not_of(' ') + 1);
   return out;
 }

@@ -23,8 +23,8 @@ double figure(const Fields& fields, std::string_view name);
 /// Names of the columns of step_text(). `width`: columns of the terminal; less important columns are left out so that
 /// the line fits. 0: all.
 std::string step_head(int64_t total, int width = 0);
-/// A step's metrics in aligned columns, "left" (left_text) in the last one, then what is unusual: groups from the bank,
-/// responses that were not judged, refused updates. An unknown number is "-".
+/// A step's metrics in aligned columns, "left" (left_text) in the last one, then, where there is room, what is unusual: groups
+/// from the bank, responses that were not judged, refused updates. An unknown number is "-".
 std::string step_text(const Fields& metrics, int64_t total, double left, int width = 0);
 /// "sft 12/30  loss 0.4321  ...": from SftMetrics::fields().
 std::string sft_text(const Fields& metrics, int64_t total);

@@ -53,7 +53,7 @@ class Faults : public CliTest {
 
 TEST_F(Faults, InterruptedTrainingSavesAndExits) {
   write_train("data/train.jsonl", 100000);
-  EXPECT_EQ(interrupt("dapo_train train.cfg", "step 2/", "INT"), kExitInterrupted)
+  EXPECT_EQ(interrupt("dapo_train train.cfg --set trainer.stuck_patience=0", "step 2/", "INT"), kExitInterrupted)
       << slurp(folder_ / "stdout") << slurp(folder_ / "stderr");
   const Ran next = run("dapo_train", "train.cfg --set trainer.total_steps=1");
   EXPECT_EQ(next.code, 0) << next.err;

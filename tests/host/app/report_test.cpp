@@ -111,6 +111,11 @@ TEST(ChartTest, WhatCannotBeDrawnIsLeftOut) {
   c.curves = {{.name = "huge", .x = {1, 2}, .y = {-1e308, 1e308}, .low = {}, .high = {}},
               {.name = "tiny", .x = {1, 1}, .y = {1e-300, 1e-300}, .low = {}, .high = {}}};
   EXPECT_EQ(chart_html(c).find("nan"), std::string::npos);
+  for (const double value : {5e-324, 1e99, -1e-99}) {
+    c.curves = {{.name = "flat", .x = {7}, .y = {value}, .low = {}, .high = {}}};
+    EXPECT_NE(chart_html(c).find("<circle"), std::string::npos);
+    EXPECT_EQ(chart_html(c).find("nan"), std::string::npos) << value;
+  }
 }
 
 TEST_F(ReportTest, ARunWithItsChartsAndTiles) {

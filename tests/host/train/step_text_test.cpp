@@ -53,7 +53,8 @@ TEST(StepText, UnknownNumbersAndWhatIsUnusual) {
   m.age_mean = 1, m.age_max = 1, m.updates_refused = 1;
   const std::string line = step_text(m.fields(), 20, 0);
   EXPECT_NE(line.find("step 4/20        -       -        -"), line.npos) << line;
-  EXPECT_NE(line.find("  all groups from the bank  age 1.00 (max 1)  updates refused 1"), line.npos) << line;
+  EXPECT_NE(line.find("  updates refused 1  all groups from the bank  age 1.00 (max 1)"), line.npos) << line;
+  for (int width = 80; width < 240; ++width) EXPECT_LT(std::ssize(step_text(m.fields(), 20, 0, width)), width);
   EXPECT_EQ(step_text({}, 20, 0).find("step nan/20"), 0u);  // a line without figures is a line
 }
 
