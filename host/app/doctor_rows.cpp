@@ -5,6 +5,7 @@
 
 #include "core/answers.h"
 #include "core/check.h"
+#include "core/choices.h"
 #include "host/app/doctor.h"
 #include "host/app/unmet.h"
 #include "host/train/prompts.h"
@@ -14,8 +15,9 @@
 namespace dapo {
 namespace {
 
-/// Verifiers whose answers have a form that a response can be written in.
-constexpr std::string_view kReaders = "math_dapo|gsm8k|boxed|math|exact";
+/// Verifiers whose ground truths can be checked: those with a form that a response can be written in, and countdown,
+/// which reports a ground truth that is not a problem.
+constexpr std::string_view kReaders = "math_dapo|gsm8k|boxed|math|exact|countdown";
 
 /// What templates write around a message, for a dataset whose prompts already have it.
 constexpr std::array kMarkers = {"<|im_start|>", "<|im_end|>",      "<|start_header_id|>",
@@ -31,15 +33,6 @@ std::string first_ids(const std::vector<std::string>& ids) {
 
 double percent(size_t part, size_t whole) {
   return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<size_t>(1, whole));
-}
-
-bool verifier_exists(std::string_view name) {
-  for (std::string_view rest = kVerifierNames; !rest.empty();) {
-    const size_t cut = std::min(rest.find('|'), rest.size());
-    if (rest.substr(0, cut) == name) return true;
-    rest.remove_prefix(std::min(cut + 1, rest.size()));
-  }
-  return false;
 }
 
 struct Unread {
@@ -73,7 +66,7 @@ Unread unread_answers(std::string_view name, const Dataset& rows) {
 
 void check_answers(Diagnosis& out, const Dataset& rows, const Config& config, bool chosen) {
   const std::string& name = config.reward.verifier;
-  const bool readable = std::string(kReaders).find(name) != std::string::npos || name == "countdown";
+  const bool readable = choice_index(kReaders, name) >= 0;
   if (chosen && !readable) {
     out.add(Severity::note, "", "answers are not checked: reward.verifier = \"{}\" has no fixed form of an answer",
             name);
@@ -95,7 +88,7 @@ void check_answers(Diagnosis& out, const Dataset& rows, const Config& config, bo
   }
   std::string text;
   for (const char* each : {"math_dapo", "boxed", "math", "gsm8k", "exact", "countdown"}) {
-    if (!verifier_exists(each)) continue;
+    if (choice_index(kVerifierNames, each) < 0) continue;
     const size_t read = rows.size() - unread_answers(each, rows).ids.size();
     if (read > 0) text += fmt::format("{}{} {:.4g} %", text.empty() ? "" : ", ", each, percent(read, rows.size()));
   }
