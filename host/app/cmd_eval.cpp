@@ -13,6 +13,7 @@
 #include "host/train/evaluate.h"
 #include "host/train/limits.h"
 #include "host/train/prompts.h"
+#include "host/train/reward.h"
 #include "host/train/step_text.h"
 #include "model/decode.h"
 
@@ -64,6 +65,7 @@ int run_eval_command(const EvalOptions& o) {
   const Config config = eval_config(o);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   Dataset data = Dataset::load(config.data.val_files, question_options(config.data));
+  try_commands(config.reward, data[0]);
   Session s = open_session(config.model.path, std::move(chosen));
   const PromptEncoder encoder(config.data, config.model.path, *s.tokenizer);
   const std::vector<int32_t> stop = encoder.stop_ids(s.weights->config(), encoder.encode(data[0]));

@@ -65,10 +65,13 @@ struct TokenizeOptions {
 int run_tokenize_command(const TokenizeOptions& o);
 
 struct VerifyOptions {
-  std::string verifier = "math_dapo", file = "-", out;
+  std::string verifier = "math_dapo", file = "-", out, pattern, command;
+  double timeout = 10;
+  int workers = 2;
   bool strict_box = false, flexible = false;
 };
-/// Input: {"solution" or "response", "ground_truth"}; output: {"score", "acc", "pred", "reason"}.
+/// Input: {"solution" or "response", "ground_truth"[, "id", "prompt", "data_source"]}; output: {"score", "acc", "pred",
+/// "reason"}.
 int run_verify_command(const VerifyOptions& o);
 
 struct ChainOptions {

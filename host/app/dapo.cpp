@@ -133,6 +133,10 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
       ->capture_default_str();
   c.add_flag("--strict-box", o.strict_box, "math_dapo: compare the last \\boxed{} verbatim");
   c.add_flag("--flexible", o.flexible, "gsm8k: take the last number");
+  c.add_option("--pattern", o.pattern, "format: \"<think>*</think>*\", * for any text");
+  c.add_option("--command", o.command, "command: a program with its arguments (docs/verifiers.md)");
+  c.add_option("--timeout", o.timeout, "command: seconds for one answer")->capture_default_str();
+  c.add_option("--workers", o.workers, "threads, and processes of the command")->capture_default_str();
   add_out(c, o.out);
   c.footer(
       "Example: echo '{\"solution\": \"Answer: 42\", \"ground_truth\": \"42\"}' | dapo verify --verifier math_dapo -");

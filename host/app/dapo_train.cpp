@@ -206,6 +206,7 @@ int run(const Options& o) {
   const Dataset data = load_data(config, config.data.train_files, config.data.unique);
   std::optional<Dataset> val;
   if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
+  try_commands(config.reward, data[0]);
   Session s = open_session(config.model.path, std::move(chosen));
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);

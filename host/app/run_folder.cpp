@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "host/app/response_lines.h"
 #include "host/app/session.h"
 
 namespace dapo {
@@ -92,16 +93,15 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
     const Example& example = data[g.example];
     const std::string prompt = tokenizer.decode(g.prompt, false);
     for (const Sample& s : g.samples)
-      out.line(JsonLine()
-                   .add("id", example.id)
-                   .add("drawn_at", int64_t{g.step})
-                   .add("kept", kept)
-                   .add("prompt", prompt)
-                   .add("response", tokenizer.decode(s.response.shown()))
-                   .add("ground_truth", example.answer)
-                   .add("pred", s.verdict.pred)
-                   .add("acc", s.verdict.acc)
-                   .add("reason", s.verdict.reason)
+      out.line(add_verdict(JsonLine()
+                               .add("id", example.id)
+                               .add("drawn_at", int64_t{g.step})
+                               .add("kept", kept)
+                               .add("prompt", prompt)
+                               .add("response", tokenizer.decode(s.response.shown()))
+                               .add("ground_truth", example.answer)
+                               .add("acc", s.verdict.acc),
+                           s.verdict)
                    .add("score", s.reward)
                    .add("shaped", s.shaped)
                    .add("advantage", trained ? s.advantage : std::nan(""))

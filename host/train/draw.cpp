@@ -1,6 +1,7 @@
 #include "host/train/draw.h"
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 
 namespace dapo {
@@ -36,7 +37,7 @@ double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOp
   while (rollout.busy()) {
     for (Completion& c : rollout.advance()) {
       Part& part = parts[c.id];
-      part.verdicts = reward.judge(c.responses, data[part.group->example].answer);
+      part.verdicts = reward.judge(c.responses, data[part.group->example]);
       for (size_t i = 0; i < c.responses.size(); ++i)
         part.group->samples[part.first + i].response = std::move(c.responses[i]);
     }
@@ -45,6 +46,8 @@ double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOp
   }
   const Stopwatch waiting;
   for (Part& part : parts) {
+    while (part.verdicts.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+      progress.report(options.phase, responses, responses, rollout.stats().drawn_tokens - before.drawn_tokens);
     std::vector<Verdict> verdicts = part.verdicts.get();
     for (size_t i = 0; i < verdicts.size(); ++i) part.group->samples[part.first + i].verdict = std::move(verdicts[i]);
   }

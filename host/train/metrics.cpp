@@ -22,6 +22,8 @@ StepMetrics Trainer::summarize() const {
   m.found = s.found / judged;
   m.reward = s.reward / judged;
   m.shaped_reward = s.shaped_reward / judged;
+  for (size_t i = 0; i < s.terms.size(); ++i)
+    m.terms.emplace_back(i == 0 ? "verifier" : config_.reward.terms[i - 1].name, s.terms[i] / judged);
   m.length_mean = s.length / responses;
   m.truncated = s.truncated / responses;
 
@@ -55,8 +57,8 @@ StepMetrics Trainer::summarize() const {
 void Trainer::raise_alarms(StepMetrics& m) {
   const auto alarm = [&m](std::string text) { m.alarms.push_back(std::move(text)); };
   if (m.verifier_errors > 0)
-    alarm(fmt::format("the verifier could not judge {} responses; their {} groups are left out", m.verifier_errors,
-                      m.groups_unjudged));
+    alarm(fmt::format("the verifier could not judge {} responses; their {} groups are left out; the first {}",
+                      m.verifier_errors, m.groups_unjudged, sums_.first_error));
   const int64_t groups = m.groups_generated - m.groups_unjudged;
   const int64_t judged = m.groups_generated * config_.rollout.n - m.verifier_errors;
   if (groups > 1 && m.groups_wrong == groups)

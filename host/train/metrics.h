@@ -20,7 +20,7 @@ using Fields = std::vector<std::pair<std::string, double>>;
 template <class T>
 struct Metric {
   const char *name, *unit, *meaning;
-  double (*value)(const T&);
+  double (*value)(const T&);  ///< nullptr: a row for several fields, which fields() adds
 };
 
 /// What is only counted or set once: the same in a step's sums and in its metrics.
@@ -49,6 +49,8 @@ struct StepSums : StepCounts {
   LossStats loss;                                              ///< over the updates applied
   double grad_norm = 0;                                        ///< over the updates applied
   Agreement agreement;                                         ///< on the weights that drew this step's responses
+  std::vector<double> terms;                                   ///< Verdict::terms over judged responses
+  std::string first_error;                                     ///< reason of the first response not judged
 };
 
 /// What a step measured. NaN (null in metrics.jsonl) is a mean over nothing.
@@ -63,6 +65,7 @@ struct StepMetrics : StepCounts {
   double grad_norm = 0;
   double mismatch = 0, ratio_error = 0;  ///< both must be 0; NaN if no token was compared
   int64_t mismatch_tokens = 0;
+  std::vector<std::pair<std::string, double>> terms = {};  ///< reward.terms: name and mean score over judged responses
 
   /// The table's order: "step", "seconds", ..., "reward/acc", ...
   Fields fields() const;

@@ -34,7 +34,13 @@ constexpr Metric<StepMetrics> kStep[] = {
     {"step", "", "number of the rollout step, 1 for the first; 0 for the evaluation before training", of<&M::step>},
     {"seconds", "s", "time of the whole step", of<&M::seconds>},
     {"lr", "", "learning rate", of<&M::lr>},
-    {"reward/mean", "", "reward by the verifier, mean over the step's judged responses", of<&M::reward>},
+    {"reward/mean", "", "reward by the verifier and reward.terms, mean over the step's judged responses",
+     of<&M::reward>},
+    {"reward/term/NAME", "",
+     "with reward.terms: mean score of each term over the judged responses, without its weight; NAME \"verifier\": "
+     "that "
+     "of reward.verifier",
+     nullptr},
     {"reward/shaped", "", "the same with the overlong punishment", of<&M::shaped_reward>},
     {"reward/acc", "share", "judged responses that are right", of<&M::acc>},
     {"reward/found", "share", "judged responses in which the verifier found an answer", of<&M::found>},
@@ -135,10 +141,15 @@ constexpr Metric<SftMetrics> kSft[] = {
     {"seconds", "s", "time of the whole step", of<&SftMetrics::seconds>},
 };
 
+/// `several` adds the fields of a row without a value.
 template <class T, size_t n>
-Fields fields_of(const T& m, const Metric<T> (&table)[n]) {
+Fields fields_of(const T& m, const Metric<T> (&table)[n], void (*several)(const T&, Fields&) = nullptr) {
   Fields fields;
-  for (const Metric<T>& metric : table) fields.emplace_back(metric.name, metric.value(m));
+  for (const Metric<T>& metric : table)
+    if (metric.value != nullptr)
+      fields.emplace_back(metric.name, metric.value(m));
+    else
+      several(m, fields);
   return fields;
 }
 
@@ -152,7 +163,10 @@ std::string table_text(const Metric<T> (&table)[n]) {
 }  // namespace
 
 Fields StepMetrics::fields() const {
-  return fields_of(*this, kStep);
+  return fields_of(
+      *this, kStep, +[](const StepMetrics& m, Fields& fields) {
+        for (const auto& [name, value] : m.terms) fields.emplace_back("reward/term/" + name, value);
+      });
 }
 
 Fields SftMetrics::fields() const {
@@ -160,13 +174,10 @@ Fields SftMetrics::fields() const {
 }
 
 Fields EvalResult::fields() const {
-  Fields fields;
-  for (const Metric<EvalResult>& metric : kEval)
-    if (metric.value != nullptr)
-      fields.emplace_back(metric.name, metric.value(*this));
-    else
-      for (const auto& [k, value] : pass) fields.emplace_back(fmt::format("eval/pass@{}", k), value);
-  return fields;
+  return fields_of(
+      *this, kEval, +[](const EvalResult& r, Fields& fields) {
+        for (const auto& [k, value] : r.pass) fields.emplace_back(fmt::format("eval/pass@{}", k), value);
+      });
 }
 
 std::string metrics_text() {
