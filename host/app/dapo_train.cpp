@@ -32,10 +32,10 @@ struct Options {
   bool check = false, plan = false, overwrite = false;
 };
 
-Dataset load_data(const Config& config, const std::vector<std::string>& files, bool unique) {
+Dataset load_data(const Config& config) {
   DatasetOptions options = question_options(config.data);
-  options.unique = unique;
-  return Dataset::load(files, options);
+  options.unique = config.data.unique;
+  return Dataset::load(config.data.train_files, options);
 }
 
 /// How many prompts are trained on, and why rows are left out: "1024 prompts from 1100 rows; left out: ...".
@@ -49,6 +49,13 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
   if (!why.empty()) text += "; left out: " + why;
   if (copies.rows != copies.problems && !config.data.unique) text += "; copies kept: " + copies.text();
   return text;
+}
+
+/// ", 30 test rows", or ", 30 + 500 test rows" of several sets.
+std::string test_rows_text(const std::vector<EvalSet>& sets) {
+  std::string text;
+  for (const EvalSet& set : sets) text += fmt::format("{}{}", text.empty() ? ", " : " + ", set.data.size());
+  return text.empty() ? "" : text + " test rows";
 }
 
 /// The first training prompt, as the model sees it.
@@ -75,13 +82,14 @@ StepMetrics step_or_save(const Config& config, Session& s, Trainer& trainer, con
 
 /// The outer loop of Algorithm 1: evaluate, step, log, save. Returns "", or why the run stops early.
 std::string train_loop(const Config& config, Session& s, Trainer& trainer, const Dataset& data,
-                       const std::optional<Dataset>& val, RunFolder& run, TerminalProgress& progress) {
+                       const std::vector<EvalSet>& val, RunFolder& run, TerminalProgress& progress) {
   const auto eval = [&](int64_t step) {
-    EvalResult result = evaluate(config, trainer.rollout(), *s.tokenizer, *val, progress);
+    EvalResult result = evaluate(config, trainer.rollout(), *s.tokenizer, val, progress);
     progress.line(eval_text(result, step));
+    if (config.trainer.log_rollouts) run.evaluation(step, result, *s.tokenizer);
     return result;
   };
-  if (val && config.eval.before_train) {
+  if (!val.empty() && config.eval.before_train) {
     const EvalResult result = eval(0);
     run.metrics(0, nullptr, &result);
   }
@@ -96,7 +104,8 @@ std::string train_loop(const Config& config, Session& s, Trainer& trainer, const
     if (config.trainer.log_rollouts) run.rollouts(m.step, trainer, *s.tokenizer, data);
     std::optional<EvalResult> result;
     try {
-      if (val && config.eval.every > 0 && (m.step % config.eval.every == 0 || trainer.done()) && !interrupted())
+      if (!val.empty() && config.eval.every > 0 && (m.step % config.eval.every == 0 || trainer.done()) &&
+          !interrupted())
         result = eval(m.step);
     } catch (const Interrupted&) {  // the step is complete, its evaluation is not
     }
@@ -127,10 +136,11 @@ void leave_when_interrupted(TerminalProgress& progress, const Trainer& trainer) 
 }
 
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
-          const std::optional<Dataset>& val, Overwrite overwrite, TerminalProgress& progress) {
+          const std::vector<EvalSet>& val, Overwrite overwrite, TerminalProgress& progress) {
   catch_interrupts();
   std::vector<std::string> files = config.data.train_files;
-  files.insert(files.end(), config.data.val_files.begin(), config.data.val_files.end());
+  for (const std::string& entry : config.data.val_files)
+    for (const std::string& file : set_files(entry)) files.push_back(file);
   const std::string about = provenance("dapo_train", s.device, config.model.path, files);
   RunFolder run(given, overwrite, about, progress);
   progress.log_to(run.path() + "/log.txt");
@@ -203,9 +213,8 @@ int run(const Options& o) {
   }
   if (const auto missing = missing_inputs(config); !missing.empty())
     fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = load_data(config, config.data.train_files, config.data.unique);
-  std::optional<Dataset> val;
-  if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
+  const Dataset data = load_data(config);
+  const std::vector<EvalSet> val = load_eval_sets(config.data);
   try_commands(config.reward, data[0]);
   Session s = open_session(config.model.path, std::move(chosen));
   TerminalProgress progress(config.trainer.total_steps, !o.check);
@@ -217,8 +226,7 @@ int run(const Options& o) {
   progress.line(stop_text(trainer.rollout().stop(), *s.tokenizer));
   if (const std::string date = PromptEncoder(config.data, config.model.path, *s.tokenizer).date_text(); !date.empty())
     progress.line(date);
-  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
-                            val ? fmt::format(", {} test rows", val->size()) : "",
+  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer), test_rows_text(val),
                             count_text(static_cast<double>(s.weights->config().parameters()))));
   for (const std::string& text : unmet_rows(config, data)) unmet.push_back(text);
   for (const std::string& text : unmet) progress.note(text.c_str());

@@ -34,13 +34,13 @@ void RunFolder::check(const Config& config, Overwrite overwrite) {
   };
   for (const char* name : {"metrics.jsonl", "config.resolved.cfg", "log.txt"})
     if (fs::exists(path + "/" + name, error) && !fs::is_regular_file(path + "/" + name, error)) in_the_way(name);
-  for (const char* name : {"rollouts", "models"})
+  for (const char* name : {"rollouts", "eval", "models"})
     if (fs::exists(path + "/" + name, error) && !fs::is_directory(path + "/" + name, error)) in_the_way(name);
   check_replaceable(path + "/model", Overwrite::yes);
 }
 
 namespace {
-/// "step_12.jsonl": a name that rollouts() writes.
+/// "step_12.jsonl": a name that rollouts() and evaluation() write.
 bool is_rollout_name(const std::string& name) {
   const size_t digits = name.find_first_not_of("0123456789", 5);
   return name.starts_with("step_") && digits != 5 && name.substr(std::min(digits, name.size())) == ".jsonl";
@@ -51,13 +51,15 @@ RunFolder::RunFolder(const Config& config, Overwrite overwrite, const std::strin
     : path_(config.trainer.run_dir), tokenizer_from_(config.model.path), about_(about), progress_(progress) {
   check(config, overwrite);
   std::error_code error;
-  fs::create_directories(path_ + "/rollouts", error);
+  for (const char* folder : {"/rollouts", "/eval"})
+    if (!error) fs::create_directories(path_ + folder, error);
   if (error) fail(kExitResources, "{}: cannot be made: {}", path_, error.message());
   lock_ = std::make_unique<FolderLock>(path_);
   lock_->write(about);
-  for (const auto& entry : fs::directory_iterator(path_ + "/rollouts", error))
-    if (entry.is_regular_file(error) && is_rollout_name(entry.path().filename().string()))
-      fs::remove(entry.path(), error);
+  for (const char* folder : {"/rollouts", "/eval"})
+    for (const auto& entry : fs::directory_iterator(path_ + folder, error))
+      if (entry.is_regular_file(error) && is_rollout_name(entry.path().filename().string()))
+        fs::remove(entry.path(), error);
   LineWriter resolved(path_ + "/config.resolved.cfg");
   resolved.line(config_text(config));
   resolved.commit();
@@ -119,6 +121,15 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
 } catch (const Error& e) {
   if (e.code() != kExitResources && e.code() != kExitUsage) throw;
   progress_.note(fmt::format("the rollouts of step {} are lost: {}", step, e.what()).c_str());
+}
+
+void RunFolder::evaluation(int64_t step, const EvalResult& result, const Tokenizer& tokenizer) try {
+  LineWriter out(fmt::format("{}/eval/step_{}.jsonl", path_, step));
+  write_responses(out, result, tokenizer);
+  out.commit();
+} catch (const Error& e) {
+  if (e.code() != kExitResources && e.code() != kExitUsage) throw;
+  progress_.note(fmt::format("the responses of the evaluation after step {} are lost: {}", step, e.what()).c_str());
 }
 
 std::string RunFolder::save_model(const Weights& weights, int64_t step, bool last) {

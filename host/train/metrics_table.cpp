@@ -109,27 +109,38 @@ constexpr Metric<StepMetrics> kStep[] = {
      of<&M::prompts_dropped>},
 };
 
-/// A row without a value stands for EvalResult::pass, one field a k.
-constexpr Metric<EvalResult> kEval[] = {
-    {"eval/problems", "problems", "problems answered", of<&EvalResult::problems>},
-    {"eval/n", "responses", "responses to each problem (eval.n)", of<&EvalResult::n>},
-    {"eval/avg", "share", "avg@n: share of right responses, mean over problems", of<&EvalResult::avg>},
-    {"eval/low", "share", "lower end of the 95 % confidence interval of avg@n", of<&EvalResult::low>},
-    {"eval/high", "share", "upper end of that interval", of<&EvalResult::high>},
+template <Estimate SetResult::*member, double Estimate::*part>
+double part_of(const SetResult& r) {
+  return r.*member.*part;
+}
+
+using S = SetResult;
+
+/// A row without a value stands for SetResult::pass, three fields a k.
+constexpr Metric<SetResult> kEval[] = {
+    {"eval/problems", "problems", "problems answered", of<&S::problems>},
+    {"eval/n", "responses", "responses to each problem (eval.n)", of<&S::n>},
+    {"eval/avg", "share", "avg@n: share of right responses, mean over problems", part_of<&S::avg, &Estimate::mean>},
+    {"eval/low", "share",
+     "lower end of the 95 % confidence interval of avg@n over problems (Student's t; Wilson's if all are equal)",
+     part_of<&S::avg, &Estimate::low>},
+    {"eval/high", "share", "upper end of that interval", part_of<&S::avg, &Estimate::high>},
     {"eval/maj", "share", "maj@n: problems whose most frequent answer is right; tied answers share the vote",
-     of<&EvalResult::maj>},
+     part_of<&S::maj, &Estimate::mean>},
+    {"eval/maj_low", "share", "lower end of its 95 % confidence interval", part_of<&S::maj, &Estimate::low>},
+    {"eval/maj_high", "share", "upper end of it", part_of<&S::maj, &Estimate::high>},
     {"eval/pass@K", "share",
      "chance that K of the n responses, drawn without replacement, hold a right one, mean over problems; for each K of "
-     "eval.pass_k up to n",
+     "eval.pass_k up to n; the ends of its 95 % confidence interval are `eval/pass@K_low` and `eval/pass@K_high`",
      nullptr},
-    {"eval/length_mean", "tokens", "mean length of a response, end id included", of<&EvalResult::length_mean>},
-    {"eval/truncated", "share", "responses cut at data.max_response_length", of<&EvalResult::truncated>},
+    {"eval/length_mean", "tokens", "mean length of a response, end id included", of<&S::length_mean>},
+    {"eval/truncated", "share", "responses cut at data.max_response_length", of<&S::truncated>},
     {"eval/verifier_errors", "responses", "responses that could not be judged; they count as wrong",
-     of<&EvalResult::verifier_errors>},
+     of<&S::verifier_errors>},
     {"eval/prompts_dropped", "prompts", "prompts that are empty or longer than data.max_prompt_length",
-     of<&EvalResult::prompts_dropped>},
-    {"eval/seconds", "s", "time of the whole evaluation", of<&EvalResult::seconds>},
-    {"eval/tokens", "tokens", "response tokens drawn", of<&EvalResult::tokens>},
+     of<&S::prompts_dropped>},
+    {"eval/seconds", "s", "time of the whole evaluation", of<&S::seconds>},
+    {"eval/tokens", "tokens", "response tokens drawn", of<&S::tokens>},
 };
 
 constexpr Metric<SftMetrics> kSft[] = {
@@ -160,6 +171,17 @@ std::string table_text(const Metric<T> (&table)[n]) {
   return out;
 }
 
+Fields set_fields(const SetResult& set) {
+  return fields_of(
+      set, kEval, +[](const SetResult& r, Fields& fields) {
+        for (const auto& [k, e] : r.pass) {
+          const std::string name = fmt::format("eval/pass@{}", k);
+          for (const auto& [end, value] : {std::pair{"", e.mean}, {"_low", e.low}, {"_high", e.high}})
+            fields.emplace_back(name + end, value);
+        }
+      });
+}
+
 }  // namespace
 
 Fields StepMetrics::fields() const {
@@ -174,10 +196,14 @@ Fields SftMetrics::fields() const {
 }
 
 Fields EvalResult::fields() const {
-  return fields_of(
-      *this, kEval, +[](const EvalResult& r, Fields& fields) {
-        for (const auto& [k, value] : r.pass) fields.emplace_back(fmt::format("eval/pass@{}", k), value);
-      });
+  if (sets.size() == 1) return set_fields(sets[0]);
+  Fields fields = {{"eval/avg", 0}};
+  for (const SetResult& set : sets) {
+    fields[0].second += set.avg.mean / sets.size();
+    for (const auto& [name, value] : set_fields(set))
+      fields.emplace_back(fmt::format("eval/{}/{}", set.name, name.substr(name.find('/') + 1)), value);
+  }
+  return fields;
 }
 
 std::string metrics_text() {
@@ -188,7 +214,10 @@ std::string metrics_text() {
          table_text(kStep) +
          "\n`alarms` is a list of messages about what deserves attention, such as a collapsed entropy.\n\n"
          "## Evaluation: in the line of every `eval.every`th step; also printed by `dapo eval`\n\n" +
-         table_text(kEval) + "\n## dapo sft: a line an update\n\n" + table_text(kSft);
+         table_text(kEval) +
+         "\nWith several sets in data.val_files every name has the set's: `eval/SET/avg`; `eval/avg` is then the mean "
+         "over the sets.\n\n## dapo sft: a line an update\n\n" +
+         table_text(kSft);
 }
 
 }  // namespace dapo

@@ -62,7 +62,9 @@ constexpr Setting kSettings[] = {
 
     ROW(data, train_files, any(),
         "JSONL or Parquet files of prompts with answers, folders of them or patterns (docs/data.md)"),
-    ROW(data, val_files, any(), "JSONL or Parquet files of problems to evaluate on; empty: no evaluation"),
+    ROW(data, val_files, any(),
+        "sets of problems to evaluate on, each reported apart: aime-2024, aime-2025, amc23, gsm8k, math-500 (as "
+        "data/download.sh fetches them), JSONL or Parquet files, folders, patterns; empty: no evaluation"),
     ROW(data, format, any(),
         "layout of a row; auto: recognised by its fields (docs/data.md); countdown: {\"input\": \"30,100,93\", "
         "\"output\": \"23\"}"),
@@ -160,7 +162,8 @@ constexpr Setting kSettings[] = {
 
     ROW(reward, verifier, one_of(kVerifierNames),
         "judges responses; math_dapo: the paper's, the last line \"Answer: ...\"; gsm8k: what follows the last "
-        "\"####\"; boxed: the last \\boxed{}, compared as mathematics (docs/verifiers.md); countdown: an expression "
+        "\"####\"; boxed: the last \\boxed{}, compared as mathematics (docs/verifiers.md); math: the same for an "
+        "answer that may stand outside a box; countdown: an expression "
         "that reaches the target; exact: the whole response; format: reward.pattern; command: reward.command",
         {.verl = "reward_model.reward_manager", .trl = "reward_funcs"}),
     ROW(reward, correct, any(), "reward of a right response"),
@@ -218,7 +221,7 @@ constexpr Setting kSettings[] = {
         {.verl = "rollout.val_kwargs.top_p"}),
     ROW(eval, top_k, at_least(0), "sample among the k most probable tokens; 0: off",
         {.verl = "rollout.val_kwargs.top_k"}),
-    ROW(eval, max_problems, at_least(0), "problems to evaluate on, from the first; 0: all"),
+    ROW(eval, max_problems, at_least(0), "problems of each set to evaluate on, from the first; 0: all"),
     ROW(eval, dedupe, any(), "evaluate on each problem once, even if the set repeats it"),
 
     ROW(trainer, total_steps, at_least(0),
@@ -229,7 +232,9 @@ constexpr Setting kSettings[] = {
         {.verl = "trainer.default_local_dir", .trl = "output_dir"}),
     ROW(trainer, save_every, at_least(0), "steps between saved models; 0: only the last",
         {.verl = "trainer.save_freq", .trl = "save_steps"}),
-    ROW(trainer, log_rollouts, any(), "write every response with its verdict to rollouts/step_N.jsonl"),
+    ROW(trainer, log_rollouts, any(),
+        "write every response with its verdict to rollouts/step_N.jsonl, and those of evaluations to "
+        "eval/step_N.jsonl"),
     ROW(trainer, nonfinite_patience, at_least(1),
         "updates refused in a row, because a number was not finite, before exit code 4"),
     ROW(trainer, stuck_patience, at_least(0),

@@ -38,9 +38,9 @@ void AnswerVerifier::judge_item(const VerifyItem& item, Verdict& out) const {
 
 std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options) {
   // in the order of kVerifierNames
-  constexpr decltype(&verify::make_exact) kMakers[] = {verify::make_math_dapo, verify::make_gsm8k, verify::make_boxed,
-                                                       verify::make_countdown, verify::make_exact, verify::make_format,
-                                                       verify::make_command};
+  constexpr decltype(&verify::make_exact) kMakers[] = {
+      verify::make_math_dapo, verify::make_gsm8k, verify::make_boxed,  verify::make_math,
+      verify::make_countdown, verify::make_exact, verify::make_format, verify::make_command};
   const int index = choice_index(kVerifierNames, name);
   if (index < 0) fail_input("verifier \"{}\" is unknown: one of {}", name, choice_list(kVerifierNames, ", "));
   return kMakers[index](options);

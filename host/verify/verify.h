@@ -75,12 +75,13 @@ class AnswerVerifier : public Verifier {
 ///  gsm8k      verl's gsm8k: the text after the last "#### " within the last 300 code points, compared as text
 ///  boxed      the last \boxed{} (or "\boxed 2", or \fbox{}): numbers by value, expressions by canonical spelling,
 ///             lists and sets of them, words; docs/verifiers.md defines equality
+///  math       the answer in a box, behind "the answer is", or the last formula or number; compared as by boxed
 ///  countdown  an expression (in <answer></answer>, else \boxed{}, else after "Answer:") that uses each number once and
 ///             reaches the target, in exact fractions; ground truth {"target":23,"numbers":[30,100,93]}
 ///  exact      the whole response, white space trimmed
 ///  format     whether the response has the form of VerifierOptions::pattern; the ground truth does not matter
 ///  command    a program of the user's (docs/verifiers.md): a pool of processes, JSON lines over pipes
-inline constexpr std::string_view kVerifierNames = "math_dapo|gsm8k|boxed|countdown|exact|format|command";
+inline constexpr std::string_view kVerifierNames = "math_dapo|gsm8k|boxed|math|countdown|exact|format|command";
 /// Error (exit 2) for any other name, and if `command` cannot be started.
 std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options = {});
 

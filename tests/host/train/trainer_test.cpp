@@ -228,6 +228,63 @@ TEST(Trainer, LongPromptsAreDroppedOrRefused) {
   EXPECT_THROW(Case(c, dataset_of(lines), guesser()), Error);
 }
 
+TEST(Reward, TermsAreLoggedApartAndDoNotDecideWhatIsRight) {
+  Config c = toy_config();
+  c.reward.terms = {{"is_b", "format", -0.5, "b", {}}};
+  c.data.gen_batch_size = 4;
+  Case run(c, questions("a"), guesser());
+  const StepMetrics m = run.trainer.step();
+  ASSERT_EQ(m.terms.size(), 2u);
+  EXPECT_EQ(m.terms[0].first, "verifier");
+  EXPECT_EQ(m.terms[1].first, "is_b");
+  EXPECT_NEAR(m.terms[0].second, 2 * m.acc - 1, 1e-9);
+  EXPECT_GT(m.terms[1].second, 0.05);
+  EXPECT_NEAR(m.reward, m.terms[0].second - 0.5 * m.terms[1].second, 1e-6);
+  double b = 0, responses = 0;
+  std::vector<Group> all = run.trainer.trained();
+  for (const auto* more : {&run.trainer.left_out(), &run.trainer.state().bank})
+    all.insert(all.end(), more->begin(), more->end());
+  for (const Group& g : all) {
+    bool right = false, wrong = false;
+    for (const Sample& s : g.samples) {
+      const std::string text = byte_tokenizer().decode(s.response.shown());
+      EXPECT_EQ(s.verdict.acc, text == "a");
+      EXPECT_FLOAT_EQ(s.reward, text == "a" ? 1 : text == "b" ? -1.5 : -1);
+      b += text == "b";
+      ++responses;
+      (s.verdict.acc ? right : wrong) = true;
+    }
+    if (&g < &all[run.trainer.trained().size()]) EXPECT_TRUE(right && wrong);  // b does not make a group mixed
+  }
+  EXPECT_NEAR(m.terms[1].second, b / responses, 1e-9);
+  const Fields fields = m.fields();
+  const auto at = std::ranges::find(fields, "reward/term/is_b", &Fields::value_type::first);
+  ASSERT_NE(at, fields.end());
+  EXPECT_EQ(at->second, m.terms[1].second);
+}
+
+TEST(Reward, AProgramThatFailsLeavesGroupsOutAndIsNamedInTheAlarm) {
+  Config c = toy_config();
+  c.reward.verifier = "command";
+  c.reward.command = {"sh", "-c", "while read -r line; do echo '{\"error\": \"out of tokens\"}'; done"};
+  Case run(c, questions("a"), guesser());
+  const StepMetrics m = run.trainer.step();
+  EXPECT_EQ(m.verifier_errors, m.groups_generated * c.rollout.n);
+  EXPECT_EQ(m.groups_trained, 0);
+  EXPECT_TRUE(std::isnan(m.reward));
+  ASSERT_FALSE(m.alarms.empty());
+  EXPECT_TRUE(std::ranges::any_of(m.alarms, [](const std::string& a) { return a.ends_with("reports: out of tokens"); }))
+      << m.alarms[0];
+  try {
+    try_commands(c.reward, questions("a")[0]);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUsage);
+    EXPECT_STREQ(e.what(), "reward.command \"sh\" reports: out of tokens, when it is tried with an empty response");
+  }
+  try_commands(toy_config().reward, questions("a")[0]);
+}
+
 TEST(Evaluate, ResponsesWithoutAnAnswerDoNotVote) {
   const auto judge = [](const char* verifier, const std::vector<std::string>& responses) {
     std::vector<Sample> samples(responses.size());

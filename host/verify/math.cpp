@@ -1,0 +1,32 @@
+// math: the answer wherever it stands in the response, compared as `boxed` compares.
+#include "core/last_boxed.h"
+#include "host/verify/boxed_answer.h"
+#include "host/verify/find_answer.h"
+#include "host/verify/makers.h"
+
+namespace dapo::verify {
+
+namespace {
+class Math final : public AnswerVerifier {
+ public:
+  using AnswerVerifier::AnswerVerifier;
+
+ private:
+  void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {
+    const auto found = find_answer(response);
+    out.found = found.has_value();
+    out.reason = "no answer";
+    if (!out.found) return;
+    const Answer answer = read_answer(*found);
+    out.pred = spelled(answer);
+    out.acc = same_answer(answer, read_answer(last_boxed(ground_truth).value_or(ground_truth)));
+    out.reason = out.acc ? "equal" : "differs";
+  }
+};
+}  // namespace
+
+std::unique_ptr<Verifier> make_math(const VerifierOptions& options) {
+  return std::make_unique<Math>(options);
+}
+
+}  // namespace dapo::verify
