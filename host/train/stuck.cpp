@@ -7,16 +7,22 @@
 namespace dapo {
 
 std::string StuckWatch::after(const StepMetrics& m) {
-  if (m.groups_generated == 0 || m.groups_right + m.groups_wrong < m.groups_generated) {
-    steps_ = 0, right_ = wrong_ = 0, found_ = 0;
+  if (m.groups_generated == 0 || m.groups_right + m.groups_wrong + m.groups_unjudged < m.groups_generated) {
+    steps_ = 0, right_ = wrong_ = unjudged_ = 0, found_ = 0;
     return "";
   }
   ++steps_;
   right_ += m.groups_right;
   wrong_ += m.groups_wrong;
-  found_ += m.found;
+  unjudged_ += m.groups_unjudged;
+  if (m.groups_unjudged < m.groups_generated) found_ += m.found;
   const int patience = config_.trainer.stuck_patience;
   if (patience == 0 || steps_ < patience) return "";
+  if (right_ + wrong_ == 0)
+    return fmt::format(
+        "nothing to learn from in {} steps (trainer.stuck_patience): none of {} groups could be judged by "
+        "reward.verifier = \"{}\"; the alarms of the steps name its errors",
+        steps_, unjudged_, config_.reward.verifier);
   const std::string seen =
       fmt::format("nothing to learn from in {} steps (trainer.stuck_patience): ", steps_) +
       (right_ == 0   ? fmt::format("all {} groups are wrong", wrong_)

@@ -24,7 +24,14 @@ bool blank(char c) {
 struct Delimiters {
   std::string_view open, close;
 };
-constexpr Delimiters kFormulas[] = {{"$$", "$$"}, {"\\[", "\\]"}, {"\\(", "\\)"}, {"$", "$"}};
+constexpr Delimiters kFormulas[] = {{"$$", "$$"},
+                                    {"\\[", "\\]"},
+                                    {"\\(", "\\)"},
+                                    {"$", "$"},
+                                    {"\\begin{align*}", "\\end{align*}"},
+                                    {"\\begin{align}", "\\end{align}"},
+                                    {"\\begin{equation*}", "\\end{equation*}"},
+                                    {"\\begin{equation}", "\\end{equation}"}};
 
 struct Formula {
   size_t begin = 0, end = 0;  ///< with its delimiters
@@ -79,8 +86,8 @@ std::string_view number_at(std::string_view text, size_t at) {
   return text.substr(begin, end - begin);
 }
 
-/// What follows the last "=" outside brackets, if the formula is no list.
-std::string_view right_side(std::string_view formula) {
+/// What follows the last "=" outside brackets, unless the formula is a list, or an equation that ends in 0.
+std::string value_of(std::string_view formula) {
   int64_t depth = 0;
   size_t equals = formula.npos;
   for (size_t i = 0; i < formula.size(); ++i) {
@@ -88,10 +95,15 @@ std::string_view right_side(std::string_view formula) {
     depth += c == '(' || c == '[' || c == '{';
     depth -= c == ')' || c == ']' || c == '}';
     if (depth != 0) continue;
-    if (c == ',') return formula;
-    if (c == '=') equals = i;
+    if (c == ',' && (i + 1 == formula.size() || !digit(formula[i + 1]))) return std::string(formula);
+    const bool relation = i > 0 && (formula[i - 1] == '<' || formula[i - 1] == '>' || formula[i - 1] == '!');
+    if (c == '=' && !relation) equals = i;
   }
-  return equals == formula.npos ? formula : formula.substr(equals + 1);
+  if (equals == formula.npos) return std::string(formula);
+  std::string_view right = formula.substr(equals + 1);
+  if (right.find("\\begin{") == right.npos) right = right.substr(0, right.find("\\end{"));  // of aligned
+  right = strip(right);
+  return std::string(right.empty() || right == "0" ? formula : right);
 }
 
 /// The last formula, or the last number outside formulas if that stands behind it.
@@ -111,7 +123,7 @@ std::optional<std::string> last_formula_or_number(std::string_view text) {
     i = begin;
   }
   if (!found) return std::nullopt;
-  return std::string(right_side(last.content));
+  return std::string(last.content);
 }
 
 /// Whether `word` stands at `at`, in any case.
@@ -188,11 +200,29 @@ std::optional<std::string> formulas_in(std::string_view sentence) {
   return list;
 }
 
-/// The answer in a sentence: its formula, or its words from the first that has more than letters; "equal to 42" is 42,
-/// "Evelyn" and "x = 5" are themselves.
-std::string answer_in(std::string_view sentence) {
-  if (auto formula = formulas_in(sentence)) return *formula;
-  if (std::none_of(sentence.begin(), sentence.end(), digit)) return std::string(strip(sentence));
+/// Behind the last " is " or " are " of a sentence that leaves a digit or a formula; the whole if there is none.
+std::string_view behind_verb(std::string_view sentence) {
+  const size_t last = sentence.find_last_of("0123456789$\\");
+  if (last == sentence.npos) return sentence;
+  size_t begin = 0;
+  for (const std::string_view verb : {" is ", " are "})
+    if (const size_t at = sentence.rfind(verb, last); at != sentence.npos && at < last)
+      begin = std::max(begin, at + verb.size());
+  return sentence.substr(begin);
+}
+
+enum class Pick : uint8_t { first, last };
+
+/// The answer in a sentence: the formula with which it begins; else what follows its last verb: a formula, or words
+/// from the first that has more than letters. "equal to 42" is 42; "Evelyn" and "x = 5" are themselves.
+std::string answer_in(std::string_view sentence, Pick pick) {
+  sentence = strip(sentence);
+  size_t first = sentence.npos;
+  each_formula(sentence, [&](const Formula& f) { first = std::min(first, f.begin); });
+  if (first != 0) sentence = strip(behind_verb(sentence));
+  if (const auto formulas = formulas_in(sentence))
+    return first == 0 || pick == Pick::first ? *formulas : last_formula_or_number(sentence).value_or(*formulas);
+  if (std::none_of(sentence.begin(), sentence.end(), digit)) return std::string(sentence);
   size_t at = 0;
   for (size_t i = 0; i < sentence.size();) {  // leading words of two or more letters
     size_t end = i;
@@ -205,19 +235,57 @@ std::string answer_in(std::string_view sentence) {
   return std::string(strip(sentence.substr(at)));
 }
 
+/// Whether nothing but "and", "or", commas and what delimits formulas stands in the text between two boxes.
+bool joins(std::string_view between) {
+  constexpr std::string_view kJoints[] = {"\\quad", "\\text{", "\\(", "\\)", "\\[", "\\]", "\\,", "and", "or",
+                                          "$",      "}",       "{",   ",",   ";",   "\n",  " ",   "&"};
+  bool joined = false;  // by a word or a comma
+  while (!between.empty()) {
+    const auto joint = std::ranges::find_if(kJoints, [&](std::string_view j) { return between.starts_with(j); });
+    if (joint == std::end(kJoints)) return false;
+    joined = joined || letter((*joint)[0]) || *joint == "," || *joint == ";";
+    between.remove_prefix(joint->size());
+  }
+  return joined;
+}
+
+/// The last box, after those that stand before it in one list with it.
+std::optional<std::string> boxes_in(std::string_view response) {
+  constexpr int kMost = 16;
+  std::optional<std::string> list;
+  std::string_view rest = response;
+  size_t behind = 0;  // where the box after this one begins
+  for (int i = 0; i < kMost; ++i) {
+    const auto box = last_boxed(rest);
+    if (!box) break;
+    const size_t begin = static_cast<size_t>(box->data() - rest.data()), end = begin + box->size();
+    if (list && !joins(rest.substr(end, behind - end))) break;
+    list = list ? std::string(*box) + ", " + *list : std::string(*box);
+    behind = rest.rfind('\\', begin);  // of \boxed or \fbox
+    if (behind == rest.npos || !rest.substr(behind).starts_with("\\boxed{")) break;
+    rest = rest.substr(0, behind);
+  }
+  return list;
+}
+
+FoundAnswer with_value(std::string text) {
+  std::string value = value_of(text);
+  return {std::move(text), std::move(value)};
+}
+
 }  // namespace
 
-std::optional<std::string> find_answer(std::string_view response) {
+std::optional<FoundAnswer> find_answer(std::string_view response) {
   constexpr size_t kShort = 100;
-  if (const auto boxed = last_boxed(response)) return std::string(*boxed);
-  if (const auto rest = behind_marker(response)) {
-    std::string answer = answer_in(first_sentence(*rest));
-    if (!answer.empty()) return answer;
-  }
+  if (const auto boxed = boxes_in(response)) return FoundAnswer{*boxed, *boxed};
+  if (const auto rest = behind_marker(response))
+    if (std::string answer = answer_in(first_sentence(*rest), Pick::first); !answer.empty())
+      return with_value(std::move(answer));
   const std::string_view whole = strip(response);
   if (!whole.empty() && whole.size() <= kShort && whole.find('\n') == whole.npos)
-    return answer_in(first_sentence(whole));
-  return last_formula_or_number(response);
+    return with_value(answer_in(first_sentence(whole), Pick::last));
+  if (auto last = last_formula_or_number(response)) return with_value(std::move(*last));
+  return std::nullopt;
 }
 
 }  // namespace dapo::verify

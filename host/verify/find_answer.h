@@ -7,8 +7,14 @@
 
 namespace dapo::verify {
 
-/// The answer of a response: its last \boxed{}; else what follows the last "answer is" or "answer:"; else the whole, if
-/// it is one short line; else the last formula or number. Nothing if there is none of these. Linear in its length.
-std::optional<std::string> find_answer(std::string_view response);
+struct FoundAnswer {
+  std::string text;
+  std::string value;  ///< if the text is a chain of equations outside a box, its last right side; else the text
+};
+
+/// The answer of a response: its last \boxed{} (several of them, if only "and", "or" and commas stand between); else
+/// what follows the last "answer is" or "answer:"; else the whole, if it is one short line; else the last formula or
+/// number. Nothing if there is none of these. Linear in its length.
+std::optional<FoundAnswer> find_answer(std::string_view response);
 
 }  // namespace dapo::verify

@@ -17,9 +17,14 @@ class Math final : public AnswerVerifier {
     out.found = found.has_value();
     out.reason = "no answer";
     if (!out.found) return;
-    const Answer answer = read_answer(*found);
+    const Answer truth = read_answer(last_boxed(ground_truth).value_or(ground_truth));
+    Answer answer = read_answer(found->text);
+    out.acc = same_answer(answer, truth);
+    if (!out.acc && found->value != found->text) {
+      answer = read_answer(found->value);
+      out.acc = same_answer(answer, truth);
+    }
     out.pred = spelled(answer);
-    out.acc = same_answer(answer, read_answer(last_boxed(ground_truth).value_or(ground_truth)));
     out.reason = out.acc ? "equal" : "differs";
   }
 };
