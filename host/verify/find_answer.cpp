@@ -249,11 +249,17 @@ bool joins(std::string_view between) {
   return joined;
 }
 
-/// The last box, after those that stand before it in one list with it.
-std::optional<std::string> boxes_in(std::string_view response) {
+FoundAnswer with_value(std::string text) {
+  std::string value = value_of(text);
+  return {std::move(text), std::move(value)};
+}
+
+}  // namespace
+
+std::optional<std::string> boxes_in(std::string_view text) {
   constexpr int kMost = 16;
   std::optional<std::string> list;
-  std::string_view rest = response;
+  std::string_view rest = text;
   size_t behind = 0;  // where the box after this one begins
   for (int i = 0; i < kMost; ++i) {
     const auto box = last_boxed(rest);
@@ -267,13 +273,6 @@ std::optional<std::string> boxes_in(std::string_view response) {
   }
   return list;
 }
-
-FoundAnswer with_value(std::string text) {
-  std::string value = value_of(text);
-  return {std::move(text), std::move(value)};
-}
-
-}  // namespace
 
 std::optional<FoundAnswer> find_answer(std::string_view response) {
   constexpr size_t kShort = 100;

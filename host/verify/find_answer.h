@@ -7,6 +7,10 @@
 
 namespace dapo::verify {
 
+/// Content of the last \boxed{} of a text, after the boxes that stand before it in one list ("and", "or" and commas
+/// between them): "1, 2".
+std::optional<std::string> boxes_in(std::string_view text);
+
 struct FoundAnswer {
   std::string text;
   std::string value;  ///< if the text is a chain of equations outside a box, its last right side; else the text

@@ -1,5 +1,4 @@
 // math: the answer wherever it stands in the response, compared as `boxed` compares.
-#include "core/last_boxed.h"
 #include "host/verify/boxed_answer.h"
 #include "host/verify/find_answer.h"
 #include "host/verify/makers.h"
@@ -17,7 +16,7 @@ class Math final : public AnswerVerifier {
     out.found = found.has_value();
     out.reason = "no answer";
     if (!out.found) return;
-    const Answer truth = read_answer(last_boxed(ground_truth).value_or(ground_truth));
+    const Answer truth = read_answer(boxes_in(ground_truth).value_or(std::string(ground_truth)));
     Answer answer = read_answer(found->text);
     out.acc = same_answer(answer, truth);
     if (!out.acc && found->value != found->text) {

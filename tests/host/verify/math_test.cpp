@@ -92,6 +92,7 @@ TEST(Math, ComparesAsBoxed) {
   EXPECT_TRUE(v->verify("Some text.\n\nIt costs $36.", "\\$36").acc);
   EXPECT_TRUE(v->verify("long\ntext\n50%", "\\frac12").acc);
   EXPECT_TRUE(v->verify("The answer is 5 cm.", "5\\text{ cm}").acc);
+  EXPECT_TRUE(v->verify("$\\boxed{-2, 1}$", "\\(\\boxed{1}\\) and \\(\\boxed{-2}\\).").acc);
   EXPECT_FALSE(v->verify("The answer is 5.", "6").acc);
   const Verdict none = v->verify("two\nlines", "6");
   EXPECT_FALSE(none.found);
