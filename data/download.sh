@@ -17,6 +17,7 @@ dapo-math-17k   BytedTsinghua-SIA/DAPO-Math-17k  data/dapo-math-17k.parquet     
 aime-2024       BytedTsinghua-SIA/AIME-2024      data/aime-2024.parquet                   aime-2024.parquet
 aime-2025       opencompass/AIME2025             aime2025-I.jsonl                         aime-2025-I.jsonl
 aime-2025       opencompass/AIME2025             aime2025-II.jsonl                        aime-2025-II.jsonl
+amc23           math-ai/amc23                    test-00000-of-00001.parquet              amc23.parquet
 gsm8k           openai/gsm8k                     main/train-00000-of-00001.parquet        gsm8k-train.parquet
 gsm8k           openai/gsm8k                     main/test-00000-of-00001.parquet         gsm8k-test.parquet
 math-train      DigitalLearningGmbH/MATH-lighteval data/train-00000-of-00001.parquet      math-train.parquet

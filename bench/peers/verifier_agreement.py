@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
-"""`boxed` against Hugging Face's Math-Verify: how often they agree, and every case where they do not.
+"""`boxed` or `math` against Hugging Face's Math-Verify: how often they agree, and every case where they do not.
 
-    python3 bench/peers/verifier_agreement.py --data ../shared/data [--dapo ./dapo] [--out disagreements.md] [--cache mv.json]
+    python3 bench/peers/verifier_agreement.py --data ../shared/data [--verifier math] [--dapo ./dapo] [--out odd.jsonl] [--cache mv.json]
 
-Sets, each in both directions (answer as ground truth, and as response):
+Sets of boxed, each in both directions (answer as ground truth, and as response):
   self       each MATH-500 answer against itself in other common spellings (generated here, so all are right)
   solution   the box of each MATH-500 solution against the answer
   pairs      each MATH-500 answer against every other one (all pairs of different texts)
   equiv      gen_equiv_pairs.jsonl: answers of models against MATH-500's
   libraries  gen_parametrized_cases.jsonl: the test cases of Math-Verify and lighteval, if the prediction has a box, or is short
+Sets of math, whole responses (both sides have to find the answer):
+  sentences  each MATH-500 answer in seven sentences, with and without formula, marker and box (all right)
+  unboxed    each MATH-500 solution without its box: the answer stands somewhere near the end (all right)
+  equiv      gen_equiv_pairs.jsonl, each answer as a formula;  bare: as it is
+  libraries  gen_parametrized_cases.jsonl, all of them
+  gsm8k      gsm8k_example_model_solutions.jsonl: every fifth response of real models, with their labels
 Run with a Python that has math-verify (pip install math-verify==0.9.0).
 """
 import argparse, json, logging, os, pathlib, re, subprocess, sys, tempfile
@@ -16,6 +22,7 @@ import argparse, json, logging, os, pathlib, re, subprocess, sys, tempfile
 ap = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
 ap.add_argument("--data", default="../shared/data")
 ap.add_argument("--dapo", default="./dapo", help="the built program")
+ap.add_argument("--verifier", choices=["boxed", "math"], default="boxed")
 ap.add_argument("--out", help="file for the disagreements, one per line")
 ap.add_argument("--cache", help="keep Math-Verify's verdicts in this file")
 ap.add_argument("--only", help="one set")
@@ -103,15 +110,54 @@ def cases():
         yield "libraries", r["test"], r["gold"], r["pred"], expected == 1
 
 
+def responses():
+    """The same for math: (set, rule, ground truth, response, expected or None)"""
+    sentences = [("final", "The final answer is $%s$. I hope it is correct."), ("Answer:", "We add both.\nAnswer: $%s$"),
+                 ("bold", "So we are done.\n\n**Final Answer:** \\(%s\\)"), ("display", "Therefore we get\n\\[ %s \\]"),
+                 ("last formula", "From $a^2=b$ and 17 steps we\nfinally find $%s$."), ("plain", "The answer is %s."),
+                 ("box", "Some $x=2$.\n$\\boxed{%s}$ and that is 3 times more.")]
+    for r in rows("eval/math500.jsonl"):
+        for rule, text in sentences:
+            yield "sentences", rule, r["answer"], text % r["answer"], True
+        solution = r["solution"]
+        begin = solution.rfind("\\boxed{")
+        depth = 0
+        for end in range(begin + 6, len(solution)):
+            depth += {"{": 1, "}": -1}.get(solution[end], 0)
+            if depth == 0:
+                break
+        if begin >= 0:
+            yield "unboxed", r.get("unique_id", ""), r["answer"], solution[:begin] + solution[begin + 7:end] + solution[end + 1:], True
+    for r in rows("verifier/gen_equiv_pairs.jsonl"):
+        yield "equiv", r["src"], r["gold"], "$" + r["pred"] + "$", None
+        yield "bare", r["src"], r["gold"], r["pred"], None
+    for r in rows("verifier/gen_parametrized_cases.jsonl"):
+        expected = r.get("expected", r.get("result"))
+        if expected is not None and r.get("gold"):
+            yield "libraries", r["test"], r["gold"], r["pred"], expected == 1
+    n = 0
+    for r in rows("verifier/gsm8k_example_model_solutions.jsonl"):
+        gold = r["ground_truth"].split("A: ")[-1].strip()
+        for model, answer in r.items():
+            if isinstance(answer, dict) and "solution" in answer:
+                n += 1
+                if n % 5 == 0:
+                    yield "gsm8k", model, gold, re.sub(r"<<.*?>>", "", answer["solution"]), answer["is_correct"]
+
+
 def in_box(text):
     return text if "\\boxed" in text else "\\boxed{" + re.sub(r"^\s*\$(.*)\$\s*$", r"\1", text, flags=re.S) + "}"
+
+
+def as_response(pred):
+    return pred if a.verifier == "math" else in_box(pred)
 
 
 def ours(pairs):
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as f:
         for gold, pred in pairs:
-            f.write(json.dumps({"solution": in_box(pred), "ground_truth": gold or " "}) + "\n")
-    done = subprocess.run([a.dapo, "verify", "--verifier", "boxed", f.name], capture_output=True, text=True)
+            f.write(json.dumps({"solution": as_response(pred), "ground_truth": in_box(gold) if gold else " "}) + "\n")
+    done = subprocess.run([a.dapo, "verify", "--verifier", a.verifier, f.name], capture_output=True, text=True)
     os.unlink(f.name)
     if done.returncode:
         sys.exit(done.stderr)
@@ -126,18 +172,19 @@ cache = json.load(open(a.cache)) if a.cache and os.path.exists(a.cache) else {}
 
 
 def theirs(gold, pred):
+    gold, pred = in_box(gold), as_response(pred)
     key = gold + "\x1f" + pred
     if key not in cache:
         for t in (gold, pred):
             if t not in parsed:
-                parsed[t] = parse(in_box(t))
+                parsed[t] = parse(t)
         cache[key] = bool(verify(parsed[gold], parsed[pred]))
     return cache[key]
 
 
 table, judged, odd = {}, {}, []
-work = [c for c in cases() if a.only in (None, c[0])]
-both = [(g, p) for _, _, g, p, _ in work] + [(p, g) for _, _, g, p, _ in work]
+work = [c for c in (cases() if a.verifier == "boxed" else responses()) if a.only in (None, c[0])]
+both = [(g, p) for _, _, g, p, _ in work] + [(p, g) for _, _, g, p, _ in work if a.verifier == "boxed"]
 verdicts = ours(both)
 for i, (gold, pred) in enumerate(both):
     kind, rule, _, _, expected = work[i % len(work)]

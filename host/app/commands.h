@@ -25,13 +25,13 @@ struct SftOptions {
 int run_sft_command(const SftOptions& o);
 
 struct EvalOptions {
-  std::string config;                 ///< or model and data
+  std::vector<std::string> given;     ///< a .cfg file and model folders, in any order
   std::vector<std::string> settings;  ///< --set, and the settings that the flags below translate to
   std::string model;
   std::vector<std::string> data;
   std::string out;  ///< JSONL of every response
 };
-/// avg@n, pass@k, maj@n of a model on a set of problems.
+/// avg@n, pass@k, maj@n of a model on sets of problems; of two models, and their difference, paired by problem.
 int run_eval_command(const EvalOptions& o);
 
 struct GenerateOptions {
@@ -65,10 +65,13 @@ struct TokenizeOptions {
 int run_tokenize_command(const TokenizeOptions& o);
 
 struct VerifyOptions {
-  std::string verifier = "math_dapo", file = "-", out;
+  std::string verifier = "math_dapo", file = "-", out, pattern, command;
+  double timeout = 10;
+  int workers = 2;
   bool strict_box = false, flexible = false;
 };
-/// Input: {"solution" or "response", "ground_truth"}; output: {"score", "acc", "pred", "reason"}.
+/// Input: {"solution" or "response", "ground_truth"[, "id", "prompt", "data_source"]}; output: {"score", "acc", "pred",
+/// "reason"}.
 int run_verify_command(const VerifyOptions& o);
 
 struct DoctorOptions {

@@ -49,10 +49,13 @@ CLI::App& add_sft(CLI::App& app, SftOptions& o) {
 }
 
 CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
-  CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@n on a set of problems");
-  c.add_option("config", o.config, "a .cfg file; or --model and --data");
+  CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@n on sets of problems; two models compared");
+  c.add_option("given", o.given,
+               "a .cfg file, a model folder, or both; two model folders are compared on the same problems");
   c.add_option("--model", o.model, "a Hugging Face folder");
-  c.add_option("--data", o.data, "JSONL or Parquet files of problems, folders of them or patterns");
+  c.add_option("--data", o.data,
+               "sets of problems: aime-2024, aime-2025, amc23, gsm8k, math-500 (data/download.sh), files, folders, "
+               "patterns; each is reported apart");
   const auto setting = [&](const char* flag, const char* key) {
     c.add_option_function<std::string>(
         flag, [&o, key](const std::string& v) { o.settings.push_back(std::string(key) + "=" + v); }, key);
@@ -67,7 +70,9 @@ CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
   setting("--suffix", "data.prompt_suffix");
   add_settings(c, o.settings);
   c.add_option("-o,--out", o.out, "JSONL of every response");
-  c.footer("Example: dapo eval --model qwen2.5-0.5b --data gsm8k_test.jsonl --verifier gsm8k -n 4 --max-problems 100");
+  c.footer(
+      "Examples: dapo eval --model qwen2.5-0.5b --data gsm8k_test.jsonl --verifier gsm8k -n 4 --max-problems 100\n"
+      "          dapo eval models/qwen2.5-0.5b runs/gsm8k/model --data gsm8k math-500 --verifier math -n 4");
   return c;
 }
 
@@ -133,6 +138,10 @@ CLI::App& add_verify(CLI::App& app, VerifyOptions& o) {
       ->capture_default_str();
   c.add_flag("--strict-box", o.strict_box, "math_dapo: compare the last \\boxed{} verbatim");
   c.add_flag("--flexible", o.flexible, "gsm8k: take the last number");
+  c.add_option("--pattern", o.pattern, "format: \"<think>*</think>*\", * for any text");
+  c.add_option("--command", o.command, "command: a program with its arguments (docs/verifiers.md)");
+  c.add_option("--timeout", o.timeout, "command: seconds for one answer")->capture_default_str();
+  c.add_option("--workers", o.workers, "threads, and processes of the command")->capture_default_str();
   add_out(c, o.out);
   c.footer(
       "Example: echo '{\"solution\": \"Answer: 42\", \"ground_truth\": \"42\"}' | dapo verify --verifier math_dapo -");
@@ -234,7 +243,7 @@ int run(int argc, char** argv) {
   };
   for (CLI::App* command : app.get_subcommands({}))  // the shell leaves "~" alone in --model=~/x and in quotes
     for (CLI::Option* option : command->get_options())
-      for (const char* path : {"--model", "--data", "--prompts", "--out", "config", "file", "folder", "run"})
+      for (const char* path : {"--model", "--data", "--prompts", "--out", "config", "given", "file", "folder", "run"})
         if (option->check_name(path)) option->transform(expand_home, "");
   return run_program("dapo", app, argc, argv, [&] {
     for (const auto& [command, run] : commands)

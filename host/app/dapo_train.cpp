@@ -34,10 +34,10 @@ struct Options {
   std::string cards;  ///< --for: the machine to plan for
 };
 
-Dataset load_data(const Config& config, const std::vector<std::string>& files, bool unique) {
+Dataset load_data(const Config& config) {
   DatasetOptions options = question_options(config.data);
-  options.unique = unique;
-  return Dataset::load(files, options);
+  options.unique = config.data.unique;
+  return Dataset::load(config.data.train_files, options);
 }
 
 /// How many prompts are trained on, and why rows are left out: "1024 prompts from 1100 rows; left out: ...".
@@ -51,6 +51,13 @@ std::string rows_text(const Config& config, const Dataset& data, const Trainer& 
   if (!why.empty()) text += "; left out: " + why;
   if (copies.rows != copies.problems && !config.data.unique) text += "; copies kept: " + copies.text();
   return text;
+}
+
+/// ", 30 test rows", or ", 30 + 500 test rows" of several sets.
+std::string test_rows_text(const std::vector<EvalSet>& sets) {
+  std::string text;
+  for (const EvalSet& set : sets) text += fmt::format("{}{}", text.empty() ? ", " : " + ", set.data.size());
+  return text.empty() ? "" : text + " test rows";
 }
 
 /// The first training prompt, as the model sees it.
@@ -108,9 +115,9 @@ int run(const Options& o) {
   }
   if (const auto missing = missing_inputs(config); !missing.empty())
     fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = load_data(config, config.data.train_files, config.data.unique);
-  std::optional<Dataset> val;
-  if (!config.data.val_files.empty()) val = load_data(config, config.data.val_files, false);
+  const Dataset data = load_data(config);
+  const std::vector<EvalSet> val = load_eval_sets(config.data);
+  try_commands(config.reward, data[0]);
   RunNotes notes;
   if (!o.check && o.replay.empty()) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
@@ -128,8 +135,7 @@ int run(const Options& o) {
   progress.line(stop_text(trainer.rollout().stop(), *s.tokenizer));
   if (const std::string date = PromptEncoder(config.data, config.model.path, *s.tokenizer).date_text(); !date.empty())
     progress.line(date);
-  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer),
-                            val ? fmt::format(", {} test rows", val->size()) : "",
+  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer), test_rows_text(val),
                             count_text(static_cast<double>(s.weights->config().parameters()))));
   for (const std::string& text : unmet_rows(config, data)) unmet.push_back(text);
   for (const std::string& text : unmet) progress.note(text.c_str());

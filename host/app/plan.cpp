@@ -14,6 +14,7 @@
 #include "host/app/save.h"
 #include "host/app/session.h"
 #include "host/app/terminal.h"
+#include "host/train/eval_sets.h"
 #include "host/train/limits.h"
 #include "host/train/step_text.h"
 
@@ -218,10 +219,16 @@ std::vector<std::string> missing_inputs(const Config& config) {
   std::error_code ignored;
   if (!fs::exists(config.model.path, ignored))
     out.push_back(fmt::format("{} ({})", config.model.path, how_to_get(config.model.path)));
-  for (const auto* files : {&config.data.train_files, &config.data.val_files})
-    for (const std::string& path : *files)
-      for (const std::string& f : data_files(path))
-        if (!fs::exists(f, ignored)) out.push_back(fmt::format("{} (known sets: data/download.sh --list)", f));
+  const auto look = [&](const std::string& path) {
+    for (const std::string& f : data_files(path))
+      if (!fs::exists(f, ignored)) out.push_back(fmt::format("{} (known sets: data/download.sh --list)", f));
+  };
+  for (const std::string& path : config.data.train_files) look(path);
+  for (const std::string& entry : config.data.val_files)
+    if (const std::string missing = missing_set(entry); !missing.empty())
+      out.push_back(missing);
+    else
+      for (const std::string& path : set_files(entry)) look(path);
   return out;
 }
 

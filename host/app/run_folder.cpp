@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "core/new_file.h"
 #include "host/app/checkpoint.h"
+#include "host/app/response_lines.h"
 #include "host/app/session.h"
 
 namespace dapo {
@@ -38,18 +39,20 @@ void RunFolder::check(const Config& config, Overwrite overwrite) {
   };
   for (const char* name : {"metrics.jsonl", "config.resolved.cfg", "log.txt"})
     if (fs::exists(path + "/" + name, error) && !fs::is_regular_file(path + "/" + name, error)) in_the_way(name);
-  for (const char* name : {"rollouts", "models", "tensorboard"})
+  for (const char* name : {"rollouts", "eval", "models", "tensorboard"})
     if (fs::exists(path + "/" + name, error) && !fs::is_directory(path + "/" + name, error)) in_the_way(name);
   check_replaceable(path + "/model", Overwrite::yes);
 }
 
 namespace {
-/// 12 for "step_12.jsonl", a name that rollouts() writes; 0 for any other.
+constexpr int64_t kForeign = RunFolder::kNothing - 1;
+
+/// 12 for "step_12.jsonl", a name that rollouts() and evaluation() write; kForeign for any other.
 int64_t step_of(const std::string& name) {
   int64_t step = 0;
   const char* end = name.data() + name.size();
   const auto [p, error] = std::from_chars(name.data() + std::min<size_t>(name.size(), 5), end, step);
-  return name.starts_with("step_") && error == std::errc() && std::string_view(p, end) == ".jsonl" ? step : 0;
+  return name.starts_with("step_") && error == std::errc() && std::string_view(p, end) == ".jsonl" ? step : kForeign;
 }
 
 /// Drops the lines of metrics.jsonl after step `after`, and one that a crash cut off.
@@ -86,11 +89,14 @@ RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const 
   if (error) fail(kExitResources, "{}: cannot be made: {}", path_, error.message());
   lock_ = std::make_unique<FolderLock>(path_);  // first of all, so that after a crash the folder is known for ours
   lock_->write(about);
-  fs::create_directories(path_ + "/rollouts", error);
-  if (error) fail(kExitResources, "{}/rollouts: cannot be made: {}", path_, error.message());
-  for (const auto& entry : fs::directory_iterator(path_ + "/rollouts", error))
-    if (entry.is_regular_file(error) && step_of(entry.path().filename().string()) > std::max(after, int64_t{0}))
-      fs::remove(entry.path(), error);
+  for (const char* folder : {"/rollouts", "/eval", "/tensorboard"}) {
+    fs::create_directories(path_ + folder, error);
+    if (error) fail(kExitResources, "{}{}: cannot be made: {}", path_, folder, error.message());
+  }
+  for (const char* folder : {"/rollouts", "/eval"})
+    for (const auto& entry : fs::directory_iterator(path_ + folder, error))
+      if (entry.is_regular_file(error) && step_of(entry.path().filename().string()) > after)
+        fs::remove(entry.path(), error);
   if (after == kNothing) {
     for (const Checkpoint& c : checkpoints_of(path_)) remove_listed(c.folder);
     fs::remove(path_ + "/checkpoints/best", error);
@@ -100,8 +106,6 @@ RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const 
   resolved.commit();
   if (after != kNothing) cut_metrics(path_ + "/metrics.jsonl", after - unwritten);
   metrics_ = AppendFile(path_ + "/metrics.jsonl", after == kNothing ? AppendFile::empty : AppendFile::end);
-  fs::create_directories(path_ + "/tensorboard", error);
-  if (error) fail(kExitResources, "{}/tensorboard: cannot be made: {}", path_, error.message());
   if (after == kNothing) EventFile::remove_all(path_ + "/tensorboard");
   events_ = EventFile(path_ + "/tensorboard", seconds_since_1970(), after == kNothing ? 0 : after - unwritten + 1);
 }
@@ -138,18 +142,17 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
     const Example& example = data[g.example];
     const std::string prompt = tokenizer.decode(g.prompt, false);
     for (const Sample& s : g.samples)
-      out.line(JsonLine()
-                   .add("id", example.id)
-                   .add("drawn_at", int64_t{g.step})
-                   .add("visits", trainer.state().prompts[g.example].visits)
-                   .add("solve_rate", trainer.state().prompts[g.example].solve_rate())
-                   .add("kept", kept)
-                   .add("prompt", prompt)
-                   .add("response", tokenizer.decode(s.response.shown()))
-                   .add("ground_truth", example.answer)
-                   .add("pred", s.verdict.pred)
-                   .add("acc", s.verdict.acc)
-                   .add("reason", s.verdict.reason)
+      out.line(add_verdict(JsonLine()
+                               .add("id", example.id)
+                               .add("drawn_at", int64_t{g.step})
+                               .add("visits", trainer.state().prompts[g.example].visits)
+                               .add("solve_rate", trainer.state().prompts[g.example].solve_rate())
+                               .add("kept", kept)
+                               .add("prompt", prompt)
+                               .add("response", tokenizer.decode(s.response.shown()))
+                               .add("ground_truth", example.answer)
+                               .add("acc", s.verdict.acc),
+                           s.verdict)
                    .add("score", s.reward)
                    .add("shaped", s.shaped)
                    .add("advantage", trained ? s.advantage : std::nan(""))
@@ -168,6 +171,15 @@ void RunFolder::rollouts(int64_t step, const Trainer& trainer, const Tokenizer& 
 } catch (const Error& e) {
   if (e.code() != kExitResources && e.code() != kExitUsage) throw;
   progress_.note(fmt::format("the rollouts of step {} are lost: {}", step, e.what()).c_str());
+}
+
+void RunFolder::evaluation(int64_t step, const EvalResult& result, const Tokenizer& tokenizer) try {
+  LineWriter out(fmt::format("{}/eval/step_{}.jsonl", path_, step));
+  write_responses(out, result, tokenizer);
+  out.commit();
+} catch (const Error& e) {
+  if (e.code() != kExitResources && e.code() != kExitUsage) throw;
+  progress_.note(fmt::format("the responses of the evaluation after step {} are lost: {}", step, e.what()).c_str());
 }
 
 std::string RunFolder::save_model(const Weights& weights, int64_t step, bool last) {

@@ -1,5 +1,6 @@
 // A run's folder: dapo.json (which program made it, from what), config.resolved.cfg, metrics.jsonl (one line per step),
-// tensorboard/ (the same figures), log.txt, rollouts/step_N.jsonl, checkpoints/ (host/app/checkpoint.h) and model/.
+// tensorboard/ (the same figures), log.txt, rollouts/step_N.jsonl, eval/step_N.jsonl, checkpoints/ (host/app/checkpoint.h)
+// and model/.
 #pragma once
 
 #include <string>
@@ -33,6 +34,9 @@ class RunFolder {
   /// false if it is never trained on; `advantage`: null if this step does not train on it (a banked group appears again
   /// in the file of the step that does); `log_probs`: of each id when it was drawn, to three decimals. On a full disk a note says that the file is lost.
   void rollouts(int64_t step, const Trainer& trainer, const Tokenizer& tokenizer, const Dataset& data);
+  /// eval/step_N.jsonl: every response of the evaluation after step N, as `dapo eval -o` writes them. On a full disk a
+  /// note says that the file is lost.
+  void evaluation(int64_t step, const EvalResult& result, const Tokenizer& tokenizer);
   /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) if it
   /// cannot be written.
   std::string save_model(const Weights& weights, int64_t step, bool last);

@@ -22,7 +22,7 @@ struct Run {
   Session& session;
   Trainer& trainer;
   const Dataset& data;
-  const std::optional<Dataset>& val;
+  const std::vector<EvalSet>& val;
   TerminalProgress& progress;
   RunFolder folder;
   CheckpointWriter checkpoints;
@@ -48,8 +48,9 @@ StepMetrics step_or_save(Run& run) {
 }
 
 EvalResult eval(Run& run, int64_t step) {
-  EvalResult result = evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, *run.val, run.progress);
+  EvalResult result = evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress);
   run.progress.line(eval_text(result, step));
+  if (run.config.trainer.log_rollouts) run.folder.evaluation(step, result, *run.session.tokenizer);
   return result;
 }
 
@@ -102,7 +103,7 @@ bool is_best(Run& run, const StepMetrics& m, const std::optional<EvalResult>& e)
 void end_step(Run& run, const StepMetrics& m) {
   const Config& config = run.config;
   std::optional<EvalResult> result;
-  if (run.val && config.eval.every > 0 && (m.step % config.eval.every == 0 || run.trainer.done())) {
+  if (!run.val.empty() && config.eval.every > 0 && (m.step % config.eval.every == 0 || run.trainer.done())) {
     run.state.unwritten = m;
     result = eval(run, m.step);
     run.state.unwritten.reset();
@@ -117,7 +118,7 @@ void end_step(Run& run, const StepMetrics& m) {
 std::string train_loop(Run& run) {
   Trainer& trainer = run.trainer;
   if (run.state.unwritten) end_step(run, StepMetrics(*run.state.unwritten));
-  if (run.val && run.config.eval.before_train && run.saved < 0) {
+  if (!run.val.empty() && run.config.eval.before_train && run.saved < 0) {
     const EvalResult result = eval(run, 0);
     run.folder.metrics(0, nullptr, &result);
   }
@@ -172,9 +173,10 @@ std::string report_text(const RunFolder& run, TerminalProgress& progress) try {
 }  // namespace
 
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
-          const std::optional<Dataset>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress) {
+          const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress) {
   std::vector<std::string> files = config.data.train_files;
-  files.insert(files.end(), config.data.val_files.begin(), config.data.val_files.end());
+  for (const std::string& entry : config.data.val_files)
+    for (const std::string& file : set_files(entry)) files.push_back(file);
   const std::string about = provenance("dapo_train", s.device, config.model.path, files, notes);
   const int64_t from = begin.checkpoint ? begin.checkpoint->step : RunFolder::kNothing;
   Run run{

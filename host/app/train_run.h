@@ -2,13 +2,13 @@
 // signals.
 #pragma once
 
-#include <optional>
-#include <string>
+#include <vector>
 
 #include "host/app/provenance.h"
 #include "host/app/resume.h"
 #include "host/app/session.h"
 #include "host/app/terminal.h"
+#include "host/train/eval_sets.h"
 #include "host/train/trainer.h"
 
 namespace dapo {
@@ -16,6 +16,6 @@ namespace dapo {
 /// `given`: the configuration before it was fitted to this machine. The trainer holds the state of `begin`. Returns the
 /// exit code.
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
-          const std::optional<Dataset>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress);
+          const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress);
 
 }  // namespace dapo

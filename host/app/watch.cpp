@@ -11,25 +11,38 @@
 namespace dapo {
 namespace {
 
-EvalResult eval_of(const Fields& f) {
-  constexpr std::string_view kPass = "eval/pass@";
-  const auto count = [&](const char* name) {
-    const double n = figure(f, name);
+/// One set of an evaluation's figures: "eval/avg", or "eval/NAME/avg" where there are several sets.
+SetResult set_of(const Fields& f, const std::string& name) {
+  const std::string before = name.empty() ? "eval/" : "eval/" + name + "/", pass = before + "pass@";
+  const auto value = [&](const std::string& of) { return figure(f, before + of); };
+  const auto count = [&](const std::string& of) {
+    const double n = value(of);
     return std::isfinite(n) ? static_cast<int64_t>(n) : 0;
   };
+  SetResult r;
+  r.name = name;
+  r.problems = count("problems");
+  r.n = count("n");
+  r.avg = {value("avg"), value("low"), value("high")};
+  r.maj = {value("maj"), value("maj_low"), value("maj_high")};
+  r.length_mean = value("length_mean");
+  r.truncated = value("truncated");
+  r.verifier_errors = count("verifier_errors");
+  r.seconds = value("seconds");
+  for (const auto& [key, share] : f)
+    if (key.starts_with(pass) && key.find('_') == key.npos) {
+      const std::string k = key.substr(before.size());
+      r.pass.emplace_back(std::atoi(key.c_str() + pass.size()), Estimate{share, value(k + "_low"), value(k + "_high")});
+    }
+  return r;
+}
+
+EvalResult eval_of(const Fields& f) {
   EvalResult r;
-  r.problems = count("eval/problems");
-  r.n = count("eval/n");
-  r.avg = figure(f, "eval/avg");
-  r.low = figure(f, "eval/low");
-  r.high = figure(f, "eval/high");
-  r.maj = figure(f, "eval/maj");
-  r.length_mean = figure(f, "eval/length_mean");
-  r.truncated = figure(f, "eval/truncated");
-  r.verifier_errors = count("eval/verifier_errors");
-  r.seconds = figure(f, "eval/seconds");
-  for (const auto& [name, value] : f)
-    if (name.starts_with(kPass)) r.pass.emplace_back(std::atoi(name.c_str() + kPass.size()), value);
+  constexpr std::string_view kEnd = "/problems";
+  for (const auto& [key, value] : f)
+    if (key.starts_with("eval/") && key.ends_with(kEnd))
+      r.sets.push_back(set_of(f, key.size() > 4 + kEnd.size() ? key.substr(5, key.size() - 5 - kEnd.size()) : ""));
   return r;
 }
 

@@ -42,9 +42,9 @@ using Texts = std::vector<std::string>;
 void check_verifier(const Config& config, const StepMetrics& m, Texts& holds) {
   if (m.verifier_errors > 0)
     holds.push_back(
-        fmt::format("the verifier could not judge {} responses; their {} groups are left out: rollouts/step_{}.jsonl "
-                    "has the reasons",
-                    m.verifier_errors, m.groups_unjudged, m.step));
+        fmt::format("the verifier could not judge {} responses; their {} groups are left out; the first {} "
+                    "(rollouts/step_{}.jsonl has all reasons)",
+                    m.verifier_errors, m.groups_unjudged, m.first_error, m.step));
   const int64_t groups = m.groups_generated - m.groups_unjudged;
   if (groups <= 1) return;
   const int64_t judged = m.groups_generated * config.rollout.n - m.verifier_errors;

@@ -1,6 +1,7 @@
 #include "host/train/draw.h"
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 #include <map>
 
@@ -18,7 +19,9 @@ struct Part {
   void take(std::vector<Response> responses) const {
     for (size_t i = 0; i < responses.size(); ++i) group->samples[first + i].response = std::move(responses[i]);
   }
-  void wait_for_verdicts() {
+  /// `meanwhile` is called ten times a second.
+  void wait_for_verdicts(const std::function<void()>& meanwhile) {
+    while (verdicts.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) meanwhile();
     std::vector<Verdict> all = verdicts.get();
     for (size_t i = 0; i < all.size(); ++i) group->samples[first + i].verdict = std::move(all[i]);
   }
@@ -33,8 +36,15 @@ std::vector<Response> take_responses(Group& group, int first, int count) {
 /// Groups while they are drawn.
 class Drawing {
  public:
-  Drawing(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout, Reward& reward)
-      : data_(data), options_(options), rollout_(rollout), reward_(reward) {
+  Drawing(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout, Reward& reward,
+          Progress& progress)
+      : data_(data),
+        options_(options),
+        rollout_(rollout),
+        reward_(reward),
+        progress_(progress),
+        before_(rollout.stats()),
+        responses_(std::ssize(groups) * options.samples) {
     for (Group& g : groups) {
       g.samples.resize(options.samples);
       for (int first = 0; first < options.samples; first += rollout.batch()) {
@@ -57,13 +67,17 @@ class Drawing {
   bool advance() {
     for (Completion& c : rollout_.advance()) {
       Part& part = parts_[c.id];
-      part.verdicts = reward_.judge(c.responses, data_[part.group->example].answer);
+      part.verdicts = reward_.judge(c.responses, data_[part.group->example]);
       part.take(std::move(c.responses));
       if (!options_.on_group) continue;
-      part.wait_for_verdicts();
+      part.wait_for_verdicts([this] { report(); });
       if (--open_[part.group] == 0) enough_ = options_.on_group(*part.group) || enough_;
     }
     return rollout_.busy() && !enough_;
+  }
+  void report() {
+    progress_.report(options_.phase, rollout_.stats().finished - before_.finished, responses_,
+                     rollout_.stats().drawn_tokens - before_.drawn_tokens);
   }
   /// Gives the groups what was drawn of responses that are not complete.
   void keep_unfinished() {
@@ -73,7 +87,7 @@ class Drawing {
   double wait_for_verdicts() {
     const Stopwatch waiting;
     if (!options_.on_group)
-      for (Part& part : parts_) part.wait_for_verdicts();
+      for (Part& part : parts_) part.wait_for_verdicts([this] { report(); });
     return waiting.seconds();
   }
 
@@ -82,6 +96,9 @@ class Drawing {
   const DrawOptions& options_;
   Rollout& rollout_;
   Reward& reward_;
+  Progress& progress_;
+  const Rollout::Stats before_;
+  const int64_t responses_;
   std::vector<Part> parts_;
   std::map<const Group*, int> open_;  // requests of a group that are not complete
   bool enough_ = false;
@@ -91,21 +108,18 @@ class Drawing {
 
 double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
                       Reward& reward, Progress& progress) {
-  const Rollout::Stats before = rollout.stats();
-  const int64_t responses = std::ssize(groups) * options.samples;
-  Drawing drawing(groups, data, options, rollout, reward);
+  Drawing drawing(groups, data, options, rollout, reward, progress);
   try {
     for (bool more = rollout.busy(); more;) {
       more = drawing.advance();
-      progress.report(options.phase, rollout.stats().finished - before.finished, responses,
-                      rollout.stats().drawn_tokens - before.drawn_tokens);
+      drawing.report();
     }
+    if (rollout.busy()) drawing.keep_unfinished();  // on_group had enough
+    return drawing.wait_for_verdicts();
   } catch (const Error& e) {
     if (e.code() == kExitInterrupted) drawing.keep_unfinished();
     throw;
   }
-  if (rollout.busy()) drawing.keep_unfinished();  // on_group had enough
-  return drawing.wait_for_verdicts();
 }
 
 }  // namespace dapo

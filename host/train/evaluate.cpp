@@ -1,19 +1,21 @@
 #include "host/train/evaluate.h"
 
 #include <algorithm>
+#include <map>
+#include <string_view>
 
 #include "core/nvtx.h"
 #include "host/train/draw.h"
 #include "host/train/encode_prompts.h"
 #include "host/train/limits.h"
-#include "host/train/passk.h"
+#include "host/train/reward.h"
 
 namespace dapo {
 namespace {
 
 /// The problems as groups without samples; their draws are keyed by the example's index.
 std::vector<Group> prompts_of(const Config& config, const Dataset& data, const Tokenizer& tokenizer,
-                              const ModelConfig& model, EvalResult& result) {
+                              const ModelConfig& model, SetResult& result) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   const size_t most = config.eval.max_problems > 0 ? config.eval.max_problems : data.size();
   EncodedPrompts prompts = encode_prompts(config.data, encoder, data, "evaluation", most);
@@ -29,12 +31,12 @@ std::vector<Group> prompts_of(const Config& config, const Dataset& data, const T
   return groups;
 }
 
-void summarize(const Config& config, EvalResult& r) {
-  std::vector<double> means;
+void summarize(const Config& config, SetResult& r) {
+  std::vector<double> avg, maj;
+  std::vector<std::pair<int, std::vector<double>>> pass;
   double length = 0, truncated = 0, responses = 0;
   for (int k : config.eval.pass_k)
-    if (k <= config.eval.n) r.pass.emplace_back(k, 0.0);
-  const double problems = r.all.size();
+    if (k <= config.eval.n) pass.emplace_back(k, std::vector<double>());
   for (const EvalProblem& p : r.all) {
     const int n = p.group.samples.size(), right = p.group.correct();
     for (const Sample& s : p.group.samples) {
@@ -43,16 +45,31 @@ void summarize(const Config& config, EvalResult& r) {
       truncated += s.response.finish == Finish::length;
     }
     responses += n;
-    means.push_back(double(right) / n);
-    for (auto& [k, value] : r.pass) value += pass_at_k(n, right, k) / problems;
-    r.maj += majority_of(p.group.samples) / problems;
+    avg.push_back(double(right) / n);
+    for (auto& [k, values] : pass) values.push_back(pass_at_k(n, right, k));
+    maj.push_back(majority_of(p.group.samples));
   }
-  const Estimate e = estimate(means);
-  r.avg = e.mean;
-  r.low = e.low;
-  r.high = e.high;
+  r.avg = estimate(avg);
+  for (const auto& [k, values] : pass) r.pass.emplace_back(k, estimate(values));
+  r.maj = estimate(maj);
   r.length_mean = length / responses;
   r.truncated = truncated / responses;
+}
+
+/// What deserves attention: responses that could not be judged, and none that is right.
+void note_oddities(const Config& config, const SetResult& r, Progress& progress) {
+  const auto note = [&](const std::string& text) { progress.note(text.c_str()); };
+  if (r.verifier_errors > 0)
+    for (const EvalProblem& p : r.all) {
+      const auto first = std::ranges::find_if(p.group.samples, [](const Sample& s) { return s.verdict.error; });
+      if (first == p.group.samples.end()) continue;
+      note(fmt::format("the verifier could not judge {} of {} responses, which count as wrong; the first {}",
+                       r.verifier_errors, r.problems * r.n, first->verdict.reason));
+      break;
+    }
+  if (r.problems > 1 && r.avg.mean == 0)
+    note(fmt::format("not one of {} responses is right: verifier ({}), template or suffix?", r.problems * r.n,
+                     config.reward.verifier));
 }
 
 }  // namespace
@@ -64,15 +81,24 @@ double majority_of(const std::vector<Sample>& samples) {
   return majority(votes);
 }
 
-EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, Dataset data,
+EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
                     Progress& progress) {
   const NvtxRange range("eval");
+  EvalResult result;
+  for (const EvalSet& set : sets) result.sets.push_back(evaluate_set(config, rollout, tokenizer, set, progress));
+  return result;
+}
+
+SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
+                       Progress& progress) {
   const Stopwatch watch;
+  Dataset data = set.data;
   if (config.eval.dedupe) {
     const DedupeReport report = data.dedupe();
     if (report.rows != report.problems) progress.note(report.text().c_str());
   }
-  EvalResult result;
+  SetResult result;
+  result.name = set.name;
   result.n = config.eval.n;
   Reward reward(config.reward, tokenizer);
   std::vector<Group> groups = prompts_of(config, data, tokenizer, rollout.model(), result);
@@ -86,13 +112,29 @@ EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tok
     result.all.push_back({example.id, example.answer, std::move(g)});
   }
   summarize(config, result);
-  if (result.problems > 1 && result.avg == 0)
-    progress.note(fmt::format("not one of {} responses is right: verifier ({}), template or suffix?",
-                              result.problems * result.n, config.reward.verifier)
-                      .c_str());
+  note_oddities(config, result, progress);
   result.tokens = rollout.stats().drawn_tokens;
   result.seconds = watch.seconds();
   return result;
+}
+
+Comparison compare(const SetResult& baseline, const SetResult& model) {
+  Comparison out;
+  out.name = model.name;
+  const auto share = [](const EvalProblem& p) { return double(p.group.correct()) / p.group.samples.size(); };
+  std::map<std::string_view, double> before;
+  for (const EvalProblem& p : baseline.all) before.emplace(p.id, share(p));
+  std::vector<double> differences;
+  for (const EvalProblem& p : model.all) {
+    const auto known = before.find(p.id);
+    if (known == before.end()) continue;  // its prompt was too long for the baseline
+    differences.push_back(share(p) - known->second);
+    out.better += differences.back() > 0;
+    out.worse += differences.back() < 0;
+  }
+  out.problems = differences.size();
+  out.difference = estimate(differences, -1, 1);
+  return out;
 }
 
 }  // namespace dapo

@@ -1,15 +1,18 @@
-// Evaluation: avg@n, unbiased pass@k and maj@n by problem, with a confidence interval over problems.
+// Evaluation: avg@n, unbiased pass@k and maj@n of each set, with confidence intervals over its problems; and the
+// comparison of two models on the same problems.
 #pragma once
 
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/progress.h"
-#include "data/dataset.h"
 #include "host/rollout/rollout.h"
+#include "host/train/eval_sets.h"
 #include "host/train/group.h"
 #include "host/train/metrics.h"
+#include "host/train/passk.h"
 #include "host/train/settings.h"
 #include "tokenizer/tokenizer.h"
 
@@ -20,27 +23,44 @@ struct EvalProblem {
   Group group;                   ///< prompt, responses and verdicts
 };
 
-struct EvalResult {
+/// One set. Intervals are 95 % confidence intervals over its problems.
+struct SetResult {
+  std::string name;
   int64_t problems = 0, n = 0;
-  double avg = 0;                            ///< avg@n: share of right responses, mean over problems
-  double low = 0, high = 0;                  ///< 95 % confidence interval of avg, over problems
-  std::vector<std::pair<int, double>> pass;  ///< (k, pass@k), k <= n
-  double maj = 0;                            ///< maj@n
+  Estimate avg;                                ///< avg@n: share of right responses, mean over problems
+  std::vector<std::pair<int, Estimate>> pass;  ///< (k, pass@k), k <= n
+  Estimate maj;                                ///< maj@n
   double length_mean = 0, truncated = 0;
   int64_t verifier_errors = 0, prompts_dropped = 0;
   double seconds = 0;
   int64_t tokens = 0;
   std::vector<EvalProblem> all;  ///< every response, for logs
-  /// The table's order: "eval/problems", ...; pass@k as "eval/pass@8", ...
+};
+
+struct EvalResult {
+  std::vector<SetResult> sets;
+  /// Of one set: "eval/problems", ..., pass@k as "eval/pass@8". Of several: "eval/avg", the mean over the sets, then
+  /// "eval/NAME/problems", ...
   Fields fields() const;
 };
 
 /// maj@n of one problem. Responses without an answer do not vote.
 double majority_of(const std::vector<Sample>& samples);
 
-/// Draws config.eval.n responses to each problem and judges them. `rollout` must be idle (between the trainer's steps).
-/// With config.eval.dedupe, copies of a problem are dropped first, and noted by `progress`.
-EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, Dataset data,
+/// Draws config.eval.n responses to each problem of each set and judges them. `rollout` must be idle (between the
+/// trainer's steps). With config.eval.dedupe, copies of a problem are left out, and noted by `progress`. A set's figures
+/// do not depend on the others.
+EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
                     Progress& progress);
+SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
+                       Progress& progress);
+
+/// How much better a model is than a baseline, on the problems that both have answered.
+struct Comparison {
+  std::string name;                             ///< of the set
+  int64_t problems = 0, better = 0, worse = 0;  ///< better: problems with a larger share of right responses
+  Estimate difference;                          ///< of avg@n, paired by problem
+};
+Comparison compare(const SetResult& baseline, const SetResult& model);
 
 }  // namespace dapo

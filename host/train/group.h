@@ -14,7 +14,7 @@ namespace dapo {
 struct Sample {
   Response response;
   Verdict verdict;
-  double reward = 0;  ///< by the verifier: right or wrong
+  double reward = 0;  ///< by the verifier and reward.terms
   double shaped = 0;  ///< the reward plus the overlong punishment
   double advantage = 0;
   std::vector<float> old_log_prob;  ///< empty unless recomputed (actor.old_logprobs): the response's own

@@ -22,6 +22,8 @@ StepMetrics Trainer::summarize() const {
   m.found = s.found / judged;
   m.reward = s.reward / judged;
   m.shaped_reward = s.shaped_reward / judged;
+  for (size_t i = 0; i < s.terms.size(); ++i)
+    m.terms.emplace_back(i == 0 ? "verifier" : config_.reward.terms[i - 1].name, s.terms[i] / judged);
   m.length_mean = s.length / responses;
   m.truncated = s.truncated / responses;
 

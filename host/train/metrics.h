@@ -20,7 +20,7 @@ using Fields = std::vector<std::pair<std::string, double>>;
 template <class T>
 struct Metric {
   const char *name, *unit, *meaning;
-  double (*value)(const T&);
+  double (*value)(const T&);  ///< nullptr: a row for several fields, which fields() adds
 };
 
 /// What is only counted or set once: the same in a step's sums and in its metrics.
@@ -35,6 +35,7 @@ struct StepCounts {
   int64_t prompts_skipped = 0, groups_unfinished = 0;
   int64_t groups_from_bank = 0, groups_banked = 0, groups_dropped = 0, groups_expired = 0;
   int64_t verifier_errors = 0, verifier_slow = 0;
+  std::string first_error;  ///< reason of the first response that was not judged
   int64_t preemptions = 0;
   double length_max = 0;
   // update: the groups trained on
@@ -50,6 +51,7 @@ struct StepSums : StepCounts {
   LossStats loss;                                              ///< over the updates applied
   double grad_norm = 0;                                        ///< over the updates applied
   Agreement agreement;                                         ///< on the weights that drew this step's responses
+  std::vector<double> terms;                                   ///< Verdict::terms over judged responses
 };
 
 /// What a step measured. NaN (null in metrics.jsonl) is a mean over nothing.
@@ -65,6 +67,7 @@ struct StepMetrics : StepCounts {
   double grad_norm = 0;
   double mismatch = 0, ratio_error = 0;  ///< both must be 0; NaN if no token was compared
   int64_t mismatch_tokens = 0;
+  std::vector<std::pair<std::string, double>> terms = {};  ///< reward.terms: name and mean score over judged responses
 
   /// The table's order: "step", "seconds", ..., "reward/acc", ...
   Fields fields() const;

@@ -35,7 +35,13 @@ constexpr Metric<StepMetrics> kStep[] = {
     {"step", "", "number of the rollout step, 1 for the first; 0 for the evaluation before training", of<&M::step>},
     {"seconds", "s", "time of the whole step", of<&M::seconds>},
     {"lr", "", "learning rate", of<&M::lr>},
-    {"reward/mean", "", "reward by the verifier, mean over the step's judged responses", of<&M::reward>},
+    {"reward/mean", "", "reward by the verifier and reward.terms, mean over the step's judged responses",
+     of<&M::reward>},
+    {"reward/term/NAME", "",
+     "with reward.terms: mean score of each term over the judged responses, without its weight; NAME \"verifier\": "
+     "that "
+     "of reward.verifier",
+     nullptr},
     {"reward/shaped", "", "the same with the overlong punishment", of<&M::shaped_reward>},
     {"reward/acc", "share", "judged responses that are right", of<&M::acc>},
     {"reward/found", "share", "judged responses in which the verifier found an answer", of<&M::found>},
@@ -114,27 +120,38 @@ constexpr Metric<StepMetrics> kStep[] = {
      of<&M::prompts_dropped>},
 };
 
-/// A row without a value stands for EvalResult::pass, one field a k.
-constexpr Metric<EvalResult> kEval[] = {
-    {"eval/problems", "problems", "problems answered", of<&EvalResult::problems>},
-    {"eval/n", "responses", "responses to each problem (eval.n)", of<&EvalResult::n>},
-    {"eval/avg", "share", "avg@n: share of right responses, mean over problems", of<&EvalResult::avg>},
-    {"eval/low", "share", "lower end of the 95 % confidence interval of avg@n", of<&EvalResult::low>},
-    {"eval/high", "share", "upper end of that interval", of<&EvalResult::high>},
+template <Estimate SetResult::*member, double Estimate::*part>
+double part_of(const SetResult& r) {
+  return r.*member.*part;
+}
+
+using S = SetResult;
+
+/// A row without a value stands for SetResult::pass, three fields a k.
+constexpr Metric<SetResult> kEval[] = {
+    {"eval/problems", "problems", "problems answered", of<&S::problems>},
+    {"eval/n", "responses", "responses to each problem (eval.n)", of<&S::n>},
+    {"eval/avg", "share", "avg@n: share of right responses, mean over problems", part_of<&S::avg, &Estimate::mean>},
+    {"eval/low", "share",
+     "lower end of the 95 % confidence interval of avg@n over problems (Student's t; Wilson's if all are equal)",
+     part_of<&S::avg, &Estimate::low>},
+    {"eval/high", "share", "upper end of that interval", part_of<&S::avg, &Estimate::high>},
     {"eval/maj", "share", "maj@n: problems whose most frequent answer is right; tied answers share the vote",
-     of<&EvalResult::maj>},
+     part_of<&S::maj, &Estimate::mean>},
+    {"eval/maj_low", "share", "lower end of its 95 % confidence interval", part_of<&S::maj, &Estimate::low>},
+    {"eval/maj_high", "share", "upper end of it", part_of<&S::maj, &Estimate::high>},
     {"eval/pass@K", "share",
      "chance that K of the n responses, drawn without replacement, hold a right one, mean over problems; for each K of "
-     "eval.pass_k up to n",
+     "eval.pass_k up to n; the ends of its 95 % confidence interval are `eval/pass@K_low` and `eval/pass@K_high`",
      nullptr},
-    {"eval/length_mean", "tokens", "mean length of a response, end id included", of<&EvalResult::length_mean>},
-    {"eval/truncated", "share", "responses cut at data.max_response_length", of<&EvalResult::truncated>},
+    {"eval/length_mean", "tokens", "mean length of a response, end id included", of<&S::length_mean>},
+    {"eval/truncated", "share", "responses cut at data.max_response_length", of<&S::truncated>},
     {"eval/verifier_errors", "responses", "responses that could not be judged; they count as wrong",
-     of<&EvalResult::verifier_errors>},
+     of<&S::verifier_errors>},
     {"eval/prompts_dropped", "prompts", "prompts that are empty or longer than data.max_prompt_length",
-     of<&EvalResult::prompts_dropped>},
-    {"eval/seconds", "s", "time of the whole evaluation", of<&EvalResult::seconds>},
-    {"eval/tokens", "tokens", "response tokens drawn", of<&EvalResult::tokens>},
+     of<&S::prompts_dropped>},
+    {"eval/seconds", "s", "time of the whole evaluation", of<&S::seconds>},
+    {"eval/tokens", "tokens", "response tokens drawn", of<&S::tokens>},
 };
 
 constexpr Metric<SftMetrics> kSft[] = {
@@ -146,10 +163,15 @@ constexpr Metric<SftMetrics> kSft[] = {
     {"seconds", "s", "time of the whole step", of<&SftMetrics::seconds>},
 };
 
+/// `several` adds the fields of a row without a value.
 template <class T, size_t n>
-Fields fields_of(const T& m, const Metric<T> (&table)[n]) {
+Fields fields_of(const T& m, const Metric<T> (&table)[n], void (*several)(const T&, Fields&) = nullptr) {
   Fields fields;
-  for (const Metric<T>& metric : table) fields.emplace_back(metric.name, metric.value(m));
+  for (const Metric<T>& metric : table)
+    if (metric.value != nullptr)
+      fields.emplace_back(metric.name, metric.value(m));
+    else
+      several(m, fields);
   return fields;
 }
 
@@ -167,17 +189,35 @@ std::optional<MetricInfo> find_info(std::string_view name, const Metric<T> (&tab
   return std::nullopt;
 }
 
+Fields set_fields(const SetResult& set) {
+  return fields_of(
+      set, kEval, +[](const SetResult& r, Fields& fields) {
+        for (const auto& [k, e] : r.pass) {
+          const std::string name = fmt::format("eval/pass@{}", k);
+          for (const auto& [end, value] : {std::pair{"", e.mean}, {"_low", e.low}, {"_high", e.high}})
+            fields.emplace_back(name + end, value);
+        }
+      });
+}
+
 }  // namespace
 
 std::optional<MetricInfo> metric_info(std::string_view name) {
-  if (name.starts_with("eval/pass@")) name = "eval/pass@K";
-  if (const auto info = find_info(name, kStep)) return info;
-  if (const auto info = find_info(name, kEval)) return info;
-  return find_info(name, kSft);
+  std::string known(name);
+  if (known.starts_with("reward/term/")) known = "reward/term/NAME";
+  if (known.starts_with("eval/"))  // of one of several sets: "eval/SET/avg"
+    if (const size_t slash = known.rfind('/'); slash > 4) known = "eval/" + known.substr(slash + 1);
+  if (known.starts_with("eval/pass@")) known = "eval/pass@K";
+  if (const auto info = find_info(known, kStep)) return info;
+  if (const auto info = find_info(known, kEval)) return info;
+  return find_info(known, kSft);
 }
 
 Fields StepMetrics::fields() const {
-  return fields_of(*this, kStep);
+  return fields_of(
+      *this, kStep, +[](const StepMetrics& m, Fields& fields) {
+        for (const auto& [name, value] : m.terms) fields.emplace_back("reward/term/" + name, value);
+      });
 }
 
 Fields SftMetrics::fields() const {
@@ -185,12 +225,13 @@ Fields SftMetrics::fields() const {
 }
 
 Fields EvalResult::fields() const {
-  Fields fields;
-  for (const Metric<EvalResult>& metric : kEval)
-    if (metric.value != nullptr)
-      fields.emplace_back(metric.name, metric.value(*this));
-    else
-      for (const auto& [k, value] : pass) fields.emplace_back(fmt::format("eval/pass@{}", k), value);
+  if (sets.size() == 1) return set_fields(sets[0]);
+  Fields fields = {{"eval/avg", 0}};
+  for (const SetResult& set : sets) {
+    fields[0].second += set.avg.mean / sets.size();
+    for (const auto& [name, value] : set_fields(set))
+      fields.emplace_back(fmt::format("eval/{}/{}", set.name, name.substr(name.find('/') + 1)), value);
+  }
   return fields;
 }
 
@@ -204,7 +245,10 @@ std::string metrics_text() {
          "it "
          "begins, and\nagain only after 50 steps without it ([looking.md](looking.md) lists them).\n\n"
          "## Evaluation: in the line of every `eval.every`th step; also printed by `dapo eval`\n\n" +
-         table_text(kEval) + "\n## dapo sft: a line an update\n\n" + table_text(kSft);
+         table_text(kEval) +
+         "\nWith several sets in data.val_files every name has the set's: `eval/SET/avg`; `eval/avg` is then the mean "
+         "over the sets.\n\n## dapo sft: a line an update\n\n" +
+         table_text(kSft);
 }
 
 }  // namespace dapo

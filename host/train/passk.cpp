@@ -49,21 +49,23 @@ double majority(const std::vector<Vote>& votes) {
   return tied ? right / tied : 0;
 }
 
-Estimate estimate(const std::vector<double>& problem_means) {
-  const double n = problem_means.size();
-  if (problem_means.empty()) return {};
+Estimate estimate(const std::vector<double>& values, double low, double high) {
+  const double n = values.size();
+  if (values.empty()) return {};
+  const auto [least, most] = std::ranges::minmax(values);
   double sum = 0, squares = 0;
-  for (const double x : problem_means) sum += x;
-  const double mean = sum / n;
-  for (const double x : problem_means) squares += (x - mean) * (x - mean);
-  constexpr double z = 1.959964;  // 0.975 quantile of the normal distribution
-  const double beyond = z * z / (n + z * z);
-  if (sum == 0) return {mean, 0, beyond};
-  if (sum == n) return {mean, 1 - beyond, 1};
-  if (n < 2) return {mean, 0, 1};
+  for (const double x : values) sum += x;
+  const double mean = least == most ? least : sum / n;
+  if (n < 2 && mean > low && mean < high) return {mean, low, high};
+  if (least == most) {
+    constexpr double z = 1.959964;  // 0.975 quantile of the normal distribution
+    const double others = z * z / (n + z * z);
+    return {mean, mean - others * (mean - low), mean + others * (high - mean)};
+  }
+  for (const double x : values) squares += (x - mean) * (x - mean);
   const double t = boost::math::quantile(boost::math::students_t(n - 1), 0.975);
   const double half = t * std::sqrt(squares / (n - 1) / n);
-  return {mean, std::max(0.0, mean - half), std::min(1.0, mean + half)};
+  return {mean, std::max(low, mean - half), std::min(high, mean + half)};
 }
 
 }  // namespace dapo

@@ -22,14 +22,14 @@ struct Vote {
 };
 double majority(const std::vector<Vote>& votes);
 
-/// Mean over problems with its 95 % confidence interval, within [0, 1]. Samples of one problem are correlated, so
-/// problems are the units: mean -+ t(0.975, n - 1) * std(problem means, n - 1) / sqrt(n), Student's t. If all problems
-/// are at 0 or all at 1, that would have no width: Wilson's interval for 0 or n successes of n. One problem tells
-/// nothing about others: 0 to 1.
+/// Mean over problems with its 95 % confidence interval, within [low, high], the range that a problem's value can have.
+/// Samples of one problem are correlated, so problems are the units: mean -+ t(0.975, n - 1) * std(values, n - 1) /
+/// sqrt(n), Student's t. If all values are equal, that would have no width: then it is Wilson's interval for 0 of n
+/// other values, which at worst lie at the ends of the range. One problem tells nothing about others: the whole range.
 struct Estimate {
   double mean = 0;
   double low = 0, high = 0;
 };
-Estimate estimate(const std::vector<double>& problem_means);
+Estimate estimate(const std::vector<double>& values, double low = 0, double high = 1);
 
 }  // namespace dapo

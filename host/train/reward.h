@@ -2,11 +2,11 @@
 #pragma once
 
 #include <future>
+#include <memory>
 #include <span>
-#include <string>
-#include <utility>
 #include <vector>
 
+#include "data/dataset.h"
 #include "host/rollout/rollout.h"
 #include "host/train/settings.h"
 #include "host/verify/pool.h"
@@ -14,21 +14,20 @@
 
 namespace dapo {
 
+/// The verifier of a configuration, with its terms. Error (exit 2) if it is unknown or its program cannot be started.
+std::unique_ptr<Verifier> make_verifier(const RewardSection& config);
+
+/// Before a run: lets every program of the configuration judge an empty response to `example`. Error (exit 2) says
+/// what one does instead of answering.
+void try_commands(const RewardSection& config, const Example& example);
+
 class Reward {
  public:
-  /// Error (exit 2) if the verifier is unknown.
   Reward(const RewardSection& config, const Tokenizer& tokenizer)
-      : tokenizer_(tokenizer),
-        pool_(make_verifier(config.verifier, {.right = float(config.correct), .wrong = float(config.incorrect)}),
-              config.workers) {}
+      : tokenizer_(tokenizer), pool_(make_verifier(config), config.workers) {}
 
   /// Verdicts in the order of the responses.
-  std::future<std::vector<Verdict>> judge(std::span<const Response> responses, const std::string& ground_truth) {
-    std::vector<VerifyItem> items;
-    items.reserve(responses.size());
-    for (const Response& r : responses) items.push_back({tokenizer_.decode(r.shown()), ground_truth});
-    return pool_.submit(std::move(items));
-  }
+  std::future<std::vector<Verdict>> judge(std::span<const Response> responses, const Example& example);
   VerifierCounters counters() const { return pool_.counters(); }
 
  private:

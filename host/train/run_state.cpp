@@ -49,6 +49,7 @@ void fields(StepCounts& c, F f) {
   f("groups_expired", c.groups_expired);
   f("verifier_errors", c.verifier_errors);
   f("verifier_slow", c.verifier_slow);
+  f("first_error", c.first_error);
   f("preemptions", c.preemptions);
   f("length_max", c.length_max);
   f("updates", c.updates);
@@ -89,6 +90,7 @@ void fields(StepSums& s, F f) {
   f("loss", s.loss);
   f("grad_norm", s.grad_norm);
   f("agreement", s.agreement);
+  f("terms", s.terms);
 }
 
 template <class F>
@@ -121,6 +123,7 @@ void fields(StepMetrics& m, F f) {
   f("mismatch", m.mismatch);
   f("ratio_error", m.ratio_error);
   f("mismatch_tokens", m.mismatch_tokens);
+  f("terms", m.terms);
 }
 
 template <class F>
@@ -139,6 +142,7 @@ void fields(Verdict& v, F f) {
   f("error", v.error);
   f("pred", v.pred);
   f("reason", v.reason);
+  f("terms", v.terms);
 }
 
 template <class F>
@@ -158,6 +162,7 @@ void fields(StuckState& s, F f) {
   f("steps", s.steps);
   f("right", s.right);
   f("wrong", s.wrong);
+  f("unjudged", s.unjudged);
   f("found", s.found);
 }
 
@@ -241,6 +246,10 @@ struct Writer {
   Json value(const T& v) const requires std::is_enum_v<T> {
     return int(v);
   }
+  template <class A, class B>
+  Json value(const std::pair<A, B>& v) const {
+    return {value(v.first), value(v.second)};
+  }
   template <class T>
   Json value(const std::optional<T>& v) const {
     return v ? value(*v) : Json();
@@ -313,6 +322,11 @@ struct Reader {
   template <class T>
   void read(const Json& j, T& v) requires std::is_enum_v<T> {
     v = T(j.get<int>());
+  }
+  template <class A, class B>
+  void read(const Json& j, std::pair<A, B>& v) {
+    read(j.at(0), v.first);
+    read(j.at(1), v.second);
   }
   template <class T>
   void read(const Json& j, std::optional<T>& v) {

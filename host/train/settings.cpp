@@ -99,6 +99,36 @@ struct Reader {
     *to = static_cast<float>(x);
     if (!std::isfinite(*to)) wrong("= {} is not a finite number", x);
   }
+  void operator()(RewardTerm* to, const toml::node& v) const {
+    constexpr std::string_view kFields = "name|verifier|weight|pattern|command";
+    const toml::table* table = v.as_table();
+    if (table == nullptr)
+      wrong("expects a list of tables {{name = \"...\", verifier = \"...\"}}, found a {}", kind_of(v));
+    for (const auto& [key, value] : *table) {
+      const std::string name = fmt::format("{}.{}", s.key, key.str());
+      const Setting field{.key = name, .member = s.member, .enum_list = {}, .rule = {}, .help = {}};
+      const Reader read{where, field};
+      switch (choice_index(kFields, key.str())) {
+        case 0:
+          read(&to->name, value);
+          break;
+        case 1:
+          read(&to->verifier, value);
+          break;
+        case 2:
+          read(&to->weight, value);
+          break;
+        case 3:
+          read(&to->pattern, value);
+          break;
+        case 4:
+          read(&to->command, value);
+          break;
+        default:
+          wrong("has a table with the unknown field {}: known are {}", key.str(), choice_list(kFields, ", "));
+      }
+    }
+  }
   template <class T>
   void operator()(std::vector<T>* to, const toml::node& v) const {
     std::vector<T> list;

@@ -137,9 +137,22 @@ struct AlgorithmSection {
   bool overlong_filtering = false;
 };
 
+/// An entry of reward.terms: an inline table.
+struct RewardTerm {
+  std::string name, verifier;
+  double weight = 1.0;
+  std::string pattern;               ///< of verifier "format"
+  std::vector<std::string> command;  ///< of verifier "command"
+  bool operator==(const RewardTerm&) const = default;
+};
+
 struct RewardSection {
   std::string verifier = "math_dapo";
   double correct = 1.0, incorrect = -1.0;
+  std::vector<std::string> command;
+  double timeout = 10;
+  std::string pattern;
+  std::vector<RewardTerm> terms;
   bool overlong_buffer = true;
   int overlong_buffer_len = 4096;
   double overlong_penalty_factor = 1.0;

@@ -1,11 +1,14 @@
 // Checks across settings, and the numbers that follow from them.
 #include <algorithm>
+#include <cctype>
+#include <tuple>
 
 #include "core/backend.h"
 #include "core/check.h"
 #include "core/choices.h"
 #include "host/train/objective.h"
 #include "host/train/settings_table.h"
+#include "host/verify/verify.h"
 
 namespace dapo {
 
@@ -24,6 +27,38 @@ void check_inputs(const Config& c, Use use, const std::string& where) {
 }
 }  // namespace
 
+namespace {
+/// What a verifier needs beside its name.
+void check_verifier(const std::string& where, std::string_view key, std::string_view verifier, bool command,
+                    bool pattern) {
+  for (const auto& [name, field, given] : {std::tuple{"command", "command", command}, {"format", "pattern", pattern}})
+    if ((verifier == name) != given)
+      fail_input("{}: {}.verifier = \"{}\" {}; {}", where, key, verifier,
+                 given ? fmt::format("does not use {}.{}", key, field) : fmt::format("needs {}.{}", key, field),
+                 given ? fmt::format("leave it out, or set {}.verifier = \"{}\"", key, name)
+                       : "./dapo_train --settings explains it");
+}
+
+void check_reward(const RewardSection& r, const std::string& where) {
+  check_verifier(where, "reward", r.verifier, !r.command.empty(), !r.pattern.empty());
+  std::vector<std::string> names = {"verifier"};  // the verifier's own, in the metrics
+  for (const RewardTerm& t : r.terms) {
+    const auto letter = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-' || c == '.'; };
+    if (t.name.empty() || !std::ranges::all_of(t.name, letter))
+      fail_input("{}: reward.terms: name = \"{}\" should be a word of letters, digits, _ - and . for the metrics",
+                 where, t.name);
+    if (std::ranges::find(names, t.name) != names.end())
+      fail_input("{}: reward.terms: the name \"{}\" is taken; give each term its own", where, t.name);
+    names.push_back(t.name);
+    const std::string key = fmt::format("reward.terms[{}]", t.name);
+    if (choice_index(kVerifierNames, t.verifier) < 0)
+      fail_input("{}: {}.verifier = \"{}\" is not known: one of {}", where, key, t.verifier,
+                 choice_list(kVerifierNames, ", "));
+    check_verifier(where, key, t.verifier, !t.command.empty(), !t.pattern.empty());
+  }
+}
+}  // namespace
+
 void check_config(const Config& c, Use use, const std::string& where) {
   check_inputs(c, use, where);
   const auto require = [&]<class... A>(bool holds, fmt::format_string<A...> text, A&&... args) {
@@ -32,6 +67,7 @@ void check_config(const Config& c, Use use, const std::string& where) {
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
   require(c.reward.correct > c.reward.incorrect, "reward.correct = {} is not above reward.incorrect = {}",
           c.reward.correct, c.reward.incorrect);
+  if (use != Use::sft) check_reward(c.reward, where);
   require(c.rollout.page_size % kKvTile == 0, "rollout.page_size = {} is not a multiple of {}", c.rollout.page_size,
           kKvTile);
   require(use == Use::eval || c.actor.ppo_max_token_len == 0 || c.actor.ppo_max_token_len >= longest,

@@ -26,6 +26,9 @@ constexpr Rule within(double low, double high) {
 constexpr Rule fraction_above_0() {
   return {{}, 0, 1, true};
 }
+constexpr Rule seconds() {
+  return {{}, 0, 86400, true};
+}
 constexpr double kMostTokens = 1 << 24;  // and prompts
 constexpr double kMostResponses = 1 << 16;
 
@@ -62,7 +65,9 @@ constexpr Setting kSettings[] = {
 
     ROW(data, train_files, any(),
         "JSONL or Parquet files of prompts with answers, folders of them or patterns (docs/data.md)"),
-    ROW(data, val_files, any(), "JSONL or Parquet files of problems to evaluate on; empty: no evaluation"),
+    ROW(data, val_files, any(),
+        "sets of problems to evaluate on, each reported apart: aime-2024, aime-2025, amc23, gsm8k, math-500 (as "
+        "data/download.sh fetches them), JSONL or Parquet files, folders, patterns; empty: no evaluation"),
     ROW(data, format, any(),
         "layout of a row; auto: recognised by its fields (docs/data.md); countdown: {\"input\": \"30,100,93\", "
         "\"output\": \"23\"}"),
@@ -190,11 +195,28 @@ constexpr Setting kSettings[] = {
 
     ROW(reward, verifier, one_of(kVerifierNames),
         "judges responses; math_dapo: the paper's, the last line \"Answer: ...\"; gsm8k: what follows the last "
-        "\"####\"; boxed: the last \\boxed{}, compared as mathematics (docs/verifiers.md); countdown: an expression "
-        "that reaches the target; exact: the whole response",
+        "\"####\"; boxed: the last \\boxed{}, compared as mathematics (docs/verifiers.md); math: the same for an "
+        "answer that may stand outside a box; countdown: an expression "
+        "that reaches the target; exact: the whole response; format: reward.pattern; command: reward.command",
         {.verl = "reward_model.reward_manager", .trl = "reward_funcs"}),
     ROW(reward, correct, any(), "reward of a right response"),
     ROW(reward, incorrect, any(), "reward of a wrong response"),
+    ROW(reward, command, any(),
+        "program of verifier \"command\", with its arguments: one text, cut at blanks outside quotes, or a list "
+        "(docs/verifiers.md); no shell",
+        {.verl = "custom_reward_function.path"}),
+    ROW(reward, timeout, seconds(),
+        "seconds that the program has for one answer, 10 times as many for its first; then it is killed, the response "
+        "counts as an error, and the program is started again"),
+    ROW(reward, pattern, any(),
+        "form of a response for verifier \"format\": \"<think>*</think>*\"; each * stands for any text, each fixed "
+        "piece occurs once"),
+    ROW(reward, terms, any(),
+        "further rewards, added to the verifier's, which alone decides what is right: a list of tables {name, "
+        "verifier, "
+        "weight, pattern, command}; a term gives 1 for right and 0 for wrong, or the score of its command, times its "
+        "weight (docs/verifiers.md)",
+        {.trl = "reward_weights"}),
     ROW(reward, overlong_buffer, any(), "soft overlong punishment, added to the reward",
         {.verl = "reward_model.overlong_buffer.enable"}),
     ROW(reward, overlong_buffer_len, at_least(1),
@@ -202,7 +224,7 @@ constexpr Setting kSettings[] = {
         {.verl = "reward_model.overlong_buffer.len"}),
     ROW(reward, overlong_penalty_factor, at_least(0), "punishment at data.max_response_length",
         {.verl = "reward_model.overlong_buffer.penalty_factor"}),
-    ROW(reward, workers, within(1, 1024), "verifier threads"),
+    ROW(reward, workers, within(1, 1024), "verifier threads, and processes of each command"),
 
     ROW(sft, files, any(), "JSONL or Parquet files of prompts with responses (docs/data.md)"),
     ROW(sft, steps, at_least(1), "updates"),
@@ -232,7 +254,7 @@ constexpr Setting kSettings[] = {
         {.verl = "rollout.val_kwargs.top_p"}),
     ROW(eval, top_k, at_least(0), "sample among the k most probable tokens; 0: off",
         {.verl = "rollout.val_kwargs.top_k"}),
-    ROW(eval, max_problems, at_least(0), "problems to evaluate on, from the first; 0: all"),
+    ROW(eval, max_problems, at_least(0), "problems of each set to evaluate on, from the first; 0: all"),
     ROW(eval, dedupe, any(), "evaluate on each problem once, even if the set repeats it"),
 
     ROW(trainer, total_steps, at_least(0),
@@ -250,7 +272,9 @@ constexpr Setting kSettings[] = {
     ROW(trainer, keep_best, any(),
         "metric of metrics.jsonl; at its largest value so far a checkpoint is written, and stays; \"\": none",
         {.trl = "metric_for_best_model"}),
-    ROW(trainer, log_rollouts, any(), "write every response with its verdict to rollouts/step_N.jsonl"),
+    ROW(trainer, log_rollouts, any(),
+        "write every response with its verdict to rollouts/step_N.jsonl, and those of evaluations to "
+        "eval/step_N.jsonl"),
     ROW(trainer, nonfinite_patience, at_least(1),
         "updates refused in a row, because a number was not finite, before exit code 4"),
     ROW(trainer, stuck_patience, at_least(0),

@@ -25,6 +25,13 @@ std::string quoted(std::string_view text) {
 
 /// A value as TOML.
 struct Writer {
+  std::string operator()(const RewardTerm* v) const {
+    std::string out =
+        fmt::format("{{name = {}, verifier = {}, weight = {}", quoted(v->name), quoted(v->verifier), v->weight);
+    if (!v->pattern.empty()) out += ", pattern = " + quoted(v->pattern);
+    if (!v->command.empty()) out += ", command = " + (*this)(&v->command);
+    return out + "}";
+  }
   std::string operator()(const std::string* v) const { return quoted(*v); }
   std::string operator()(const bool* v) const { return *v ? "true" : "false"; }
   template <class T>

@@ -147,19 +147,38 @@ std::string sft_text(const Fields& m, int64_t total) {
                      count_text(seconds > 0 ? figure(m, "tokens") / seconds : 0));
 }
 
-std::string eval_text(const EvalResult& r, std::optional<int64_t> step) {
-  std::string out = step ? fmt::format("eval after step {}: ", *step) : "eval: ";
-  out += fmt::format("avg@{} {:.1f} % ({:.1f} to {:.1f} with 95 % confidence)", r.n, 100 * r.avg, 100 * r.low,
-                     100 * r.high);
+namespace {
+std::string set_text(const SetResult& r, const std::string& title) {
+  const auto percent = [](const Estimate& e) {
+    return fmt::format("{:.1f} % ({:.1f} to {:.1f}", 100 * e.mean, 100 * e.low, 100 * e.high);
+  };
+  std::string out = fmt::format("{}: avg@{} {} with 95 % confidence)", title, r.n, percent(r.avg));
   if (r.n > 1) {
     for (const auto& [k, p] : r.pass)
-      if (k > 1) out += fmt::format("  pass@{} {:.1f} %", k, 100 * p);
-    out += fmt::format("  maj@{} {:.1f} %", r.n, 100 * r.maj);
+      if (k > 1) out += fmt::format("  pass@{} {})", k, percent(p));
+    out += fmt::format("  maj@{} {})", r.n, percent(r.maj));
   }
   out += fmt::format("  {} problems  length {:.1f}  cut {:.1f} %  {}", r.problems, r.length_mean, 100 * r.truncated,
                      duration_text(r.seconds));
   if (r.verifier_errors > 0) out += fmt::format("  verifier errors {}", r.verifier_errors);
   return out;
+}
+}  // namespace
+
+std::string eval_text(const EvalResult& r, std::optional<int64_t> step) {
+  const std::string title = step ? fmt::format("eval after step {}", *step) : "eval";
+  std::string out;
+  for (const SetResult& set : r.sets)
+    out += (out.empty() ? "" : "\n") + set_text(set, r.sets.size() > 1 ? title + ", " + set.name : title);
+  return out;
+}
+
+std::string comparison_text(const Comparison& c) {
+  return fmt::format(
+      "avg {:+.1f} points ({:+.1f} to {:+.1f} with 95 % confidence, paired by problem)  better on {}, worse on {} of "
+      "{} "
+      "problems",
+      100 * c.difference.mean, 100 * c.difference.low, 100 * c.difference.high, c.better, c.worse, c.problems);
 }
 
 }  // namespace dapo

@@ -28,7 +28,10 @@ std::string step_head(int64_t total, int width = 0);
 std::string step_text(const Fields& metrics, int64_t total, double left, int width = 0);
 /// "sft 12/30  loss 0.4321  ...": from SftMetrics::fields().
 std::string sft_text(const Fields& metrics, int64_t total);
-/// "eval after step 12: avg@1 95.3 % (93.2 to 97.1 with 95 % confidence)  pass@8 ..."; outside of training "eval: ..."
+/// "eval after step 12: avg@1 95.3 % (93.2 to 97.1 with 95 % confidence)  pass@8 ..."; outside of training "eval: ...".
+/// A line a set, with its name if there are several.
 std::string eval_text(const EvalResult& r, std::optional<int64_t> step = std::nullopt);
+/// "avg +3.1 points (-0.2 to +6.4 with 95 % confidence, paired by problem)  better on 12, worse on 7 of 100 problems"
+std::string comparison_text(const Comparison& c);
 
 }  // namespace dapo

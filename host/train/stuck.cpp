@@ -7,16 +7,22 @@
 namespace dapo {
 
 std::string StuckWatch::after(const StepMetrics& m) {
-  if (m.groups_generated == 0 || m.groups_right + m.groups_wrong < m.groups_generated) {
+  if (m.groups_generated == 0 || m.groups_right + m.groups_wrong + m.groups_unjudged < m.groups_generated) {
     state_ = {};
     return "";
   }
   ++state_.steps;
   state_.right += m.groups_right;
   state_.wrong += m.groups_wrong;
-  state_.found += m.found;
+  state_.unjudged += m.groups_unjudged;
+  if (m.groups_unjudged < m.groups_generated) state_.found += m.found;
   const int patience = config_.trainer.stuck_patience;
   if (patience == 0 || state_.steps < patience) return "";
+  if (state_.right + state_.wrong == 0)
+    return fmt::format(
+        "nothing to learn from in {} steps (trainer.stuck_patience): none of {} groups could be judged by "
+        "reward.verifier = \"{}\"; the alarms of the steps name its errors",
+        state_.steps, state_.unjudged, config_.reward.verifier);
   const std::string seen =
       fmt::format("nothing to learn from in {} steps (trainer.stuck_patience): ", state_.steps) +
       (state_.right == 0   ? fmt::format("all {} groups are wrong", state_.wrong)

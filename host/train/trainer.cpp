@@ -130,6 +130,7 @@ void Trainer::begin_step() {
   sums_.step = state_.step + 1;
   sums_.lr = learning_rate(config_.actor, sums_.step, config_.trainer.total_steps);
   sums_.prompts_dropped = prompts_.dropped;
+  if (const size_t terms = config_.reward.terms.size(); terms > 0) sums_.terms.assign(1 + terms, 0.0);
   open_bank();
 }
 
@@ -310,11 +311,13 @@ void Trainer::file_group(Group group) {
     right.push_back(s.verdict.acc);
     judged = judged && !s.verdict.error;
     sums_.verifier_errors += s.verdict.error;
+    if (s.verdict.error && sums_.first_error.empty()) sums_.first_error = s.verdict.reason;
     if (!s.verdict.error) {
       sums_.right += s.verdict.acc;
       sums_.found += s.verdict.found;
       sums_.reward += s.reward;
       sums_.shaped_reward += s.shaped;
+      for (size_t i = 0; i < sums_.terms.size(); ++i) sums_.terms[i] += s.verdict.terms[i];
     }
     sums_.length += length;
     sums_.length_max = std::max<double>(sums_.length_max, length);

@@ -14,9 +14,9 @@ std::string canonical_answer(std::string_view answer) {
 }
 
 namespace {
-class Boxed final : public Verifier {
+class Boxed final : public AnswerVerifier {
  public:
-  using Verifier::Verifier;
+  using AnswerVerifier::AnswerVerifier;
 
  private:
   void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {

@@ -162,9 +162,9 @@ std::optional<std::string_view> expression_of(std::string_view response) {
   return verify::last_answer(response);
 }
 
-class CountdownVerifier final : public Verifier {
+class CountdownVerifier final : public AnswerVerifier {
  public:
-  using Verifier::Verifier;
+  using AnswerVerifier::AnswerVerifier;
 
  private:
   void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {

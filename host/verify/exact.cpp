@@ -5,9 +5,9 @@
 namespace dapo::verify {
 
 namespace {
-class Exact final : public Verifier {
+class Exact final : public AnswerVerifier {
  public:
-  using Verifier::Verifier;
+  using AnswerVerifier::AnswerVerifier;
 
  private:
   void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {

@@ -5,9 +5,9 @@
 namespace dapo::verify {
 
 namespace {
-class Gsm8k final : public Verifier {
+class Gsm8k final : public AnswerVerifier {
  public:
-  using Verifier::Verifier;
+  using AnswerVerifier::AnswerVerifier;
 
  private:
   static bool numeric(char c) { return (c >= '0' && c <= '9') || c == '.' || c == ','; }

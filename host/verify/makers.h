@@ -10,7 +10,10 @@ namespace dapo::verify {
 std::unique_ptr<Verifier> make_math_dapo(const VerifierOptions& options);
 std::unique_ptr<Verifier> make_gsm8k(const VerifierOptions& options);
 std::unique_ptr<Verifier> make_boxed(const VerifierOptions& options);
+std::unique_ptr<Verifier> make_math(const VerifierOptions& options);
 std::unique_ptr<Verifier> make_countdown(const VerifierOptions& options);
 std::unique_ptr<Verifier> make_exact(const VerifierOptions& options);
+std::unique_ptr<Verifier> make_format(const VerifierOptions& options);
+std::unique_ptr<Verifier> make_command(const VerifierOptions& options);
 
 }  // namespace dapo::verify

@@ -118,9 +118,9 @@ std::string normalize_dapo(std::string_view answer) {
 }
 
 namespace {
-class MathDapo final : public Verifier {
+class MathDapo final : public AnswerVerifier {
  public:
-  using Verifier::Verifier;
+  using AnswerVerifier::AnswerVerifier;
 
  private:
   void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {

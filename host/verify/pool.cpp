@@ -25,13 +25,15 @@ VerifierPool::~VerifierPool() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    queue_.clear();
   }
   ready_.notify_all();
+  verifier_->cancel();
   for (std::thread& t : threads_) t.join();
 }
 
 std::future<std::vector<Verdict>> VerifierPool::submit(std::vector<VerifyItem> items) {
-  constexpr size_t kPiece = 64;  // some 100 us of work: long compared to the lock, short compared to a batch
+  const size_t piece = verifier_->items_at_once();
   auto batch = std::make_shared<Batch>();
   batch->items = std::move(items);
   batch->left = batch->items.size();
@@ -44,8 +46,8 @@ std::future<std::vector<Verdict>> VerifierPool::submit(std::vector<VerifyItem> i
   {
     const std::lock_guard lock(mutex_);
     CHECK(!stopping_);
-    for (size_t begin = 0; begin < batch->items.size(); begin += kPiece)
-      queue_.push_back({batch, begin, std::min(begin + kPiece, batch->items.size())});
+    for (size_t begin = 0; begin < batch->items.size(); begin += piece)
+      queue_.push_back({batch, begin, std::min(begin + piece, batch->items.size())});
   }
   ready_.notify_all();
   return result;

@@ -15,10 +15,6 @@
 
 namespace dapo {
 
-struct VerifyItem {
-  std::string response, ground_truth;
-};
-
 /// Counts since the pool was made.
 struct VerifierCounters {
   uint64_t items = 0;
@@ -33,10 +29,10 @@ struct VerifierCounters {
 /// Any number of threads may submit. Verdicts do not depend on the number of workers.
 class VerifierPool {
  public:
-  /// `slow_seconds`: an item that takes longer is counted as slow. (Verifiers are linear in time and cannot hang; the
-  /// count shows when a response is unreasonably long.)
+  /// `slow_seconds`: an item that takes longer is counted as slow. (The built-in verifiers are linear in time and
+  /// cannot hang; the count shows when a response is unreasonably long.)
   VerifierPool(std::shared_ptr<const Verifier> verifier, int threads, double slow_seconds = 1);
-  /// Finishes all submitted work.
+  /// Drops what is submitted but not begun (its futures fail), and cancels the verifier.
   ~VerifierPool();
   VerifierPool(const VerifierPool&) = delete;
   VerifierPool& operator=(const VerifierPool&) = delete;

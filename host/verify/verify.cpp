@@ -9,32 +9,38 @@
 
 namespace dapo {
 
-Verdict Verifier::verify(std::string_view response, std::string_view ground_truth) const noexcept {
+Verdict Verifier::verify(const VerifyItem& item) const noexcept {
   Verdict out;
   try {
-    if (ground_truth.empty()) fail_input("the ground truth is empty");
-    for (std::string_view rest = ground_truth; !out.acc && !rest.empty();) {  // one of the accepted answers must match
-      const size_t cut = std::min(rest.find(kAnswerSeparator), rest.size());
-      out = {};
-      judge(response, rest.substr(0, cut), out);
-      rest.remove_prefix(std::min(cut + 1, rest.size()));
-    }
+    if (item.ground_truth.empty()) fail_input("the ground truth is empty");
+    judge_item(item, out);
   } catch (const std::exception& e) {
     out = {};
+    out.score = options_.wrong;
     out.error = true;
     try {
       out.reason = std::string("error: ") + e.what();
     } catch (...) {  // no memory for the message: the flag still counts
     }
   }
-  out.score = out.acc ? options_.right : options_.wrong;
   return out;
+}
+
+void AnswerVerifier::judge_item(const VerifyItem& item, Verdict& out) const {
+  for (std::string_view rest = item.ground_truth; !out.acc && !rest.empty();) {  // one accepted answer must match
+    const size_t cut = std::min(rest.find(kAnswerSeparator), rest.size());
+    out = {};
+    judge(item.response, rest.substr(0, cut), out);
+    rest.remove_prefix(std::min(cut + 1, rest.size()));
+  }
+  out.score = out.acc ? options_.right : options_.wrong;
 }
 
 std::unique_ptr<Verifier> make_verifier(std::string_view name, const VerifierOptions& options) {
   // in the order of kVerifierNames
-  constexpr decltype(&verify::make_exact) kMakers[] = {verify::make_math_dapo, verify::make_gsm8k, verify::make_boxed,
-                                                       verify::make_countdown, verify::make_exact};
+  constexpr decltype(&verify::make_exact) kMakers[] = {
+      verify::make_math_dapo, verify::make_gsm8k, verify::make_boxed,  verify::make_math,
+      verify::make_countdown, verify::make_exact, verify::make_format, verify::make_command};
   const int index = choice_index(kVerifierNames, name);
   if (index < 0) fail_input("verifier \"{}\" is unknown: one of {}", name, choice_list(kVerifierNames, ", "));
   return kMakers[index](options);

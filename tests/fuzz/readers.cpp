@@ -154,7 +154,7 @@ bool read_model_config(std::string_view input) {
 /// Response and ground truth, separated by a zero byte.
 bool judge(std::string_view input) {
   static const std::unique_ptr<Verifier> all[] = {make_verifier("math_dapo"), make_verifier("gsm8k"),
-                                                  make_verifier("boxed"), make_verifier("exact"),
+                                                  make_verifier("boxed"), make_verifier("math"), make_verifier("exact"),
                                                   make_verifier("countdown")};
   const size_t cut = std::min(input.find('\0'), input.size());
   const std::string_view response = input.substr(0, cut), truth = input.substr(std::min(cut + 1, input.size()));
@@ -164,7 +164,7 @@ bool judge(std::string_view input) {
     right |= verdict.acc;
     expect(verdict.score == (verdict.acc ? 1 : -1), "a score that is none");
     expect(!(verdict.error && verdict.acc), "right by mistake");
-    expect(!verdict.error || truth.empty() || &v == &all[4], ("a fault: " + verdict.reason).c_str());
+    expect(!verdict.error || truth.empty() || &v == &all[5], ("a fault: " + verdict.reason).c_str());
   }
   expect(math_equal(response, truth) == math_equal(truth, response), "math_equal depends on the order");
   if (const std::string one = canonical_answer(response); one.empty())

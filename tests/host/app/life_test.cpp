@@ -160,6 +160,12 @@ TEST(Stuck, StepsWithoutAMixedGroupInARow) {
   for (int i = 0; i < 3; ++i) all_right = right.after(step_of(8, 0, 0)), neither = both.after(step_of(4, 4, 0));
   EXPECT_NE(all_right.find("all 24 groups are right"), std::string::npos) << all_right;
   EXPECT_NE(neither.find("rollout.temperature"), std::string::npos) << neither;
+  StuckWatch unjudged(config);
+  StepMetrics error = step_of(0, 0, 8);
+  error.groups_unjudged = 8;
+  std::string none;
+  for (int i = 0; i < 3; ++i) none = unjudged.after(error);
+  EXPECT_NE(none.find("none of 24 groups could be judged"), std::string::npos) << none;
   config.trainer.stuck_patience = 0;
   StuckWatch never(config);
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(never.after(step_of(0, 8, 0)), "");

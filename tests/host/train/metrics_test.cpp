@@ -25,13 +25,18 @@ TEST(Metrics, TheCommittedPageIsTheTables) {
 TEST(Metrics, EveryFieldHasAUniqueNameAndALineOnThePage) {
   const std::string page = metrics_text();
   EvalResult eval;
-  eval.pass = {{1, 0.25}, {8, 0.5}};
-  for (const Fields& fields : {StepMetrics().fields(), eval.fields(), SftMetrics().fields()}) {
+  eval.sets.resize(1);
+  eval.sets[0].pass = {{1, {0.25, 0.2, 0.3}}, {8, {0.5, 0.4, 0.6}}};
+  StepMetrics step;
+  step.terms = {{"verifier", 0.5}, {"format", 1}};
+  for (const Fields& fields : {step.fields(), eval.fields(), SftMetrics().fields()}) {
     std::set<std::string> names;
     for (const auto& [name, value] : fields) {
       EXPECT_TRUE(names.insert(name).second) << name;
-      const std::string shown = name.starts_with("eval/pass@") ? "eval/pass@K" : name;
-      EXPECT_NE(page.find("| `" + shown + "` |"), std::string::npos) << name;
+      const std::string shown = name.starts_with("eval/pass@")     ? "eval/pass@K" + name.substr(11)
+                                : name.starts_with("reward/term/") ? "reward/term/NAME"
+                                                                   : name;
+      EXPECT_NE(page.find("`" + shown + "`"), std::string::npos) << name;
     }
   }
 }
@@ -51,11 +56,16 @@ TEST(Metrics, FieldsAreTheMembers) {
   EXPECT_EQ(got["update/gflops"], 2);
   EXPECT_EQ(got["rollout/tokens_per_s"], 0);  // nothing was drawn
   EvalResult eval;
-  eval.pass = {{1, 0.25}, {8, 0.5}};
-  const Fields fields = eval.fields();
-  EXPECT_EQ(fields[6], std::pair(std::string("eval/pass@1"), 0.25));
-  EXPECT_EQ(fields[7], std::pair(std::string("eval/pass@8"), 0.5));
-  EXPECT_EQ(fields[8].first, "eval/length_mean");
+  eval.sets.resize(1);
+  eval.sets[0].avg = {0.25, 0.2, 0.3};
+  eval.sets[0].pass = {{1, {0.25, 0.2, 0.3}}, {8, {0.5, 0.4, 0.6}}};
+  got.clear();
+  for (const auto& [name, value] : eval.fields()) got[name] = value;
+  EXPECT_EQ(got["eval/avg"], 0.25);
+  EXPECT_EQ(got["eval/high"], 0.3);
+  EXPECT_EQ(got["eval/pass@1"], 0.25);
+  EXPECT_EQ(got["eval/pass@8_low"], 0.4);
+  EXPECT_EQ(got["eval/pass@8_high"], 0.6);
 }
 
 }  // namespace

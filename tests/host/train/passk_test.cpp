@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <numeric>
+#include <random>
 
 #include "core/check.h"
 #include "host/verify/verify.h"
@@ -77,6 +78,31 @@ TEST(Interval, NoneOrAllRightIsNotCertainty) {
   EXPECT_NEAR(all.low, 1 - 0.113513, 1e-6);
   EXPECT_EQ(all.high, 1);
   EXPECT_NEAR(estimate({0.0}).high, 0.793451, 1e-6);
+  // all equal in between: up to that share of other problems may lie at either end
+  const Estimate half = estimate(std::vector<double>(30, 0.5)),
+                 no_change = estimate(std::vector<double>(30, 0.0), -1, 1);
+  EXPECT_NEAR(half.low, 0.5 - 0.113513 / 2, 1e-6);
+  EXPECT_NEAR(half.high, 0.5 + 0.113513 / 2, 1e-6);
+  EXPECT_NEAR(no_change.low, -0.113513, 1e-6);
+  EXPECT_NEAR(no_change.high, 0.113513, 1e-6);
+  EXPECT_EQ(estimate(std::vector<double>(3, 0.1)).mean, 0.1);
+}
+
+TEST(Interval, CoversTheTruthAsOftenAsItSays) {
+  // 30 problems, each with its own chance of a right response, 8 responses to each
+  std::mt19937_64 rng(5);
+  int covered = 0;
+  constexpr int kTrials = 2000;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    std::vector<double> values;
+    for (int p = 0; p < 30; ++p) {
+      const double chance = std::uniform_real_distribution(0.0, 1.0)(rng);
+      values.push_back(std::binomial_distribution(8, chance)(rng) / 8.0);
+    }
+    const Estimate e = estimate(values);
+    covered += e.low <= 0.5 && e.high >= 0.5;
+  }
+  EXPECT_NEAR(covered / double(kTrials), 0.95, 0.015);  // 3 standard deviations of the count
 }
 
 /// Runs the cases of one lighteval file: `expect(params, n, right, name, expected outputs)`.

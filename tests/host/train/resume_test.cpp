@@ -146,7 +146,7 @@ TEST(RunState, EveryNumberComesBack) {
   g.samples.resize(2);
   g.samples[0].response = {{5, 6, 7}, {-0.1f, -std::numeric_limits<float>::infinity(), -1e-40f}, Finish::stop};
   g.samples[0].old_log_prob = {1, 2, 3};
-  g.samples[1].verdict = {.score = -1, .acc = false, .found = true, .error = true, .pred = "\xc3\xbc", .reason = "r"};
+  g.samples[1].verdict = {.score = -1, .acc = false, .found = true, .error = true, .pred = "\xc3\xbc", .reason = "r", .terms = {1, -0.5f}};
   s.trainer.now.groups = {g};
   s.trainer.bank = {g, Group()};
   s.unwritten.emplace();
@@ -172,6 +172,7 @@ TEST(RunState, EveryNumberComesBack) {
     EXPECT_TRUE(back.samples[1].response.ids.empty() && back.samples[1].old_log_prob.empty());
     EXPECT_EQ(back.samples[1].verdict.pred, "\xc3\xbc");
     EXPECT_TRUE(back.samples[1].verdict.error);
+    EXPECT_EQ(back.samples[1].verdict.terms, g.samples[1].verdict.terms);
   }
   ASSERT_TRUE(r.unwritten.has_value());
   EXPECT_TRUE(std::isnan(r.unwritten->mismatch));

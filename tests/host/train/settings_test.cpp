@@ -392,6 +392,44 @@ TEST_F(ConfigTest, SettingsThatCannotWork) {
   EXPECT_NE(error("[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n", {"sft.beta1=1"}, Use::sft), "");
 }
 
+TEST_F(ConfigTest, RewardTermsAreTables) {
+  const std::string terms =
+      "[reward]\nverifier = \"boxed\"\nterms = [\n  {name = \"format\", verifier = \"format\", pattern = \"<a>*</a>\", "
+      "weight = 0.25},\n  {name = \"own\", verifier = \"command\", command = [\"python3\", \"x y.py\"]},\n]\n";
+  const std::string sections =
+      "[[reward.terms]]\nname = \"format\"\nverifier = \"format\"\npattern = \"<a>*</a>\"\nweight = 0.25\n"
+      "[[reward.terms]]\nname = \"own\"\nverifier = \"command\"\ncommand = [\"python3\", \"x y.py\"]\n";
+  const std::vector<RewardTerm> expected = {{"format", "format", 0.25, "<a>*</a>", {}},
+                                            {"own", "command", 1, "", {"python3", "x y.py"}}};
+  const Config c = load_config(file(kLeast + terms), {});
+  EXPECT_EQ(c.reward.terms, expected);
+  EXPECT_EQ(load_config(file(kLeast + sections), {}).reward.terms, expected);
+  EXPECT_EQ(load_config(file(config_text(c)), {}).reward.terms, expected);
+  EXPECT_EQ(load_config(file(kLeast), {"reward.terms=[{name = \"f\", verifier = \"exact\"}]"}).reward.terms,
+            (std::vector<RewardTerm>{{"f", "exact", 1, "", {}}}));
+  const Config own = load_config(file(kLeast), {"reward.verifier=command", "reward.command=python3 r.py"});
+  EXPECT_EQ(own.reward.command, std::vector<std::string>{"python3 r.py"});
+
+  const auto with = [&](const std::string& table) { return error(kLeast, {"reward.terms=" + table}); };
+  EXPECT_NE(with("3").find("reward.terms expects a list of tables"), std::string::npos) << with("3");
+  EXPECT_NE(
+      with("[{name = \"f\", verifier = \"exact\", wieght = 2}]").find("the unknown field wieght: known are name, "),
+      std::string::npos);
+  EXPECT_NE(with("[{name = 3}]").find("reward.terms.name expects a text, found a whole number"), std::string::npos);
+  EXPECT_NE(with("[{name = \"f\", verifier = \"nobody\"}]").find("reward.terms[f].verifier = \"nobody\" is not known"),
+            std::string::npos);
+  EXPECT_NE(with("[{verifier = \"exact\"}]").find("should be a word"), std::string::npos);
+  EXPECT_NE(with("[{name = \"verifier\", verifier = \"exact\"}]").find("is taken"), std::string::npos);
+  EXPECT_NE(with("[{name = \"f\", verifier = \"exact\"}, {name = \"f\", verifier = \"exact\"}]").find("is taken"),
+            std::string::npos);
+  EXPECT_NE(with("[{name = \"f\", verifier = \"format\"}]").find("needs reward.terms[f].pattern"), std::string::npos);
+  EXPECT_NE(error(kLeast, {"reward.verifier=command"}).find("reward.verifier = \"command\" needs reward.command"),
+            std::string::npos);
+  EXPECT_NE(error(kLeast, {"reward.command=x"}).find("does not use reward.command; leave it out, or set"),
+            std::string::npos);
+  EXPECT_NE(error(kLeast, {"reward.timeout=0"}), "");
+}
+
 TEST_F(ConfigTest, WhatEachProgramNeeds) {
   EXPECT_EQ(error("[data]\ntrain_files = \"t\"\n").substr(0, 30), "a.cfg: model.path is not set; ");
   EXPECT_EQ(error("[model]\npath = \"m\"\n").substr(0, 36), "a.cfg: data.train_files is not set; ");
