@@ -35,7 +35,7 @@ struct Frame {
 std::string tick_text(double v) {
   const double size = std::abs(v);
   if (size >= 1e4 && size < 1e7) return fmt::format("{:g}k", v / 1e3);
-  const std::string text = fmt::format("{:g}", v);
+  std::string text = fmt::format("{:g}", v);
   if (size == 0 || (text.size() <= 6 && size < 1e7 && text.find('e') == text.npos)) return text;
   const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
   return fmt::format("{:.2g}e{}", v / std::pow(10, exponent), exponent);
@@ -262,12 +262,13 @@ std::string chart_html(const Chart& chart) {
           v = 0;
   std::erase_if(c.curves, [](const Curve& curve) { return !std::isfinite(newest(curve.y)); });
   if (c.curves.empty()) return "";
+  Frame f;
   bool dense = false;
   for (Curve& curve : c.curves) {
+    for (const double x : curve.x) f.x.add(x);
     dense = dense || curve.x.size() > kMostPoints;
     curve = thinned(curve, kMostPoints);
   }
-  Frame f;
   std::vector<Curve> measured = c.curves;
   if (c.stacked) {
     Curve sum = c.curves[0];
@@ -276,8 +277,6 @@ std::string chart_html(const Chart& chart) {
     sum.low.clear(), sum.high.clear();
     measured = {sum};
   }
-  for (const Curve& curve : measured)
-    for (const double x : curve.x) f.x.add(x);
   if (f.x.low == f.x.high) f.x = {f.x.low - 1, f.x.high + 1};
   f.y = range_of(measured, c.from_zero || c.stacked);
   const std::string axis = axes(c, f);

@@ -200,12 +200,13 @@ std::string report_html(std::span<const RunRecord> runs) {
 std::string write_report(const std::vector<std::string>& folders, const std::string& out) {
   if (folders.empty()) fail_input("no run; name the folder of one (trainer.run_dir)");
   std::vector<RunRecord> runs;
+  runs.reserve(folders.size());
   for (const std::string& folder : folders) runs.push_back(read_run(folder, folders.size() > 1 ? 1 : 3));
   std::map<std::string, int> labels;
   for (const RunRecord& run : runs) ++labels[run.label];
   for (RunRecord& run : runs)
     if (labels[run.label] > 1) run.label = run.path;
-  const std::string to = !out.empty() ? out : runs.size() == 1 ? runs[0].path + "/report.html" : "report.html";
+  std::string to = !out.empty() ? out : runs.size() == 1 ? runs[0].path + "/report.html" : "report.html";
   std::error_code none;
   if (out.empty() && fs::exists(to, none) && beginning(to, 200).find(kMark) == std::string::npos)
     fail_input("{}: exists, and dapo report did not write it; name another file with -o", to);

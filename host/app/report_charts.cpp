@@ -272,7 +272,10 @@ std::vector<Spec> evaluation(std::span<const RunRecord> runs, std::vector<std::s
             {{"eval/avg", "avg@n", "eval/low", "eval/high", true}, {"eval/maj", "maj@n", "", "", true}}};
   for (const std::string& name : names)
     if (name != "eval/pass@1") spec.lines.push_back({name.c_str(), name.c_str() + 5, "", "", true});
-  return {spec};
+  if (runs.size() == 1) return {spec};
+  std::vector<Spec> one_each;  // a run is a colour
+  for (const Line& line : spec.lines) one_each.push_back({line.name, "%", 100, {line}});
+  return one_each;
 }
 
 }  // namespace

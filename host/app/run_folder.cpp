@@ -76,6 +76,7 @@ double seconds_since_1970() {
 /// To three decimals, which is enough to look at and half as long in the file.
 std::vector<float> rounded(const std::vector<float>& log_probs) {
   std::vector<float> out;
+  out.reserve(log_probs.size());
   for (const float x : log_probs) out.push_back(std::round(x * 1000) / 1000 + 0.0f);  // + 0: no "-0"
   return out;
 }

@@ -93,7 +93,7 @@ double WatchText::left() const {
 }
 
 std::string closing_words(const std::string& log_line) {
-  const std::string text = without_time(log_line);
+  std::string text = without_time(log_line);
   for (const char* begin : {"done after step ", "stopped after step ", "interrupted after step ", "interrupted before ",
                             "interrupted in ", "saved "})
     if (text.starts_with(begin)) return text;

@@ -197,7 +197,7 @@ TEST_F(ReportTest, AHundredThousandStepsAreAFewMegabytes) {
   const std::string html = page({run});
   expect_sound(html);
   EXPECT_LT(html.size(), 2u << 20);
-  EXPECT_NE(html.find("100000"), html.npos);
+  EXPECT_NE(html.find(">step 100000</text>"), html.npos);
 }
 
 TEST_F(ReportTest, FilesOfOthersStay) {
