@@ -57,7 +57,7 @@ def curve(rows):
     panel.legend([("right", "drawn in the step"), ("kept", "test set, 95 % confidence")])
     drawn = [(panel.x(r["step"]), panel.y(100 * r["reward/acc"])) for r in rows if r.get("groups/generated")]
     panel.out.append('<polyline class="drawn" points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn) + '"/>')
-    for r in (r for r in rows if "eval/avg" in r):
+    for r in (r for r in rows if "eval/low" in r):
         x, y = panel.x(r["step"]), panel.y(100 * r["eval/avg"])
         low, high = panel.y(100 * r["eval/low"]), panel.y(100 * r["eval/high"])
         panel.out.append(f'<line class="test" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'

@@ -71,8 +71,8 @@ CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
   add_settings(c, o.settings);
   c.add_option("-o,--out", o.out, "JSONL of every response");
   c.footer(
-      "Examples: dapo eval --model qwen2.5-0.5b --data gsm8k_test.jsonl --verifier gsm8k -n 4 --max-problems 100\n"
-      "          dapo eval models/qwen2.5-0.5b runs/gsm8k/model --data gsm8k math-500 --verifier math -n 4");
+      "Example: dapo eval --model qwen2.5-0.5b --data gsm8k_test.jsonl --verifier gsm8k -n 4 --max-problems 100\n"
+      "         dapo eval models/qwen2.5-0.5b runs/gsm8k/model --data gsm8k math-500 --verifier math -n 4");
   return c;
 }
 

@@ -203,8 +203,7 @@ constexpr Setting kSettings[] = {
     ROW(reward, incorrect, any(), "reward of a wrong response"),
     ROW(reward, command, any(),
         "program of verifier \"command\", with its arguments: one text, cut at blanks outside quotes, or a list "
-        "(docs/verifiers.md); no shell",
-        {.verl = "custom_reward_function.path"}),
+        "(docs/verifiers.md); no shell"),
     ROW(reward, timeout, seconds(),
         "seconds that the program has for one answer, 10 times as many for its first; then it is killed, the response "
         "counts as an error, and the program is started again"),

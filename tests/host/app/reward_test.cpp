@@ -19,7 +19,7 @@ class RewardTest : public CliTest {
           "while read -r line; do case \"$line\" in *[02468]'\",'*) s=1;; *) s=0;; esac; echo \"{\\\"score\\\": $s, "
           "\\\"pred\\\": \\\"even $s\\\"}\"; done\n");
     write("slow.sh",
-          "while read -r line; do echo '{\"acc\": true}'; read -r line; echo $$ >slow.pid; sleep 100; done\n");
+          "while read -r line; do echo '{\"acc\": true}'; read -r line || exit 0; echo $$ >slow.pid; sleep 100; done\n");
     write("run.cfg",
           "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\nval_files = "
           "[\"data/test.jsonl\", \"few.jsonl\"]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
