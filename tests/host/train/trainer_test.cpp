@@ -285,11 +285,7 @@ TEST(Reward, TermsAreLoggedApartAndDoNotDecideWhatIsRight) {
       ++responses;
       (s.verdict.acc ? right : wrong) = true;
     }
-<<<<<<< ours
     if (&g < &all[run.trainer.trained().size()]) {
-=======
-    if (&g - all.data() < std::ssize(run.trainer.trained())) {
->>>>>>> theirs
       EXPECT_TRUE(right && wrong);  // b does not make a group mixed
     }
   }
