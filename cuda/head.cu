@@ -53,7 +53,7 @@ __device__ __forceinline__ void store_part(bf16* to, const float (&from)[W]) {
 
 /// d logits = weight * (dloss/dlogp * (onehot(target) - p) + entropy_coef * p * (log p + entropy)) / temperature,
 /// written as T over the beginning of the logits' own row: only over columns that the block has already read. The second
-/// term, of the entropy bonus, has kernels of its own, since it costs registers.
+/// term, of the entropy bonus, has kernels of its own, so that those without it keep their instructions.
 template <class T, int W, bool kBonus>
 __global__ void __launch_bounds__(kSoftmaxThreads, 2)
     dapo_kernel(float* logits, const SoftmaxTile* tiles, LossRows rows, float inverse_temperature, float scale,

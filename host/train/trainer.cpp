@@ -32,6 +32,7 @@ Sampling sampling_of(const Config& config) {
 void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorithm, int n) {
   std::vector<double> rewards;
   std::vector<int> tokens;
+  for (const Group& g : groups) CHECK_EQ(std::ssize(g.samples), n, "the advantages of a group need all of it");
   for (const Group& g : groups)
     for (const Sample& s : g.samples) rewards.push_back(s.shaped), tokens.push_back(s.response.ids.size());
   const std::vector<double> advantages = step_advantages(algorithm, rewards, tokens, n);

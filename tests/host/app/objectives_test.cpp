@@ -36,7 +36,7 @@ TEST_F(ObjectivesCli, ARunWithAReferenceShowsItsCostsAndItsKl) {
     ASSERT_EQ(r.code, 0) << preset << r.err;
     const std::string metrics = slurp(folder_ / "runs" / preset / "metrics.jsonl"),
                       resolved = slurp(folder_ / "runs" / preset / "config.resolved.cfg");
-    EXPECT_EQ(metrics.find("\"update/kl_ref\":null") != std::string::npos, std::string(preset) == "gspo") << metrics;
+    EXPECT_EQ(metrics.find("\"update/kl_ref\": null") != std::string::npos, std::string(preset) == "gspo") << metrics;
     EXPECT_NE(resolved.find(std::string("preset = \"") + preset + "\"\n"), std::string::npos);
     EXPECT_NE(resolved.find("filter_groups = false\n"), std::string::npos);
   }
