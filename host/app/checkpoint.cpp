@@ -10,6 +10,7 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "core/check.h"
 #include "core/new_file.h"
@@ -83,8 +84,8 @@ Checkpoint checkpoint_at(const std::string& folder) {
 }
 
 struct CheckpointWriter::Job {
-  TrainingState training;
-  StateImage image;
+  std::optional<TrainingState> training;  ///< none once it is written, since its copy is large
+  std::optional<StateImage> image;
   Checkpoint at;
   int64_t best_step;
   std::exception_ptr error = nullptr;
@@ -124,9 +125,11 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
                                    .at = {state.trainer.step, open, ""},
                                    .best_step = state.best_step});
   job_->at.folder = folder_ + "/" + job_->at.name();
-  const size_t bytes = job_->training.bytes();
+  const size_t bytes = job_->training->bytes();
   const auto write_and_prune = [this, &job = *job_] {
     write(job);
+    job.training.reset();
+    job.image.reset();
     last_ = job.at.folder;
     prune(job.at, job.best_step);
   };
@@ -138,7 +141,7 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
                          .c_str());
     return write_and_prune();
   }
-  job_->training.copy_to_host();
+  job_->training->copy_to_host();
   thread_ = std::thread([this, write_and_prune] {
     try {
       write_and_prune();
@@ -161,10 +164,10 @@ void CheckpointWriter::write(const Job& job) {
   try {
     remove_leftovers(fresh);
     fs::create_directories(fresh / "model");
-    job.training.save_model((fresh / "model").string());
+    job.training->save_model((fresh / "model").string());
     copy_tokenizer(tokenizer_from_, (fresh / "model").string());
-    job.training.save_optimizer((fresh / "optimizer.safetensors").string());
-    job.image.write(fresh.string());
+    job.training->save_optimizer((fresh / "optimizer.safetensors").string());
+    job.image->write(fresh.string());
 
     for (const std::string& name : files_in(fresh.string())) sync_file(fresh / name);
     for (const auto& entry : fs::recursive_directory_iterator(fresh))

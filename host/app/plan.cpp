@@ -161,9 +161,9 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
           static_cast<double>(model.parameters()) / 1e9, model.layers, dtype_name(backend.dtype()));
   add_arena(out, "weights", "weights", m.weights, m, "");
   if (l.reference)
-    add_arena(
-        out, "reference", "reference", m.reference, m,
-        fmt::format("{}, frozen (actor.kl_loss_coef = {:g})", reference_folder(config), config.actor.kl_loss_coef));
+    add_arena(out, "reference", "reference", m.reference, m,
+              fmt::format("{}, frozen; one forward pass of every response a step (actor.kl_loss_coef = {:g})",
+                          reference_folder(config), config.actor.kl_loss_coef));
   add_arena(out, "gradients, optimizer", "state", m.state, m, "");
   add_arena(out, "rollout", "rollout", m.rollout, m,
             fmt::format("{} sequences at once, {} KV pages of {} tokens", l.batch, l.kv_pages, l.page_size));
@@ -172,10 +172,15 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
       fmt::format("packs of {} tokens{}; takes turns with rollout", l.pack_tokens, l.recompute ? ", recomputed" : ""));
   add_arena(out, "workspace", "workspace", m.workspace, m, "");
   out.add("needs in total", "{:9.2f} GiB  {:>21}", gib(m.total()), bytes_text(static_cast<double>(m.total())));
-  if (backend.device() == Device::cpu)
-    out.add("peak of the process", "{:9.2f} GiB  {:>21}  with {:.2f} GiB of program and libraries",
-            gib(m.total() + resident_bytes()), bytes_text(static_cast<double>(m.total() + resident_bytes())),
-            gib(resident_bytes()));
+  if (backend.device() == Device::cpu) {
+    // A checkpoint is copied if that takes no more than half of what is free by then (host/app/checkpoint.h).
+    const auto copied = static_cast<size_t>(checkpoint_bytes(model, backend.dtype()));
+    const size_t copy = 2 * copied < plan.available - std::min(plan.available, m.total()) ? copied : 0;
+    const size_t peak = m.total() + resident_bytes() + copy;
+    out.add("peak of the process",
+            "{:9.2f} GiB  {:>21}  with {:.2f} GiB of program and libraries and {:.2f} of a checkpoint's copy",
+            gib(peak), bytes_text(static_cast<double>(peak)), gib(resident_bytes()), gib(copy));
+  }
   out.add("this machine has", "{:9.2f} GiB free of {:.2f}", gib(plan.available), gib(plan.total));
   const int typical = std::max(1, config.data.max_response_length / 4);
   add_disk(out, config, model, backend.dtype(), std::min(256, config.data.max_prompt_length), typical);
@@ -219,6 +224,9 @@ std::vector<std::string> missing_inputs(const Config& config) {
   std::error_code ignored;
   if (!fs::exists(config.model.path, ignored))
     out.push_back(fmt::format("{} ({})", config.model.path, how_to_get(config.model.path)));
+  if (const std::string reference = reference_folder(config);
+      !reference.empty() && reference != config.model.path && !fs::exists(reference, ignored))
+    out.push_back(fmt::format("{} ({})", reference, how_to_get(reference)));
   const auto look = [&](const std::string& path) {
     for (const std::string& f : data_files(path))
       if (!fs::exists(f, ignored)) out.push_back(fmt::format("{} (known sets: data/download.sh --list)", f));

@@ -145,13 +145,16 @@ int leave(Run& run) {
   }
   run.state.trainer = run.trainer.snapshot();
   run.state.stuck = run.stuck.state();
-  const std::string saved = save_patiently(run.folder.path(), *run.session.weights, run.progress, [&] {
-    const std::string before = run.checkpoints.finish();
-    if (run.saved == state.step && !open && !run.state.unwritten) return before;
+  std::string saved;
+  if (finished(run) && run.saved == state.step && !open && !run.state.unwritten) {
+    saved = run.checkpoints.finish();
+  } else {
     run.folder.sync();
-    run.checkpoints.save(run.trainer.learner(), run.state);
-    return run.checkpoints.finish();
-  });
+    saved = save_patiently(run.folder.path(), *run.session.weights, run.progress, [&] {
+      run.checkpoints.save(run.trainer.learner(), run.state);
+      return run.checkpoints.finish();
+    });
+  }
   run.progress.line(
       fmt::format("interrupted after step {}{}: saved in {}; the same command goes on from there", state.step,
                   !open ? run.state.unwritten ? " and before the end of its evaluation" : ""

@@ -150,13 +150,16 @@ std::string sft_text(const Fields& m, int64_t total) {
 namespace {
 std::string set_text(const SetResult& r, const std::string& title) {
   const auto percent = [](const Estimate& e) {
-    return fmt::format("{:.1f} % ({:.1f} to {:.1f}", 100 * e.mean, 100 * e.low, 100 * e.high);
+    const std::string mean = fmt::format("{:.1f} %", 100 * e.mean);  // files of older versions lack some intervals
+    return std::isfinite(e.low) ? fmt::format("{} ({:.1f} to {:.1f}", mean, 100 * e.low, 100 * e.high) + ")" : mean;
   };
-  std::string out = fmt::format("{}: avg@{} {} with 95 % confidence)", title, r.n, percent(r.avg));
+  std::string avg = percent(r.avg);
+  if (avg.back() == ')') avg.insert(avg.size() - 1, " with 95 % confidence");
+  std::string out = fmt::format("{}: avg@{} {}", title, r.n, avg);
   if (r.n > 1) {
     for (const auto& [k, p] : r.pass)
-      if (k > 1) out += fmt::format("  pass@{} {})", k, percent(p));
-    out += fmt::format("  maj@{} {})", r.n, percent(r.maj));
+      if (k > 1) out += fmt::format("  pass@{} {}", k, percent(p));
+    out += fmt::format("  maj@{} {}", r.n, percent(r.maj));
   }
   out += fmt::format("  {} problems  length {:.1f}  cut {:.1f} %  {}", r.problems, r.length_mean, 100 * r.truncated,
                      duration_text(r.seconds));

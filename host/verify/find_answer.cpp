@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <vector>
 
 #include "core/last_boxed.h"
 #include "host/verify/text.h"
@@ -165,8 +166,12 @@ std::optional<std::string_view> behind_marker(std::string_view text) {
 std::string_view first_sentence(std::string_view text) {
   const auto mark = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0 || c == '*' || c == ':'; };
   while (!text.empty() && mark(text[0])) text.remove_prefix(1);
-  text = text.substr(0, text.find('\n'));
+  std::vector<Formula> formulas;
+  each_formula(text, [&](const Formula& f) { formulas.push_back(f); });
+  auto next = formulas.begin();
   for (size_t i = 0; i < text.size(); ++i) {
+    if (next != formulas.end() && i == next->begin) i = next++->end;  // points and line ends inside do not count
+    if (i >= text.size() || text[i] == '\n') return text.substr(0, i);
     const bool ends = i + 1 == text.size() || blank(text[i + 1]) || text[i + 1] == '*';
     if (((text[i] == '.' || text[i] == ';') && ends) || text.substr(i).starts_with("**")) return text.substr(0, i);
     // ", which is even": prose behind the answer

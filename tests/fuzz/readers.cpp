@@ -100,7 +100,8 @@ bool read_json(std::string_view input) {
         theirs == simdjson::SUCCESS || theirs == simdjson::NUMBER_ERROR ||
             std::string_view(simdjson::error_message(theirs)).find("integer") != std::string_view::npos,  // since 3.10
         "simdjson refuses what ours takes");
-  if (theirs == simdjson::SUCCESS)
+  const bool marked = input.starts_with("\xEF\xBB\xBF");  // simdjson passes over a byte order mark since 3.2
+  if (theirs == simdjson::SUCCESS && !marked)
     expect(message.empty() || message.find("deep") != message.npos, "simdjson takes what ours refuses");
   return message.empty();
 }
@@ -154,8 +155,8 @@ bool read_model_config(std::string_view input) {
 /// Response and ground truth, separated by a zero byte.
 bool judge(std::string_view input) {
   static const std::unique_ptr<Verifier> all[] = {make_verifier("math_dapo"), make_verifier("gsm8k"),
-                                                  make_verifier("boxed"), make_verifier("math"), make_verifier("exact"),
-                                                  make_verifier("countdown")};
+                                                  make_verifier("boxed"),     make_verifier("math"),
+                                                  make_verifier("exact"),     make_verifier("countdown")};
   const size_t cut = std::min(input.find('\0'), input.size());
   const std::string_view response = input.substr(0, cut), truth = input.substr(std::min(cut + 1, input.size()));
   bool right = false;

@@ -18,8 +18,9 @@ class RewardTest : public CliTest {
     write("judge.sh",
           "while read -r line; do case \"$line\" in *[02468]'\",'*) s=1;; *) s=0;; esac; echo \"{\\\"score\\\": $s, "
           "\\\"pred\\\": \\\"even $s\\\"}\"; done\n");
-    write("slow.sh",
-          "while read -r line; do echo '{\"acc\": true}'; read -r line || exit 0; echo $$ >slow.pid; sleep 100; done\n");
+    write(
+        "slow.sh",
+        "while read -r line; do echo '{\"acc\": true}'; read -r line || exit 0; echo $$ >slow.pid; sleep 100; done\n");
     write("run.cfg",
           "[model]\npath = \"tuned\"\nthreads = 1\n[data]\ntrain_files = \"data/train.jsonl\"\nval_files = "
           "[\"data/test.jsonl\", \"few.jsonl\"]\nprompt_template = \"raw\"\nmax_prompt_length = 48\n"
@@ -130,7 +131,8 @@ TEST_F(RewardTest, TermsAndSetsAreLoggedApart) {
   });
   EXPECT_EQ(steps.size(), 2u);
   read_rows((folder_ / "runs/run/rollouts/step_1.jsonl").string(), [&](const JsonRow& row) {
-    EXPECT_EQ(std::count(row.json("terms").begin(), row.json("terms").end(), ','), 2) << row.json("terms");
+    const std::string terms = row.json("terms");
+    EXPECT_EQ(std::count(terms.begin(), terms.end(), ','), 2) << terms;
   });
   for (const char* file : {"step_0", "step_1"}) {
     std::map<std::string, int> rows;

@@ -52,7 +52,9 @@ TEST(Trainer, PartialRolloutsGoOnInTheNextStep) {
   c.data.gen_batch_size = 7;
   c.data.max_response_length = 6;
   c.rollout.partial = true;
-  c.rollout.max_num_seqs = 12;  // a group and a half at once
+  c.rollout.max_num_seqs = 16;  // two groups at once
+  c.rollout.temperature = 2;    // responses of every length
+  c.algorithm.filter_groups = false;
   c.algorithm.max_age = 3;
   Case run(c, questions("a"), guesser());
   const auto step = [&run] {
@@ -65,7 +67,9 @@ TEST(Trainer, PartialRolloutsGoOnInTheNextStep) {
   EXPECT_GT(m.groups_unfinished, 0);
   EXPECT_LT(m.groups_generated, 7);
   std::vector<Group> left = run.trainer.state().unfinished;
-  const auto begun = std::ranges::find_if(left, [](const Group& g) { return !g.samples[0].response.ids.empty(); });
+  const auto begun = std::ranges::find_if(left, [](const Group& g) {
+    return std::ranges::any_of(g.samples, [](const Sample& s) { return !s.response.ids.empty(); });
+  });
   ASSERT_NE(begun, left.end()) << "a response is cut in its middle";
   m = step();
   EXPECT_GT(m.age_max, 0);

@@ -146,7 +146,8 @@ TEST(RunState, EveryNumberComesBack) {
   g.samples.resize(2);
   g.samples[0].response = {{5, 6, 7}, {-0.1f, -std::numeric_limits<float>::infinity(), -1e-40f}, Finish::stop};
   g.samples[0].old_log_prob = {1, 2, 3};
-  g.samples[1].verdict = {.score = -1, .acc = false, .found = true, .error = true, .pred = "\xc3\xbc", .reason = "r", .terms = {1, -0.5f}};
+  g.samples[1].verdict = {
+      .score = -1, .acc = false, .found = true, .error = true, .pred = "\xc3\xbc", .reason = "r", .terms = {1, -0.5f}};
   s.trainer.now.groups = {g};
   s.trainer.bank = {g, Group()};
   s.unwritten.emplace();

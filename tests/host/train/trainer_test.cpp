@@ -58,7 +58,7 @@ TEST(Trainer, RepeatsBitForBitAndResumes) {
   for (size_t i = 0; i < want.size(); ++i)
     if (const std::string name = want[i].first;
         name.find("seconds") == name.npos && name.find("_per_s") == name.npos && name.find("gflops") == name.npos) {
-      EXPECT_EQ(got[i].second, want[i].second) << name;
+      EXPECT_EQ(fmt::to_string(got[i].second), fmt::to_string(want[i].second)) << name;  // nan is nan
     }
 }
 
@@ -306,8 +306,9 @@ TEST(Reward, AProgramThatFailsLeavesGroupsOutAndIsNamedInTheAlarm) {
   EXPECT_EQ(m.groups_trained, 0);
   EXPECT_TRUE(std::isnan(m.reward));
   ASSERT_FALSE(m.alarms.empty());
-  EXPECT_TRUE(std::ranges::any_of(m.alarms, [](const std::string& a) { return a.ends_with("reports: out of tokens"); }))
-      << m.alarms[0];
+  EXPECT_TRUE(std::ranges::any_of(m.alarms, [](const std::string& a) {
+    return a.find("reports: out of tokens") != a.npos;
+  })) << m.alarms[0];
   try {
     try_commands(c.reward, questions("a")[0]);
     FAIL();

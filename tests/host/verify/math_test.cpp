@@ -16,7 +16,7 @@ std::string value(const std::string& response) {
 
 TEST(FindAnswer, ABoxGoesBeforeEverythingElse) {
   EXPECT_EQ(found("\\boxed{1} so the answer is 2."), "1");
-  EXPECT_EQ(found("\\boxed{1} or \\boxed{2}, $3$"), "2");
+  EXPECT_EQ(found("\\boxed{1}, then \\boxed{2}, $3$"), "2");
 }
 
 TEST(FindAnswer, BoxesInOneListAreOneAnswer) {
