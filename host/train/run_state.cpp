@@ -209,6 +209,7 @@ void fields(TrainerState& t, F f) {
   f("unfinished", t.unfinished);
   f("alarms", t.alarms);
   f("prompts", t.prompts);
+  f("solved", t.solved);
   f("now", t.now);
 }
 

@@ -182,7 +182,7 @@ constexpr Setting kSettings[] = {
         {.verl = "algorithm.filter_groups.max_num_gen_batches"}),
     ROW(algorithm, stop_when_solved, within(0, 1),
         "once a step has drawn a batch of prompts, and more than this share of its groups are all right, it draws no "
-        "more and trains on the groups it has; 1: never"),
+        "more and trains on the groups it has, and the next one begins with no more than a batch; 1: never"),
     ROW(algorithm, skip_solved, at_least(0),
         "a prompt whose last visits, this many, were all right or all wrong is visited in one epoch of four; 0: off"),
     ROW(algorithm, surplus, any(),

@@ -67,8 +67,8 @@ bool Trainer::done() const {
 
 TrainerState Trainer::snapshot() const {
   if (now_.stage != StepState::done) return state_;
-  return {state_.step, state_.updates,    state_.refused, state_.cursor,  state_.yield,
-          state_.bank, state_.unfinished, state_.alarms,  state_.prompts, StepState()};
+  return {state_.step,       state_.updates, state_.refused, state_.cursor, state_.yield, state_.bank,
+          state_.unfinished, state_.alarms,  state_.prompts, state_.solved, StepState()};
 }
 
 void Trainer::restore(TrainerState state) {
@@ -260,7 +260,9 @@ int Trainer::prompts_to_draw() const {
   const int size = config_.data.gen_batch_size > 0   ? config_.data.gen_batch_size
                    : config_.algorithm.filter_groups ? generation_size(need, batch, state_.yield)
                                                      : need;
-  return std::min<int64_t>(size, left);
+  // Where the last step found nearly everything right, a batch shows first whether that still holds.
+  const bool probes = state_.solved && now_.drawn < batch;
+  return std::min<int64_t>(probes ? std::min(size, batch) : size, left);
 }
 
 /// Whether nearly all groups of this step are all right: the rest of the batch would cost thousands of responses.
@@ -361,6 +363,7 @@ void Trainer::end_rollout() {
         "trains on those",
         now_.groups.size(), config_.data.train_batch_size, now_.drawn, sums_.generation_batches,
         config_.algorithm.max_num_gen_batches));
+  state_.solved = nothing_left_to_learn();
   sums_.groups_banked = state_.bank.size();
   sums_.groups_unfinished = state_.unfinished.size();
   sums_.verifier_slow = reward_.counters().slow - slow_;

@@ -54,6 +54,7 @@ struct TrainerState {
   std::vector<Group> unfinished;  ///< of earlier steps, to be drawn further (rollout.partial)
   AlarmState alarms;
   std::vector<PromptRecord> prompts;  ///< by example
+  bool solved = false;                ///< nearly all groups of the last step were all right
   StepState now;
 };
 

@@ -43,6 +43,14 @@ TEST(Trainer, DrawingStopsWhereNearlyEverythingIsRight) {
   EXPECT_EQ(m.prompts_solved, m.groups_right);
   ASSERT_FALSE(m.alarms.empty());
   EXPECT_NE(m.alarms[0].find("algorithm.stop_when_solved"), std::string::npos) << m.alarms[0];
+  c.algorithm.max_age = 0;  // no bank: the next step draws
+  Case again(c, questions("a"), weights_that_say("a"));
+  TrainerState low = again.trainer.state();
+  low.yield = {1, 1000};  // a yield that would draw hundreds of prompts at once
+  low.solved = true;
+  again.trainer.restore(low);
+  EXPECT_EQ(again.trainer.step().groups_generated, 4) << "a batch shows it";
+  EXPECT_TRUE(again.trainer.state().solved);
   Case wrong(c, questions("z"), guesser());  // all wrong is no reason: a hard task needs its draws
   EXPECT_GT(wrong.trainer.step().groups_generated, 4);
 }
