@@ -130,12 +130,15 @@ std::string train_loop(Run& run) {
     for (const std::string& alarm : m.alarms) run.progress.note(alarm.c_str());
     if (run.config.trainer.log_rollouts) run.folder.rollouts(m.step, trainer, *run.session.tokenizer, run.data);
     end_step(run, m);
-    if (!why.empty()) return why;
+    if (!why.empty()) {
+      if (run.saved != m.step) save(run);
+      return why;
+    }
   }
   return "";
 }
 
-/// What is written when the run ends before its last step: "part of step 4", with the checkpoint's place.
+/// The end of a run that a signal stopped: saves it as it is, unless that has been done.
 int leave(Run& run) {
   const TrainerState& state = run.trainer.state();
   const bool open = state.now.stage != StepState::done;
