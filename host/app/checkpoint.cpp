@@ -10,7 +10,6 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 
 #include "core/check.h"
 #include "core/new_file.h"
@@ -84,8 +83,8 @@ Checkpoint checkpoint_at(const std::string& folder) {
 }
 
 struct CheckpointWriter::Job {
-  std::optional<TrainingState> training;  ///< none once it is written, since its copy is large
-  std::optional<StateImage> image;
+  std::unique_ptr<TrainingState> training;  ///< none once it is written, since its copy is large
+  std::unique_ptr<StateImage> image;
   Checkpoint at;
   int64_t best_step;
   std::exception_ptr error = nullptr;
@@ -120,8 +119,8 @@ std::string CheckpointWriter::finish() {
 void CheckpointWriter::save(const Learner& learner, const RunState& state) {
   finish();
   const bool open = state.trainer.now.stage != StepState::done;
-  job_ = std::make_unique<Job>(Job{.training = TrainingState(learner),
-                                   .image = StateImage(state),
+  job_ = std::make_unique<Job>(Job{.training = std::make_unique<TrainingState>(learner),
+                                   .image = std::make_unique<StateImage>(state),
                                    .at = {state.trainer.step, open, ""},
                                    .best_step = state.best_step});
   job_->at.folder = folder_ + "/" + job_->at.name();
@@ -153,8 +152,8 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
 
 void CheckpointWriter::save_at(const std::string& folder, const Learner& learner, const RunState& state) {
   finish();
-  write({.training = TrainingState(learner),
-         .image = StateImage(state),
+  write({.training = std::make_unique<TrainingState>(learner),
+         .image = std::make_unique<StateImage>(state),
          .at = {state.trainer.step, true, folder},
          .best_step = state.best_step});
 }

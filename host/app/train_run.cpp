@@ -125,7 +125,7 @@ std::string train_loop(Run& run) {
   while (!trainer.done() && !interrupted()) {
     run.progress.step(trainer.state().step + 1);
     const StepMetrics m = step_or_save(run);
-    const std::string why = run.stuck.after(m);
+    std::string why = run.stuck.after(m);
     run.progress.step_line(m.fields());
     for (const std::string& alarm : m.alarms) run.progress.note(alarm.c_str());
     if (run.config.trainer.log_rollouts) run.folder.rollouts(m.step, trainer, *run.session.tokenizer, run.data);
