@@ -8,7 +8,7 @@ namespace dapo {
 /// What is measured with a whole and a part of it. Over one doubling, a cache that only the part fits in is taken for a
 /// quadratic term; over 16 times, such a term has grown by 256 and the cache still is a quarter.
 constexpr int kGrowthParts = 16;
-constexpr double kGrowthBound = 48;  // 16^1.4: 35 was seen beside other programs
+constexpr double kGrowthBound = 32;  // 16^1.25
 
 /// Processor time of f(), in seconds.
 template <typename F>
@@ -30,7 +30,7 @@ template <typename Whole, typename Part>
 Growth growth(Whole&& whole, Part&& part, double shortest = 0) {
   Growth g;
   double least_part = 1e9;
-  for (int attempt = 0; attempt < 10 && g.ratio >= kGrowthBound; ++attempt) {
+  for (int attempt = 0; attempt < 20 && g.ratio >= kGrowthBound; ++attempt) {
     g.seconds = std::min(g.seconds, thread_seconds(whole));
     least_part = std::min(least_part, thread_seconds(part));
     g.ratio = g.seconds < shortest ? 0 : g.seconds / least_part;

@@ -68,7 +68,7 @@ void check_vocabulary(Diagnosis& out, const Tokenizer& tokenizer, const ModelCon
             config.vocab);
   else
     out.add(Severity::ok, "", "tokenizer: {} tokens, vocab_size {}", tokens, config.vocab);
-  // Spelling survives, whatever the tokenizer: what a response says is what the verifier reads.
+  // Every tokenizer must keep the spelling: what a response says is what the verifier reads.
   constexpr std::string_view kText = "x = 12.5 \\frac{1}{2} \xc3\xbc\n  \\boxed{3}";
   const std::vector<int32_t> ids = tokenizer.encode(kText);
   if (const std::string back = tokenizer.decode(ids); back != kText)

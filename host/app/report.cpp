@@ -184,7 +184,7 @@ std::string report_html(std::span<const RunRecord> runs) {
   for (const RunRecord& run : runs) warnings += alarms(run, runs.size() > 1);
   const std::string title = runs.size() == 1 ? runs[0].label : fmt::format("{} runs", runs.size());
   std::string out = fmt::format("<!DOCTYPE html>\n{}\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n", kMark);
-  // nothing is loaded, whatever a response contains
+  // no response can make the page load anything
   out +=
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
       "script-src "

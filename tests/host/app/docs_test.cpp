@@ -45,7 +45,7 @@ TEST_F(Docs, SettingsOfMigratingAreOurs) {
     }
   }
   EXPECT_GT(rows, 40u);
-  for (const Setting& s : all_settings())  // whatever has a name elsewhere has a row
+  for (const Setting& s : all_settings())  // each that has a name elsewhere has a row
     if (!s.other.verl.empty() || !s.other.trl.empty()) {
       EXPECT_TRUE(ours.contains(std::string(s.key))) << s.key;
     }

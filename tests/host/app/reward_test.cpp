@@ -14,7 +14,7 @@ class RewardTest : public CliTest {
     CliTest::SetUp();
     if (IsSkipped()) return;
     make_model();
-    // right is what ends in an even digit, whatever the ground truth
+    // right is what ends in an even digit, for any ground truth
     write("judge.sh",
           "while read -r line; do case \"$line\" in *[02468]'\",'*) s=1;; *) s=0;; esac; echo \"{\\\"score\\\": $s, "
           "\\\"pred\\\": \\\"even $s\\\"}\"; done\n");

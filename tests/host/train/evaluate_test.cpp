@@ -140,7 +140,7 @@ TEST(Evaluate, EachSetHasItsOwnFigures) {
   const EvalSet a{"a", questions("a")}, none{"none", questions("never said")};
   const EvalResult both = run({a, none}, guesser()), alone = run({a}, guesser());
   ASSERT_EQ(both.sets.size(), 2u);
-  EXPECT_EQ(both.sets[0].avg.mean, alone.sets[0].avg.mean);  // whatever else is evaluated
+  EXPECT_EQ(both.sets[0].avg.mean, alone.sets[0].avg.mean);  // no matter what else is evaluated
   EXPECT_EQ(both.sets[1].avg.mean, 0);
   EXPECT_GT(both.sets[1].avg.high, 0.2);
   const auto value = [](const EvalResult& r, const std::string& name) {

@@ -66,7 +66,7 @@ TEST_F(Presets, SingleKeysGoOverThePresetWhereverTheyAreWritten) {
   const Config c = load_config(file(kLeast + "[algorithm]\npreset = \"rloo\"\n"), {"algorithm.preset=gspo"});
   EXPECT_EQ(c.actor.kl_loss_coef, 0);
   EXPECT_EQ(c.algorithm.adv_estimator, AdvEstimator::grpo);
-  // What is written is complete: read again, it is the same, whatever the presets of that day.
+  // What is written is complete: read again, it is the same, even if the presets have changed since.
   const std::string text = config_text(gspo("", {"algorithm.preset=gspo", "actor.clip_ratio_high=0.28"}));
   EXPECT_NE(text.find("preset = \"gspo\"\n"), std::string::npos);
   EXPECT_EQ(config_text(load_config(file(text), {})), text);
