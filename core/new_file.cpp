@@ -55,16 +55,14 @@ void write_new_file(const std::string& path, std::string_view text) {
   file.commit();
 }
 
-void sync_folder(const std::string& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) disk_error(folder, "open");
-  const int rc = ::fsync(fd);
-  const int error = errno;
+void sync_path(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) disk_error(path, "open");
+  const int rc = ::fsync(fd), error = errno;
   ::close(fd);
-  if (rc != 0 && error != EINVAL) {  // EINVAL: the file system does not sync folders
-    errno = error;
-    disk_error(folder, "fsync");
-  }
+  if (rc == 0 || error == EINVAL) return;  // EINVAL: the file system does not sync folders
+  errno = error;
+  disk_error(path, "fsync");
 }
 
 }  // namespace dapo

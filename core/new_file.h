@@ -24,7 +24,7 @@ class NewFile {
 
 /// A NewFile of this text.
 void write_new_file(const std::string& path, std::string_view text);
-/// Makes the names in a folder durable (fsync). Error (exit 3) if that fails.
-void sync_folder(const std::string& folder);
+/// Makes a file's data, or the names in a folder, durable (fsync). Error (exit 3) if that fails.
+void sync_path(const std::string& path);
 
 }  // namespace dapo

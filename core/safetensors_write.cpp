@@ -96,7 +96,7 @@ void write_safetensors(const std::string& folder, const std::vector<TensorToWrit
   if (shards.size() == 1) {
     write_file(single, shards[0], buffer);
     if (::unlink(index.c_str()) != 0 && errno != ENOENT) disk_error(index, "unlink");
-    sync_folder(folder);
+    sync_path(folder);
     return;
   }
   nlohmann::ordered_json json;
@@ -109,7 +109,7 @@ void write_safetensors(const std::string& folder, const std::vector<TensorToWrit
   }
   write_new_file(index, json.dump(2) + "\n");
   if (::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
-  sync_folder(folder);
+  sync_path(folder);
 }
 
 }  // namespace dapo

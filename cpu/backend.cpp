@@ -135,6 +135,10 @@ void limit_instruction_set() {
 
 }  // namespace
 
+size_t host_memory_available() {
+  return memory_limit().available;
+}
+
 bool cpu_has_bf16() {
   limit_instruction_set();
   constexpr unsigned want = dnnl_cpu_isa_avx512_core_bf16;
@@ -216,7 +220,7 @@ size_t CpuBackend<T>::memory_total() const {
 }
 template <class T>
 size_t CpuBackend<T>::memory_available() const {
-  return memory_limit().available;
+  return host_memory_available();
 }
 
 template <class T>

@@ -13,6 +13,8 @@ namespace dapo {
 std::unique_ptr<Backend> make_cpu_backend(DType dtype);
 /// Whether this CPU multiplies bf16 natively (AVX512-BF16 or AMX); decides `--dtype auto`.
 bool cpu_has_bf16();
+/// Bytes that this process may still take of the host's memory: of the machine, and of its control groups.
+size_t host_memory_available();
 /// The instruction sets that the program was compiled for, AVX2 and FMA at least, and whether this CPU has them.
 struct CpuFeature {
   const char* name;

@@ -13,6 +13,7 @@
 
 #include "core/check.h"
 #include "core/new_file.h"
+#include "cpu/cpu_backend.h"
 #include "host/app/manifest.h"
 #include "host/app/session.h"
 
@@ -27,25 +28,6 @@ bool parse_name(const std::string& name, Checkpoint& out) {
   const auto [p, error] = std::from_chars(begin, end, out.step);
   out.open = std::string_view(p, end) == "-open";
   return error == std::errc() && p > begin && (p == end || out.open);
-}
-
-void sync_file(const fs::path& file) {
-  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || ::fsync(fd) != 0) {
-    const int error = errno;
-    if (fd >= 0) ::close(fd);
-    fail(kExitResources, "{}: fsync: {}", file.string(), std::strerror(error));
-  }
-  ::close(fd);
-}
-
-/// Bytes of memory that the host can still give, by /proc/meminfo.
-uint64_t free_memory() {
-  std::ifstream in("/proc/meminfo");
-  std::string name, unit;
-  for (uint64_t kib = 0; in >> name >> kib; std::getline(in, unit))
-    if (name == "MemAvailable:") return kib << 10;
-  return 0;
 }
 
 /// Removes the files of a folder that a crash left half written or half removed, and the folder.
@@ -132,7 +114,7 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
     last_ = job.at.folder;
     prune(job.at, job.best_step);
   };
-  if (bytes > free_memory() / 2) {
+  if (bytes > host_memory_available() / 2) {
     if (!std::exchange(noted_, true))
       progress_.note(fmt::format("a checkpoint is written before the next step begins: a copy of it, {:.2f} GB, would "
                                  "take more than half of the free memory",
@@ -168,18 +150,18 @@ void CheckpointWriter::write(const Job& job) {
     job.training->save_optimizer((fresh / "optimizer.safetensors").string());
     job.image->write(fresh.string());
 
-    for (const std::string& name : files_in(fresh.string())) sync_file(fresh / name);
+    for (const std::string& name : files_in(fresh.string())) sync_path((fresh / name).string());
     for (const auto& entry : fs::recursive_directory_iterator(fresh))
-      if (entry.is_directory()) sync_folder(entry.path().string());
+      if (entry.is_directory()) sync_path(entry.path().string());
     write_manifest(fresh.string(), job.at.step, job.at.open, about_);
-    sync_folder(fresh.string());
+    sync_path(fresh.string());
     if (!fs::exists(to)) {
       fs::rename(fresh, to);
     } else if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
       remove_listed(to.string());  // the file system cannot exchange folders; the one before it is still there
       fs::rename(fresh, to);
     }
-    sync_folder(to.parent_path().string());
+    sync_path(to.parent_path().string());
     remove_leftovers(fresh);  // the one of the same name, if they were exchanged
   } catch (const fs::filesystem_error& e) {
     remove_leftovers(fresh);

@@ -15,6 +15,7 @@
 #include <set>
 
 #include "core/check.h"
+#include "core/new_file.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -50,14 +51,6 @@ bool is_mount_point(const fs::path& folder) {
 
 [[noreturn]] void disk_error(const fs::path& path, const char* call) {
   fail(kExitResources, "{}: {}: {}", path.string(), call, std::strerror(errno));
-}
-
-void sync(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) disk_error(path, "open");
-  const int rc = ::fsync(fd);
-  ::close(fd);
-  if (rc != 0 && errno != EINVAL) disk_error(path, "fsync");  // EINVAL: the file system does not sync folders
 }
 
 /// Empties `old`, a folder of ours, and removes it: files that it lists are deleted, everything else moves into `to`.
@@ -211,11 +204,11 @@ std::string FreshFolder::publish(const std::string& about, const std::string& as
     mark["files"] = Json::array();
     for (const auto& entry : fs::directory_iterator(path_)) {
       if (entry.path().filename() != kFolderMark) mark["files"].push_back(entry.path().filename().string());
-      if (entry.path().filename() != kFolderMark) sync(entry.path());
+      if (entry.path().filename() != kFolderMark) sync_path(entry.path().string());
     }
     lock_->write(mark.dump());
-    sync(fs::path(path_) / kFolderMark);
-    sync(path_);
+    sync_path(path_ + "/" + kFolderMark);
+    sync_path(path_);
     const fs::path to = free_name(as.empty() ? to_ : as, true);
     if (!is_ours(to)) {
       fs::rename(path_, to);  // the target does not exist or is an empty folder
@@ -229,7 +222,7 @@ std::string FreshFolder::publish(const std::string& about, const std::string& as
       dissolve(old, to);
     }
     published_ = true;
-    sync(to.has_parent_path() ? to.parent_path() : fs::path("."));
+    sync_path(to.has_parent_path() ? to.parent_path().string() : ".");
     return to.string();
   } catch (const fs::filesystem_error& e) {
     fail(kExitResources, "{}: the model cannot be written: {}", to_, e.code().message());

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/nvtx.h"
 #include "core/sizes.h"
+#include "data/random.h"
 #include "host/train/draw.h"
 #include "host/train/prompts.h"
 
@@ -77,11 +78,12 @@ void Trainer::restore(TrainerState state) {
 }
 
 uint64_t Trainer::prompts_hash() const {
-  uint64_t h = 0xcbf29ce484222325u;  // FNV-1a over lengths and ids
-  const auto add = [&h](uint64_t v) { h = (h ^ v) * 0x100000001b3u; };
+  uint64_t h = hash64("");
+  const auto add = [&h](const void* p, size_t bytes) { h = hash64({static_cast<const char*>(p), bytes}, h); };
   for (const std::vector<int32_t>& ids : prompts_.ids) {
-    add(ids.size());
-    for (const int32_t id : ids) add(uint32_t(id));
+    const uint64_t count = ids.size();
+    add(&count, sizeof count);
+    add(ids.data(), ids.size() * sizeof(int32_t));
   }
   return h;
 }
