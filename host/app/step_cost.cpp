@@ -96,20 +96,15 @@ std::vector<PhaseCost> step_costs(const Config& c, const ModelConfig& m, const M
   update.bytes = updates * parameters * (4 + 2 * 16);
 
   std::vector<PhaseCost> out = {prefill, decode};
-  if (c.actor.old_logprobs == OldLogProbs::recompute) {
-    PhaseCost again{.name = "old log-probs", .tokens = rows, .flops = forward};
-    again.attention = attention_flops(m, pairs);
-    again.passes = std::ceil(rows / std::max<double>(1, limits.pack_tokens));
-    again.bytes = again.passes * weights + rows * activation_bytes(m, t);
-    out.push_back(again);
-  }
-  if (c.actor.kl_loss_coef > 0) {
-    PhaseCost scored{.name = "reference log-probs", .tokens = rows, .flops = forward};
+  const auto add_forward_pass = [&](const char* name) {
+    PhaseCost scored{.name = name, .tokens = rows, .flops = forward};
     scored.attention = attention_flops(m, pairs);
     scored.passes = std::ceil(rows / std::max<double>(1, limits.pack_tokens));
     scored.bytes = scored.passes * weights + rows * activation_bytes(m, t);
     out.push_back(scored);
-  }
+  };
+  if (c.actor.old_logprobs == OldLogProbs::recompute) add_forward_pass("old log-probs");
+  if (c.actor.kl_loss_coef > 0) add_forward_pass("reference log-probs");
   if (c.actor.policy_loss == LossKind::gspo)  // its logits are made twice
     train.flops += m.forward_flops(0, 0, groups * n * R) * epochs;
   out.insert(out.end(), {train, update});
