@@ -33,9 +33,17 @@ struct Process {
   Config config;
   const Dataset& data;
   Toy toy;
+  Weights reference;
   Trainer trainer;
   Process(const Config& c, const Dataset& d, Progress& progress)
-      : config(c), data(d), toy(guesser()), trainer(config, toy.weights, byte_tokenizer(), data, progress) {}
+      : config(c),
+        data(d),
+        toy(guesser()),
+        reference(*toy.backend, toy.comm, Toy::shapes()),
+        trainer(config, toy.weights, byte_tokenizer(), data, progress) {
+    toy.set(reference.flat(), guesser());
+    if (config.actor.kl_loss_coef > 0) trainer.use_reference(reference);
+  }
 
   void save(const std::string& folder) {
     TrainingState training(trainer.learner());
@@ -104,25 +112,32 @@ End run_in_pieces(const Config& c, const Dataset& data, int steps, int patience,
   return end;
 }
 
-class Resume : public ::testing::TestWithParam<int> {};
+struct ResumeCase {
+  int patience;  ///< reports until the first stop
+  bool bank = false, reference = false;
+};
+
+class Resume : public ::testing::TestWithParam<ResumeCase> {};
 
 TEST_P(Resume, StoppedAtAnyReportTheBitsAreTheSame) {
+  const ResumeCase& variant = GetParam();
   Config c = toy_config();
   c.rollout.max_num_seqs = 16;  // two groups at once: a generation batch takes many calls
   c.rollout.collect_every = 1;
   c.data.max_response_length = 6;
   c.actor.ppo_epochs = 2;
   c.actor.ppo_max_token_len = 40;  // several packs a mini-batch
-  if (GetParam() % 2 == 1) {
-    c.data.gen_batch_size = 7;  // groups for the bank
+  if (variant.bank) {
+    c.data.gen_batch_size = 7;
     c.algorithm.surplus = Surplus::bank;
     c.actor.old_logprobs = OldLogProbs::recompute;
   }
+  if (variant.reference) c.actor.kl_loss_coef = 0.05f;
   const Dataset data = questions("a");
   int none = 0, stops = 0;
   const End whole = run_in_pieces(c, data, 3, std::numeric_limits<int>::max() - 1000, none);
   EXPECT_EQ(none, 0);
-  const End pieces = run_in_pieces(c, data, 3, GetParam(), stops);
+  const End pieces = run_in_pieces(c, data, 3, variant.patience, stops);
   EXPECT_GT(stops, 2);
   ASSERT_EQ(pieces.metrics.size(), whole.metrics.size());
   for (size_t i = 0; i < whole.metrics.size(); ++i) EXPECT_EQ(pieces.metrics[i], whole.metrics[i]);
@@ -130,7 +145,15 @@ TEST_P(Resume, StoppedAtAnyReportTheBitsAreTheSame) {
   EXPECT_TRUE(pieces.weights == whole.weights);
   EXPECT_TRUE(pieces.optimizer == whole.optimizer);
 }
-INSTANTIATE_TEST_SUITE_P(Reports, Resume, ::testing::Range(0, 8));
+INSTANTIATE_TEST_SUITE_P(Reports, Resume,
+                         ::testing::Values(ResumeCase{0}, ResumeCase{1, true}, ResumeCase{2}, ResumeCase{3, true},
+                                           ResumeCase{4}, ResumeCase{5, true}, ResumeCase{6}, ResumeCase{7, true},
+                                           ResumeCase{1, false, true}, ResumeCase{2, true, true}),
+                         [](const auto& row) {
+                           const ResumeCase& v = row.param;
+                           return fmt::format("After{}{}{}", v.patience, v.bank ? "Bank" : "",
+                                              v.reference ? "Reference" : "");
+                         });
 
 TEST(RunState, EveryNumberComesBack) {
   RunState s;
