@@ -12,6 +12,7 @@
 #include "host/app/plan.h"
 #include "host/app/plan_cards.h"
 #include "host/app/provenance.h"
+#include "host/app/rank_start.h"
 #include "host/app/report_error.h"
 #include "host/app/resume.h"
 #include "host/app/session.h"
@@ -81,7 +82,7 @@ int plan_for_cards(const Config& config, const Options& o) {
   return plan.fits ? kExitOk : kExitResources;
 }
 
-int run(const Options& o) {
+int run(const Options& o, Ranks& ranks) {
   Config config = load_config(o.config, o.settings);
   const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
   if (!o.cards.empty()) return plan_for_cards(config, o);
@@ -124,6 +125,7 @@ int run(const Options& o) {
     notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
   Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), s.device);
   const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
@@ -157,7 +159,7 @@ int run(const Options& o) {
     }
     progress.line(fmt::format("goes on from {}", begin.checkpoint->folder));
   }
-  return train(config, given, s, trainer, data, val, begin, notes, progress);
+  return train(config, given, s, trainer, data, val, begin, notes, progress, ranks);
 }
 
 }  // namespace
@@ -196,7 +198,7 @@ int main(int argc, char** argv) {
   app.footer(
       "Example: ./dapo_train configs/gsm8k.cfg --set actor.lr=2e-6 --set trainer.total_steps=3\n"
       "Exit codes: 0 done, 2 bad usage, config or input, 3 out of resources, 4 numbers went bad or nothing to "
-      "learn from (saved), 130 interrupted (saved).");
+      "learn from (saved), 5 a rank died or hangs, 130 interrupted (saved).");
   return dapo::run_program("dapo_train", app, argc, argv, [&] {
     if (settings) {
       dapo::print_out(markdown ? dapo::settings_markdown() : dapo::settings_help());
@@ -211,6 +213,8 @@ int main(int argc, char** argv) {
     if (!device.empty()) o.settings.push_back("model.device=" + device);
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
-    return dapo::run(o);
+    const bool plans = o.plan || !o.cards.empty();
+    return dapo::start_ranks(o.config, o.settings, {argv + 1, argv + argc}, plans,
+                             [&](dapo::Ranks& ranks) { return dapo::run(o, ranks); });
   });
 }

@@ -8,6 +8,7 @@
 #include "host/app/resume.h"
 #include "host/app/session.h"
 #include "host/app/terminal.h"
+#include "host/parallel/ranks.h"
 #include "host/train/eval_sets.h"
 #include "host/train/trainer.h"
 
@@ -16,6 +17,7 @@ namespace dapo {
 /// `given`: the configuration before it was fitted to this machine. The trainer holds the state of `begin`. Returns the
 /// exit code.
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
-          const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress);
+          const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress,
+          Ranks& ranks);
 
 }  // namespace dapo
