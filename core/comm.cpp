@@ -1,5 +1,6 @@
 #include "core/comm.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace dapo {
@@ -16,12 +17,13 @@ void Comm::agree(const std::optional<Error>& error) {
     mine.assign(reinterpret_cast<const char*>(&code), sizeof code).append(error->what());
   }
   const std::vector<std::string> all = all_gather_bytes(mine);
-  for (int r = 0; r < size(); ++r) {
-    if (all[r].empty()) continue;
-    int32_t code = 0;
-    std::memcpy(&code, all[r].data(), sizeof code);
-    throw AgreedError(code, fmt::format("rank {}: {}", r, all[r].substr(sizeof code)));
-  }
+  const auto first = std::find_if(all.begin(), all.end(), [](const std::string& text) { return !text.empty(); });
+  if (first == all.end()) return;
+  int32_t code = 0;
+  std::memcpy(&code, first->data(), sizeof code);
+  const std::string text = first->substr(sizeof code);
+  if (std::count(all.begin(), all.end(), *first) == size()) throw AgreedError(code, text);
+  throw AgreedError(code, fmt::format("rank {}: {}", first - all.begin(), text));
 }
 
 }  // namespace dapo

@@ -52,7 +52,7 @@ class Comm {
   /// The root's bytes; what other ranks pass is ignored.
   virtual std::string broadcast_bytes(std::string bytes, int root) = 0;
   /// Every rank passes its error, or none. If any rank has one, all throw the same: the lowest such rank's, with its exit
-  /// code and "rank N: " before its text. Call it where ranks may fail apart, before the next collective.
+  /// code and, unless all ranks say the same, "rank N: " before its text. Call it where ranks may fail apart, before the next collective.
   void agree(const std::optional<Error>& error = std::nullopt);
   /// work(), then agree() on what it threw: returns its result only if no rank failed. For work without collectives.
   template <class Work>

@@ -2,6 +2,7 @@
 // where it is, and that it moves. Cheap enough for every collective.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -37,16 +38,16 @@ struct Heartbeat {
   std::atomic<int32_t> pid{0};  ///< 0: not begun
   std::atomic<uint64_t> started{
       0};  ///< of the process, as /proc tells it: a number that is used again is another process
-  std::atomic<uint64_t> beats{0};     ///< grows while the rank moves
-  std::atomic<uint64_t> sequence{0};  ///< collectives entered
-  std::atomic<bool> inside{false};    ///< the last one has not been left
-  std::atomic<bool> left{false};      ///< the rank is done, and leaves
+  std::atomic<uint64_t> beats{0};   ///< grows while the rank moves
+  std::atomic<uint64_t> calls{0};   ///< collectives begun, the one under way included
+  std::atomic<bool> inside{false};  ///< the last one has not been left
+  std::atomic<bool> left{false};    ///< the rank is done, and leaves
   SharedWord op, phase;
 
   void beat() { beats.fetch_add(1, std::memory_order_relaxed); }
-  void enter(std::string_view name) {
+  void enter(std::string_view name, uint64_t call) {
     op.set(name);
-    sequence.fetch_add(1, std::memory_order_relaxed);
+    calls.store(call, std::memory_order_relaxed);
     inside.store(true, std::memory_order_release);
     beat();
   }

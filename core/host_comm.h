@@ -30,7 +30,7 @@ class HostComm : public Comm {
 
   /// Where this rank tells what it does; none by default.
   void report_to(Heartbeat* heartbeat) { heartbeat_ = heartbeat; }
-  /// Collectives and messages begun.
+  /// Collectives begun.
   uint64_t sequence() const { return sequence_; }
 
  protected:
