@@ -19,6 +19,7 @@
 #include "host/app/train_run.h"
 #include "host/app/unmet.h"
 #include "host/train/prompts.h"
+#include "host/train/share.h"
 #include "host/train/step_text.h"
 #include "host/train/trainer.h"
 #include "tokenizer/jinja.h"
@@ -81,18 +82,44 @@ int plan_for_cards(const Config& config, const Options& o) {
   return plan.fits ? kExitOk : kExitResources;
 }
 
-int run(const Options& o) {
+/// Where the run begins. The first rank decides, as it alone may lock the run's folder; the others read the same state.
+Begin begin_of(const Config& config, const Options& o, Comm& comm) {
+  Begin begin = comm.together([&] {
+    return comm.rank() == 0 ? find_begin(config, o.resume, o.overwrite ? Overwrite::yes : Overwrite::no) : Begin();
+  });
+  if (comm.size() == 1) return begin;
+  ByteWriter out;
+  out.put(begin.checkpoint.has_value()), out.put(begin.replaces);
+  const Checkpoint own = begin.checkpoint.value_or(Checkpoint());
+  out.put(own.step), out.put(own.open), out.put(own.folder);
+  const std::string bytes = comm.broadcast_bytes(out.bytes(), 0);
+  comm.together([&] {
+    if (comm.rank() == 0) return;
+    ByteReader in(bytes);
+    const bool resumes = in.get<bool>();
+    in.get(begin.replaces);
+    Checkpoint c;
+    in.get(c.step), in.get(c.open), in.get(c.folder);
+    if (!resumes) return;
+    begin.state = read_state(c.folder);
+    begin.checkpoint = std::move(c);
+  });
+  return begin;
+}
+
+int run(const Options& o, Comm& comm) {
   Config config = load_config(o.config, o.settings);
-  const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
   if (!o.cards.empty()) return plan_for_cards(config, o);
   ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
   const ModelConfig shape = find_model(config.model.path).config;
   check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
   Begin begin;
-  if (!o.replay.empty())
+  if (!o.replay.empty()) {
+    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.data=1");
     begin = read_begin(config, o.replay);
-  else if (!o.plan && !o.check)
-    begin = find_begin(config, o.resume, overwrite);
+  } else if (!o.plan && !o.check) {
+    begin = begin_of(config, o, comm);
+  }
   if (begin.checkpoint) jinja::set_template_time(begin.state.template_time);
   const Config given = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
@@ -126,7 +153,7 @@ int run(const Options& o) {
   Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
   const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
   if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);
@@ -148,7 +175,7 @@ int run(const Options& o) {
   for (const std::string& note : begin.notes) progress.note(note.c_str());
   if (begin.checkpoint) {
     check_same_data(begin.state, data.fingerprint(), trainer.prompts_hash());
-    load_optimizer(trainer.learner(), begin.checkpoint->folder + "/optimizer.safetensors");
+    comm.together([&] { load_optimizer(trainer.learner(), begin.checkpoint->folder); });
     trainer.restore(std::exchange(begin.state.trainer, {}));
     if (!o.replay.empty()) {
       const std::string found = trainer.replay();
@@ -157,7 +184,7 @@ int run(const Options& o) {
     }
     progress.line(fmt::format("goes on from {}", begin.checkpoint->folder));
   }
-  return train(config, given, s, trainer, data, val, begin, notes, progress);
+  return train(config, given, s, trainer, data, val, begin, notes, progress, comm);
 }
 
 }  // namespace
@@ -211,6 +238,7 @@ int main(int argc, char** argv) {
     if (!device.empty()) o.settings.push_back("model.device=" + device);
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
-    return dapo::run(o);
+    dapo::SingleComm comm(nullptr, nullptr);  // host memory only: no collective copies
+    return dapo::run(o, comm);
   });
 }
