@@ -20,6 +20,7 @@
 #include "host/app/train_run.h"
 #include "host/app/unmet.h"
 #include "host/train/prompts.h"
+#include "host/train/share.h"
 #include "host/train/step_text.h"
 #include "host/train/trainer.h"
 #include "tokenizer/jinja.h"
@@ -82,19 +83,52 @@ int plan_for_cards(const Config& config, const Options& o) {
   return plan.fits ? kExitOk : kExitResources;
 }
 
+/// Where the run begins. The first rank decides, as it alone may lock the run's folder; the others read the same state.
+Begin begin_of(const Config& config, const Options& o, Comm& comm) {
+  Begin begin = comm.together([&] {
+    return comm.rank() == 0 ? find_begin(config, o.resume, o.overwrite ? Overwrite::yes : Overwrite::no) : Begin();
+  });
+  if (comm.size() == 1) return begin;
+  ByteWriter out;
+  out.put(begin.checkpoint.has_value()), out.put(begin.replaces);
+  const Checkpoint own = begin.checkpoint.value_or(Checkpoint());
+  out.put(own.step), out.put(own.open), out.put(own.folder);
+  const std::string bytes = comm.broadcast_bytes(out.bytes(), 0);
+  comm.together([&] {
+    if (comm.rank() == 0) return;
+    ByteReader in(bytes);
+    const bool resumes = in.get<bool>();
+    in.get(begin.replaces);
+    Checkpoint c;
+    in.get(c.step), in.get(c.open), in.get(c.folder);
+    if (!resumes) return;
+    begin.state = read_state(c.folder);
+    begin.checkpoint = std::move(c);
+  });
+  return begin;
+}
+
 int run(const Options& o, Ranks& ranks) {
+  Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
-  const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
   if (!o.cards.empty()) return plan_for_cards(config, o);
-  ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
-  const ModelConfig shape = find_model(config.model.path).config;
-  check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+  ChosenBackend chosen =
+      comm.together([&] { return make_backend(config.model.device, config.model.dtype, config.model.threads); });
+  const ModelConfig shape = comm.together([&] {
+    ModelConfig found = find_model(config.model.path).config;
+    check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+    return found;
+  });
   Begin begin;
-  if (!o.replay.empty())
+  if (!o.replay.empty()) {
+    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1");
     begin = read_begin(config, o.replay);
-  else if (!o.plan && !o.check)
-    begin = find_begin(config, o.resume, overwrite);
-  if (begin.checkpoint) jinja::set_template_time(begin.state.template_time);
+  } else if (!o.plan && !o.check) {
+    begin = begin_of(config, o, comm);
+  }
+  // The date that prompts may hold: the run's, the same on all ranks.
+  const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
+  jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
   const Config given = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
@@ -116,19 +150,23 @@ int run(const Options& o, Ranks& ranks) {
   }
   if (const auto missing = missing_inputs(config); !missing.empty())
     fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = load_data(config);
-  const std::vector<EvalSet> val = load_eval_sets(config.data);
-  try_commands(config.reward, data[0]);
+  const Dataset data = comm.together([&] { return load_data(config); });
+  const std::vector<EvalSet> val = comm.together([&] {
+    try_commands(config.reward, data[0]);
+    return load_eval_sets(config.data);
+  });
   RunNotes notes;
   if (!o.check && o.replay.empty()) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
     notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
-  Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  Session s = comm.together([&] {
+    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  });
   compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), s.device);
   const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
   if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);
@@ -150,7 +188,7 @@ int run(const Options& o, Ranks& ranks) {
   for (const std::string& note : begin.notes) progress.note(note.c_str());
   if (begin.checkpoint) {
     check_same_data(begin.state, data.fingerprint(), trainer.prompts_hash());
-    load_optimizer(trainer.learner(), begin.checkpoint->folder + "/optimizer.safetensors");
+    comm.together([&] { load_optimizer(trainer.learner(), begin.checkpoint->folder); });
     trainer.restore(std::exchange(begin.state.trainer, {}));
     if (!o.replay.empty()) {
       const std::string found = trainer.replay();

@@ -15,7 +15,7 @@
 namespace dapo {
 
 /// `given`: the configuration before it was fitted to this machine. The trainer holds the state of `begin`. Returns the
-/// exit code.
+/// exit code. `ranks`: the trainer's, which all call it; the first one writes the run's folder.
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
           const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress,
           Ranks& ranks);

@@ -41,14 +41,14 @@ struct Process {
     TrainingState training(trainer.learner());
     training.copy_to_host();
     training.save_model(folder);
-    training.save_optimizer(folder + "/optimizer.safetensors");
+    training.save_optimizer(folder);
     RunState state;
     state.trainer = trainer.snapshot();
     StateImage(state).write(folder);
   }
   void load(const std::string& folder) {
     toy.weights.load(folder);
-    load_optimizer(trainer.learner(), folder + "/optimizer.safetensors");
+    load_optimizer(trainer.learner(), folder);
     trainer.restore(read_state(folder).trainer);
   }
 };
