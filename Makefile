@@ -114,10 +114,11 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 TESTS := $(addprefix $(OUT)/test_,$(ROOMS) fuzz $(if $(RELEASE),sim cuda))
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all $(if $(RELEASE),cuda-compile $(GPU_CHECK_SIM))
+run-tests: $(TESTS) all $(if $(RELEASE),$(OUT)/ranks cuda-compile $(GPU_CHECK_SIM))
 	@$(if $(RELEASE),$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim)
 	@rm -f $(OUT)/launched && KERNELS_LAUNCHED=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
-	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py tests/host/app/crash_test.py)
+	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py tests/host/app/crash_test.py \
+	    tests/host/parallel/ranks_test.py)
 test-nightly: export DAPO_KILLS := 1000
 test-nightly: export DAPO_CRASH := all
 test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker

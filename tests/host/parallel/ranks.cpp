@@ -9,6 +9,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "core/progress.h"
@@ -32,6 +33,8 @@ void run_ops(Ranks& ranks) {
 
 /// What happens to the rank in the middle of the loop.
 void do_fault(const std::string& fault, Ranks& ranks) {
+  if (const char* const file = std::getenv("FAULT_FILE"))
+    std::ofstream(file) << fault;  // its time is that of the fault
   if (fault == "kill") raise(SIGKILL);
   if (fault == "abort") std::abort();
   if (fault == "stop") raise(SIGSTOP);
