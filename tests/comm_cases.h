@@ -21,7 +21,7 @@ std::vector<T> rank_values(int rank, int64_t n) {
     uint64_t bits = (static_cast<uint64_t>(rank) << 40 | static_cast<uint64_t>(i)) * 0x9E3779B97F4A7C15u;
     bits ^= bits >> 29;
     if constexpr (std::is_floating_point_v<T>)
-      x[i] = static_cast<T>(std::ldexp(static_cast<double>(bits >> 11) / 9007199254740992.0 - 0.5, bits % 13));
+      x[i] = static_cast<T>((static_cast<double>(bits >> 11) / 9007199254740992.0 - 0.5) * (1 << bits % 13));
     else
       x[i] = static_cast<T>(bits % 2001) - 1000;
   }
@@ -54,28 +54,36 @@ inline const std::vector<int64_t>& comm_sizes() {
 }
 
 template <class T>
-std::string wrong_sums_of(Comm& comm, int64_t n) {
-  const int size = comm.size(), me = comm.rank();
-  const auto name = [&](const char* op) { return fmt::format("{} of {} {}", op, n, dtype_name(dtype_of<T>::value)); };
-  std::vector<T> x = rank_values<T>(me, n);
+std::string wrong_all_reduce(Comm& comm, int64_t n) {
+  std::vector<T> x = rank_values<T>(comm.rank(), n);
   comm.all_reduce_sum(tensor(x));
-  if (!same_bits(x, ordered_sum<T>(size, n))) return name("all_reduce_sum");
+  return same_bits(x, ordered_sum<T>(comm.size(), n)) ? "" : fmt::format("all_reduce_sum of {}", n);
+}
+
+template <class T>
+std::string wrong_reduce_scatter(Comm& comm, int64_t n) {
+  const int size = comm.size(), me = comm.rank();
   const std::vector<T> sum = ordered_sum<T>(size, n * size);
   std::vector<T> in = rank_values<T>(me, n * size), out(n);
   const std::vector<T> row(sum.begin() + me * n, sum.begin() + (me + 1) * n);
   comm.reduce_scatter(tensor(out), tensor(in));
-  if (!same_bits(out, row)) return name("reduce_scatter");
+  if (!same_bits(out, row)) return fmt::format("reduce_scatter of {}", n);
   comm.reduce_scatter(Tensor::of(std::span<T>(in).subspan(me * n, n)), tensor(in));
-  if (!same_bits(std::vector<T>(in.begin() + me * n, in.begin() + (me + 1) * n), row))
-    return name("reduce_scatter in place");
+  return std::equal(row.begin(), row.end(), in.begin() + me * n) ? "" : fmt::format("reduce_scatter of {} in place", n);
+}
+
+template <class T>
+std::string wrong_sums_of(Comm& comm, int64_t n) {
+  const int size = comm.size(), me = comm.rank();
+  for (const std::string& wrong : {wrong_all_reduce<T>(comm, n), wrong_reduce_scatter<T>(comm, n)})
+    if (!wrong.empty()) return fmt::format("{} {}", wrong, dtype_name(dtype_of<T>::value));
   std::vector<T> most = rank_values<T>(0, n), mine = rank_values<T>(me, n);
   for (int r = 1; r < size; ++r) {
     const std::vector<T> other = rank_values<T>(r, n);
     for (int64_t i = 0; i < n; ++i) most[i] = std::max(most[i], other[i]);
   }
   comm.all_reduce_max(tensor(mine));
-  if (!same_bits(mine, most)) return name("all_reduce_max");
-  return "";
+  return same_bits(mine, most) ? "" : fmt::format("all_reduce_max of {} {}", n, dtype_name(dtype_of<T>::value));
 }
 
 inline std::string wrong_sums(Comm& comm) {
@@ -86,8 +94,10 @@ inline std::string wrong_sums(Comm& comm) {
     if (wrong.empty()) wrong = wrong_sums_of<int64_t>(comm, n);
     if (!wrong.empty()) return wrong;
   }
-  // More than one chunk, and a rest that the ranks do not divide.
-  if (std::string wrong = wrong_sums_of<double>(comm, (8 << 20) / 8 + 12347); !wrong.empty()) return wrong;
+  constexpr int64_t kChunk = (8 << 20) / sizeof(double);  // of HostComm; and a rest that the ranks do not divide
+  for (const std::string& wrong : {wrong_all_reduce<double>(comm, kChunk + 12347),
+                                   wrong_reduce_scatter<double>(comm, kChunk / comm.size() + 1237)})
+    if (!wrong.empty()) return wrong;
   std::vector<float> x{comm.rank() == comm.size() - 1 ? std::numeric_limits<float>::quiet_NaN() : 1.0f, 2.0f};
   comm.all_reduce_max(tensor(x));
   if (x[0] == x[0] || x[1] != 2.0f) return "all_reduce_max of NaN";

@@ -12,6 +12,7 @@
 #include "host/app/plan.h"
 #include "host/app/plan_cards.h"
 #include "host/app/provenance.h"
+#include "host/app/rank_start.h"
 #include "host/app/report_error.h"
 #include "host/app/resume.h"
 #include "host/app/session.h"
@@ -107,20 +108,27 @@ Begin begin_of(const Config& config, const Options& o, Comm& comm) {
   return begin;
 }
 
-int run(const Options& o, Comm& comm) {
+int run(const Options& o, Ranks& ranks) {
+  Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
   if (!o.cards.empty()) return plan_for_cards(config, o);
-  ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
-  const ModelConfig shape = find_model(config.model.path).config;
-  check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+  ChosenBackend chosen =
+      comm.together([&] { return make_backend(config.model.device, config.model.dtype, config.model.threads); });
+  const ModelConfig shape = comm.together([&] {
+    ModelConfig found = find_model(config.model.path).config;
+    check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+    return found;
+  });
   Begin begin;
   if (!o.replay.empty()) {
-    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.data=1");
+    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1");
     begin = read_begin(config, o.replay);
   } else if (!o.plan && !o.check) {
     begin = begin_of(config, o, comm);
   }
-  if (begin.checkpoint) jinja::set_template_time(begin.state.template_time);
+  // The date that prompts may hold: the run's, the same on all ranks.
+  const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
+  jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
   const Config given = config;  // before it is fitted to this machine's memory
   const RunPlan plan = make_plan(config, shape, *chosen.backend);
   if (!plan.fits()) {
@@ -142,15 +150,20 @@ int run(const Options& o, Comm& comm) {
   }
   if (const auto missing = missing_inputs(config); !missing.empty())
     fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = load_data(config);
-  const std::vector<EvalSet> val = load_eval_sets(config.data);
-  try_commands(config.reward, data[0]);
+  const Dataset data = comm.together([&] { return load_data(config); });
+  const std::vector<EvalSet> val = comm.together([&] {
+    try_commands(config.reward, data[0]);
+    return load_eval_sets(config.data);
+  });
   RunNotes notes;
   if (!o.check && o.replay.empty()) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
     notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
-  Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  Session s = comm.together([&] {
+    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  });
+  compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), s.device);
   const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
@@ -184,7 +197,7 @@ int run(const Options& o, Comm& comm) {
     }
     progress.line(fmt::format("goes on from {}", begin.checkpoint->folder));
   }
-  return train(config, given, s, trainer, data, val, begin, notes, progress, comm);
+  return train(config, given, s, trainer, data, val, begin, notes, progress, ranks);
 }
 
 }  // namespace
@@ -223,7 +236,7 @@ int main(int argc, char** argv) {
   app.footer(
       "Example: ./dapo_train configs/gsm8k.cfg --set actor.lr=2e-6 --set trainer.total_steps=3\n"
       "Exit codes: 0 done, 2 bad usage, config or input, 3 out of resources, 4 numbers went bad or nothing to "
-      "learn from (saved), 130 interrupted (saved).");
+      "learn from (saved), 5 a rank died or hangs, 130 interrupted (saved).");
   return dapo::run_program("dapo_train", app, argc, argv, [&] {
     if (settings) {
       dapo::print_out(markdown ? dapo::settings_markdown() : dapo::settings_help());
@@ -238,7 +251,8 @@ int main(int argc, char** argv) {
     if (!device.empty()) o.settings.push_back("model.device=" + device);
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
-    dapo::SingleComm comm(nullptr, nullptr);  // host memory only: no collective copies
-    return dapo::run(o, comm);
+    const bool plans = o.plan || !o.cards.empty();
+    return dapo::start_ranks(o.config, o.settings, {argv + 1, argv + argc}, plans,
+                             [&](dapo::Ranks& ranks) { return dapo::run(o, ranks); });
   });
 }

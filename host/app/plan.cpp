@@ -182,7 +182,7 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
             "{:9.2f} GiB  {:>21}  with {:.2f} GiB of program and libraries and {:.2f} of a checkpoint's copy",
             gib(peak), bytes_text(static_cast<double>(peak)), gib(resident_bytes()), gib(copy));
   }
-  const int ranks = config.parallel.data, share = ranks_that_share(config, backend);
+  const int ranks = config.parallel.dp, share = ranks_that_share(config, backend);
   out.add("this machine has", "{:9.2f} GiB free of {:.2f}{}", gib(plan.available), gib(plan.total),
           share > 1 ? fmt::format(" for each of {} ranks", share) : "");
   if (ranks > 1)

@@ -214,7 +214,8 @@ std::string report_text(const RunFolder& run, TerminalProgress& progress) try {
 
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
           const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress,
-          Comm& comm) {
+          Ranks& ranks) {
+  Comm& comm = ranks.comm();
   std::vector<std::string> files = config.data.train_files;
   for (const std::string& entry : config.data.val_files)
     for (const std::string& file : set_files(entry)) files.push_back(file);
@@ -253,6 +254,7 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     progress.log_to(own.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
     progress.log(provenance_text(about));
   });
+  ranks.log_to(config.trainer.run_dir);
   trainer.on_refused = [&run, written = 0](const TrainerState& at) mutable {
     constexpr int kMost = 3;  // a run; each has all weights
     if (written++ >= kMost) return;
@@ -268,7 +270,8 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     }
     run.state.trainer = {};
   };
-  progress.on_report = [](Phase) {
+  progress.on_report = [&ranks](Phase phase) {
+    ranks.phase(phase_name(phase));
     if (interrupted()) throw Interrupted("");
   };
   std::string stuck;

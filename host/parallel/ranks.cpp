@@ -153,6 +153,7 @@ void Ranks::beat() {
 }
 
 void Ranks::log_to(const std::string& folder) {
+  phase("train");
   comm().together([&] {
     if (first()) return;
     const std::string path = fmt::format("{}/rank_{}.log", folder, rank());
@@ -206,7 +207,7 @@ int run_as_rank(const char* program, const GivenRanks& given, const std::functio
     ranks->finish();
     return code;
   } catch (const AgreedError& e) {
-    if (ranks->first()) ranks->say(e.what());
+    if (ranks->page_.first_to_report()) ranks->say(e.what());
     ranks->finish();
     return e.code();
   } catch (const Error& e) {

@@ -72,7 +72,7 @@ int64_t least_pages(const Config& c) {
 }  // namespace
 
 int ranks_that_share(const Config& c, const DeviceSize& device) {
-  return device.device == Device::cpu ? c.parallel.data : 1;
+  return device.device == Device::cpu ? c.parallel.dp : 1;
 }
 
 double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device) {
@@ -95,7 +95,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Dev
   DeviceSize device = whole;
   device.total /= ranks_that_share(c, whole);
   ModelLimits l;
-  l.data_ranks = c.parallel.data;
+  l.data_ranks = c.parallel.dp;
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;
   l.max_length = longest;

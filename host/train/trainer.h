@@ -61,7 +61,7 @@ struct TrainerState {
 class Trainer {
  public:
   /// Allocates the memory of training_limits(). Keeps a reference to `train`. Prompts are encoded, and dropped or
-  /// refused, as encode_prompts() does. `comm`: the config.parallel.data ranks that train together; all of them make
+  /// refused, as encode_prompts() does. `comm`: the config.parallel.dp ranks that train together; all of them make
   /// the same calls, hold the same state() and get the same metrics (but for seconds). Null: this one alone.
   Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress,
           Comm* comm = nullptr);

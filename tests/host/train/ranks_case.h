@@ -23,7 +23,7 @@ struct RankCase {
         trainer(config, toy.weights, *tokenizer, data, progress, &comm) {}
 
   static Config with_ranks(Config c, int ranks) {
-    c.parallel.data = ranks;
+    c.parallel.dp = ranks;
     return c;
   }
   /// Writes a checkpoint together with the other ranks.
