@@ -126,12 +126,12 @@ void CheckpointWriter::poll() {
 void CheckpointWriter::save(const Learner& learner, const RunState& state) {
   finish();
   const bool open = state.trainer.now.stage != StepState::done;
-  job_ = std::make_unique<Job>(std::make_unique<TrainingState>(learner),
-                               first() ? std::make_unique<StateImage>(state) : nullptr,
-                               Checkpoint{state.trainer.step, open, ""}, state.best_step);
-  job_->at.folder = folder_ + "/" + job_->at.name();
-  const size_t bytes = job_->training->bytes();
-  const auto write_and_prune = [this, &job = *job_] {
+  auto fresh = std::make_unique<Job>(std::make_unique<TrainingState>(learner),
+                                     first() ? std::make_unique<StateImage>(state) : nullptr,
+                                     Checkpoint{state.trainer.step, open, ""}, state.best_step);
+  fresh->at.folder = folder_ + "/" + fresh->at.name();
+  const size_t bytes = fresh->training->bytes();
+  const auto write_and_prune = [this, &job = *fresh] {
     try {
       write_files(job);
       job.training.reset();
@@ -146,22 +146,23 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
     }
     job.written = true;
   };
-  const bool copy = comm_.together([&] {
-    if (first()) make_folder(*job_);
-    return bytes <= host_memory_available() / 2 / comm_.size();
+  comm_.together([&] {
+    if (first()) make_folder(*fresh);
   });
+  const bool copy = !value_of_any(comm_, bytes > host_memory_available() / 2 / comm_.size());
   if (!copy && !std::exchange(noted_, true))
     progress_.note(fmt::format("a checkpoint is written before the next step begins: a copy of it, {:.2f} GB, would "
                                "take more than half of the free memory",
                                double(bytes) * 1e-9)
                        .c_str());
-  if (!copy) {
+  if (copy) comm_.together([&] { fresh->training->copy_to_host(); });
+  job_ = std::move(fresh);
+  if (copy) {
+    thread_ = std::thread(write_and_prune);
+  } else {
     write_and_prune();
-    if (comm_.size() == 1 && job_->error) finish();
-    return;
+    finish();
   }
-  comm_.together([&] { job_->training->copy_to_host(); });
-  thread_ = std::thread(write_and_prune);
 }
 
 void CheckpointWriter::save_at(const std::string& folder, const Learner& learner, const RunState& state) {
