@@ -121,25 +121,25 @@ void Ranks::watch(double limit) {
 }
 
 void Ranks::bite(const Culprit& culprit) {
-  if (page_.first_to_report()) {
-    if (culprit.rank < 0)
-      say(fmt::format("{}; {} and the other ranks leave", culprit.why, rank_text(rank(), page_.ranks()[rank()])));
-    else
-      say(fmt::format("{} {}; the other ranks leave", rank_text(culprit.rank, page_.ranks()[culprit.rank]),
-                      culprit.why));
-  }
+  const std::string text =
+      culprit.rank < 0
+          ? fmt::format("{}; {} and the other ranks leave", culprit.why, rank_text(rank(), page_.ranks()[rank()]))
+          : fmt::format("{} {}; the other ranks leave", rank_text(culprit.rank, page_.ranks()[culprit.rank]),
+                        culprit.why);
+  if (page_.first_to_report()) say(text, terminal_.error.get());
+  if (!first()) say(text, STDERR_FILENO);  // its log
   // A stopped process leaves only so.
   if (culprit.rank >= 0)
     if (const Heartbeat& h = page_.ranks()[culprit.rank]; alive(h)) kill(h.pid.load(), SIGKILL);
   _exit(kExitLostRank);
 }
 
-void Ranks::say(const std::string& text) const {
+void Ranks::say(const std::string& text, int file) const {
   std::string line = fmt::format("{}: {}", program_, text);
   std::replace_if(
       line.begin(), line.end(), [](char ch) { return static_cast<unsigned char>(ch) < ' '; }, ' ');
   line += '\n';
-  [[maybe_unused]] const ssize_t written = write(terminal_.error.get(), line.data(), line.size());
+  [[maybe_unused]] const ssize_t written = write(file, line.data(), line.size());
 }
 
 void Ranks::phase(std::string_view name) {
@@ -180,7 +180,7 @@ void Ranks::finish() {
 
 void Ranks::fail_apart(const std::string& text) {
   if (!mpi_) return;
-  if (page_.first_to_report()) say(fmt::format("rank {} on {}: {}", rank(), host_name(), text));
+  if (page_.first_to_report()) say(fmt::format("rank {} on {}: {}", rank(), host_name(), text), terminal_.error.get());
   watchdog_.reset();
   page_.ranks()[rank()].left.store(true);
 }
@@ -207,7 +207,7 @@ int run_as_rank(const char* program, const GivenRanks& given, const std::functio
     ranks->finish();
     return code;
   } catch (const AgreedError& e) {
-    if (ranks->page_.first_to_report()) ranks->say(e.what());
+    if (ranks->page_.first_to_report()) ranks->say(e.what(), ranks->terminal_.error.get());
     ranks->finish();
     return e.code();
   } catch (const Error& e) {

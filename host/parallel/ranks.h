@@ -62,7 +62,7 @@ class Ranks {
   /// An error of this rank alone goes to the terminal; the others follow.
   void fail_apart(const std::string& text);
   [[noreturn]] void bite(const Culprit& culprit);
-  void say(const std::string& text) const;
+  void say(const std::string& text, int file) const;
 
   std::string program_;
   GivenRanks given_;

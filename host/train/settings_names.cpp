@@ -36,7 +36,7 @@ constexpr Alias kAliases[] = {
     {"advantage_estimator", "algorithm.adv_estimator"},
     {"loss_mode|policy_loss_type", "actor.policy_loss"},
     {"gamma|lam|lambda|lambd|critic|vf_coef|value_clip|critic_learning_rate|critic_warmup", kNoCritic, false},
-    {"tensor_parallel_size|vllm_tensor_parallel_size", "parallel.tp"},
+    {"tensor_parallel_size", "parallel.tp"},
     {"nnodes|num_gpus|world_size", "parallel.dp"},
     {"zero_stage|deepspeed|fsdp_config|ulysses_sequence_parallel_size|vllm_num_engines", kNoStrategies, false},
     {"project_name|experiment_name|logger|report_to|use_wandb|wandb|run_name|logging_steps|log_completions", kLogs,

@@ -233,6 +233,9 @@ class Tests:
         return [TRAIN, "run.cfg", *arguments]
 
     def prepare(self):
+        """A model, data and a config of two ranks, without a run."""
+        shutil.rmtree(self.at / "run", ignore_errors=True)
+        if (self.at / "run.cfg").exists(): return
         subprocess.run([PROGRAMS / "dapo", "chain", "."], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
         (self.at / "sft.cfg").write_text(SFT)
         subprocess.run([PROGRAMS / "dapo", "sft", "sft.cfg"], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
