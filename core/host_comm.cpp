@@ -245,6 +245,12 @@ void HostComm::recv(const Tensor& t, int from) {
   take(static_cast<char*>(t.data), t.bytes(), from);
 }
 
+void HostComm::meet_for(const char* op, DType dtype, int64_t count, int root) {
+  ++sequence_;
+  const Entered entered(heartbeat_, op, sequence_);
+  meet(header(op, dtype, count, root));
+}
+
 void HostComm::barrier() {
   ++sequence_;
   const Entered entered(heartbeat_, "barrier", sequence_);

@@ -28,6 +28,10 @@ class HostComm : public Comm {
   std::vector<std::string> all_gather_bytes(std::string_view bytes) final;
   std::string broadcast_bytes(std::string bytes, int root) final;
 
+  /// What every collective does first: all ranks meet, and throw the same Error unless they are about to do the same.
+  /// For communicators of other memory. `count`: elements; root -1: none.
+  void meet_for(const char* op, DType dtype, int64_t count, int root = -1);
+
   /// Where this rank tells what it does; none by default.
   void report_to(Heartbeat* heartbeat) { heartbeat_ = heartbeat; }
   /// Collectives begun.

@@ -53,5 +53,6 @@ $(BUILD)/arrow.ok: | $(BUILD)/deps.ok
 deps: $(BUILD)/deps.ok arrow  ## install what is missing: apt packages, and Arrow's wheel into build/
 	@echo "CUDA:  $(if $(NVCC),$(NVCC),left out: no nvcc on PATH; the CPU is used)"
 	@echo "Arrow: $(if $(ARROW_LIBS)$(wildcard $(ARROW)),found,left out: .parquet files cannot be read)"
+	@echo "NCCL:  $(if $(NCCL_H),$(firstword $(NCCL_H)),left out: no nccl.h beside nvcc)"
 	@echo "MPI:   $(if $(MPI_LIBS),Open MPI $(shell pkg-config --modversion ompi-c 2>/dev/null),left out: one rank only)"
 .PHONY: arrow deps

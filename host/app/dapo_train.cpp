@@ -112,8 +112,13 @@ int run(const Options& o, Ranks& ranks) {
   Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
   if (!o.cards.empty()) return plan_for_cards(config, o);
-  ChosenBackend chosen =
-      comm.together([&] { return make_backend(config.model.device, config.model.dtype, config.model.threads); });
+  ChosenBackend chosen = comm.together([&] {
+    ChosenBackend made = make_backend(config.model.device, config.model.dtype, config.model.threads);
+    if (comm.size() > 1 && made.backend->device() != Device::cpu)
+      fail_input("parallel.dp = {}: ranks on GPUs are not supported yet; set parallel.dp = 1, or --device cpu",
+                 config.parallel.dp);
+    return made;
+  });
   const ModelConfig shape = comm.together([&] {
     ModelConfig found = find_model(config.model.path).config;
     check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);

@@ -3,7 +3,7 @@
 
 Prints its results as GoogleTest does. Skips, saying so, where there is no MPI.
 """
-import os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time, uuid
+import json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time, uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAMS = pathlib.Path(os.environ.get("DAPO_PROGRAMS", ROOT / "build/release")).resolve()
@@ -13,6 +13,48 @@ MARK = "RANKS_TEST=" + uuid.uuid4().hex  # in the environment of all that this t
 HANG, DEAD_S, BUSY_S = "2", 5, float(os.environ.get("RANKS_TEST_SLACK", 10))  # BUSY_S: for a machine under other load
 OPEN_MPI = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,vader", "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_orte_execute_quiet": "1"}
+
+
+SFT = """[model]
+path = "model"
+threads = 1
+[data]
+prompt_template = "raw"
+max_prompt_length = 48
+max_response_length = 48
+[sft]
+files = "data/skill.jsonl"
+out = "tuned"
+batch_size = 4
+steps = 2
+init_std = 0.1
+"""
+CONFIG = """[model]
+path = "tuned"
+threads = 1
+device = "cpu"
+[data]
+train_files = "data/train.jsonl"
+prompt_template = "raw"
+max_prompt_length = 48
+max_response_length = 12
+train_batch_size = 4
+[rollout]
+n = 4
+[actor]
+ppo_mini_batch_size = 2
+[algorithm]
+filter_groups = false
+[reward]
+overlong_buffer_len = 8
+[trainer]
+total_steps = 4
+save_every = 1
+stuck_patience = 0
+run_dir = "run"
+[parallel]
+dp = 2
+"""
 
 
 def environment(**more):
@@ -187,8 +229,54 @@ class Tests:
         assert not found, found
 
 
+    def train(self, *arguments):
+        return [TRAIN, "run.cfg", *arguments]
+
+    def prepare(self):
+        subprocess.run([PROGRAMS / "dapo", "chain", "."], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
+        (self.at / "sft.cfg").write_text(SFT)
+        subprocess.run([PROGRAMS / "dapo", "sft", "sft.cfg"], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
+        (self.at / "run.cfg").write_text(CONFIG)
+
+    def steps(self):
+        return [json.loads(line)["step"] for line in (self.at / "run/metrics.jsonl").read_text().splitlines()]
+
+    def test_dapo_train_from_one_command(self):
+        self.prepare()
+        ran = Ran(*self.train(), cwd=self.at).expect(0, lines=0)
+        assert self.steps() == [1, 2, 3, 4], self.steps()
+        assert [len(re.findall(rf"^step {n}/4", ran.out, re.M)) for n in (1, 2, 3, 4)] == [1, 1, 1, 1], ran  # rank 0 alone prints
+        assert "step 4/4" in (self.at / "run/rank_1.log").read_text()
+        assert not (self.at / "run/rank_0.log").exists()
+        Ran(*self.train("--set", "actor.lr=-1"), cwd=self.at).expect(2, "actor.lr")
+        Ran(*self.train("--set", "data.train_files=none.jsonl"), cwd=self.at).expect(2, "^dapo_train: .*none.jsonl")
+        Ran(*self.train("--set", "parallel.tp=2"), cwd=self.at).expect(2, "parallel.tp = 2: not supported yet")
+        start = ["mpirun", "--oversubscribe", "-n", "1", *self.train(), ":", "-n", "1", *self.train("--set", "actor.lr=2e-6")]
+        Ran(*start, cwd=self.at, **OPEN_MPI).expect(2, r"rank 1 on \S+ has another actor.lr than rank 0 on \S+: 2e-06 against 1e-06")
+
+    def test_dapo_train_when_a_rank_is_killed_or_the_run_interrupted(self):
+        self.prepare()
+        for at, (end, code) in enumerate([(signal.SIGKILL, 5), (signal.SIGINT, 130)]):
+            child = subprocess.Popen([str(c) for c in self.train("--set", "trainer.total_steps=1000")], cwd=self.at, env=environment(),
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            log = self.at / "run/rank_1.log"
+            begin = time.time()
+            while time.time() < begin + 100 and not (log.exists() and f"step {2 * at + 2}/1000" in log.read_text()): time.sleep(0.1)
+            rank = next(p for p in ours() if b"OMPI_COMM_WORLD_RANK=1" in pathlib.Path(f"/proc/{p}/environ").read_bytes().split(b"\0"))
+            os.kill(rank, end) if end == signal.SIGKILL else child.send_signal(end)
+            out, err = child.communicate(timeout=100)
+            assert child.returncode == code, (child.returncode, out[-500:], err)
+            assert len(err.strip().splitlines()) == 1, err
+            assert ("rank 1 (pid " if code == 5 else "interrupted: saving") in err, err
+            nobody_left()
+        last = self.steps()[-1]
+        Ran(*self.train("--set", f"trainer.total_steps={last + 1}"), cwd=self.at).expect(0, lines=0)
+        assert self.steps()[-2:] == [last, last + 1], self.steps()
+
+
 def main():
-    if not RANKS.exists(): sys.exit(f"{RANKS} is not built: make {RANKS.relative_to(ROOT)}")
+    for program in (RANKS, TRAIN, PROGRAMS / "dapo"):
+        if not program.exists(): sys.exit(f"{program} is not built; make test builds it")
     words = [w for w in sys.argv[1:] if not w.startswith("--")]
     tests = [name for name in dir(Tests) if name.startswith("test_") and (not words or any(w in name for w in words))]
     why = "mpirun is not in PATH" if not shutil.which("mpirun") else ""
