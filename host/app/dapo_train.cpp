@@ -135,8 +135,10 @@ int run(const Options& o, Ranks& ranks) {
   const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
   jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
   const Config given = config;  // before it is fitted to this machine's memory
-  const RunPlan plan = make_plan(config, shape, *chosen.backend);
-  if (!plan.fits()) {
+  const RunPlan plan = comm.together([&] { return make_plan(config, shape, *chosen.backend); });
+  // The ranks may find different amounts of memory: the first one's pages, and only if all fit.
+  config.rollout.kv_memory_gb = value_of_first(comm, config.rollout.kv_memory_gb);
+  if (value_of_any(comm, !plan.fits())) {
     print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, machine_ceilings(*chosen.backend)));
     for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
     return kExitResources;
@@ -153,9 +155,11 @@ int run(const Options& o, Ranks& ranks) {
       return kExitOk;
     }
   }
-  if (const auto missing = missing_inputs(config); !missing.empty())
-    fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = comm.together([&] { return load_data(config); });
+  const Dataset data = comm.together([&] {
+    if (const auto missing = missing_inputs(config); !missing.empty())
+      fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
+    return load_data(config);
+  });
   const std::vector<EvalSet> val = comm.together([&] {
     try_commands(config.reward, data[0]);
     return load_eval_sets(config.data);
@@ -169,7 +173,7 @@ int run(const Options& o, Ranks& ranks) {
     return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
   });
   compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), s.device);
-  const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
+  const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
   if (reference) trainer.use_reference(*reference);
