@@ -172,7 +172,7 @@ int run(const Options& o, Ranks& ranks) {
   Session s = comm.together([&] {
     return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
   });
-  compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), s.device);
+  compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
   const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
   Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);

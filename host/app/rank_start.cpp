@@ -31,6 +31,21 @@ std::vector<StartFact> setting_facts(const Config& config) {
   return facts;
 }
 
+/// What decides bits: "cpu, AVX-512 BF16, bf16" of "cpu: NAME, 2 threads, AVX-512 BF16, 31.0 GiB, bf16".
+std::string device_kind(const std::string& described) {
+  std::string kind;
+  for (size_t at = 0; at <= described.size();) {
+    const size_t end = std::min(described.find(", ", at), described.size());
+    const std::string part = described.substr(at, end - at);
+    if (at == 0)
+      kind = part.substr(0, part.find(':'));
+    else if (part.find(" thread") == part.npos && !part.ends_with("GiB"))
+      kind += ", " + part;
+    at = end + 2;
+  }
+  return kind;
+}
+
 /// Sizes and first bytes of a model's files: all of config.json, the headers of the weights.
 std::string model_print(const std::string& folder) {
   std::vector<std::string> files;
@@ -66,12 +81,13 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
   });
 }
 
-void compare_inputs(Ranks& ranks, const Dataset& data, const std::string& weights, const std::string& device) {
+void compare_inputs(Ranks& ranks, const Dataset& data, const std::string& weights, const Backend& backend) {
   if (ranks.size() == 1) return;
-  ranks.compare({{"device", device, "give model.device and model.dtype, and the same kind of machine"},
-                 {"set of training rows", fmt::format("{} rows, hash {:016x}", data.size(), data.fingerprint()),
-                  "copy data.train_files to all machines"},
-                 {"model", model_print(weights), "copy model.path to all machines"}});
+  ranks.compare(
+      {{"device", device_kind(backend.describe()), "use machines of one kind, or give model.device and model.dtype"},
+       {"set of training rows", fmt::format("{} rows, hash {:016x}", data.size(), data.fingerprint()),
+        "copy data.train_files to all machines"},
+       {"model", model_print(weights), "copy model.path to all machines"}});
 }
 
 }  // namespace dapo

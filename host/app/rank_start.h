@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/backend.h"
 #include "data/dataset.h"
 #include "host/parallel/ranks.h"
 #include "host/train/settings.h"
@@ -17,7 +18,8 @@ namespace dapo {
 int start_ranks(const std::string& config, const std::vector<std::string>& settings,
                 const std::vector<std::string>& arguments, bool plans, const std::function<int(Ranks&)>& run);
 
-/// Error (exit 2), the same on all ranks, where one has read other rows, another model, or runs on another device type.
-void compare_inputs(Ranks& ranks, const Dataset& data, const std::string& weights, const std::string& device);
+/// Error (exit 2), the same on all ranks, where one has read other rows, another model, or runs on another kind of device: bits
+/// would differ.
+void compare_inputs(Ranks& ranks, const Dataset& data, const std::string& weights, const Backend& backend);
 
 }  // namespace dapo

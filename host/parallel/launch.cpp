@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -31,13 +32,12 @@ constexpr double kLeaveSeconds = 10;  ///< for mpirun, once a rank is gone
 
 /// Open MPI's settings, where the user has not set others. Between processes of one machine: shared memory only, so that
 /// no rank listens on a port; copied through it, since reading another process is forbidden in containers.
-constexpr std::array<std::array<const char*, 2>, 6> kSettings = {{
+constexpr std::array<std::array<const char*, 2>, 5> kSettings = {{
     {"OMPI_MCA_pml", "ob1"},
     {"OMPI_MCA_btl", "self,vader"},
     {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
     {"OMPI_MCA_mpi_yield_when_idle", "1"},
-    {"OMPI_MCA_orte_execute_quiet", "1"},  // we say what happened
-    {"OMPI_MCA_plm_rsh_agent", "true"},    // no other machine: mpirun need not find ssh
+    {"OMPI_MCA_plm_rsh_agent", "true"},  // no other machine: mpirun need not find ssh
 }};
 
 std::string find_program(const char* name) {
@@ -108,9 +108,12 @@ class Launch {
   void kill_all(int signal);
   void remove_ranks();
   int conclude();
+  std::string words_of_mpirun() const;
   void say(const std::string& text) const { fmt::print(stderr, "{}: {}\n", program_, text); }
 
   const char* program_;
+  /// What mpirun prints. Ranks have our own streams, so it is shown only where it says more than we know.
+  const OwnedFd words_{memfd_create("mpirun", MFD_CLOEXEC)};
   const PageName name_;
   HeartbeatPage page_;
   JobServer server_;
@@ -124,7 +127,7 @@ class Launch {
 };
 
 void Launch::start(const std::string& mpirun, const std::vector<std::string>& arguments) {
-  std::vector<std::string> words = {mpirun,      "-n",  std::to_string(clients_.size()), "--oversubscribe",
+  std::vector<std::string> words = {mpirun,      "-n",  std::to_string(clients_.size()), "--map-by", ":OVERSUBSCRIBE",
                                     "--bind-to", "none"};
   if (geteuid() == 0) words.push_back("--allow-run-as-root");
   words.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
@@ -145,6 +148,7 @@ void Launch::start(const std::string& mpirun, const std::vector<std::string>& ar
   for (const auto& [name, value] : kSettings) setenv(name, value, 0);
   setenv(kJobVariable, name_.name.c_str(), 1);
   if (const int null = open("/dev/null", O_RDONLY); null >= 0) dup2(null, STDIN_FILENO);
+  for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) dup2(words_.get(), stream);
   execv(mpirun.c_str(), argv.data());
   _exit(127);
 }
@@ -230,6 +234,13 @@ void Launch::remove_ranks() {
   }
 }
 
+std::string Launch::words_of_mpirun() const {
+  std::string text(1 << 16, '\0');
+  const ssize_t n = pread(words_.get(), text.data(), text.size(), 0);
+  text.resize(std::max<ssize_t>(n, 0));
+  return text;
+}
+
 int Launch::conclude() {
   const bool joined = connected_ == std::ssize(clients_);
   if (interrupts_ > 1 || (interrupts_ > 0 && !joined)) return kExitInterrupted;
@@ -245,9 +256,11 @@ int Launch::conclude() {
                     signal ? fmt::format("was killed by signal {} ({})", signal, strsignal(signal))
                            : fmt::format("ended with exit code {}", WEXITSTATUS(status_))));
   } else if (!joined && code != 0) {
-    say(fmt::format("mpirun could not start {} ranks (exit code {}); see above", clients_.size(),
+    fmt::print(stderr, "{}", words_of_mpirun());
+    say(fmt::format("mpirun could not start {} ranks (exit code {})", clients_.size(),
                     WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_)));
   } else if (code == kExitLostRank && !page_.reported()) {
+    fmt::print(stderr, "{}", words_of_mpirun());
     say(fmt::format("mpirun ended with {}", WIFEXITED(status_) ? fmt::format("exit code {}", WEXITSTATUS(status_))
                                                                : fmt::format("signal {}", WTERMSIG(status_))));
   }
