@@ -192,13 +192,14 @@ int run_as_rank(const char* program, const GivenRanks& given, const std::functio
     ranks->given_ = given;
     return body(*ranks);
   }
+  const OwnedFd own_error(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3));
   try {
     ranks.emplace(program, given);
-  } catch (const Error& e) {
-    if (given.rank == 0) throw;
-    // The same on all ranks; rank 0 prints it, before the launcher sees that a rank has left.
-    std::this_thread::sleep_for(std::chrono::seconds(2));
-    return e.code();
+  } catch (const Error&) {
+    // Where all ranks fail alike, rank 0 prints it, and the launcher ends the others; a rank that is still here failed alone.
+    if (given.rank != 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+    dup2(own_error.get(), STDERR_FILENO);
+    throw;
   }
   int code = kExitInternal;
   std::string error;

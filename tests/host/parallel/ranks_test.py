@@ -128,6 +128,10 @@ class Tests:
         mpirun("-n", 2, RANKS, 3, 60, "ops").expect(2, "= 3 ranks, but mpirun started 2")
         mpirun("-n", 1, RANKS, 2, 60, "ops").expect(2, "= 2 ranks, but mpirun started 1")
 
+    def test_an_srun_without_pmix(self):
+        Ran(RANKS, 2, 60, "ops", SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0", OMPI_MCA_plm_rsh_agent="true").expect(
+            2, "srun says that there are 2 ranks, MPI sees 1: start them with .* srun --mpi=pmix")
+
     def test_no_mpirun_in_path(self):
         Ran(RANKS, 2, 60, "ops", PATH=str(self.at)).expect(2, "no mpirun in PATH; install openmpi-bin")
 
