@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <numeric>
 
 #include "tests/model/rig.h"
@@ -65,6 +66,27 @@ TEST(Shards, OneRankHoldsAllInOnePiece) {
   ASSERT_EQ(shards.slices(0).size(), 1u);
   EXPECT_EQ(shards.slices(0)[0].count, params.size);
   EXPECT_EQ(ShardExchange::scratch_size(shards), 0);
+}
+
+TEST(Shards, APlanCountsOneRanksShare) {
+  const ModelConfig c = odd_shapes();
+  const ParamTable params = parameter_table(c);
+  const std::unique_ptr<Backend> backend = rig_backend(DType::f32);
+  ModelLimits limits;
+  limits.max_length = limits.pack_tokens = limits.pack_segments = limits.pack_head_rows = 64;
+  limits.train = true;
+  for (const int ranks : {1, 2, 3, 8}) {
+    limits.data_ranks = ranks;
+    const MemoryPlan plan = plan_memory(*backend, c, limits);
+    std::map<std::string, int64_t> bytes;
+    for (const MemoryPlan::Piece& p : plan.pieces)
+      if (p.arena == "state") bytes[p.what] = static_cast<int64_t>(p.bytes);
+    const int64_t all = 4 * params.size, cuts = 4 * (std::lcm(80, 64) + 64) * (c.layers + 2);
+    EXPECT_EQ(bytes["gradients"], all);
+    for (const char* moment : {"first moments", "second moments"})
+      EXPECT_NEAR(bytes[moment], all / ranks, ranks == 1 ? 0 : cuts) << moment << " of " << ranks << " ranks";
+    EXPECT_EQ(bytes.contains("exchange between ranks"), ranks > 1);
+  }
 }
 
 TEST(Shards, AnExchangeSumsInRankOrderAndGathersInPlace) {

@@ -17,9 +17,9 @@ struct RankCase {
   Toy toy;
   std::unique_ptr<const Tokenizer> tokenizer = (byte_tokenizer(), Tokenizer::load(temp_folder() + "/bytes"));
   Trainer trainer;
-  RankCase(const Config& c, const Dataset& data, Comm& comm, Progress& progress)
+  RankCase(const Config& c, const Dataset& data, Comm& comm, Progress& progress, DType dtype = DType::f32)
       : config(with_ranks(c, comm.size())),
-        toy(guesser()),
+        toy(guesser(), make_cpu_backend(dtype)),
         trainer(config, toy.weights, *tokenizer, data, progress, &comm) {}
 
   static Config with_ranks(Config c, int ranks) {

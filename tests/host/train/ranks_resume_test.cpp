@@ -28,7 +28,11 @@ Image image_of(const std::string& folder) {
           slurp(folder + "/groups.safetensors")};
 }
 
-TEST(RanksResume, AnyNumberOfRanksHoldsTheSameState) {
+class AnyNumberOfRanks : public ::testing::TestWithParam<DType> {};
+
+TEST_P(AnyNumberOfRanks, HoldsTheSameState) {
+  const DType dtype = GetParam();
+  if (dtype == DType::bf16 && !cpu_has_bf16()) GTEST_SKIP() << "skipped: this CPU has no bf16 products";
   const Config c = with_bank();
   const Dataset data = questions("a");
   const ScratchFolder scratch;
@@ -36,7 +40,7 @@ TEST(RanksResume, AnyNumberOfRanksHoldsTheSameState) {
   std::filesystem::create_directory(before);
   run_ranks(1, [&](Comm& comm) {
     NoProgress progress;
-    RankCase rank(c, data, comm, progress);
+    RankCase rank(c, data, comm, progress, dtype);
     for (int step = 0; step < 2; ++step) rank.trainer.step();
     EXPECT_FALSE(rank.trainer.state().bank.empty());
     rank.save(before, comm);
@@ -48,7 +52,7 @@ TEST(RanksResume, AnyNumberOfRanksHoldsTheSameState) {
     std::filesystem::create_directory(next);
     run_ranks(ranks, [&](Comm& comm) {
       NoProgress progress;
-      RankCase rank(c, data, comm, progress);
+      RankCase rank(c, data, comm, progress, dtype);
       rank.load(before);
       rank.save(next, comm);
     });
@@ -60,6 +64,7 @@ TEST(RanksResume, AnyNumberOfRanksHoldsTheSameState) {
   EXPECT_EQ(have.state, want.state);
   EXPECT_EQ(have.groups, want.groups);
 }
+INSTANTIATE_TEST_SUITE_P(, AnyNumberOfRanks, ::testing::Values(DType::f32, DType::bf16));
 
 TEST(RanksResume, AFileThatIsMissingIsAnError) {
   const Config c = with_bank();
