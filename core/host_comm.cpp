@@ -267,6 +267,7 @@ std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
   mine.resize(most);
   exchange({got.data(), static_cast<size_t>(most)}, {mine.data(), 0}, most);
   std::vector<std::string> out;
+  out.reserve(size_);
   for (int r = 0; r < size_; ++r) out.push_back(got.substr(r * most, all[r].count));
   return out;
 }

@@ -44,7 +44,7 @@ std::string find_program(const char* name) {
   const char* const path = std::getenv("PATH");
   std::string_view rest = path ? path : "/usr/local/bin:/usr/bin:/bin";
   while (true) {
-    const std::string file = fmt::format("{}/{}", rest.substr(0, rest.find(':')), name);
+    std::string file = fmt::format("{}/{}", rest.substr(0, rest.find(':')), name);
     if (access(file.c_str(), X_OK) == 0 && std::filesystem::is_regular_file(file)) return file;
     if (rest.find(':') == rest.npos) return "";
     rest.remove_prefix(rest.find(':') + 1);
@@ -133,6 +133,7 @@ void Launch::start(const std::string& mpirun, const std::vector<std::string>& ar
   words.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const pid_t parent = getpid();
