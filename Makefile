@@ -29,7 +29,7 @@ CPPFLAGS += -I. -MMD -MP -DFMT_HEADER_ONLY=0 -DSPDLOG_FMT_EXTERNAL
 CXXFLAGS += -std=c++20 -O$(if $(filter asan fuzz tsan,$(VARIANT)),1,3) -g1 -march=$(ARCH) -fopenmp -fno-math-errno \
   -fno-trapping-math -ffp-contract=fast $(WARNINGS) $(SANITIZE)
 LDFLAGS  += -fopenmp $(SANITIZE) $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
-LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lxxhash -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS)
+LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lxxhash -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS) $(MPI_LIBS)
 GTEST    := -lgtest_main -lgtest
 
 COMPILE = @mkdir -p $(@D) && echo "  CXX  $<" && $(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(FLAGS) -c -o $@ $<
@@ -41,6 +41,7 @@ archive = $(patsubst %,$(OUT)/lib%.a,$(1))
 # ---- the rooms: one static library each. A room's test program links what the room may know (docs/design.md: an arrow
 # never points up) and, after the bar, what its tests need beside it.
 FOLDER_verify := host/verify
+FOLDER_parallel := host/parallel
 FOLDER_rollout := host/rollout
 FOLDER_train := host/train
 FOLDER_app := host/app
@@ -51,11 +52,13 @@ KNOWS_model := model cpu core
 KNOWS_tokenizer := tokenizer core
 KNOWS_data := data core
 KNOWS_verify := verify data core
+KNOWS_parallel := parallel core
 KNOWS_rollout := rollout model cpu tokenizer core
 KNOWS_train := train rollout verify model cpu tokenizer data core
-KNOWS_app := app train rollout verify model cpu tokenizer data
-ROOMS := core cpu model tokenizer data verify rollout train app
+KNOWS_app := app parallel train rollout verify model cpu tokenizer data
+ROOMS := core cpu model tokenizer data verify parallel rollout train app
 MAINS := host/app/dapo_train.cpp host/app/dapo.cpp
+TEST_MAINS := tests/host/parallel/ranks.cpp
 BENCHES := $(patsubst bench/%.cpp,%,$(wildcard bench/*.cpp))
 BENCH_PARTS := $(wildcard bench/parts/*.cpp)
 
@@ -70,8 +73,11 @@ $(OUT)/%.o: %.cpp | $(BUILD)/deps.ok
 $(call archive,$(ROOMS)): $(OUT)/lib%.a: $$(call objects,$$(filter-out $(MAINS),$$(wildcard $$(call folder,$$*)/*.cpp)))
 	$(ARCHIVE)
 $(OUT)/test_%: LIBS = $(GTEST) $(CUDA_LIBS)
-$(ROOMS:%=$(OUT)/test_%): $(OUT)/test_%: $$(call objects,$$(wildcard tests/$$(call folder,$$*)/*.cpp)) \
+$(ROOMS:%=$(OUT)/test_%): $(OUT)/test_%: $$(call objects,$$(filter-out $(TEST_MAINS),$$(wildcard tests/$$(call folder,$$*)/*.cpp))) \
   $$(if $$(filter app,$$*),$(APP),$$(call archive,$$(KNOWS_$$*)))
+	$(LINK)
+# A program of several ranks, for tests/host/parallel/ranks_test.py.
+$(OUT)/ranks: $(OUT)/tests/host/parallel/ranks.o $(call archive,$(KNOWS_parallel))
 	$(LINK)
 # The fuzzer: the readers of files and model text, without model and backends.
 FUZZED := $(wildcard tests/fuzz/*.cpp host/train/settings*.cpp) host/train/objective.cpp host/app/json_lines.cpp host/app/streams.cpp \
@@ -108,10 +114,11 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 TESTS := $(addprefix $(OUT)/test_,$(ROOMS) fuzz $(if $(RELEASE),sim cuda))
 test: deps  ## build and run every test; what is missing is installed first
 	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all $(if $(RELEASE),cuda-compile $(GPU_CHECK_SIM))
+run-tests: $(TESTS) all $(if $(RELEASE),$(OUT)/ranks cuda-compile $(GPU_CHECK_SIM))
 	@$(if $(RELEASE),$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim)
 	@rm -f $(OUT)/launched && KERNELS_LAUNCHED=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
-	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py tests/host/app/crash_test.py)
+	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py tests/host/app/crash_test.py \
+	    tests/host/parallel/ranks_test.py)
 test-nightly: export DAPO_KILLS := 1000
 test-nightly: export DAPO_CRASH := all
 test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker

@@ -1,25 +1,79 @@
-// Collectives between the ranks of a group, with an implementation for one rank.
+// Collectives between the ranks of a group, with an implementation for one rank. HostComm (core/host_comm.h) is that for
+// memory of the host.
+//
+// Every rank calls the same collectives in the same order with the same shapes; where they do not, all throw an Error
+// that names the rank that is out of step. A sum is defined to the bit: x0 + x1 + x2 + ..., in the order of the ranks,
+// in the type of the tensor; so it repeats from run to run, and all ranks hold the same bits. Sums of bf16 do not exist:
+// activations are gathered, and added by a kernel.
 #pragma once
+
+#include <new>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "core/tensor.h"
 
 namespace dapo {
+
+/// An error that all ranks throw alike (Comm::agree): one of them need print it.
+class AgreedError final : public Error {
+ public:
+  using Error::Error;
+};
 
 class Comm {
  public:
   virtual ~Comm() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  /// t = sum over ranks (f32, f64, bf16 with f32 sums), the same bits on every rank.
+  /// t = sum over ranks, in rank order (f32, f64, i32, i64).
   virtual void all_reduce_sum(const Tensor& t) = 0;
-  /// t = max over ranks (i32, f32, f64).
+  /// t = max over ranks (f32, f64, i32, i64); NaN if any is.
   virtual void all_reduce_max(const Tensor& t) = 0;
-  /// out[size, n] = every rank's in[n], by rank.
+  /// out[size, n] = every rank's in[n], by rank. `in` may be row rank() of `out`.
   virtual void all_gather(const Tensor& out, const Tensor& in) = 0;
-  /// out[n] = row rank() of the sum over ranks of in[size, n].
+  /// out[n] = row rank() of the sum over ranks, in rank order, of in[size, n] (types of all_reduce_sum). `out` may be row
+  /// rank() of `in`.
   virtual void reduce_scatter(const Tensor& out, const Tensor& in) = 0;
+  /// out[r, n] = row rank() of rank r's in[size, n]: a transposition. Not in place.
+  virtual void all_to_all(const Tensor& out, const Tensor& in) = 0;
   virtual void broadcast(const Tensor& t, int root) = 0;
+  /// One message from this rank to another, which receives it with the same shape. May wait for the receiver.
+  virtual void send(const Tensor& t, int to) = 0;
+  virtual void recv(const Tensor& t, int from) = 0;
   virtual void barrier() = 0;
+
+  /// Bytes of the host, of any lengths, by rank.
+  virtual std::vector<std::string> all_gather_bytes(std::string_view bytes) = 0;
+  /// The root's bytes; what other ranks pass is ignored.
+  virtual std::string broadcast_bytes(std::string bytes, int root) = 0;
+  /// Every rank passes its error, or none. If any rank has one, all throw the same: the lowest such rank's, with its exit
+  /// code and, unless all ranks say the same, "rank N: " before its text. Call it where ranks may fail apart, before the next collective.
+  void agree(const std::optional<Error>& error = std::nullopt);
+  /// work(), then agree() on what it threw: returns its result only if no rank failed. For work without collectives.
+  template <class Work>
+  auto together(Work&& work) {
+    if (size() == 1) return work();
+    using Result = decltype(work());
+    std::optional<Error> error;
+    std::conditional_t<std::is_void_v<Result>, int, std::optional<Result>> result{};
+    try {
+      if constexpr (std::is_void_v<Result>)
+        work();
+      else
+        result.emplace(work());
+    } catch (const Error& e) {
+      error = e;
+    } catch (const std::bad_alloc&) {
+      error = Error(kExitResources, "out of memory");
+    }
+    agree(error);
+    if constexpr (!std::is_void_v<Result>) return std::move(*result);
+  }
 };
 
 /// A group of one rank: every collective is a no-op, or a copy.
@@ -34,13 +88,24 @@ class SingleComm final : public Comm {
   void all_reduce_max(const Tensor&) override {}
   void all_gather(const Tensor& out, const Tensor& in) override { move(out, in); }
   void reduce_scatter(const Tensor& out, const Tensor& in) override { move(out, in); }
+  void all_to_all(const Tensor& out, const Tensor& in) override { move(out, in); }
   void broadcast(const Tensor&, int root) override { CHECK_EQ(root, 0); }
+  void send(const Tensor&, int to) override { no_other(to); }
+  void recv(const Tensor&, int from) override { no_other(from); }
   void barrier() override {}
+  std::vector<std::string> all_gather_bytes(std::string_view bytes) override { return {std::string(bytes)}; }
+  std::string broadcast_bytes(std::string bytes, int root) override {
+    CHECK_EQ(root, 0);
+    return bytes;
+  }
 
  private:
   void move(const Tensor& out, const Tensor& in) {
     CHECK_EQ(out.bytes(), in.bytes());
     if (out.data != in.data) copy_(context_, out, in);
+  }
+  [[noreturn]] static void no_other(int rank) {
+    fail(kExitInternal, "a group of one rank has no rank {} to exchange messages with", rank);
   }
   Copy copy_;
   void* context_;

@@ -13,11 +13,12 @@
 
 namespace dapo {
 
-enum class DType : uint8_t { f32, bf16, f64, i32, i16, u8 };
+enum class DType : uint8_t { f32, bf16, f64, i32, i16, u8, i64 };
 
 constexpr size_t dtype_size(DType t) {
   switch (t) {
     case DType::f64:
+    case DType::i64:
       return 8;
     case DType::f32:
     case DType::i32:
@@ -45,6 +46,8 @@ constexpr const char* dtype_name(DType t) {
       return "i16";
     case DType::u8:
       return "u8";
+    case DType::i64:
+      return "i64";
   }
   return "?";
 }
@@ -116,6 +119,10 @@ struct dtype_of<int16_t> {
 template <>
 struct dtype_of<uint8_t> {
   static constexpr DType value = DType::u8;
+};
+template <>
+struct dtype_of<int64_t> {
+  static constexpr DType value = DType::i64;
 };
 
 }  // namespace dapo

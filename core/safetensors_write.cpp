@@ -31,6 +31,8 @@ const char* file_dtype(DType t) {
       return "I16";
     case DType::u8:
       return "U8";
+    case DType::i64:
+      return "I64";
   }
   return "?";
 }

@@ -251,7 +251,8 @@ class Products {
 
 void product(const Product& p, void* c, const void* a, const void* b) {
   if (p.m == 0 || p.n == 0) return;
-  static Products products;
+  // Of each host thread: its cache and scratch have no lock, and in tests the ranks of a group are threads.
+  static thread_local Products products;
   products.run(p, c, a, b);
 }
 

@@ -1,7 +1,17 @@
-# Dependencies: apt packages, and Arrow (.parquet files) from a wheel if it is not installed.
+# Dependencies: apt packages (MPI=none: without Open MPI), and Arrow (.parquet files) from a wheel if it is not installed.
+# MPI: several ranks as processes (docs/parallel.md). What it needs is evaluated when it is used: the first make installs it.
+# Programs under sanitizers run one rank: MPI's memory is not theirs.
+MPI ?= $(if $(RELEASE),auto,none)
+MPI_FOUND = $(if $(filter none,$(MPI)),,$(shell pkg-config --exists ompi-c 2>/dev/null && echo yes))
+MPI_FLAGS = $(if $(MPI_FOUND),-DDAPO_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags ompi-c)))
+MPI_LIBS  = $(if $(MPI_FOUND),$(shell pkg-config --libs ompi-c))
+$(shell mkdir -p $(OUT) && { [ "$$(cat $(OUT)/mpi 2>/dev/null)" = "$(MPI_FOUND)" ] || echo "$(MPI_FOUND)" >$(OUT)/mpi; })
+$(OUT)/host/parallel/mpi_comm.o: CPPFLAGS += $(MPI_FLAGS)
+$(OUT)/host/parallel/mpi_comm.o: $(OUT)/mpi
+
 PACKAGES := g++ make git curl pkg-config ca-certificates libdnnl-dev libsimdjson-dev nlohmann-json3-dev libtomlplusplus-dev \
   libpcre2-dev libutf8proc-dev libxxhash-dev libsentencepiece-dev libcli11-dev libfmt-dev libspdlog-dev libboost-context-dev \
-  libgtest-dev libbenchmark-dev zlib1g-dev python3-pip
+  libgtest-dev libbenchmark-dev zlib1g-dev python3-pip $(if $(filter none,$(MPI)),,libopenmpi-dev openmpi-bin)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 $(BUILD)/deps.ok: make/deps.mk
@@ -43,5 +53,6 @@ $(BUILD)/arrow.ok: | $(BUILD)/deps.ok
 deps: $(BUILD)/deps.ok arrow  ## install what is missing: apt packages, and Arrow's wheel into build/
 	@echo "CUDA:  $(if $(NVCC),$(NVCC),left out: no nvcc on PATH; the CPU is used)"
 	@echo "Arrow: $(if $(ARROW_LIBS)$(wildcard $(ARROW)),found,left out: .parquet files cannot be read)"
-	@echo "MPI:   not used yet: one rank"
+	@echo "NCCL:  $(if $(NCCL_H),$(firstword $(NCCL_H)),left out: no nccl.h beside nvcc)"
+	@echo "MPI:   $(if $(MPI_LIBS),Open MPI $(shell pkg-config --modversion ompi-c 2>/dev/null),left out: one rank only)"
 .PHONY: arrow deps

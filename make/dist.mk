@@ -3,7 +3,7 @@ GPU_CHECK_SIM := $(addprefix $(SIM)/,dapo dapo_train bench_ops bench_step) $(OUT
 dist:  ## dist/: programs, libraries and gpu-check for a machine with a driver and no toolkit, under 40 MB; plus golden models
 	@$(if $(NVCC),,echo "make dist: no nvcc on PATH"; exit 1;) [ -n "$(CUDNN_FE)" ] || $(MAKE) --no-print-directory bench-cudnn || true
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/dist VARIANT=release DIST=1 ARCH=$(or $(DIST_ARCH),x86-64-v3) CUDA=nvcc \
-	  ARROW_FLAGS= ARROW_LIBS= CUDNN_FE="$(or $(CUDNN_FE),$$(ls -d $(BUILD)/cudnn_frontend/include 2>/dev/null))" \
+	  ARROW_FLAGS= ARROW_LIBS= MPI=none CUDNN_FE="$(or $(CUDNN_FE),$$(ls -d $(BUILD)/cudnn_frontend/include 2>/dev/null))" \
 	  $(addprefix $(BUILD)/dist/release/,dapo_train dapo test_gpu bench_ops bench_step)
 	@bench/dist.sh $(BUILD)/dist/release dist
 bench-cudnn: $(BUILD)/deps.ok  ## fetch the headers of cuDNN's frontend, so that bench_ops also times cuDNN's attention

@@ -13,7 +13,7 @@ else
   SIM_LIBS += $(ASAN)
 endif
 # Its own backends.cpp, which names cuda, comes before the app's.
-SIM_APP := $(SIM)/host/app/backends.cpp.o $(call archive,app train rollout verify model cpu tokenizer data cuda_sim sim core)
+SIM_APP := $(SIM)/host/app/backends.cpp.o $(call archive,app parallel train rollout verify model cpu tokenizer data cuda_sim sim core)
 
 $(SIM)/%.o: FLAGS = $(SIMFLAGS)
 $(SIM)/%.o: % | $(BUILD)/deps.ok

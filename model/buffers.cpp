@@ -121,12 +121,15 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& c, const ModelLimits& 
   return b;
 }
 
-StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype) {
+StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype, int data_ranks) {
   StateBuffers b;
+  const Shards shards(params, data_ranks);
+  const int64_t own = shards.most(), scratch = ShardExchange::scratch_size(shards);
   b.gradients = arena.take("gradients", DType::f32, {params.size});
-  b.moment1 = arena.take("first moments", DType::f32, {params.size});
-  b.moment2 = arena.take("second moments", DType::f32, {params.size});
-  if (dtype == DType::bf16) b.remainders = arena.take("remainders of the masters", DType::i16, {params.size});
+  b.moment1 = arena.take("first moments", DType::f32, {own});
+  b.moment2 = arena.take("second moments", DType::f32, {own});
+  if (dtype == DType::bf16) b.remainders = arena.take("remainders of the masters", DType::i16, {own});
+  if (scratch > 0) b.exchange = arena.take("exchange between ranks", DType::f32, {scratch});
   return b;
 }
 

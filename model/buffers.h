@@ -8,6 +8,7 @@
 #include "core/backend.h"
 #include "model/memory_plan.h"
 #include "model/params.h"
+#include "model/shards.h"
 
 namespace dapo {
 
@@ -96,12 +97,14 @@ struct UpdateBuffers {
 };
 UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype);
 
-/// Flat buffers in table order.
+/// Flat buffers in table order; moments and remainders of one rank's shard (of the largest: Shards::most()).
 struct StateBuffers {
-  Tensor gradients, moment1, moment2;  ///< f32[parameters]
-  Tensor remainders;                   ///< i16[parameters] if T = bf16: master = join_master(weight, remainder)
+  Tensor gradients;         ///< f32[parameters]
+  Tensor moment1, moment2;  ///< f32[shard]
+  Tensor remainders;        ///< i16[shard] if T = bf16: master = join_master(weight, remainder)
+  Tensor exchange;          ///< f32: ShardExchange's scratch; empty with one rank
 };
-StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype);
+StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype, int data_ranks);
 
 /// What stays at the bottom of the workspace; the scratch of the ops lies above.
 struct ConstantBuffers {

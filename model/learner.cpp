@@ -85,27 +85,46 @@ void Learner::score_reference(Pack& pack, float temperature, const Weights& refe
   score(Layers(reference, memory_.constants().rope), pack, temperature, pack.ref_log_prob, nullptr);
 }
 
-Learner::UpdateResult Learner::update(const AdamW& adamw) {
+/// Updates a slice of the weights. Neighbours with the same weight decay are updated in one call.
+void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
+  const ParamTable& params = weights_.params();
+  const int64_t slice_end = slice.begin + slice.count;
+  for (size_t i = 0; i < params.all.size();) {
+    const bool decayed = params.all[i].decayed;
+    const int64_t first = params.all[i].offset;
+    while (i < params.all.size() && params.all[i].decayed == decayed) ++i;
+    const int64_t begin = std::max(first, slice.begin);
+    const int64_t count = std::min(i < params.all.size() ? params.all[i].offset : params.size, slice_end) - begin;
+    if (count <= 0) continue;
+    const int64_t local = slice.local + begin - slice.begin;
+    AdamW run = adamw;
+    if (!decayed) run.weight_decay = 0;
+    backend_.adamw(weights_.flat().rows(begin, count),
+                   state_.remainders ? state_.remainders.rows(local, count) : Tensor(),
+                   state_.moment1.rows(local, count), state_.moment2.rows(local, count),
+                   state_.gradients.rows(begin, count), memory_.constants().norm2, run);
+  }
+}
+
+Learner::UpdateResult Learner::update(const AdamW& params) {
   CHECK(limits().train, "the memory has no room for training");
   memory_.use_workspace();
   const Tensor& norm2 = memory_.constants().norm2;
+  Comm* const comm = limits().data_ranks > 1 ? memory_.data_parallel() : nullptr;
+  const std::vector<ShardSlice> own = slices();
   backend_.zero(norm2);
-  backend_.sum_of_squares(norm2, state_.gradients);  // the padding between parameters is always zero
-  const ParamTable& params = weights_.params();
-  const auto end_of_run = [&](size_t i) {  // neighbours with the same weight decay are updated in one call
-    while (i + 1 < params.all.size() && params.all[i + 1].decayed == params.all[i].decayed) ++i;
-    return i + 1;
-  };
-  for (size_t i = 0, end = 0; i < params.all.size(); i = end) {
-    end = end_of_run(i);
-    const int64_t begin = params.all[i].offset;
-    const int64_t count = (end < params.all.size() ? params.all[end].offset : params.size) - begin;
-    AdamW run = adamw;
-    if (!params.all[i].decayed) run.weight_decay = 0;
-    backend_.adamw(weights_.flat().rows(begin, count),
-                   state_.remainders ? state_.remainders.rows(begin, count) : Tensor(),
-                   state_.moment1.rows(begin, count), state_.moment2.rows(begin, count),
-                   state_.gradients.rows(begin, count), norm2, run);
+  if (comm != nullptr) {
+    const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
+    for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(state_.gradients, b);
+  }
+  // The padding between parameters is always zero.
+  for (const ShardSlice& s : own) backend_.sum_of_squares(norm2, state_.gradients.rows(s.begin, s.count));
+  if (comm != nullptr) comm->all_reduce_sum(norm2);
+  for (const ShardSlice& s : own) adamw(s, params);
+  if (comm != nullptr) {
+    zero_gradients();  // the other ranks' slices
+    const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
+    for (size_t b = 0; b < shards().buckets(); ++b) exchange.gather(weights_.flat(), b);
   }
   double sum = 0;
   backend_.copy_out_now(&sum, norm2);
@@ -113,6 +132,7 @@ Learner::UpdateResult Learner::update(const AdamW& adamw) {
 }
 
 std::vector<float> Learner::masters() const {
+  CHECK_EQ(limits().data_ranks, 1, "a rank holds the low halves of its shard only");
   std::vector<float> out(static_cast<size_t>(weights_.params().size));
   if (backend_.dtype() == DType::f32) {
     backend_.copy_out_now(out.data(), weights_.flat());

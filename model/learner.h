@@ -65,16 +65,21 @@ class Learner {
     bool applied;      ///< false: the norm was not finite, so weights and moments are unchanged
   };
   /// AdamW over the table; weight decay only on parameters that are `decayed`. Gradients are zero afterwards, applied
-  /// or not. Blocks.
+  /// or not. With several ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
+  /// weights are gathered: every rank calls it, also one that had no pack. Blocks.
   UpdateResult update(const AdamW& adamw);
   void zero_gradients() { backend_.zero(state_.gradients); }
 
-  // State, for checkpoints and tests: flat, in table order; empty unless limits().train.
+  // State, for checkpoints and tests: flat, in table order; empty unless limits().train. All but the gradients are this
+  // rank's shard: of each slice in slices(), the elements from its `local` on.
   Tensor gradients() const { return state_.gradients; }    ///< f32
   Tensor moment1() const { return state_.moment1; }        ///< f32
   Tensor moment2() const { return state_.moment2; }        ///< f32
   Tensor remainders() const { return state_.remainders; }  ///< i16; empty if T = f32
-  /// The f32 masters of the weights, on the host.
+  const Shards& shards() const { return memory_.shards(); }
+  int data_rank() const { return memory_.data_rank(); }
+  std::vector<ShardSlice> slices() const { return shards().slices(data_rank()); }
+  /// The f32 masters of the weights, on the host. One rank only.
   std::vector<float> masters() const;
   /// Logits f32[N, V] of every token of a pack, on the host: for tests and small models. Allocates.
   std::vector<float> logits(const Pack& pack);
@@ -92,6 +97,8 @@ class Learner {
   /// The log-probs by the weights of `layers`, and the entropies unless null.
   void score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
              std::vector<float>* entropy);
+
+  void adamw(const ShardSlice& slice, const AdamW& adamw);
 
   // backward.cpp
   void backward_layer(int l, const PackInputs& in);

@@ -21,6 +21,7 @@ struct ModelLimits {
   int64_t pack_head_rows = 0;  ///< tokens of a pack that predict a target
   bool train = false;          ///< keep activations for backward, gradients and moments; false: score() alone
   bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
+  int data_ranks = 1;          ///< ranks that share moments and low halves of the masters (model/shards.h)
   bool reference = false;      ///< other weights of the same shapes lie beside: Learner::score_reference
 
   // The Decoder's batches; batch = 0: no Decoder.

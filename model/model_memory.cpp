@@ -33,9 +33,11 @@ size_t input_bytes(const ModelConfig& config, const ModelLimits& limits, DType d
 
 }  // namespace
 
-ModelMemory::ModelMemory(Weights& weights, const ModelLimits& limits)
+ModelMemory::ModelMemory(Weights& weights, const ModelLimits& limits, Comm* data_parallel)
     : weights_(weights),
       limits_(limits),
+      data_parallel_(data_parallel),
+      shards_(weights.params(), limits.data_ranks),
       plan_(plan_that_fits(weights, limits)),
       state_(backend(), plan_.state, OwnedBlock::dense),
       shared_(backend(), std::max(plan_.rollout, plan_.update)),
@@ -43,9 +45,10 @@ ModelMemory::ModelMemory(Weights& weights, const ModelLimits& limits)
       workspace_arena_("workspace", workspace_.data(), workspace_.bytes()),
       constants_(lay_constants(workspace_arena_, weights.config(), limits)),
       pinned_(backend(), input_bytes(weights.config(), limits, backend().dtype()), OwnedBlock::pinned) {
+  CHECK_EQ(data_parallel != nullptr ? data_parallel->size() : 1, limits.data_ranks, "data_ranks");
   if (limits.train) {
     Arena arena("state", state_.data(), state_.bytes());
-    state_buffers_ = lay_state(arena, weights.params(), backend().dtype());
+    state_buffers_ = lay_state(arena, weights.params(), backend().dtype(), limits.data_ranks);
   }
   const std::vector<float> rope = rope_table(weights.config(), limits.max_length);
   backend().copy_in(constants_.rope, rope.data());

@@ -7,13 +7,14 @@
 
 namespace dapo {
 
-/// Allocated once, for the largest calls; nothing is allocated inside a step. `state`: gradients, moments, remainders
-/// of the fp32 masters (training only). `shared`: the Decoder's KV pages and activations or the Learner's activations,
+/// Allocated once, for the largest calls; nothing is allocated inside a step. `state`: gradients, and the rank's
+/// shard of moments and remainders of the fp32 masters (training only). `shared`: the Decoder's KV pages and activations or the Learner's activations,
 /// in turn. `workspace`: constants, and scratch of the ops above them.
 class ModelMemory {
  public:
   /// Error (exit 3), with the bytes of each piece, if the device has too little memory.
-  ModelMemory(Weights& weights, const ModelLimits& limits);
+  /// `data_parallel`: the limits.data_ranks ranks that train the same weights; null: this one alone.
+  ModelMemory(Weights& weights, const ModelLimits& limits, Comm* data_parallel = nullptr);
   ModelMemory(const ModelMemory&) = delete;
   ModelMemory& operator=(const ModelMemory&) = delete;
 
@@ -21,6 +22,9 @@ class ModelMemory {
   Backend& backend() const { return weights_.backend(); }
   const ModelLimits& limits() const { return limits_; }
   const MemoryPlan& plan() const { return plan_; }
+  Comm* data_parallel() const { return data_parallel_; }
+  const Shards& shards() const { return shards_; }
+  int data_rank() const { return data_parallel_ != nullptr ? data_parallel_->rank() : 0; }
   const StateBuffers& state() const { return state_buffers_; }  ///< empty tensors unless limits().train
   const ConstantBuffers& constants() const { return constants_; }
 
@@ -35,6 +39,8 @@ class ModelMemory {
  private:
   Weights& weights_;
   const ModelLimits limits_;
+  Comm* const data_parallel_;
+  const Shards shards_;
   const MemoryPlan plan_;
   const OwnedBlock state_, shared_, workspace_;
   Arena workspace_arena_;

@@ -1,11 +1,11 @@
 #include "model/params.h"
 
+#include <algorithm>
+
 #include "core/sizes.h"
 
 namespace dapo {
 namespace {
-
-constexpr int64_t kAlign = 64;  // elements: every parameter starts on a cache line, in both dtypes
 
 class Builder {
  public:
@@ -21,7 +21,7 @@ class Builder {
  private:
   int add(Param p) {
     p.offset = table_.size;
-    table_.size += round_up(p.numel(), kAlign);
+    table_.size += round_up(p.numel(), kParamAlign);
     table_.all.push_back(std::move(p));
     return static_cast<int>(table_.all.size()) - 1;
   }
@@ -61,6 +61,16 @@ ParamTable parameter_table(const ModelConfig& c) {
   t.head =
       c.tied ? t.embedding : b.matrix("head.weight", c.vocab, c.hidden, Split::rows, {{"lm_head.weight", 0, c.vocab}});
   return t;
+}
+
+RowRange rows_within(const Param& p, const ParamPart& part, int64_t begin, int64_t end) {
+  const int64_t first = p.offset + part.row_begin * p.columns;
+  const auto row_at = [&](int64_t element) {
+    const int64_t at = std::clamp(element - first, int64_t{0}, part.rows * p.columns);
+    CHECK_EQ(at % p.columns, 0, "{}: a cut inside a row", part.name);
+    return at / p.columns;
+  };
+  return {row_at(begin), row_at(end)};
 }
 
 std::vector<WeightShape> weight_shapes(const ParamTable& params) {

@@ -69,20 +69,26 @@ void Weights::init(uint64_t seed, float std) {
 }
 
 void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, const std::string& prefix, DType dtype,
-                 const ReadFlat& read) {
+                 int64_t begin, int64_t end, const ReadFlat& read) {
   for (const Param& p : params.all)
     for (const ParamPart& part : p.parts) {
-      const int64_t begin = p.offset + part.row_begin * p.columns;
-      out.push_back({prefix + part.name, dtype, p.shape_of(part), [=](uint64_t offset, void* to, size_t bytes) {
+      const RowRange rows = rows_within(p, part, begin, end);
+      if (rows.count() == 0) continue;
+      std::string name = prefix + part.name;
+      ParamPart stored = part;
+      if (rows.count() < part.rows) name += fmt::format("|{}:{}", rows.begin, rows.end);
+      stored.rows = rows.count();
+      const int64_t first = p.offset + (part.row_begin + rows.begin) * p.columns;
+      out.push_back({name, dtype, p.shape_of(stored), [=](uint64_t offset, void* to, size_t bytes) {
                        const size_t size = dtype_size(dtype);
-                       read(begin + static_cast<int64_t>(offset / size), static_cast<int64_t>(bytes / size), to);
+                       read(first + static_cast<int64_t>(offset / size), static_cast<int64_t>(bytes / size), to);
                      }});
     }
 }
 
 void Weights::save(const std::string& folder) const {
   std::vector<TensorToWrite> tensors;
-  add_tensors(tensors, params_, "", flat_.dtype,
+  add_tensors(tensors, params_, "", flat_.dtype, 0, params_.size,
               [this](int64_t first, int64_t count, void* to) { backend_.copy_out_now(to, flat_.rows(first, count)); });
   write_safetensors(folder, tensors);
   save_model_config(config_, backend_.dtype(), folder);

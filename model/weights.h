@@ -52,8 +52,9 @@ class Weights {
 
 /// Copies elements [first, first + count) of a flat buffer to host memory.
 using ReadFlat = std::function<void(int64_t first, int64_t count, void* to)>;
-/// Adds the tensors of a flat buffer, by the names of the Hugging Face folder with `prefix` before them.
+/// Adds the tensors of a flat buffer, by the names of the Hugging Face folder with `prefix` before them: those rows that
+/// lie in its elements [begin, end). A tensor of which only rows [r0, r1) do is named NAME|r0:r1.
 void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, const std::string& prefix, DType dtype,
-                 const ReadFlat& read);
+                 int64_t begin, int64_t end, const ReadFlat& read);
 
 }  // namespace dapo

@@ -3,7 +3,9 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -13,7 +15,7 @@
 
 namespace {
 
-enum class Kind { all_reduce, reduce, reduce_scatter, all_gather, broadcast };
+enum class Kind { all_reduce, reduce, reduce_scatter, all_gather, broadcast, send, receive };
 struct Call {
   Kind kind;
   const void* send;
@@ -21,7 +23,7 @@ struct Call {
   std::size_t count;
   ncclDataType_t type;
   ncclRedOp_t op;
-  int root;
+  int root;  ///< send, receive: the peer
 };
 
 std::size_t size_of(ncclDataType_t t) {
@@ -104,10 +106,17 @@ struct Meeting {
   bool wrong = false;
 };
 
+struct Message {
+  const void* data;
+  std::size_t bytes;
+  bool taken = false, wrong = false;
+};
+
 struct Ranks {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::uint64_t, Meeting> meetings;
+  std::map<std::pair<int, int>, std::deque<std::shared_ptr<Message>>> messages;  // from, to
   std::size_t count;
   bool aborted = false;
 };
@@ -145,23 +154,81 @@ struct ncclComm {
     if (++m.left == ranks->count) ranks->meetings.erase(sequence);
     return wrong ? ncclInvalidUsage : ncclSuccess;
   }
+
+  std::shared_ptr<Message> offer(const Call& c) {
+    std::lock_guard lock(ranks->mutex);
+    auto message = std::make_shared<Message>(Message{c.send, c.count * size_of(c.type)});
+    ranks->messages[{rank, c.root}].push_back(message);
+    ranks->changed.notify_all();
+    return message;
+  }
+  ncclResult_t receive(const Call& c) {
+    std::unique_lock lock(ranks->mutex);
+    auto& queue = ranks->messages[{c.root, rank}];
+    ranks->changed.wait(lock, [&] { return !queue.empty() || ranks->aborted; });
+    if (queue.empty()) return ncclRemoteError;
+    const std::shared_ptr<Message> message = queue.front();
+    queue.pop_front();
+    message->wrong = message->bytes != c.count * size_of(c.type);
+    if (!message->wrong) std::memmove(c.receive, message->data, message->bytes);
+    message->taken = true;
+    ranks->changed.notify_all();
+    return message->wrong ? ncclInvalidUsage : ncclSuccess;
+  }
+  ncclResult_t wait_taken(const Message& message) {
+    std::unique_lock lock(ranks->mutex);
+    ranks->changed.wait(lock, [&] { return message.taken || ranks->aborted; });
+    return !message.taken ? ncclRemoteError : message.wrong ? ncclInvalidUsage : ncclSuccess;
+  }
 };
 
 namespace {
 
+struct Grouped {
+  ncclComm_t comm;
+  Call call;
+  cudaStream_t stream;
+};
 thread_local int depth = 0;
-thread_local std::vector<std::pair<ncclComm_t, Call>> grouped;
+thread_local std::vector<Grouped> grouped;
+
+/// All begin before any waits.
+ncclResult_t run_group(const std::vector<Grouped>& calls) {
+  std::vector<std::pair<ncclComm_t, std::uint64_t>> meetings;
+  std::vector<std::pair<ncclComm_t, std::shared_ptr<Message>>> sent;
+  for (const auto& [comm, call, stream] : calls)
+    if (call.kind == Kind::send)
+      sent.emplace_back(comm, comm->offer(call));
+    else if (call.kind != Kind::receive)
+      meetings.emplace_back(comm, comm->post(call));
+  ncclResult_t result = ncclSuccess;
+  for (const auto& [comm, call, stream] : calls)
+    if (call.kind == Kind::receive)
+      if (const ncclResult_t r = comm->receive(call)) result = r;
+  for (const auto& [comm, message] : sent)
+    if (const ncclResult_t r = comm->wait_taken(*message)) result = r;
+  for (const auto& [comm, sequence] : meetings)
+    if (const ncclResult_t r = comm->wait(sequence)) result = r;
+  return result;
+}
+
+ncclResult_t submit_group(const std::vector<Grouped>& calls) {
+  if (calls.empty()) return ncclSuccess;
+  for (const Grouped& g : calls)
+    if (g.stream != calls[0].stream) sim::catch_up(g.stream);
+  auto result = std::make_shared<ncclResult_t>(ncclSuccess);
+  const cudaError_t e = sim::submit(calls[0].stream, [=] {
+    *result = run_group(calls);
+    return *result == ncclSuccess ? cudaSuccess : cudaErrorUnknown;
+  });
+  return e == cudaSuccess || *result != ncclSuccess ? *result : ncclUnhandledCudaError;
+}
 
 ncclResult_t collective(const char* name, const Call& c, ncclComm_t comm, cudaStream_t stream) {
   if (const int injected = sim::enter(name)) return static_cast<ncclResult_t>(injected);
   if (!comm || c.root < 0 || c.root >= static_cast<int>(comm->ranks->count)) return ncclInvalidArgument;
-  if (depth) return grouped.emplace_back(comm, c), ncclSuccess;
-  auto result = std::make_shared<ncclResult_t>(ncclSuccess);
-  const cudaError_t e = sim::submit(stream, [=] {
-    *result = comm->wait(comm->post(c));
-    return *result == ncclSuccess ? cudaSuccess : cudaErrorUnknown;
-  });
-  return e == cudaSuccess || *result != ncclSuccess ? *result : ncclUnhandledCudaError;
+  if (depth) return grouped.push_back({comm, c, stream}), ncclSuccess;
+  return submit_group({{comm, c, stream}});
 }
 
 }  // namespace
@@ -250,16 +317,17 @@ ncclResult_t ncclBroadcast(const void* s, void* r, std::size_t n, ncclDataType_t
                            cudaStream_t stream) {
   return collective("ncclBroadcast", {Kind::broadcast, s, r, n, t, ncclSum, root}, c, stream);
 }
+ncclResult_t ncclSend(const void* s, std::size_t n, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t stream) {
+  return collective("ncclSend", {Kind::send, s, nullptr, n, t, ncclSum, peer}, c, stream);
+}
+ncclResult_t ncclRecv(void* r, std::size_t n, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t stream) {
+  return collective("ncclRecv", {Kind::receive, nullptr, r, n, t, ncclSum, peer}, c, stream);
+}
 ncclResult_t ncclGroupStart() {
   return ++depth, ncclSuccess;
 }
 ncclResult_t ncclGroupEnd() {
   if (depth == 0) return ncclInvalidUsage;
   if (--depth) return ncclSuccess;
-  std::vector<std::pair<ncclComm_t, std::uint64_t>> waiting;
-  for (const auto& [comm, call] : std::exchange(grouped, {})) waiting.emplace_back(comm, comm->post(call));
-  ncclResult_t result = ncclSuccess;
-  for (const auto& [comm, sequence] : waiting)
-    if (const ncclResult_t r = comm->wait(sequence)) result = r;
-  return result;
+  return submit_group(std::exchange(grouped, {}));
 }

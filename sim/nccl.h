@@ -61,5 +61,11 @@ ncclResult_t ncclAllGather(const void* send, void* receive, std::size_t count, n
                            cudaStream_t stream);
 ncclResult_t ncclBroadcast(const void* send, void* receive, std::size_t count, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream);
+/// A message meets its receive by the order of both between two ranks; to itself a rank sends inside a group.
+ncclResult_t ncclSend(const void* send, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream);
+ncclResult_t ncclRecv(void* receive, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream);
+/// The calls of a group run together, on the stream of the first.
 ncclResult_t ncclGroupStart();
 ncclResult_t ncclGroupEnd();

@@ -16,6 +16,7 @@
 #include "cpu/cpu_backend.h"
 #include "host/app/manifest.h"
 #include "host/app/session.h"
+#include "host/train/share.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -66,19 +67,22 @@ Checkpoint checkpoint_at(const std::string& folder) {
 
 struct CheckpointWriter::Job {
   std::unique_ptr<TrainingState> training;  ///< none once it is written, since its copy is large
-  std::unique_ptr<StateImage> image;
+  std::unique_ptr<StateImage> image;        ///< of the first rank
   Checkpoint at;
   int64_t best_step;
   std::exception_ptr error = nullptr;
+  std::atomic<bool> written = false;  ///< this rank's files, or its error is set
 };
 
 CheckpointWriter::CheckpointWriter(const std::string& run, int keep, std::string tokenizer_from, std::string about,
-                                   Progress& progress)
+                                   Progress& progress, Comm& comm)
     : folder_(run + "/checkpoints"),
       tokenizer_from_(std::move(tokenizer_from)),
       about_(std::move(about)),
       keep_(keep),
-      progress_(progress) {
+      progress_(progress),
+      comm_(comm) {
+  if (!first()) return;
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(folder_, none)) {
     Checkpoint c;
@@ -94,62 +98,130 @@ CheckpointWriter::~CheckpointWriter() {
 std::string CheckpointWriter::finish() {
   if (thread_.joinable()) thread_.join();
   const std::unique_ptr<Job> job = std::exchange(job_, nullptr);
-  if (job && job->error) std::rethrow_exception(job->error);
-  return last_;
+  if (!job) return last_;
+  if (comm_.size() == 1) {
+    if (job->error) std::rethrow_exception(job->error);
+    return last_;
+  }
+  try {
+    comm_.together([&] {
+      if (job->error) std::rethrow_exception(job->error);
+    });
+    comm_.together([&] {
+      if (first()) publish(*job), prune(job->at, job->best_step);
+    });
+  } catch (const Error&) {
+    if (first()) remove_leftovers(job->at.folder + ".tmp");
+    throw;
+  }
+  return last_ = job->at.folder;
+}
+
+void CheckpointWriter::poll() {
+  if (comm_.size() == 1 || !job_) return;
+  const std::vector<bool> written = gather_values(comm_, job_->written.load());
+  if (std::ranges::all_of(written, [](bool w) { return w; })) finish();
 }
 
 void CheckpointWriter::save(const Learner& learner, const RunState& state) {
   finish();
   const bool open = state.trainer.now.stage != StepState::done;
-  job_ = std::make_unique<Job>(Job{.training = std::make_unique<TrainingState>(learner),
-                                   .image = std::make_unique<StateImage>(state),
-                                   .at = {state.trainer.step, open, ""},
-                                   .best_step = state.best_step});
-  job_->at.folder = folder_ + "/" + job_->at.name();
-  const size_t bytes = job_->training->bytes();
-  const auto write_and_prune = [this, &job = *job_] {
-    write(job);
-    job.training.reset();
-    job.image.reset();
-    last_ = job.at.folder;
-    prune(job.at, job.best_step);
-  };
-  if (bytes > host_memory_available() / 2) {
-    if (!std::exchange(noted_, true))
-      progress_.note(fmt::format("a checkpoint is written before the next step begins: a copy of it, {:.2f} GB, would "
-                                 "take more than half of the free memory",
-                                 double(bytes) * 1e-9)
-                         .c_str());
-    return write_and_prune();
-  }
-  job_->training->copy_to_host();
-  thread_ = std::thread([this, write_and_prune] {
+  auto fresh = std::make_unique<Job>(std::make_unique<TrainingState>(learner),
+                                     first() ? std::make_unique<StateImage>(state) : nullptr,
+                                     Checkpoint{state.trainer.step, open, ""}, state.best_step);
+  fresh->at.folder = folder_ + "/" + fresh->at.name();
+  const size_t bytes = fresh->training->bytes();
+  const auto write_and_prune = [this, &job = *fresh] {
     try {
-      write_and_prune();
+      write_files(job);
+      job.training.reset();
+      job.image.reset();
+      if (comm_.size() == 1) {
+        publish(job);
+        last_ = job.at.folder;
+        prune(job.at, job.best_step);
+      }
     } catch (...) {
-      job_->error = std::current_exception();
+      job.error = std::current_exception();
     }
+    job.written = true;
+  };
+  comm_.together([&] {
+    if (first()) make_folder(*fresh);
   });
+  const bool copy = !value_of_any(comm_, bytes > host_memory_available() / 2 / comm_.size());
+  if (!copy && !std::exchange(noted_, true))
+    progress_.note(fmt::format("a checkpoint is written before the next step begins: a copy of it, {:.2f} GB, would "
+                               "take more than half of the free memory",
+                               double(bytes) * 1e-9)
+                       .c_str());
+  if (copy) comm_.together([&] { fresh->training->copy_to_host(); });
+  job_ = std::move(fresh);
+  if (copy) {
+    thread_ = std::thread(write_and_prune);
+  } else {
+    write_and_prune();
+    finish();
+  }
 }
 
 void CheckpointWriter::save_at(const std::string& folder, const Learner& learner, const RunState& state) {
   finish();
-  write({.training = std::make_unique<TrainingState>(learner),
-         .image = std::make_unique<StateImage>(state),
-         .at = {state.trainer.step, true, folder},
-         .best_step = state.best_step});
+  Job job{std::make_unique<TrainingState>(learner), first() ? std::make_unique<StateImage>(state) : nullptr,
+          Checkpoint{state.trainer.step, true, folder}, state.best_step};
+  comm_.together([&] {
+    if (first()) make_folder(job);
+  });
+  comm_.together([&] { write_files(job); });
+  comm_.together([&] {
+    if (first()) publish(job);
+  });
 }
 
-void CheckpointWriter::write(const Job& job) {
-  const fs::path to = job.at.folder, fresh = job.at.folder + ".tmp";
+namespace {
+
+/// Runs a part of writing a checkpoint; an error is one of the disk.
+template <class Work>
+void writing(const std::string& to, bool alone, Work&& work) {
+  const auto leave = [&](const char* what) {
+    if (alone) remove_leftovers(to + ".tmp");
+    fail(kExitResources, "{}: cannot be written: {}", to, what);
+  };
   try {
+    work();
+  } catch (const fs::filesystem_error& e) {
+    leave(e.code().message().c_str());
+  } catch (const Error& e) {
+    leave(e.what());
+  }
+}
+
+}  // namespace
+
+void CheckpointWriter::make_folder(const Job& job) {
+  const fs::path fresh = job.at.folder + ".tmp";
+  writing(job.at.folder, true, [&] {
     remove_leftovers(fresh);
     fs::create_directories(fresh / "model");
-    job.training->save_model((fresh / "model").string());
-    copy_tokenizer(tokenizer_from_, (fresh / "model").string());
-    job.training->save_optimizer((fresh / "optimizer.safetensors").string());
-    job.image->write(fresh.string());
+  });
+}
 
+/// This rank's files, synced.
+void CheckpointWriter::write_files(const Job& job) {
+  const std::string fresh = job.at.folder + ".tmp";
+  writing(job.at.folder, comm_.size() == 1, [&] {
+    job.training->save_optimizer(fresh);
+    if (!first()) return;
+    job.training->save_model(fresh + "/model");
+    copy_tokenizer(tokenizer_from_, fresh + "/model");
+    job.image->write(fresh);
+  });
+}
+
+/// Makes a folder in which all files are complete a checkpoint.
+void CheckpointWriter::publish(const Job& job) {
+  const fs::path to = job.at.folder, fresh = job.at.folder + ".tmp";
+  writing(job.at.folder, true, [&] {
     for (const std::string& name : files_in(fresh.string())) sync_path((fresh / name).string());
     for (const auto& entry : fs::recursive_directory_iterator(fresh))
       if (entry.is_directory()) sync_path(entry.path().string());
@@ -163,13 +235,7 @@ void CheckpointWriter::write(const Job& job) {
     }
     sync_path(to.parent_path().string());
     remove_leftovers(fresh);  // the one of the same name, if they were exchanged
-  } catch (const fs::filesystem_error& e) {
-    remove_leftovers(fresh);
-    fail(kExitResources, "{}: cannot be written: {}", to.string(), e.code().message());
-  } catch (const Error& e) {
-    remove_leftovers(fresh);
-    fail(kExitResources, "{}: cannot be written: {}", to.string(), e.what());
-  }
+  });
 }
 
 void CheckpointWriter::prune(const Checkpoint& newest, int64_t best_step) {

@@ -12,6 +12,7 @@
 #include "host/app/plan.h"
 #include "host/app/plan_cards.h"
 #include "host/app/provenance.h"
+#include "host/app/rank_start.h"
 #include "host/app/report_error.h"
 #include "host/app/resume.h"
 #include "host/app/session.h"
@@ -19,6 +20,7 @@
 #include "host/app/train_run.h"
 #include "host/app/unmet.h"
 #include "host/train/prompts.h"
+#include "host/train/share.h"
 #include "host/train/step_text.h"
 #include "host/train/trainer.h"
 #include "tokenizer/jinja.h"
@@ -81,22 +83,62 @@ int plan_for_cards(const Config& config, const Options& o) {
   return plan.fits ? kExitOk : kExitResources;
 }
 
-int run(const Options& o) {
+/// Where the run begins. The first rank decides, as it alone may lock the run's folder; the others read the same state.
+Begin begin_of(const Config& config, const Options& o, Comm& comm) {
+  Begin begin = comm.together([&] {
+    return comm.rank() == 0 ? find_begin(config, o.resume, o.overwrite ? Overwrite::yes : Overwrite::no) : Begin();
+  });
+  if (comm.size() == 1) return begin;
+  ByteWriter out;
+  out.put(begin.checkpoint.has_value()), out.put(begin.replaces);
+  const Checkpoint own = begin.checkpoint.value_or(Checkpoint());
+  out.put(own.step), out.put(own.open), out.put(own.folder);
+  const std::string bytes = comm.broadcast_bytes(out.bytes(), 0);
+  comm.together([&] {
+    if (comm.rank() == 0) return;
+    ByteReader in(bytes);
+    const bool resumes = in.get<bool>();
+    in.get(begin.replaces);
+    Checkpoint c;
+    in.get(c.step), in.get(c.open), in.get(c.folder);
+    if (!resumes) return;
+    begin.state = read_state(c.folder);
+    begin.checkpoint = std::move(c);
+  });
+  return begin;
+}
+
+int run(const Options& o, Ranks& ranks) {
+  Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
-  const Overwrite overwrite = o.overwrite ? Overwrite::yes : Overwrite::no;
   if (!o.cards.empty()) return plan_for_cards(config, o);
-  ChosenBackend chosen = make_backend(config.model.device, config.model.dtype, config.model.threads);
-  const ModelConfig shape = find_model(config.model.path).config;
-  check_positions(shape, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+  ChosenBackend chosen = comm.together([&] {
+    ChosenBackend made = make_backend(config.model.device, config.model.dtype, config.model.threads);
+    if (comm.size() > 1 && made.backend->device() != Device::cpu)
+      fail_input("parallel.dp = {}: ranks on GPUs are not supported yet; set parallel.dp = 1, or --device cpu",
+                 config.parallel.dp);
+    return made;
+  });
+  const ModelConfig shape = comm.together([&] {
+    ModelConfig found = find_model(config.model.path).config;
+    check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
+    return found;
+  });
   Begin begin;
-  if (!o.replay.empty())
+  if (!o.replay.empty()) {
+    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1");
     begin = read_begin(config, o.replay);
-  else if (!o.plan && !o.check)
-    begin = find_begin(config, o.resume, overwrite);
-  if (begin.checkpoint) jinja::set_template_time(begin.state.template_time);
+  } else if (!o.plan && !o.check) {
+    begin = begin_of(config, o, comm);
+  }
+  // The date that prompts may hold: the run's, the same on all ranks.
+  const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
+  jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
   const Config given = config;  // before it is fitted to this machine's memory
-  const RunPlan plan = make_plan(config, shape, *chosen.backend);
-  if (!plan.fits()) {
+  const RunPlan plan = comm.together([&] { return make_plan(config, shape, *chosen.backend); });
+  // The ranks may find different amounts of memory: the first one's pages, and only if all fit.
+  config.rollout.kv_memory_gb = value_of_first(comm, config.rollout.kv_memory_gb);
+  if (value_of_any(comm, !plan.fits())) {
     print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, machine_ceilings(*chosen.backend)));
     for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
     return kExitResources;
@@ -113,20 +155,27 @@ int run(const Options& o) {
       return kExitOk;
     }
   }
-  if (const auto missing = missing_inputs(config); !missing.empty())
-    fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-  const Dataset data = load_data(config);
-  const std::vector<EvalSet> val = load_eval_sets(config.data);
-  try_commands(config.reward, data[0]);
+  const Dataset data = comm.together([&] {
+    if (const auto missing = missing_inputs(config); !missing.empty())
+      fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
+    return load_data(config);
+  });
+  const std::vector<EvalSet> val = comm.together([&] {
+    try_commands(config.reward, data[0]);
+    return load_eval_sets(config.data);
+  });
   RunNotes notes;
   if (!o.check && o.replay.empty()) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
     notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
-  Session s = open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
-  const std::unique_ptr<Weights> reference = open_reference(reference_folder(config), s);
+  Session s = comm.together([&] {
+    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+  });
+  compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
+  const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress);
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
   if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);
@@ -148,7 +197,7 @@ int run(const Options& o) {
   for (const std::string& note : begin.notes) progress.note(note.c_str());
   if (begin.checkpoint) {
     check_same_data(begin.state, data.fingerprint(), trainer.prompts_hash());
-    load_optimizer(trainer.learner(), begin.checkpoint->folder + "/optimizer.safetensors");
+    comm.together([&] { load_optimizer(trainer.learner(), begin.checkpoint->folder); });
     trainer.restore(std::exchange(begin.state.trainer, {}));
     if (!o.replay.empty()) {
       const std::string found = trainer.replay();
@@ -157,7 +206,7 @@ int run(const Options& o) {
     }
     progress.line(fmt::format("goes on from {}", begin.checkpoint->folder));
   }
-  return train(config, given, s, trainer, data, val, begin, notes, progress);
+  return train(config, given, s, trainer, data, val, begin, notes, progress, ranks);
 }
 
 }  // namespace
@@ -196,7 +245,7 @@ int main(int argc, char** argv) {
   app.footer(
       "Example: ./dapo_train configs/gsm8k.cfg --set actor.lr=2e-6 --set trainer.total_steps=3\n"
       "Exit codes: 0 done, 2 bad usage, config or input, 3 out of resources, 4 numbers went bad or nothing to "
-      "learn from (saved), 130 interrupted (saved).");
+      "learn from (saved), 5 a rank died or hangs, 130 interrupted (saved).");
   return dapo::run_program("dapo_train", app, argc, argv, [&] {
     if (settings) {
       dapo::print_out(markdown ? dapo::settings_markdown() : dapo::settings_help());
@@ -211,6 +260,8 @@ int main(int argc, char** argv) {
     if (!device.empty()) o.settings.push_back("model.device=" + device);
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
-    return dapo::run(o);
+    const bool plans = o.plan || !o.cards.empty();
+    return dapo::start_ranks(o.config, o.settings, {argv + 1, argv + argc}, plans,
+                             [&](dapo::Ranks& ranks) { return dapo::run(o, ranks); });
   });
 }

@@ -5,6 +5,8 @@
 #include <csignal>
 #include <ctime>
 
+#include "host/parallel/ranks.h"
+
 namespace dapo {
 namespace {
 
@@ -29,7 +31,7 @@ void catch_interrupts() {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  if (!started_by_launch()) sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGHUP, nullptr, &before);
   if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }

@@ -6,7 +6,8 @@
 namespace dapo {
 
 /// Installs the handlers: interrupted() is true after the first signal; the second ends the process with exit code 130.
-/// A SIGHUP that was already ignored at the start (nohup) stays ignored.
+/// A SIGHUP that was already ignored at the start (nohup) stays ignored. In a rank that `dapo_train` started, SIGTERM ends
+/// the process: signals come from there as SIGINT, and mpirun sends a SIGTERM when another rank has died.
 void catch_interrupts();
 bool interrupted();
 /// Seconds since the first signal; 0 before it.

@@ -107,8 +107,9 @@ void add_time(Lines& out, const RunPlan& plan, const Config& config, const Model
 
 RunPlan make_plan(Config& config, const ModelConfig& model, const DeviceSize& device) {
   RunPlan plan;
-  plan.available = device.available;
-  plan.total = device.total;
+  const int share = ranks_that_share(config, device);
+  plan.available = device.available / share;
+  plan.total = device.total / share;
   for (int attempt = 0; attempt < 2; ++attempt) {
     plan.limits = training_limits(config, model, device);
     plan.memory = plan_memory(device, model, plan.limits);
@@ -181,7 +182,12 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
             "{:9.2f} GiB  {:>21}  with {:.2f} GiB of program and libraries and {:.2f} of a checkpoint's copy",
             gib(peak), bytes_text(static_cast<double>(peak)), gib(resident_bytes()), gib(copy));
   }
-  out.add("this machine has", "{:9.2f} GiB free of {:.2f}", gib(plan.available), gib(plan.total));
+  const int ranks = config.parallel.dp, share = ranks_that_share(config, backend);
+  out.add("this machine has", "{:9.2f} GiB free of {:.2f}{}", gib(plan.available), gib(plan.total),
+          share > 1 ? fmt::format(" for each of {} ranks", share) : "");
+  if (ranks > 1)
+    out.add("ranks", "{:9} with all weights and gradients each, and 1/{} of moments and remainders; memory is a rank's",
+            ranks, ranks);
   const int typical = std::max(1, config.data.max_response_length / 4);
   add_disk(out, config, model, backend.dtype(), std::min(256, config.data.max_prompt_length), typical);
   add_time(out, plan, config, model, backend, measured, typical);

@@ -34,9 +34,12 @@ void compare_settings(const RunState& state, const Config& config, const std::st
   std::vector<std::string> refused;
   for (const SettingChange& c : changed_settings(state.settings, config)) {
     const std::string text = fmt::format("{} = {} (was {})", c.key, c.now, c.before);
-    if (!c.harmless)
+    // That mode weighs a token by its pack, and other ranks have other packs.
+    const bool weighs_by_pack =
+        c.key == "parallel.dp" && config.actor.loss_agg_mode == LossAgg::token_mean_per_micro_batch;
+    if (!c.harmless || weighs_by_pack)
       refused.push_back(text);
-    else if (c.key == "model.device")
+    else if (c.key == "model.device" || c.key == "parallel.dp")
       notes.push_back(text + ": sums are rounded in another order there");
     else if (c.key == "trainer.total_steps" && config.actor.lr_schedule != LrSchedule::constant)
       notes.push_back(text + ": the learning rate now ends there");

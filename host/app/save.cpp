@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "host/app/interrupt.h"
+#include "host/train/share.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -16,7 +17,7 @@ uint64_t free_bytes(const std::string& path) {
   return error ? 0 : space.available;
 }
 
-std::string save_patiently(const std::string& folder, const Weights& weights, Progress& progress,
+std::string save_patiently(const std::string& folder, const Weights& weights, Progress& progress, Comm& comm,
                            const std::function<std::string()>& save) {
   const uint64_t model = static_cast<uint64_t>(weights.config().parameters()) * dtype_size(weights.backend().dtype());
   const uint64_t bytes = model + model / 20 + (1 << 20);  // the tokenizer, and other programs' writes meanwhile
@@ -25,7 +26,9 @@ std::string save_patiently(const std::string& folder, const Weights& weights, Pr
     try {
       return save();
     } catch (const Error& e) {
-      if (e.code() != kExitResources || free_bytes(folder) > bytes || interrupted() || waiting.seconds() > 600) throw;
+      if (e.code() != kExitResources) throw;
+      const bool gives_up = free_bytes(folder) > bytes || interrupted() || waiting.seconds() > 600;
+      if (value_of_any(comm, gives_up)) throw;
       if (!noted)
         progress.note(
             fmt::format("{}; the disk has {:.3g} GB left, the model takes {:.3g}: free some space; retrying for "

@@ -9,6 +9,7 @@
 #include "host/app/run_folder.h"
 #include "host/app/save.h"
 #include "host/train/evaluate.h"
+#include "host/train/share.h"
 #include "host/train/step_text.h"
 #include "host/train/stuck.h"
 #include "tokenizer/jinja.h"
@@ -24,12 +25,24 @@ struct Run {
   const Dataset& data;
   const std::vector<EvalSet>& val;
   TerminalProgress& progress;
-  RunFolder folder;
+  Comm& comm;
+  std::unique_ptr<RunFolder> folder;  ///< of the first rank
   CheckpointWriter checkpoints;
   StuckWatch stuck;
-  RunState state;      ///< what a checkpoint holds, as far as this program and not the trainer knows it
-  int64_t saved = -1;  ///< complete steps of the last checkpoint
-  bool owed = false;   ///< a checkpoint that could not be written, because the disk was full
+  RunState state;        ///< what a checkpoint holds, as far as this program and not the trainer knows it
+  int64_t saved = -1;    ///< complete steps of the last checkpoint
+  bool owed = false;     ///< a checkpoint that could not be written, because the disk was full
+  bool stopped = false;  ///< a signal reached one of the ranks
+
+  bool first() const { return comm.rank() == 0; }
+  /// The first rank's work on the run's folder; an error is thrown on all.
+  template <class Work>
+  void in_folder(Work&& work) {
+    comm.together([&] {
+      if (first()) work(*folder);
+    });
+  }
+  bool asked_to_stop() { return stopped = stopped || value_of_any(comm, interrupted()); }
 };
 
 /// One step. If too many of its updates are rejected, saves the weights of the last good one and the step's responses
@@ -41,16 +54,21 @@ StepMetrics step_or_save(Run& run) {
     return trainer.step();
   } catch (const Error& e) {
     if (e.code() != kExitNumerics || trainer.state().refused == refused) throw;
-    const std::string saved = run.folder.save_model(*run.session.weights, step, false);
-    if (run.config.trainer.log_rollouts) run.folder.rollouts(step, trainer, *run.session.tokenizer, run.data);
+    std::string saved;
+    run.in_folder([&](RunFolder& folder) {
+      saved = folder.save_model(*run.session.weights, step, false);
+      if (run.config.trainer.log_rollouts) folder.rollouts(step, trainer, *run.session.tokenizer, run.data);
+    });
     fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), saved);
   }
 }
 
 EvalResult eval(Run& run, int64_t step) {
-  EvalResult result = evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress);
+  EvalResult result =
+      evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress, &run.comm);
   run.progress.line(eval_text(result, step));
-  if (run.config.trainer.log_rollouts) run.folder.evaluation(step, result, *run.session.tokenizer);
+  if (run.config.trainer.log_rollouts)
+    run.in_folder([&](RunFolder& folder) { folder.evaluation(step, result, *run.session.tokenizer); });
   return result;
 }
 
@@ -58,7 +76,7 @@ EvalResult eval(Run& run, int64_t step) {
 void save(Run& run) {
   run.state.trainer = run.trainer.snapshot();
   run.state.stuck = run.stuck.state();
-  run.folder.sync();
+  run.in_folder([](RunFolder& folder) { folder.sync(); });
   try {
     run.checkpoints.save(run.trainer.learner(), run.state);
     run.saved = run.state.trainer.step;
@@ -83,7 +101,19 @@ bool finished(Run& run) {
   }
 }
 
-/// Notes a new best value of the metric that keeps a checkpoint; returns whether there is one.
+/// Completes a checkpoint that all ranks have written; one rank does so itself. On a full disk as save().
+void finish_if_written(Run& run) {
+  try {
+    run.checkpoints.poll();
+  } catch (const Error& e) {
+    if (e.code() != kExitResources) throw;
+    run.owed = true;
+    run.progress.note(fmt::format("{}; will be tried again after the next step", e.what()).c_str());
+  }
+}
+
+/// Notes a new best value of the metric that keeps a checkpoint; returns whether there is one. The first rank decides:
+/// the metric may be a speed.
 bool is_best(Run& run, const StepMetrics& m, const std::optional<EvalResult>& e) {
   bool better = false;
   const auto look = [&](const Fields& fields) {
@@ -96,7 +126,9 @@ bool is_best(Run& run, const StepMetrics& m, const std::optional<EvalResult>& e)
   };
   look(m.fields());
   if (e) look(e->fields());
-  return better;
+  run.state.best = value_of_first(run.comm, run.state.best);
+  run.state.best_step = value_of_first(run.comm, run.state.best_step);
+  return value_of_first(run.comm, better);
 }
 
 /// The end of a step that is complete, or was when the run was interrupted: evaluate, write its line, save.
@@ -108,10 +140,11 @@ void end_step(Run& run, const StepMetrics& m) {
     result = eval(run, m.step);
     run.state.unwritten.reset();
   }
-  run.folder.metrics(m.step, &m, result ? &*result : nullptr);
+  run.in_folder([&](RunFolder& folder) { folder.metrics(m.step, &m, result ? &*result : nullptr); });
   const bool best = is_best(run, m, result);
   const bool due = config.trainer.save_every > 0 && m.step % config.trainer.save_every == 0;
   if (run.owed || due || best || run.trainer.done()) save(run);
+  finish_if_written(run);
 }
 
 /// The outer loop of Algorithm 1: evaluate, step, log, save. Returns "", or why the run stops early.
@@ -120,15 +153,16 @@ std::string train_loop(Run& run) {
   if (run.state.unwritten) end_step(run, StepMetrics(*run.state.unwritten));
   if (!run.val.empty() && run.config.eval.before_train && run.saved < 0) {
     const EvalResult result = eval(run, 0);
-    run.folder.metrics(0, nullptr, &result);
+    run.in_folder([&](RunFolder& folder) { folder.metrics(0, nullptr, &result); });
   }
-  while (!trainer.done() && !interrupted()) {
+  while (!trainer.done() && !run.asked_to_stop()) {
     run.progress.step(trainer.state().step + 1);
     const StepMetrics m = step_or_save(run);
     std::string why = run.stuck.after(m);
     run.progress.step_line(m.fields());
     for (const std::string& alarm : m.alarms) run.progress.note(alarm.c_str());
-    if (run.config.trainer.log_rollouts) run.folder.rollouts(m.step, trainer, *run.session.tokenizer, run.data);
+    if (run.config.trainer.log_rollouts)
+      run.in_folder([&](RunFolder& folder) { folder.rollouts(m.step, trainer, *run.session.tokenizer, run.data); });
     end_step(run, m);
     if (!why.empty()) {
       if (run.saved != m.step) save(run);
@@ -152,8 +186,8 @@ int leave(Run& run) {
   if (finished(run) && run.saved == state.step && !open && !run.state.unwritten) {
     saved = run.checkpoints.finish();
   } else {
-    run.folder.sync();
-    saved = save_patiently(run.folder.path(), *run.session.weights, run.progress, [&] {
+    run.in_folder([](RunFolder& folder) { folder.sync(); });
+    saved = save_patiently(run.config.trainer.run_dir, *run.session.weights, run.progress, run.comm, [&] {
       run.checkpoints.save(run.trainer.learner(), run.state);
       return run.checkpoints.finish();
     });
@@ -179,41 +213,54 @@ std::string report_text(const RunFolder& run, TerminalProgress& progress) try {
 }  // namespace
 
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
-          const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress) {
+          const std::vector<EvalSet>& val, const Begin& begin, const RunNotes& notes, TerminalProgress& progress,
+          Ranks& ranks) {
+  Comm& comm = ranks.comm();
   std::vector<std::string> files = config.data.train_files;
   for (const std::string& entry : config.data.val_files)
     for (const std::string& file : set_files(entry)) files.push_back(file);
   const std::string about = provenance("dapo_train", s.device, config.model.path, files, notes);
   const int64_t from = begin.checkpoint ? begin.checkpoint->step : RunFolder::kNothing;
-  Run run{
-      .config = config,
-      .session = s,
-      .trainer = trainer,
-      .data = data,
-      .val = val,
-      .progress = progress,
-      .folder = RunFolder(given, begin.replaces ? RunFolder::kNothing : from, begin.state.unwritten.has_value(), about,
-                          progress),
-      .checkpoints = CheckpointWriter(config.trainer.run_dir, config.trainer.keep, config.model.path, about, progress),
-      .stuck = StuckWatch(config, begin.state.stuck),
-      .state = begin.state,
-      .saved = from};
-  tidy_checkpoints(begin);
-  if (begin.checkpoint)
-    run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
+  // First of all the folder: its lock and mark.
+  std::unique_ptr<RunFolder> folder = comm.together([&] {
+    return comm.rank() != 0 ? nullptr
+                            : std::make_unique<RunFolder>(given, begin.replaces ? RunFolder::kNothing : from,
+                                                          begin.state.unwritten.has_value(), about, progress);
+  });
+  Run run{.config = config,
+          .session = s,
+          .trainer = trainer,
+          .data = data,
+          .val = val,
+          .progress = progress,
+          .comm = comm,
+          .folder = std::move(folder),
+          .checkpoints =
+              CheckpointWriter(config.trainer.run_dir, config.trainer.keep, config.model.path, about, progress, comm),
+          .stuck = StuckWatch(config, begin.state.stuck),
+          .state = begin.state,
+          .saved = from};
+  run.in_folder([&](RunFolder&) {
+    tidy_checkpoints(begin);
+    if (begin.checkpoint)
+      run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
+  });
   run.state.settings = config_text(given);
   run.state.data = data.fingerprint();
   run.state.prompts = trainer.prompts_hash();
   run.state.template_time = jinja::template_time();
   run.state.trainer = {};
-  progress.log_to(run.folder.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
-  progress.log(provenance_text(about));
+  run.in_folder([&](RunFolder& own) {
+    progress.log_to(own.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
+    progress.log(provenance_text(about));
+  });
+  ranks.log_to(config.trainer.run_dir);
   trainer.on_refused = [&run, written = 0](const TrainerState& at) mutable {
     constexpr int kMost = 3;  // a run; each has all weights
     if (written++ >= kMost) return;
     run.state.trainer = at;
     const std::string to =
-        fmt::format("{}/replays/step_{}-{}", run.folder.path(), at.step + 1, at.now.mini_batches + 1);
+        fmt::format("{}/replays/step_{}-{}", run.config.trainer.run_dir, at.step + 1, at.now.mini_batches + 1);
     try {
       run.checkpoints.save_at(to, run.trainer.learner(), run.state);
       run.progress.note(fmt::format("to look into the refused update: dapo_train CONFIG --replay {}", to).c_str());
@@ -223,32 +270,39 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     }
     run.state.trainer = {};
   };
-  progress.on_report = [](Phase) {
+  progress.on_report = [&ranks](Phase phase) {
+    ranks.phase(phase_name(phase));
     if (interrupted()) throw Interrupted("");
   };
   std::string stuck;
   try {
     stuck = train_loop(run);
-  } catch (const Interrupted&) {
   } catch (const Error& e) {
-    progress.log(e.what());
-    throw;
+    if (e.code() != kExitInterrupted) {
+      progress.log(e.what());
+      throw;
+    }
+    run.stopped = true;
   }
   progress.on_report = nullptr;
   const int64_t step = trainer.state().step;
   try {
-    if (interrupted() && !(trainer.done() && !run.state.unwritten)) return leave(run);
+    if (run.asked_to_stop() && !(trainer.done() && !run.state.unwritten)) return leave(run);
     if (!finished(run)) {
       run.owed = false;
-      save_patiently(run.folder.path(), *s.weights, progress, [&] {
+      save_patiently(config.trainer.run_dir, *s.weights, progress, comm, [&] {
         save(run);
         return run.checkpoints.finish();
       });
     }
-    const std::string saved = save_patiently(run.folder.path(), *s.weights, progress,
-                                             [&] { return run.folder.save_model(*s.weights, step, true); });
-    progress.line(fmt::format("{} after step {}: model in {}{}", stuck.empty() ? "done" : "stopped", step, saved,
-                              report_text(run.folder, progress)));
+    const std::string saved = save_patiently(config.trainer.run_dir, *s.weights, progress, comm, [&] {
+      std::string to;
+      run.in_folder([&](RunFolder& own) { to = own.save_model(*s.weights, step, true); });
+      return to;
+    });
+    if (run.first())
+      progress.line(fmt::format("{} after step {}: model in {}{}", stuck.empty() ? "done" : "stopped", step, saved,
+                                report_text(*run.folder, progress)));
   } catch (const Error& e) {
     progress.log(e.what());
     throw;
@@ -257,8 +311,8 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     progress.log(stuck);
     fail(kExitNumerics, "{}", stuck);
   }
-  run.folder.finish();
-  return interrupted() ? kExitInterrupted : kExitOk;
+  run.in_folder([](RunFolder& own) { own.finish(); });
+  return run.asked_to_stop() ? kExitInterrupted : kExitOk;
 }
 
 }  // namespace dapo

@@ -57,11 +57,18 @@ std::vector<Response> Rollout::take_drawn(int64_t id) {
   return f == flights_.rend() ? std::vector<Response>() : std::move(f->responses);
 }
 
+int64_t Rollout::open() const {
+  int64_t sum = 0;
+  for (const Flight& f : flights_) sum += f.unfinished;
+  return sum;
+}
+
 std::vector<Completion> Rollout::advance() {
+  const int64_t preempted = scheduler_.preemptions();
   const Scheduler::Batch batch = scheduler_.next();
+  stats_.preemptions += scheduler_.preemptions() - preempted;
   if (batch.kind == Scheduler::Batch::prefill) prefill(batch.chunks);
   if (batch.kind == Scheduler::Batch::decode) decode(batch.sequences, batch.steps);
-  stats_.preemptions = scheduler_.preemptions();
   std::vector<int> complete = std::exchange(complete_, {});
   std::sort(complete.begin(), complete.end());
   std::vector<Completion> out;

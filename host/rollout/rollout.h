@@ -65,7 +65,11 @@ class Rollout {
   const ModelConfig& model() const { return decoder_.config(); }
   /// Most sequences decoded at once, and most samples of a request.
   int batch() const { return scheduler_.limits().batch; }
+  /// Decode steps of one advance() at most.
+  int steps() const { return scheduler_.limits().steps; }
   const std::vector<int32_t>& stop() const { return stop_; }
+  /// Responses that are not complete.
+  int64_t open() const;
   /// Runs one prefill or up to collect_every decode steps; returns the requests that these completed, oldest first.
   std::vector<Completion> advance();
 

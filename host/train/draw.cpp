@@ -4,8 +4,10 @@
 #include <chrono>
 #include <future>
 #include <map>
+#include <optional>
 
 #include "core/check.h"
+#include "host/train/share.h"
 
 namespace dapo {
 namespace {
@@ -33,52 +35,196 @@ std::vector<Response> take_responses(Group& group, int first, int count) {
   return out;
 }
 
-/// Groups while they are drawn.
+/// How long a rank draws before the ranks meet. What is drawn does not depend on it, unless options.on_group decides
+/// by the order in which groups become complete: then it is a number of decode steps, so that a run repeats.
+constexpr double kSecondsBetweenMeetings = 1;
+constexpr int kStepsBetweenMeetings = 16;
+
+/// Groups while they are drawn, by one rank or several. Every rank holds the same list of groups. It is dealt a few at a
+/// time: first evenly, then to the ranks that have least left. Where the ranks meet, they exchange errors and signals,
+/// and the groups that are complete if options.on_group wants those; then the next groups are dealt. In the end they
+/// share what they have drawn.
 class Drawing {
  public:
   Drawing(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout, Reward& reward,
           Progress& progress)
-      : data_(data),
+      : groups_(groups),
+        data_(data),
         options_(options),
         rollout_(rollout),
         reward_(reward),
         progress_(progress),
+        rank_(options.comm != nullptr ? options.comm->rank() : 0),
+        ranks_(options.comm != nullptr ? options.comm->size() : 1),
         before_(rollout.stats()),
-        responses_(std::ssize(groups) * options.samples) {
-    for (Group& g : groups) {
-      g.samples.resize(options.samples);
-      for (int first = 0; first < options.samples; first += rollout.batch()) {
-        const int count = std::min(options.samples - first, rollout.batch());
-        rollout.add({.id = std::ssize(parts_),
-                     .prompt = g.prompt,
-                     .samples = count,
-                     .max_new = options.max_new,
-                     .step = g.step,
-                     .prompt_key = g.prompt_key,
-                     .first_sample = first,
-                     .begun = take_responses(g, first, count)});
-        parts_.push_back({&g, first, {}});
-        ++open_[&g];
-      }
+        owner_(groups.size(), kNobody),
+        shared_(groups.size(), false) {
+    for (Group& g : groups) g.samples.resize(options.samples);
+    reports_.resize(ranks_);
+  }
+
+  /// Draws until all is complete, options.on_group has enough, or a rank fails. Returns the seconds spent waiting for
+  /// verdicts at the end.
+  double run() {
+    attempt([&] { deal(); });
+    for (bool more = !groups_.empty(); more; more = meet()) attempt([&] { draw_for_a_while(); });
+    double waited = 0;
+    if (!failed() && !options_.on_group) attempt([&] { waited = wait_for_verdicts(); });
+    if (interrupted() || (enough_ && rollout_.busy())) keep_unfinished();
+    if (ranks_ > 1) share_all();
+    if (original_ && ranks_ == 1) std::rethrow_exception(original_);
+    if (failed()) throw AgreedError(failure_->code(), failure_->what());
+    return waited;
+  }
+
+ private:
+  static constexpr int kNobody = -1;
+
+  /// What a rank says of itself when the ranks meet.
+  struct Report {
+    int64_t open = 0;  ///< responses under way
+    int64_t finished = 0, drawn_tokens = 0;
+    bool busy = false;
+    int error = kExitOk;
+  };
+
+  template <class Work>
+  void attempt(Work&& work) {
+    if (own_error_) return;
+    try {
+      work();
+    } catch (const Error& e) {
+      own_error_ = e;
+      original_ = std::current_exception();
+    } catch (const std::bad_alloc&) {
+      own_error_ = Error(kExitResources, "out of memory");
+      original_ = std::current_exception();
+    }
+    if (ranks_ == 1) failure_ = own_error_;
+  }
+  bool failed() const { return failure_.has_value() || own_error_.has_value(); }
+  bool interrupted() const {
+    const std::optional<Error>& e = failure_ ? failure_ : own_error_;
+    return e && e->code() == kExitInterrupted;
+  }
+  /// Deals the groups that nobody has, each to the rank with the fewest responses under way, as long as that has not
+  /// one group more than it decodes at once. One rank takes all.
+  void deal() {
+    const int64_t most = int64_t{rollout_.batch()} + options_.samples;
+    while (next_ < groups_.size()) {
+      const auto least = std::ranges::min_element(reports_, {}, &Report::open);
+      if (ranks_ > 1 && least->open >= most) return;
+      least->open += options_.samples;
+      owner_[next_] = least - reports_.begin();
+      if (owner_[next_] == rank_) begin(groups_[next_]);
+      ++next_;
     }
   }
 
-  /// Runs the rollout once; whether anything is left to draw.
-  bool advance() {
-    for (Completion& c : rollout_.advance()) {
-      Part& part = parts_[c.id];
-      part.verdicts = reward_.judge(c.responses, data_[part.group->example]);
-      part.take(std::move(c.responses));
-      if (!options_.on_group) continue;
-      part.wait_for_verdicts([this] { report(); });
-      if (--open_[part.group] == 0) enough_ = options_.on_group(*part.group) || enough_;
+  void begin(Group& g) {
+    for (int first = 0; first < options_.samples; first += rollout_.batch()) {
+      const int count = std::min(options_.samples - first, rollout_.batch());
+      rollout_.add({.id = std::ssize(parts_),
+                    .prompt = g.prompt,
+                    .samples = count,
+                    .max_new = options_.max_new,
+                    .step = g.step,
+                    .prompt_key = g.prompt_key,
+                    .first_sample = first,
+                    .begun = take_responses(g, first, count)});
+      parts_.push_back({&g, first, {}});
+      ++open_[&g];
     }
-    return rollout_.busy() && !enough_;
   }
+
+  /// Runs the rollout once with one rank, otherwise until the ranks meet.
+  void draw_for_a_while() {
+    const Stopwatch watch;
+    const int rounds = ranks_ == 1 ? 1 : std::max(1, kStepsBetweenMeetings / rollout_.steps());
+    const auto meets = [&](int i) {
+      return ranks_ == 1 || options_.on_group ? i == rounds : watch.seconds() > kSecondsBetweenMeetings;
+    };
+    for (int i = 0; rollout_.busy() && !meets(i); ++i) {
+      std::vector<size_t> complete;
+      for (Completion& c : rollout_.advance()) {
+        Part& part = parts_[c.id];
+        part.verdicts = reward_.judge(c.responses, data_[part.group->example]);
+        part.take(std::move(c.responses));
+        complete.push_back(c.id);
+      }
+      if (options_.on_group)
+        for (const size_t id : complete) {
+          Part& part = parts_[id];
+          part.wait_for_verdicts([this] { report(); });
+          if (--open_[part.group] == 0) complete_.push_back(part.group - groups_.data());
+        }
+      report();
+    }
+  }
+
   void report() {
-    progress_.report(options_.phase, rollout_.stats().finished - before_.finished, responses_,
-                     rollout_.stats().drawn_tokens - before_.drawn_tokens);
+    int64_t finished = own_finished(), tokens = own_tokens();
+    for (int r = 0; r < ranks_; ++r)
+      if (r != rank_) finished += reports_[r].finished, tokens += reports_[r].drawn_tokens;
+    progress_.report(options_.phase, finished, std::ssize(groups_) * options_.samples, tokens);
   }
+  int64_t own_finished() const { return rollout_.stats().finished - before_.finished; }
+  int64_t own_tokens() const { return rollout_.stats().drawn_tokens - before_.drawn_tokens; }
+
+  void put(ByteWriter& out, size_t group) const {
+    out.put(group);
+    for (const Sample& s : groups_[group].samples) out.put(s);
+  }
+  size_t get(ByteReader& in) {
+    const size_t group = in.get<size_t>();
+    for (Sample& s : groups_[group].samples) in.get(s);
+    return group;
+  }
+  /// The error of the lowest rank that has one, but rather one that is no signal.
+  void note_failures(const std::vector<Report>& reports, const std::vector<std::string>& errors) {
+    for (int r = 0; r < ranks_; ++r) {
+      const int code = reports[r].error;
+      if (code == kExitOk || (failure_ && failure_->code() != kExitInterrupted)) continue;
+      if (!failure_ || code != kExitInterrupted) failure_.emplace(code, fmt::format("rank {}: {}", r, errors[r]));
+    }
+  }
+
+  /// Exchanges reports and complete groups, deals on; whether to go on.
+  bool meet() {
+    const auto done = std::exchange(complete_, {});
+    std::vector<size_t> filed = done;
+    if (ranks_ > 1) {
+      filed.clear();
+      const Report own{.open = rollout_.open(),
+                       .finished = own_finished(),
+                       .drawn_tokens = own_tokens(),
+                       .busy = rollout_.busy(),
+                       .error = own_error_ ? own_error_->code() : kExitOk};
+      ByteWriter out;
+      out.put(own);
+      out.put(own_error_ ? std::string(own_error_->what()) : "");
+      for (const size_t g : done) put(out, g);
+      std::vector<std::string> errors(ranks_);
+      const std::vector<std::string> all = options_.comm->all_gather_bytes(out.bytes());
+      for (int r = 0; r < ranks_; ++r) {
+        ByteReader in(all[r]);
+        in.get(reports_[r]);
+        in.get(errors[r]);
+        while (!in.done()) filed.push_back(get(in));
+      }
+      note_failures(reports_, errors);
+    }
+    for (const size_t g : filed) {
+      shared_[g] = true;
+      if (options_.on_group) enough_ = options_.on_group(groups_[g]) || enough_;
+    }
+    if (failure_ || enough_) return false;
+    attempt([&] { deal(); });
+    if (ranks_ == 1) return rollout_.busy();
+    return next_ < groups_.size() ||
+           std::ranges::any_of(reports_, [](const Report& r) { return r.busy || r.open > 0; });
+  }
+
   /// Gives the groups what was drawn of responses that are not complete.
   void keep_unfinished() {
     for (size_t i = 0; i < parts_.size(); ++i) parts_[i].take(rollout_.take_drawn(i));
@@ -86,40 +232,63 @@ class Drawing {
   /// Waits for verdicts that are still under way. Returns the seconds.
   double wait_for_verdicts() {
     const Stopwatch waiting;
-    if (!options_.on_group)
-      for (Part& part : parts_) part.wait_for_verdicts([this] { report(); });
+    for (Part& part : parts_) part.wait_for_verdicts([this] { report(); });
     return waiting.seconds();
   }
+  /// Every rank gets what the others have drawn, and the statistics of all.
+  void share_all() {
+    Report own;
+    own.error = own_error_ ? own_error_->code() : kExitOk;
+    Rollout::Stats stats = rollout_.stats();
+    stats.drawn_tokens -= before_.drawn_tokens, stats.finished -= before_.finished;
+    stats.preemptions -= before_.preemptions, stats.flops -= before_.flops;
+    ByteWriter out;
+    out.put(own);
+    out.put(own_error_ ? std::string(own_error_->what()) : "");
+    out.put(stats);
+    for (size_t g = 0; g < groups_.size(); ++g)
+      if (owner_[g] == rank_ && !shared_[g]) put(out, g);
+    std::vector<std::string> errors(ranks_);
+    const std::vector<std::string> all = options_.comm->all_gather_bytes(out.bytes());
+    Rollout::Stats sum = before_;
+    for (int r = 0; r < ranks_; ++r) {
+      ByteReader in(all[r]);
+      in.get(reports_[r]);
+      in.get(errors[r]);
+      in.get(stats);
+      sum.drawn_tokens += stats.drawn_tokens, sum.finished += stats.finished;
+      sum.preemptions += stats.preemptions, sum.flops += stats.flops;
+      while (!in.done()) get(in);
+    }
+    rollout_.resume_stats(sum);
+    note_failures(reports_, errors);
+  }
 
- private:
+  const std::span<Group> groups_;
   const Dataset& data_;
   const DrawOptions& options_;
   Rollout& rollout_;
   Reward& reward_;
   Progress& progress_;
+  const int rank_, ranks_;
   const Rollout::Stats before_;
-  const int64_t responses_;
-  std::vector<Part> parts_;
+  std::vector<Report> reports_;       // of the last meeting, by rank
+  std::vector<int> owner_;            // of each group: its rank
+  std::vector<bool> shared_;          // groups that every rank has whole
+  size_t next_ = 0;                   // groups that have been dealt
+  std::vector<Part> parts_;           // of this rank
   std::map<const Group*, int> open_;  // requests of a group that are not complete
+  std::vector<size_t> complete_;      // groups of this rank since the last meeting
   bool enough_ = false;
+  std::optional<Error> own_error_, failure_;  // failure_: of any rank, known to all
+  std::exception_ptr original_;
 };
 
 }  // namespace
 
 double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
                       Reward& reward, Progress& progress) {
-  Drawing drawing(groups, data, options, rollout, reward, progress);
-  try {
-    for (bool more = rollout.busy(); more;) {
-      more = drawing.advance();
-      drawing.report();
-    }
-    if (rollout.busy()) drawing.keep_unfinished();  // on_group had enough
-    return drawing.wait_for_verdicts();
-  } catch (const Error& e) {
-    if (e.code() == kExitInterrupted) drawing.keep_unfinished();
-    throw;
-  }
+  return Drawing(groups, data, options, rollout, reward, progress).run();
 }
 
 }  // namespace dapo

@@ -82,15 +82,15 @@ double majority_of(const std::vector<Sample>& samples) {
 }
 
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
-                    Progress& progress) {
+                    Progress& progress, Comm* comm) {
   const NvtxRange range("eval");
   EvalResult result;
-  for (const EvalSet& set : sets) result.sets.push_back(evaluate_set(config, rollout, tokenizer, set, progress));
+  for (const EvalSet& set : sets) result.sets.push_back(evaluate_set(config, rollout, tokenizer, set, progress, comm));
   return result;
 }
 
 SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
-                       Progress& progress) {
+                       Progress& progress, Comm* comm) {
   const Stopwatch watch;
   Dataset data = set.data;
   if (config.eval.dedupe) {
@@ -106,7 +106,8 @@ SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& 
 
   const EvalSection& e = config.eval;
   rollout.begin({.temperature = e.temperature, .top_k = e.top_k, .top_p = e.top_p, .seed = config.trainer.seed});
-  draw_and_judge(groups, data, {e.n, config.data.max_response_length, Phase::eval}, rollout, reward, progress);
+  draw_and_judge(groups, data, {e.n, config.data.max_response_length, Phase::eval, nullptr, comm}, rollout, reward,
+                 progress);
   for (Group& g : groups) {
     const Example& example = data[g.example];
     result.all.push_back({example.id, example.answer, std::move(g)});

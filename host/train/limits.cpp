@@ -71,6 +71,10 @@ int64_t least_pages(const Config& c) {
 
 }  // namespace
 
+int ranks_that_share(const Config& c, const DeviceSize& device) {
+  return device.device == Device::cpu ? c.parallel.dp : 1;
+}
+
 double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device) {
   return page_bytes(model, device, limits.page_size) * static_cast<double>(limits.kv_pages) / 1e9;
 }
@@ -87,8 +91,11 @@ void check_positions(const ModelConfig& model, const std::string& folder, int64_
         prompt, response, model.max_position, folder);
 }
 
-ModelLimits training_limits(const Config& c, const ModelConfig& model, const DeviceSize& device) {
+ModelLimits training_limits(const Config& c, const ModelConfig& model, const DeviceSize& whole) {
+  DeviceSize device = whole;
+  device.total /= ranks_that_share(c, whole);
   ModelLimits l;
+  l.data_ranks = c.parallel.dp;
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;
   l.max_length = longest;
@@ -112,6 +119,7 @@ PackLimits pack_limits(const Config& c, const Learner& learner) {
   const ModelLimits& l = learner.limits();
   const Backend& backend = learner.backend();
   PackLimits out{l.pack_tokens, l.pack_segments};
+  out.pair_cost = 1.0 / (6.0 * m.hidden);  // 4 C operations a pair and layer, against some 24 C^2 a token
   if (backend.device() != Device::cpu || c.actor.ppo_max_token_len > 0) return out;
   // What a layer keeps for each token: two residuals in f32 (with recompute its input alone), the rest in T.
   const int64_t kept = l.recompute ? 0 : m.attention().qkv_width() + m.attention().q_width() + 2 * int64_t{m.ffn};

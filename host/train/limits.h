@@ -21,6 +21,9 @@ void check_positions(const ModelConfig& model, const std::string& folder, int64_
 /// kv_memory_gb is set and less than least_kv_gb.
 ModelLimits training_limits(const Config& config, const ModelConfig& model, const DeviceSize& device);
 
+/// Ranks of the run that share this device's memory: on a CPU all of them, while each has a GPU of its own.
+int ranks_that_share(const Config& config, const DeviceSize& device);
+
 /// GB (1e9 bytes) of the KV pages that are laid out.
 double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device);
 

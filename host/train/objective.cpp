@@ -205,4 +205,16 @@ void Agreement::compare(float rollout, float training) {
   ratio = std::max(ratio, finite ? std::abs(std::expm1(gap)) : HUGE_VAL);
 }
 
+void Agreement::add(const Agreement& other) {
+  tokens += other.tokens;
+  mismatch = std::max(mismatch, other.mismatch);
+  ratio = std::max(ratio, other.ratio);
+}
+
+void LossStats::add(const LossStats& other) {
+  loss += other.loss, entropy += other.entropy, kl += other.kl, kl_ref += other.kl_ref;
+  tokens += other.tokens, low += other.low, high += other.high, dual += other.dual;
+  finite = finite && other.finite;
+}
+
 }  // namespace dapo

@@ -78,6 +78,7 @@ struct LossStats {
   double kl_ref = 0;  ///< KL to the reference by k3, whichever the loss takes
   int64_t tokens = 0, low = 0, high = 0, dual = 0;
   bool finite = true;  ///< every log-prob, entropy and loss so far
+  void add(const LossStats& other);
 };
 /// Adds the tokens of a pack (one a head row). ref_log_prob may be empty.
 void add_loss_stats(LossStats& s, std::span<const float> log_prob, std::span<const float> old_log_prob,
@@ -90,6 +91,7 @@ struct Agreement {
   double mismatch = 0;  ///< max |rollout - training log-prob|, nats; infinite if either is not finite
   double ratio = 0;     ///< max |exp(training - rollout) - 1|
   void compare(float rollout, float training);
+  void add(const Agreement& other);
 };
 
 }  // namespace dapo

@@ -1,28 +1,26 @@
 #include "host/train/packing.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "core/sizes.h"
 
 namespace dapo {
 namespace {
 
 constexpr int32_t kNoPrefix = -1;  // Segment::prefix
 
-/// Responses [begin, end) of a group with their prompt, to go into one pack.
-struct Piece {
-  int group, begin, end;
-  int64_t tokens, segments;
-};
-
 int64_t segments_of(const PackResponse& r) {
   return r.ids.size() > 1 ? 1 : 0;
 }
 
 /// Splits a group into as few pieces as the limits allow.
-std::vector<Piece> cut_group(int index, const PackInput& g, const PackLimits& limits) {
-  std::vector<Piece> pieces;
+std::vector<PackPiece> cut_group(int index, const PackInput& g, const PackLimits& limits) {
+  std::vector<PackPiece> pieces;
   const int64_t prompt = g.prompt.size();
   CHECK_GT(prompt, 0, "group {}", index);
-  Piece p{index, 0, 0, prompt, 1};
+  PackPiece p{index, 0, 0, prompt, 1};
   for (int i = 0; i < std::ssize(g.responses); ++i) {
     const PackResponse& r = g.responses[i];
     const int64_t tokens = r.ids.size();
@@ -42,13 +40,16 @@ std::vector<Piece> cut_group(int index, const PackInput& g, const PackLimits& li
   return pieces;
 }
 
-/// The same, but pieces of over twice limits.wanted tokens are split further, evenly.
-std::vector<Piece> cut_evenly(int index, const PackInput& g, PackLimits limits) {
-  std::vector<Piece> pieces = cut_group(index, g, limits);
+/// The same, but pieces of over twice limits.wanted tokens, or of over `share`, are split further, evenly. 0: no limit.
+std::vector<PackPiece> cut_evenly(int index, const PackInput& g, PackLimits limits, int64_t share) {
+  std::vector<PackPiece> pieces = cut_group(index, g, limits);
   int64_t least = 0;
   for (const PackResponse& r : g.responses) least = std::max<int64_t>(least, g.prompt.size() + r.ids.size());
-  if (limits.wanted <= 0 || pieces.empty()) return pieces;
-  limits.tokens = std::max(least, std::min(limits.tokens, 2 * limits.wanted));
+  if ((limits.wanted <= 0 && share <= 0) || pieces.empty()) return pieces;
+  int64_t most = limits.tokens;
+  if (limits.wanted > 0) most = std::min(most, 2 * limits.wanted);
+  if (share > 0) most = std::min(most, share);
+  limits.tokens = std::max(least, most);
   const size_t count = cut_group(index, g, limits).size();
   while (least < limits.tokens) {  // find the smallest capacity that needs no more pieces
     PackLimits tighter = limits;
@@ -62,7 +63,7 @@ std::vector<Piece> cut_evenly(int index, const PackInput& g, PackLimits limits) 
 }
 
 /// First piece of each pack, if packs take pieces in order while they fit into `tokens`.
-std::vector<size_t> first_pieces(const std::vector<Piece>& pieces, int64_t tokens, int64_t segments) {
+std::vector<size_t> first_pieces(const std::vector<PackPiece>& pieces, int64_t tokens, int64_t segments) {
   std::vector<size_t> begins;
   int64_t t = 0, s = 0;
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -76,7 +77,7 @@ std::vector<size_t> first_pieces(const std::vector<Piece>& pieces, int64_t token
   return begins;
 }
 
-void append(MicroBatch& out, const PackInput& g, const Piece& piece) {
+void append(MicroBatch& out, const PackInput& g, const PackPiece& piece) {
   Pack& p = out.pack;
   const int32_t prefix = p.segments.size(), prompt_begin = p.ids.size(), prompt_length = g.prompt.size();
   p.segments.push_back({.begin = prompt_begin, .length = prompt_length, .prefix = kNoPrefix});
@@ -110,15 +111,43 @@ void append(MicroBatch& out, const PackInput& g, const Piece& piece) {
 
 }  // namespace
 
-std::vector<MicroBatch> pack_groups(std::span<const PackInput> groups, const PackLimits& limits) {
-  std::vector<Piece> pieces;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const std::vector<Piece> cut = cut_evenly(g, groups[g], limits);
-    pieces.insert(pieces.end(), cut.begin(), cut.end());
+namespace {
+
+/// Tokens of a piece, and its pairs at their price.
+double cost_of(const PackPiece& piece, const PackInput& g, double pair_cost) {
+  const double prompt = g.prompt.size();
+  double pairs = prompt * (prompt + 1) / 2;
+  for (int i = piece.begin; i < piece.end; ++i) {
+    const double n = std::max<int64_t>(0, std::ssize(g.responses[i].ids) - 1);
+    pairs += n * prompt + n * (n + 1) / 2;
   }
+  return piece.tokens + pair_cost * pairs;
+}
+
+/// The pieces of each rank, in order.
+std::vector<std::vector<PackPiece>> deal(std::span<const PackInput> groups, const std::vector<PackPiece>& pieces,
+                                         double pair_cost, int ranks) {
+  std::vector<double> cost;
+  for (const PackPiece& p : pieces) cost.push_back(cost_of(p, groups[p.group], pair_cost));
+  std::vector<size_t> order(pieces.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return cost[i]; });
+  std::vector<double> load(ranks, 0);
+  std::vector<int> rank_of(pieces.size());
+  for (size_t i : order) {
+    rank_of[i] = std::ranges::min_element(load) - load.begin();
+    load[rank_of[i]] += cost[i];
+  }
+  std::vector<std::vector<PackPiece>> dealt(ranks);
+  for (size_t i = 0; i < pieces.size(); ++i) dealt[rank_of[i]].push_back(pieces[i]);
+  return dealt;
+}
+
+/// As few and then as even packs as the order of the pieces allows.
+void add_packs(std::vector<PackPlan>& out, int rank, const std::vector<PackPiece>& pieces, const PackLimits& limits) {
   // The smallest capacity that needs no more packs than the limit does gives even packs.
   int64_t low = 0, high = limits.wanted > 0 ? std::min(limits.wanted, limits.tokens) : limits.tokens;
-  for (const Piece& p : pieces) low = std::max(low, p.tokens);
+  for (const PackPiece& p : pieces) low = std::max(low, p.tokens);
   high = std::max(low, high);
   std::vector<size_t> begins = first_pieces(pieces, high, limits.segments);
   while (low < high) {
@@ -129,19 +158,47 @@ std::vector<MicroBatch> pack_groups(std::span<const PackInput> groups, const Pac
       low = middle + 1;
   }
   begins = first_pieces(pieces, high, limits.segments);
-
-  std::vector<MicroBatch> packs(begins.size());
   for (size_t b = 0; b < begins.size(); ++b) {
     const size_t end = b + 1 < begins.size() ? begins[b + 1] : pieces.size();
-    for (size_t i = begins[b]; i < end; ++i) append(packs[b], groups[pieces[i].group], pieces[i]);
-    Pack& p = packs[b].pack;
-    const size_t head_rows = p.head_rows.size();
-    p.weight.assign(head_rows, 1.0f);
-    p.log_prob.resize(head_rows);
-    p.entropy.resize(head_rows);
-    p.loss.resize(head_rows);
-    p.clip.resize(head_rows);
+    out.push_back({rank, {pieces.begin() + begins[b], pieces.begin() + end}});
   }
+}
+
+}  // namespace
+
+std::vector<PackPlan> plan_packs(std::span<const PackInput> groups, const PackLimits& limits, int ranks) {
+  int64_t total = 0;
+  for (const PackInput& g : groups) {
+    int64_t tokens = 0;
+    for (const PackResponse& r : g.responses) tokens += r.ids.size();
+    if (tokens > 0) total += tokens + g.prompt.size();
+  }
+  std::vector<PackPiece> pieces;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const std::vector<PackPiece> cut = cut_evenly(g, groups[g], limits, ranks > 1 ? ceil_div(total, ranks) : 0);
+    pieces.insert(pieces.end(), cut.begin(), cut.end());
+  }
+  std::vector<PackPlan> packs;
+  const std::vector<std::vector<PackPiece>> dealt = deal(groups, pieces, limits.pair_cost, ranks);
+  for (int r = 0; r < ranks; ++r) add_packs(packs, r, dealt[r], limits);
+  return packs;
+}
+
+MicroBatch build_pack(std::span<const PackInput> groups, const PackPlan& plan) {
+  MicroBatch out;
+  for (const PackPiece& piece : plan.pieces) append(out, groups[piece.group], piece);
+  const size_t head_rows = out.pack.head_rows.size();
+  out.pack.weight.assign(head_rows, 1.0f);
+  out.pack.log_prob.resize(head_rows);
+  out.pack.entropy.resize(head_rows);
+  out.pack.loss.resize(head_rows);
+  out.pack.clip.resize(head_rows);
+  return out;
+}
+
+std::vector<MicroBatch> pack_groups(std::span<const PackInput> groups, const PackLimits& limits) {
+  std::vector<MicroBatch> packs;
+  for (const PackPlan& plan : plan_packs(groups, limits, 1)) packs.push_back(build_pack(groups, plan));
   return packs;
 }
 

@@ -13,6 +13,7 @@ struct PackLimits {
   int64_t tokens = 0;    ///< most in a pack; counts every prompt once and every response whole
   int64_t segments = 0;  ///< most in a pack; a prompt is one, and each response of two or more tokens
   int64_t wanted = 0;  ///< tokens up to which groups share a pack; a group of over twice as many is split. 0: `tokens`
+  double pair_cost = 0;  ///< of a (query, key) pair of attention, in tokens: weighs what is dealt to ranks
 };
 
 struct PackResponse {
@@ -41,6 +42,24 @@ struct MicroBatch {
   Pack pack;
   std::vector<Placement> placements;
 };
+
+/// Responses [begin, end) of a group with their prompt, to go into one pack.
+struct PackPiece {
+  int group, begin, end;
+  int64_t tokens, segments;
+};
+
+/// The pieces of a pack, and the rank that runs it.
+struct PackPlan {
+  int rank;
+  std::vector<PackPiece> pieces;
+};
+
+/// Deals groups to ranks and packs each rank's, as pack_groups() does: the longest pieces first, each to the rank with
+/// the least so far. A group is cut further only where it is longer than a rank's even share. Pure, so all ranks know
+/// all packs. By rank; a rank may have none.
+std::vector<PackPlan> plan_packs(std::span<const PackInput> groups, const PackLimits& limits, int ranks);
+MicroBatch build_pack(std::span<const PackInput> groups, const PackPlan& plan);
 
 /// Packs groups, in their order, into as few and then as even packs as that order allows. A group that exceeds the
 /// limits is split, its prompt repeated. Head rows of a pack: for each group the prompt's last token once a response,

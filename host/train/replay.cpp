@@ -45,6 +45,7 @@ void look(Findings& out, const Learner& learner, const char* what, const Tensor&
 }  // namespace
 
 std::string Trainer::replay() {
+  CHECK_EQ(comm_.size(), 1, "a replay runs on one rank");
   Findings out;
   look(out, learner_, "weights", learner_.weights().flat());
   look(out, learner_, "first moments", learner_.moment1());
@@ -55,7 +56,7 @@ std::string Trainer::replay() {
   const size_t begin = now_.mini_batches % ((groups + size - 1) / size) * size;
   const DapoLoss terms = loss_of(config_.actor);
   if (config_.actor.kl_loss_coef > 0) score_reference();
-  for (MicroBatch& packed : pack(begin, std::min(begin + size, groups))) {
+  for (MicroBatch& packed : pack(begin, std::min(begin + size, groups)).packs) {
     Pack& p = packed.pack;
     learner_.train(p, config_.rollout.temperature, terms);
     if (after_pack) after_pack(p);

@@ -192,7 +192,9 @@ struct TrainerSection {
 };
 
 struct ParallelSection {
-  int tensor = 1, data = 1;
+  int dp = 1, tp = 1;
+  double hang_seconds = 60;
+  int ranks() const { return dp * tp; }
 };
 
 struct Config {

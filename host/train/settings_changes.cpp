@@ -45,7 +45,9 @@ bool is_harmless(std::string_view key) {
                                             "trainer.keep_best",
                                             "trainer.log_rollouts",
                                             "trainer.nonfinite_patience",
-                                            "trainer.stuck_patience"};
+                                            "trainer.stuck_patience",
+                                            "parallel.dp",
+                                            "parallel.hang_seconds"};
   return key.starts_with("eval.") || key.starts_with("sft.") ||
          std::ranges::find(kHarmless, key) != std::end(kHarmless);
 }

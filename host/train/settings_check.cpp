@@ -84,9 +84,10 @@ void check_config(const Config& c, Use use, const std::string& where) {
   require(c.eval.temperature == 0 || c.eval.temperature >= static_cast<float>(kLeastTemperature),
           "eval.temperature = {:g} is too small: at least {}, or 0: the most probable token", c.eval.temperature,
           kLeastTemperature);
-  require(c.parallel.tensor == 1 && c.parallel.data == 1,
-          "parallel.tensor = {}, parallel.data = {}: this version runs on one rank; set both to 1", c.parallel.tensor,
-          c.parallel.data);
+  require(c.parallel.tp == 1,
+          "parallel.tp = {}: not supported yet; set it to 1, and parallel.dp to the number of ranks", c.parallel.tp);
+  require(use != Use::sft || c.parallel.dp == 1, "parallel.dp = {}: dapo sft runs on one rank; set it to 1",
+          c.parallel.dp);
   if (use != Use::train) return;
 
   const int batch = c.data.train_batch_size, mini = c.actor.ppo_mini_batch_size;

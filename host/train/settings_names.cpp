@@ -14,7 +14,8 @@ constexpr std::string_view kFixedKl =
     "the KL goes into the loss with a fixed factor and a frozen reference: "
     "actor.kl_loss_coef, actor.kl_loss_type, model.reference";
 constexpr std::string_view kNoCritic = "there is no critic: see algorithm.adv_estimator";
-constexpr std::string_view kOneRank = "this version runs on one device: leave it out";
+constexpr std::string_view kNoStrategies =
+    "parallel.dp is the number of ranks, and all there is to choose: leave it out";
 constexpr std::string_view kLogs = "numbers go to metrics.jsonl in trainer.run_dir: leave it out";
 constexpr std::string_view kEngine = "rollout runs in this program, on the training weights: leave it out";
 
@@ -35,9 +36,9 @@ constexpr Alias kAliases[] = {
     {"advantage_estimator", "algorithm.adv_estimator"},
     {"loss_mode|policy_loss_type", "actor.policy_loss"},
     {"gamma|lam|lambda|lambd|critic|vf_coef|value_clip|critic_learning_rate|critic_warmup", kNoCritic, false},
-    {"tensor_model_parallel_size|tensor_parallel_size|n_gpus_per_node|nnodes|num_gpus|world_size|zero_stage|"
-     "deepspeed|fsdp_config|ulysses_sequence_parallel_size|vllm_num_engines",
-     kOneRank, false},
+    {"tensor_parallel_size", "parallel.tp"},
+    {"nnodes|num_gpus|world_size", "parallel.dp"},
+    {"zero_stage|deepspeed|fsdp_config|ulysses_sequence_parallel_size|vllm_num_engines", kNoStrategies, false},
     {"project_name|experiment_name|logger|report_to|use_wandb|wandb|run_name|logging_steps|log_completions", kLogs,
      false},
     {"use_vllm|vllm_mode|vllm|enforce_eager|free_cache_engine|load_format|enable_chunked_prefill", kEngine, false},

@@ -279,8 +279,14 @@ constexpr Setting kSettings[] = {
     ROW(trainer, stuck_patience, at_least(0),
         "steps in a row without any group of right and wrong responses before exit code 4; 0: never"),
 
-    ROW(parallel, tensor, at_least(1), "ranks that share one copy of the weights; this version: 1"),
-    ROW(parallel, data, at_least(1), "ranks with prompts of their own; this version: 1"),
+    ROW(parallel, dp, within(1, 4096),
+        "ranks that each draw and train on a part of the prompts; above 1, dapo_train starts them by mpirun "
+        "(docs/parallel.md)",
+        {.verl = "trainer.n_gpus_per_node", .trl = "num_processes"}),
+    ROW(parallel, tp, within(1, 1024), "ranks that share one copy of the weights; this version: 1",
+        {.verl = "rollout.tensor_model_parallel_size", .trl = "vllm_tensor_parallel_size"}),
+    ROW(parallel, hang_seconds, seconds(),
+        "a rank that others wait for, and that shows no sign of life for so many seconds, ends the run (exit code 5)"),
 };
 #undef ROW
 
@@ -294,7 +300,7 @@ constexpr Section kSections[] = {
     {"sft", "Fine-tuning on given responses (dapo sft)"},
     {"eval", "Evaluation, during training and by dapo eval"},
     {"trainer", "The run: its length, seed and folder, when to save, when to give up"},
-    {"parallel", "Several devices"},
+    {"parallel", "Several ranks: processes that train together"},
 };
 
 }  // namespace

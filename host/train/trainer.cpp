@@ -8,6 +8,7 @@
 #include "data/random.h"
 #include "host/train/draw.h"
 #include "host/train/prompts.h"
+#include "host/train/share.h"
 
 namespace dapo {
 namespace {
@@ -30,6 +31,17 @@ Sampling sampling_of(const Config& config) {
       .temperature = r.temperature, .top_k = r.top_k, .top_p = r.top_p, .min_p = r.min_p, .seed = config.trainer.seed};
 }
 
+std::unique_ptr<Comm> make_alone(Backend& backend) {
+  return std::make_unique<SingleComm>(
+      [](void* context, const Tensor& to, const Tensor& from) { static_cast<Backend*>(context)->copy(to, from); },
+      &backend);
+}
+
+/// The first rank's limits, as its memory allows: how groups are cut and packed must not differ.
+ModelLimits shared_limits(const Config& config, const Weights& weights, Comm& comm) {
+  return value_of_first(comm, training_limits(config, weights.config(), weights.backend()));
+}
+
 void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorithm, int n) {
   std::vector<double> rewards;
   std::vector<int> tokens;
@@ -45,9 +57,11 @@ void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorith
 }  // namespace
 
 Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train,
-                 Progress& progress)
+                 Progress& progress, Comm* comm)
     : config_(config),
-      memory_(weights, training_limits(config, weights.config(), weights.backend())),
+      alone_(comm == nullptr ? make_alone(weights.backend()) : nullptr),
+      comm_(comm == nullptr ? *alone_ : *comm),
+      memory_(weights, shared_limits(config, weights, comm_), &comm_),
       decoder_(memory_),
       learner_(memory_),
       train_(train),
@@ -171,6 +185,7 @@ void Trainer::draw_generation_batch() {
   // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
   PhaseTimes::Row& reward = sums_.phases[Phase::reward];
   try {
+    options.comm = &comm_;
     reward.seconds += draw_and_judge(now_.drawing, train_, options, rollout_, reward_, progress_);
   } catch (...) {
     now_.rollout_stats = rollout_.stats();
@@ -204,8 +219,8 @@ void Trainer::update_weights() {
     for (int& i = now_.mini_batches; i < config_.actor.ppo_epochs * an_epoch; ++i) {
       const NvtxRange range("update");
       const size_t begin = i % an_epoch * size;
-      std::vector<MicroBatch> mini_batch = pack(begin, std::min(begin + size, groups));
-      if (mini_batch.empty()) continue;  // every response is masked
+      MiniBatch mini_batch = pack(begin, std::min(begin + size, groups));
+      if (mini_batch.tokens == 0) continue;  // every response is masked
 
       // 6. Forward and backward. 7. Update, unless a number is not finite.
       const StepSums before = sums_;
@@ -368,8 +383,8 @@ void Trainer::end_rollout() {
   state_.solved = nothing_left_to_learn();
   sums_.groups_banked = state_.bank.size();
   sums_.groups_unfinished = state_.unfinished.size();
-  sums_.verifier_slow = reward_.counters().slow - slow_;
-  slow_ += sums_.verifier_slow;
+  const int64_t slow = reward_.counters().slow;
+  for (const int64_t own : gather_values(comm_, slow - std::exchange(slow_, slow))) sums_.verifier_slow += own;
   const Rollout::Stats& s = rollout_.stats();
   sums_.phases[Phase::rollout] = {now_.rollout_seconds - sums_.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
   sums_.preemptions = s.preemptions;

@@ -61,8 +61,10 @@ struct TrainerState {
 class Trainer {
  public:
   /// Allocates the memory of training_limits(). Keeps a reference to `train`. Prompts are encoded, and dropped or
-  /// refused, as encode_prompts() does.
-  Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress);
+  /// refused, as encode_prompts() does. `comm`: the config.parallel.dp ranks that train together; all of them make
+  /// the same calls, hold the same state() and get the same metrics (but for seconds). Null: this one alone.
+  Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress,
+          Comm* comm = nullptr);
   ~Trainer();
 
   /// The frozen weights of the KL, before the first step of a run with actor.kl_loss_coef > 0.
@@ -113,16 +115,25 @@ class Trainer {
   void end_rollout();
   void recompute_old_log_probs();
   void score_reference();
-  std::vector<MicroBatch> pack(size_t begin, size_t end) const;
-  bool forward_backward(std::vector<MicroBatch>& mini_batch, size_t begin, LossStats& loss);
+  /// A mini-batch's packs that this rank runs, and the tokens of all ranks' packs.
+  struct MiniBatch {
+    std::vector<MicroBatch> packs;
+    int64_t tokens = 0;
+  };
+  MiniBatch pack(size_t begin, size_t end) const;
+  bool forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& loss);
   void update(const LossStats& loss);
   void refuse(const char* reason);
   void report_refusal(const StepSums& before);
-  void compare_log_probs(const MicroBatch& packed, size_t begin);
+  void compare_log_probs(const MicroBatch& packed, size_t begin, Agreement& agreement) const;
   void compare_one_group();
+  void share_scores(const std::vector<MicroBatch>& packs, std::vector<float> Pack::*values,
+                    const std::function<void(Group&, Sample&, std::vector<float>)>& store);
   StepMetrics summarize() const;
 
   const Config config_;
+  const std::unique_ptr<Comm> alone_;  // of one rank, if no other is given
+  Comm& comm_;
   ModelMemory memory_;  // of the decoder and the learner, which take turns
   Decoder decoder_;
   Learner learner_;

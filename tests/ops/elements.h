@@ -25,6 +25,8 @@ auto typed(DType t, F f) {
       return f(int16_t{});
     case DType::u8:
       return f(uint8_t{});
+    case DType::i64:
+      return f(int64_t{});
   }
   fail(kExitInternal, "dtype {}", static_cast<int>(t));
 }

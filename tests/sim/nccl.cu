@@ -53,4 +53,32 @@ TEST(Nccl, OneThreadWithGroups) {
   for (ncclComm_t c : comm) ncclCommDestroy(c);
 }
 
+TEST(Nccl, MessagesBetweenRanks) {
+  ncclUniqueId id;
+  ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < 3; ++rank)
+    ranks.emplace_back([id, rank] {
+      ncclComm_t comm;
+      ASSERT_EQ(ncclCommInitRank(&comm, 3, id, rank), ncclSuccess);
+      DeviceArray<int> x(std::vector<int>{10 * rank, 10 * rank + 1, 10 * rank + 2}), y(3, -1);
+      for (int i = 0; i < 20; ++i) {  // a transposition, the rank's own block included
+        ASSERT_EQ(ncclGroupStart(), ncclSuccess);
+        for (int peer = 0; peer < 3; ++peer) {
+          ASSERT_EQ(ncclSend(x.data() + peer, 1, ncclInt, peer, comm, nullptr), ncclSuccess);
+          ASSERT_EQ(ncclRecv(y.data() + peer, 1, ncclInt, peer, comm, nullptr), ncclSuccess);
+        }
+        ASSERT_EQ(ncclGroupEnd(), ncclSuccess);
+      }
+      EXPECT_EQ(y.host(), (std::vector<int>{rank, 10 + rank, 20 + rank}));
+      if (rank == 0) {
+        EXPECT_EQ(ncclSend(x.data(), 2, ncclInt, 1, comm, nullptr), ncclInvalidUsage);
+      } else if (rank == 1) {
+        EXPECT_EQ(ncclRecv(y.data(), 1, ncclInt, 0, comm, nullptr), ncclInvalidUsage);
+      }
+      ncclCommDestroy(comm);
+    });
+  for (auto& r : ranks) r.join();
+}
+
 }  // namespace

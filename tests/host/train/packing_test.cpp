@@ -150,5 +150,62 @@ TEST(Packing, WeightsAndPairs) {
   EXPECT_TRUE(pack_groups(std::span(&g, 1), {100, 100}).empty());
 }
 
+TEST(Packing, RanksGetEvenShares) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    std::mt19937 rng(seed);
+    const int longest = 1 + int(rng() % 20), ranks = 1 + int(rng() % 5);
+    const Owned o = random_groups(rng, 1 + int(rng() % 10), 1 + int(rng() % 6), longest);
+    const PackLimits limits{2 * longest + int64_t(rng() % 100), 2 + int64_t(rng() % 20)};
+    std::map<std::pair<int, int>, int> seen;
+    std::vector<int64_t> load(ranks, 0);
+    int64_t total = 0, all = 0, largest = 0;
+    for (const PackInput& g : o.groups) {
+      all += g.prompt.size();
+      for (const PackResponse& r : g.responses) all += r.ids.size();
+    }
+    int last_rank = 0;
+    for (const PackPlan& plan : plan_packs(o.groups, limits, ranks)) {
+      EXPECT_GE(plan.rank, last_rank);
+      last_rank = plan.rank;
+      ASSERT_LT(plan.rank, ranks);
+      int64_t tokens = 0;
+      for (const PackPiece& p : plan.pieces) {
+        tokens += p.tokens;
+        largest = std::max(largest, p.tokens);
+        for (int i = p.begin; i < p.end; ++i) ++seen[{p.group, i}];
+        // above a rank's even share only where a response alone is, or where pieces are as long as their longest
+        if (ranks > 1) {
+          EXPECT_LE(p.tokens, std::max<int64_t>((all + ranks - 1) / ranks, 2 * longest));
+        }
+      }
+      EXPECT_LE(tokens, limits.tokens);
+      const MicroBatch built = build_pack(o.groups, plan);
+      ASSERT_NO_THROW(check_pack(built.pack));
+      load[plan.rank] += tokens, total += tokens;
+    }
+    for (size_t g = 0; g < o.groups.size(); ++g)
+      for (size_t i = 0; i < o.groups[g].responses.size(); ++i) EXPECT_EQ((seen[{int(g), int(i)}]), 1) << seed;
+    // each piece went to the rank with the least
+    EXPECT_LE(*std::ranges::max_element(load), total / ranks + 1 + largest) << seed;
+  }
+}
+
+TEST(Packing, APairOfAttentionHasAPrice) {
+  std::mt19937 rng(3);
+  Owned o = random_groups(rng, 6, 1, 1);  // responses of one token
+  const std::vector<int32_t> text(100, 1);
+  for (size_t g = 0; g < 6; ++g) o.groups[g].prompt = std::span(text).first(g == 0 ? 100 : 30);
+  PackLimits limits{1000, 100};
+  const auto rank_of_last = [&] {
+    for (const PackPlan& plan : plan_packs(o.groups, limits, 2))
+      for (const PackPiece& p : plan.pieces)
+        if (p.group == 5) return plan.rank;
+    return -1;
+  };
+  EXPECT_EQ(rank_of_last(), 0);  // 101 tokens against 4 x 31
+  limits.pair_cost = 1;          // and 5050 pairs against 4 x 465
+  EXPECT_EQ(rank_of_last(), 1);
+}
+
 }  // namespace
 }  // namespace dapo

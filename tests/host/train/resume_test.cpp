@@ -49,14 +49,14 @@ struct Process {
     TrainingState training(trainer.learner());
     training.copy_to_host();
     training.save_model(folder);
-    training.save_optimizer(folder + "/optimizer.safetensors");
+    training.save_optimizer(folder);
     RunState state;
     state.trainer = trainer.snapshot();
     StateImage(state).write(folder);
   }
   void load(const std::string& folder) {
     toy.weights.load(folder);
-    load_optimizer(trainer.learner(), folder + "/optimizer.safetensors");
+    load_optimizer(trainer.learner(), folder);
     trainer.restore(read_state(folder).trainer);
   }
 };
@@ -215,10 +215,11 @@ TEST(SettingsChanges, WhatMattersIsToldFromWhatDoesNot) {
   now.trainer.total_steps = 7;
   now.eval.n = 3;
   now.actor.lr = 5e-6;
+  now.parallel.dp = 2;
   std::vector<std::string> all;
   for (const SettingChange& c : changed_settings(config_text(before), now))
     all.push_back(fmt::format("{} {} {} {}", c.key, c.before, c.now, c.harmless));
-  EXPECT_EQ(all, (std::vector<std::string>{"actor.lr 1e-06 5e-06 false", "eval.n 32 3 true",
+  EXPECT_EQ(all, (std::vector<std::string>{"actor.lr 1e-06 5e-06 false", "eval.n 32 3 true", "parallel.dp 1 2 true",
                                            "trainer.total_steps 100 7 true"}));
   // a setting that an older version did not have had its default
   std::string older = config_text(before);

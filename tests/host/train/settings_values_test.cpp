@@ -82,12 +82,15 @@ TEST_F(ConfigTest, SettingsThatCannotWork) {
             "--set rollout.temperature=1e-30: rollout.temperature = 1e-30 is too small: at least 0.0001");
   EXPECT_NE(error(kLeast, {"eval.temperature=1e-30"}).find("0: the most probable token"), std::string::npos);
   EXPECT_EQ(error(kLeast, {"eval.temperature=0"}), "");
-  EXPECT_NE(error(kLeast, {"parallel.tensor=2"}), "");
+  EXPECT_NE(error(kLeast, {"parallel.tp=2"}).find("parallel.tp = 2: not supported yet"), std::string::npos);
+  EXPECT_EQ(error(kLeast, {"parallel.dp=2"}), "");
   const std::string eval = "[model]\npath = \"m\"\n[data]\nval_files = \"v\"\n";
   EXPECT_EQ(error(eval, {"data.train_batch_size=7"}, Use::eval), "");  // concerns training alone
   EXPECT_NE(error(eval, {"rollout.page_size=96"}, Use::eval), "");
-  EXPECT_NE(error(eval, {"parallel.data=2"}, Use::eval), "");
-  EXPECT_NE(error("[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n", {"sft.beta1=1"}, Use::sft), "");
+  EXPECT_EQ(error(eval, {"parallel.dp=2"}, Use::eval), "");  // dapo eval runs on one rank
+  const std::string sft = "[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n";
+  EXPECT_NE(error(sft, {"sft.beta1=1"}, Use::sft), "");
+  EXPECT_NE(error(sft, {"parallel.dp=2"}, Use::sft), "");
 }
 
 TEST_F(ConfigTest, RewardTermsAreTables) {

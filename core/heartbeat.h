@@ -1,0 +1,61 @@
+// What a rank writes about itself into memory that the other processes of its machine read (host/parallel/watchdog.h):
+// where it is, and that it moves. Cheap enough for every collective.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+namespace dapo {
+
+/// A short text that one process writes and others read at any time.
+class SharedWord {
+ public:
+  void set(std::string_view text) {
+    std::array<uint64_t, 3> parts{};
+    std::memcpy(parts.data(), text.data(), std::min(text.size(), sizeof parts));
+    for (size_t i = 0; i < parts.size(); ++i) parts_[i].store(parts[i], std::memory_order_relaxed);
+  }
+  std::string text() const {
+    std::array<char, sizeof parts_ + 1> chars{};
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const uint64_t part = parts_[i].load(std::memory_order_relaxed);
+      std::memcpy(chars.data() + i * sizeof part, &part, sizeof part);
+    }
+    return chars.data();
+  }
+
+ private:
+  std::array<std::atomic<uint64_t>, 3> parts_{};
+};
+
+struct Heartbeat {
+  std::atomic<int32_t> pid{0};  ///< 0: not begun
+  std::atomic<uint64_t> started{
+      0};  ///< of the process, as /proc tells it: a number that is used again is another process
+  std::atomic<uint64_t> beats{0};   ///< grows while the rank moves
+  std::atomic<uint64_t> calls{0};   ///< collectives begun, the one under way included
+  std::atomic<bool> inside{false};  ///< the last one has not been left
+  std::atomic<bool> left{false};    ///< the rank is done, and leaves
+  SharedWord op, phase;
+
+  void beat() { beats.fetch_add(1, std::memory_order_relaxed); }
+  void enter(std::string_view name, uint64_t call) {
+    op.set(name);
+    calls.store(call, std::memory_order_relaxed);
+    inside.store(true, std::memory_order_release);
+    beat();
+  }
+  void leave() {
+    inside.store(false, std::memory_order_release);
+    beat();
+  }
+};
+static_assert(std::atomic<uint64_t>::is_always_lock_free, "a lock would be the process's own");
+
+}  // namespace dapo

@@ -1,0 +1,286 @@
+#include "core/host_comm.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+namespace dapo {
+namespace {
+
+/// A sum goes through the ranks in chunks of this many bytes, which bounds the scratch memory.
+constexpr int64_t kChunkBytes = 8 << 20;
+/// Below, every rank adds everything: one exchange instead of two.
+constexpr int64_t kSmallBytes = 16 << 10;
+
+/// Calls f with a value of the type that the tensor has.
+template <class F>
+void with_summable(const char* op, const Tensor& t, F&& f) {
+  switch (t.dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::i32:
+      return f(int32_t{});
+    case DType::i64:
+      return f(int64_t{});
+    default:
+      fail(kExitInternal, "{}: {} is not f32, f64, i32 or i64", op, t.describe());
+  }
+}
+
+/// to = from[0] + from[1] + ..., in this order, each a row of n.
+template <class T>
+void add_rows(T* to, const T* from, int64_t rows, int64_t n) {
+  std::copy_n(from, n, to);
+  for (int64_t r = 1; r < rows; ++r)
+    for (int64_t i = 0; i < n; ++i) to[i] += from[r * n + i];
+}
+
+template <class T>
+void most_of_rows(T* to, const T* from, int64_t rows, int64_t n) {
+  std::copy_n(from, n, to);
+  for (int64_t r = 1; r < rows; ++r)
+    for (int64_t i = 0; i < n; ++i) {
+      const T value = from[r * n + i];
+      if (value > to[i] || value != value) to[i] = value;  // once NaN, always NaN
+    }
+}
+
+void expect_rows(const char* op, const Tensor& whole, const Tensor& row, int ranks) {
+  if (whole.dtype != row.dtype || whole.numel() != row.numel() * ranks)
+    fail(kExitInternal, "{}: {} is not {} times {}", op, whole.describe(), ranks, row.describe());
+}
+
+}  // namespace
+
+/// What a rank is about to do; the same on all ranks.
+struct HostComm::Header {
+  std::array<char, 24> op{};
+  uint64_t sequence = 0;
+  int64_t count = 0;  ///< elements, or bytes
+  int32_t dtype = 0, root = 0;
+
+  bool same(const Header& other, bool lengths_differ) const {
+    return op == other.op && sequence == other.sequence && dtype == other.dtype && root == other.root &&
+           (lengths_differ || count == other.count);
+  }
+  std::string text() const {
+    std::string what = fmt::format("{} of {} {}", op.data(), count, dtype_name(static_cast<DType>(dtype)));
+    if (root >= 0) what += fmt::format(" with root {}", root);
+    return what + fmt::format(", its call {}", sequence);
+  }
+};
+
+/// The heartbeat says that the rank is inside a collective.
+struct HostComm::Entered {
+  Entered(Heartbeat* heartbeat, const char* op, uint64_t call) : heartbeat_(heartbeat) {
+    if (heartbeat_) heartbeat_->enter(op, call);
+  }
+  ~Entered() {
+    if (heartbeat_) heartbeat_->leave();
+  }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  Heartbeat* heartbeat_;
+};
+
+HostComm::Header HostComm::header(const char* op, DType dtype, int64_t count, int root) const {
+  Header h;
+  std::strncpy(h.op.data(), op, h.op.size() - 1);
+  h.sequence = sequence_;
+  h.count = count;
+  h.dtype = static_cast<int32_t>(dtype);
+  h.root = root;
+  return h;
+}
+
+/// All ranks meet and compare what they are about to do.
+std::vector<HostComm::Header> HostComm::meet(const Header& mine, bool lengths_differ) {
+  std::vector<Header> all(size_);
+  Header sent = mine;
+  exchange({reinterpret_cast<char*>(all.data()), sizeof(Header)}, {reinterpret_cast<char*>(&sent), 0}, sizeof(Header));
+  for (const Header& h : all)
+    if (!h.same(all[0], lengths_differ)) out_of_step(all, lengths_differ);
+  return all;
+}
+
+/// Names the first rank that does not do what most do.
+void HostComm::out_of_step(const std::vector<Header>& all, bool lengths_differ) const {
+  const auto alike = [&](const Header& h) {
+    return std::count_if(all.begin(), all.end(), [&](const Header& o) { return h.same(o, lengths_differ); });
+  };
+  size_t most = 0, odd = 0;
+  for (size_t r = 1; r < all.size(); ++r)
+    if (alike(all[r]) > alike(all[most])) most = r;
+  while (all[odd].same(all[most], lengths_differ)) ++odd;
+  throw AgreedError(kExitLostRank, fmt::format("the ranks are out of step: rank {} calls {}; rank {} calls {}", odd,
+                                               all[odd].text(), most, all[most].text()));
+}
+
+char* HostComm::scratch(size_t bytes) {
+  if (scratch_.size() < bytes) scratch_.resize(bytes);
+  return scratch_.data();
+}
+
+/// data = fold over the ranks' data, which all ranks do for all elements.
+template <class Fold>
+void HostComm::gather_and_fold(char* data, size_t size, int64_t n, Fold&& fold) {
+  char* all = scratch(size * n * size_);
+  exchange({all, size * n}, {data, 0}, size * n);
+  fold(data, all, n);
+}
+
+/// Large: each rank adds its slice, and the sums are gathered.
+template <class T>
+void HostComm::sum(T* data, int64_t n) {
+  const int64_t chunk = kChunkBytes / static_cast<int64_t>(sizeof(T));
+  for (int64_t begin = 0; begin < n; begin += chunk) {
+    T* const here = data + begin;
+    const int64_t count = std::min(chunk, n - begin);
+    const int64_t slice = count * static_cast<int64_t>(sizeof(T)) <= kSmallBytes ? 0 : count / size_;
+    const size_t bytes = slice * sizeof(T);
+    if (slice > 0) {
+      char* const all = scratch(bytes * size_);
+      T* const own = here + rank_ * slice;
+      exchange({all, bytes}, {reinterpret_cast<char*>(here), bytes}, bytes);
+      add_rows(own, reinterpret_cast<const T*>(all), size_, slice);
+      exchange({reinterpret_cast<char*>(here), bytes}, {reinterpret_cast<char*>(own), 0}, bytes);
+    }
+    if (const int64_t rest = count - slice * size_; rest > 0)
+      gather_and_fold(reinterpret_cast<char*>(here + slice * size_), sizeof(T), rest,
+                      [&](char* to, const char* all, int64_t m) {
+                        add_rows(reinterpret_cast<T*>(to), reinterpret_cast<const T*>(all), size_, m);
+                      });
+  }
+}
+
+void HostComm::all_reduce_sum(const Tensor& t) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "all_reduce_sum", sequence_);
+  meet(header("all_reduce_sum", t.dtype, t.numel(), -1));
+  with_summable("all_reduce_sum", t, [&](auto type) { sum(static_cast<decltype(type)*>(t.data), t.numel()); });
+}
+
+void HostComm::all_reduce_max(const Tensor& t) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "all_reduce_max", sequence_);
+  meet(header("all_reduce_max", t.dtype, t.numel(), -1));
+  with_summable("all_reduce_max", t, [&](auto type) {
+    using T = decltype(type);
+    const int64_t chunk = kChunkBytes / static_cast<int64_t>(sizeof(T)) / size_;
+    for (int64_t begin = 0; begin < t.numel(); begin += chunk)
+      gather_and_fold(static_cast<char*>(t.data) + begin * sizeof(T), sizeof(T), std::min(chunk, t.numel() - begin),
+                      [&](char* to, const char* all, int64_t m) {
+                        most_of_rows(reinterpret_cast<T*>(to), reinterpret_cast<const T*>(all), size_, m);
+                      });
+  });
+}
+
+void HostComm::all_gather(const Tensor& out, const Tensor& in) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "all_gather", sequence_);
+  expect_rows("all_gather", out, in, size_);
+  meet(header("all_gather", in.dtype, in.numel(), -1));
+  exchange({static_cast<char*>(out.data), in.bytes()}, {static_cast<char*>(in.data), 0}, in.bytes());
+}
+
+void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "reduce_scatter", sequence_);
+  expect_rows("reduce_scatter", in, out, size_);
+  meet(header("reduce_scatter", out.dtype, out.numel(), -1));
+  with_summable("reduce_scatter", in, [&](auto type) {
+    using T = decltype(type);
+    const int64_t chunk = kChunkBytes / static_cast<int64_t>(sizeof(T)) / size_, n = out.numel();
+    for (int64_t begin = 0; begin < n; begin += chunk) {
+      const int64_t count = std::min(chunk, n - begin);
+      char* const all = scratch(count * sizeof(T) * size_);
+      exchange({all, count * sizeof(T)}, {static_cast<char*>(in.data) + begin * sizeof(T), n * sizeof(T)},
+               count * sizeof(T));
+      add_rows(static_cast<T*>(out.data) + begin, reinterpret_cast<const T*>(all), size_, count);
+    }
+  });
+}
+
+void HostComm::all_to_all(const Tensor& out, const Tensor& in) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "all_to_all", sequence_);
+  if (out.dtype != in.dtype || out.numel() != in.numel() || in.numel() % size_ != 0 ||
+      (out.data == in.data && in.bytes() > 0))
+    fail(kExitInternal, "all_to_all: {} and {} are not two tensors of one size that {} ranks divide", out.describe(),
+         in.describe(), size_);
+  meet(header("all_to_all", in.dtype, in.numel(), -1));
+  const size_t block = in.bytes() / size_;
+  exchange({static_cast<char*>(out.data), block}, {static_cast<char*>(in.data), block}, block);
+}
+
+void HostComm::broadcast(const Tensor& t, int root) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "broadcast", sequence_);
+  CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
+  meet(header("broadcast", t.dtype, t.numel(), root));
+  spread(static_cast<char*>(t.data), t.bytes(), root);
+}
+
+void HostComm::send(const Tensor& t, int to) {
+  const Entered entered(heartbeat_, "send", sequence_);
+  CHECK(to >= 0 && to < size_ && to != rank_, "rank {} sends to rank {} of {}", rank_, to, size_);
+  const Header h = header("send", t.dtype, t.numel(), to);
+  put(reinterpret_cast<const char*>(&h), sizeof h, to);
+  put(static_cast<const char*>(t.data), t.bytes(), to);
+}
+
+void HostComm::recv(const Tensor& t, int from) {
+  const Entered entered(heartbeat_, "recv", sequence_);
+  CHECK(from >= 0 && from < size_ && from != rank_, "rank {} receives from rank {} of {}", rank_, from, size_);
+  Header h;
+  take(reinterpret_cast<char*>(&h), sizeof h, from);
+  if (h.dtype != static_cast<int32_t>(t.dtype) || h.count != t.numel())
+    fail(kExitLostRank, "the ranks are out of step: rank {} sends {} {}, rank {} expects {} {}", from, h.count,
+         dtype_name(static_cast<DType>(h.dtype)), rank_, t.numel(), dtype_name(t.dtype));
+  take(static_cast<char*>(t.data), t.bytes(), from);
+}
+
+void HostComm::meet_for(const char* op, DType dtype, int64_t count, int root) {
+  ++sequence_;
+  const Entered entered(heartbeat_, op, sequence_);
+  meet(header(op, dtype, count, root));
+}
+
+void HostComm::barrier() {
+  ++sequence_;
+  const Entered entered(heartbeat_, "barrier", sequence_);
+  meet(header("barrier", DType::u8, 0, -1));
+}
+
+std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "all_gather_bytes", sequence_);
+  const std::vector<Header> all = meet(header("all_gather_bytes", DType::u8, std::ssize(bytes), -1), true);
+  int64_t most = 0;
+  for (const Header& h : all) most = std::max(most, h.count);
+  std::string mine(bytes), got(most * size_, '\0');
+  mine.resize(most);
+  exchange({got.data(), static_cast<size_t>(most)}, {mine.data(), 0}, most);
+  std::vector<std::string> out;
+  out.reserve(size_);
+  for (int r = 0; r < size_; ++r) out.push_back(got.substr(r * most, all[r].count));
+  return out;
+}
+
+std::string HostComm::broadcast_bytes(std::string bytes, int root) {
+  ++sequence_;
+  const Entered entered(heartbeat_, "broadcast_bytes", sequence_);
+  CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
+  const std::vector<Header> all =
+      meet(header("broadcast_bytes", DType::u8, rank_ == root ? std::ssize(bytes) : 0, root), true);
+  bytes.resize(all[root].count);
+  spread(bytes.data(), bytes.size(), root);
+  return bytes;
+}
+
+}  // namespace dapo

@@ -1,0 +1,25 @@
+// How dapo_train becomes one rank or several (docs/parallel.md), and what they compare before they train.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "data/dataset.h"
+#include "host/parallel/ranks.h"
+#include "host/train/settings.h"
+
+namespace dapo {
+
+/// Runs run() as what this process is: the only rank; one of those that mpirun or srun started; or, where the config asks
+/// for several and nothing has started them, the program that starts them with the same `arguments`. Ranks compare
+/// builds and settings first. `plans`: for --plan, which one process prints for any number of ranks.
+int start_ranks(const std::string& config, const std::vector<std::string>& settings,
+                const std::vector<std::string>& arguments, bool plans, const std::function<int(Ranks&)>& run);
+
+/// Error (exit 2), the same on all ranks, where one has read other rows, another model, or runs on another kind of device: bits
+/// would differ.
+void compare_inputs(Ranks& ranks, const Dataset& data, const std::string& weights, const Backend& backend);
+
+}  // namespace dapo

@@ -1,0 +1,126 @@
+#include "host/parallel/mpi_comm.h"
+
+#ifdef DAPO_MPI
+#define OMPI_SKIP_MPICXX 1  // the C++ bindings of old need another library
+#include <mpi.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+namespace dapo {
+namespace {
+
+constexpr size_t kPiece = size_t{1} << 30;  ///< MPI counts in int
+constexpr size_t kLatencyBytes = 4096;      ///< below, MPI's own all-gather takes fewer messages
+constexpr int kCollective = 1, kMessage = 2;
+
+void check(int code, const char* call) {
+  if (code == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  fail(kExitLostRank, "{}: {}", call, text.data());
+}
+
+int world(int (*what)(MPI_Comm, int*)) {
+  int value = 0;
+  check(what(MPI_COMM_WORLD, &value), "MPI_Comm_size");
+  return value;
+}
+
+/// Calls f(offset, bytes) for pieces that an int counts.
+template <class F>
+void in_pieces(size_t bytes, F&& f) {
+  for (size_t begin = 0; begin < bytes; begin += kPiece) f(begin, static_cast<int>(std::min(kPiece, bytes - begin)));
+}
+
+class MpiComm final : public HostComm {
+ public:
+  MpiComm() : HostComm(world(MPI_Comm_rank), world(MPI_Comm_size)) {}
+
+ private:
+  void exchange(Blocks out, Blocks in, size_t bytes) override {
+    if (bytes == 0) return;
+    char* const own = out.data + rank() * out.distance;
+    std::memmove(own, in.data + rank() * in.distance, bytes);
+    if (in.distance == 0 && out.distance == bytes && bytes <= kLatencyBytes) {
+      check(MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, out.data, static_cast<int>(bytes), MPI_BYTE, MPI_COMM_WORLD),
+            "MPI_Allgather");
+      return;
+    }
+    requests_.clear();
+    for (int i = 1; i < size(); ++i) {
+      const int from = (rank() + size() - i) % size();
+      in_pieces(bytes, [&](size_t begin, int count) {
+        check(MPI_Irecv(out.data + from * out.distance + begin, count, MPI_BYTE, from, kCollective, MPI_COMM_WORLD,
+                        &requests_.emplace_back()),
+              "MPI_Irecv");
+      });
+    }
+    for (int i = 1; i < size(); ++i) {
+      const int to = (rank() + i) % size();
+      in_pieces(bytes, [&](size_t begin, int count) {
+        check(MPI_Isend(in.data + to * in.distance + begin, count, MPI_BYTE, to, kCollective, MPI_COMM_WORLD,
+                        &requests_.emplace_back()),
+              "MPI_Isend");
+      });
+    }
+    check(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "MPI_Waitall");
+  }
+  void spread(char* data, size_t bytes, int root) override {
+    in_pieces(bytes, [&](size_t begin, int count) {
+      check(MPI_Bcast(data + begin, count, MPI_BYTE, root, MPI_COMM_WORLD), "MPI_Bcast");
+    });
+  }
+  void put(const char* data, size_t bytes, int to) override {
+    in_pieces(bytes, [&](size_t begin, int count) {
+      check(MPI_Send(data + begin, count, MPI_BYTE, to, kMessage, MPI_COMM_WORLD), "MPI_Send");
+    });
+  }
+  void take(char* data, size_t bytes, int from) override {
+    in_pieces(bytes, [&](size_t begin, int count) {
+      check(MPI_Recv(data + begin, count, MPI_BYTE, from, kMessage, MPI_COMM_WORLD, MPI_STATUS_IGNORE), "MPI_Recv");
+    });
+  }
+  std::vector<MPI_Request> requests_;
+};
+
+class StartedMpi final : public MpiRanks {
+ public:
+  HostComm& comm() override { return comm_; }
+  void finish() override { check(MPI_Finalize(), "MPI_Finalize"); }
+
+ private:
+  MpiComm comm_;
+};
+
+}  // namespace
+
+bool built_with_mpi() {
+  return true;
+}
+
+std::unique_ptr<MpiRanks> start_mpi() {
+  int provided = 0;
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  return std::make_unique<StartedMpi>();
+}
+
+}  // namespace dapo
+
+#else
+namespace dapo {
+
+bool built_with_mpi() {
+  return false;
+}
+
+std::unique_ptr<MpiRanks> start_mpi() {
+  fail_input("this program was built without MPI: install libopenmpi-dev and openmpi-bin, and run make again");
+}
+
+}  // namespace dapo
+#endif

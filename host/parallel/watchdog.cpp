@@ -1,0 +1,114 @@
+#include "host/parallel/watchdog.h"
+
+#include <algorithm>
+#include <chrono>
+#include <tuple>
+
+#include "core/check.h"
+
+namespace dapo {
+namespace {
+constexpr auto kLook = std::chrono::milliseconds(500);
+constexpr double kBusySeconds = 0.05;  ///< of CPU time in a look; the watchdog itself takes less
+}  // namespace
+
+std::optional<Culprit> Judge::look(const std::vector<RankSeen>& ranks, double seconds_since_last) {
+  memory_.resize(ranks.size());
+  // A pause longer than a look means that this process, or the machine, stood still: the others get their time anew.
+  const double passed = std::min(seconds_since_last, 2.0);
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const RankSeen& r = ranks[i];
+    Memory& m = memory_[i];
+    const bool moved = r.beats != m.beats;
+    m.beats = r.beats;
+    m.still = moved ? 0 : m.still + passed;
+    m.idle = moved || r.busy ? 0 : m.idle + passed;
+    m.gone = r.here && r.left ? m.gone + passed : 0;
+  }
+  const auto& me = *std::find_if(ranks.begin(), ranks.end(), [&](const RankSeen& r) { return r.rank == me_; });
+  if (me.left) return std::nullopt;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const RankSeen& r = ranks[i];
+    if (!r.here || r.rank == me_) continue;
+    if (!r.left && !r.running) return Culprit{r.rank, "has died"};
+    if (me.inside && r.left && r.calls < me.calls && memory_[i].gone >= kLeaveSeconds)
+      return Culprit{r.rank, fmt::format("has left, and does not come to call {}", me.calls)};
+  }
+  return late(ranks);
+}
+
+/// Whom this rank waits for: the one that is furthest behind.
+std::optional<Culprit> Judge::late(const std::vector<RankSeen>& ranks) const {
+  const auto me = std::find_if(ranks.begin(), ranks.end(), [&](const RankSeen& r) { return r.rank == me_; });
+  const double waited = memory_[me - ranks.begin()].still;
+  if (!me->inside || waited < limit_) return std::nullopt;
+  const RankSeen* behind = nullptr;
+  for (const RankSeen& r : ranks)
+    if (r.here && !r.left && (!behind || std::tuple(r.calls, r.inside) < std::tuple(behind->calls, behind->inside)))
+      behind = &r;
+  const Memory& m = memory_[behind - ranks.data()];
+  const bool elsewhere = std::any_of(ranks.begin(), ranks.end(), [](const RankSeen& r) { return !r.here; });
+  if (std::tuple(behind->calls, behind->inside) == std::tuple(me->calls, me->inside)) {
+    // A stopped rank looks as if it waited like the others.
+    for (const RankSeen& r : ranks)
+      if (r.here && r.stopped && memory_[&r - ranks.data()].still >= limit_)
+        return Culprit{r.rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", memory_[&r - ranks.data()].still)};
+    if (elsewhere && waited < limit_ * kBusyTimes) return std::nullopt;
+    return Culprit{-1, fmt::format("a rank {} has not come for {:.0f} s",
+                                   elsewhere ? "of another machine" : "that waits as well", waited)};
+  }
+  if (behind->stopped && m.still >= limit_)
+    return Culprit{behind->rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", m.still)};
+  if (m.idle >= limit_ || m.still >= limit_ * kBusyTimes)
+    return Culprit{behind->rank, fmt::format("hangs: no sign of life for {:.0f} s", m.still)};
+  return std::nullopt;
+}
+
+Watchdog::Watchdog(const HeartbeatPage& page, int me, double limit, std::function<void(const Culprit&)> bite)
+    : page_(page), cpu_(page.ranks().size()), thread_([this, me, limit, bite = std::move(bite)] {
+        Judge judge(me, limit);
+        auto last = std::chrono::steady_clock::now();
+        for (std::unique_lock lock(mutex_); !stopping_.wait_for(lock, kLook, [&] { return stop_; });) {
+          const auto now = std::chrono::steady_clock::now();
+          const double passed = std::chrono::duration<double>(now - last).count();
+          last = now;
+          if (const auto culprit = judge.look(see(), passed)) {
+            bite(*culprit);
+            return;
+          }
+        }
+      }) {}
+
+Watchdog::~Watchdog() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  stopping_.notify_all();
+  thread_.join();
+}
+
+std::vector<RankSeen> Watchdog::see() {
+  std::vector<RankSeen> seen;
+  for (int r = 0; r < std::ssize(page_.ranks()); ++r) {
+    const Heartbeat& h = page_.ranks()[r];
+    RankSeen s;
+    s.rank = r;
+    s.here = h.pid.load() != 0;
+    if (s.here) {
+      s.left = h.left.load();
+      s.inside = h.inside.load();
+      s.calls = h.calls.load();
+      s.beats = h.beats.load();
+      const ProcessState p = process_state(h.pid.load());
+      s.running = p.alive() && p.started == h.started.load();
+      s.stopped = p.state == 'T' || p.state == 't';
+      s.busy = p.state == 'D' || p.cpu_seconds > cpu_[r] + kBusySeconds;
+      cpu_[r] = p.cpu_seconds;
+    }
+    seen.push_back(s);
+  }
+  return seen;
+}
+
+}  // namespace dapo

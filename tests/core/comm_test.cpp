@@ -1,0 +1,66 @@
+// Collectives of 1 to 4 ranks, as threads: results to the bit, and ranks that do not call the same.
+#include "core/comm.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/comm_cases.h"
+#include "tests/thread_comm.h"
+
+namespace dapo {
+namespace {
+
+class CommOf : public testing::TestWithParam<int> {};
+
+TEST_P(CommOf, EveryCollectiveGivesWhatItsDefinitionSays) {
+  run_ranks(GetParam(), [](Comm& comm) {
+    const std::string wrong = wrong_collectives(comm);
+    EXPECT_EQ(wrong, "");
+  });
+}
+
+TEST_P(CommOf, SumsAreInRankOrderWhateverTheirLength) {
+  run_ranks(GetParam(), [](Comm& comm) { EXPECT_EQ(wrong_sums(comm), ""); });
+}
+
+TEST_P(CommOf, ARankOutOfStepIsNamed) {
+  if (GetParam() == 1) GTEST_SKIP() << "one rank is never out of step";
+  run_ranks(GetParam(), [](Comm& comm) { EXPECT_EQ(wrong_mismatches(comm), ""); });
+}
+
+TEST_P(CommOf, AnErrorOfOneRankIsThrownByAll) {
+  run_ranks(GetParam(), [](Comm& comm) { EXPECT_EQ(wrong_agreement(comm), ""); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, CommOf, testing::Values(1, 2, 3, 4));
+
+TEST(ThreadComm, ARankThatFailsFreesTheOthers) {
+  try {
+    run_ranks(3, [](Comm& comm) {
+      if (comm.rank() == 1) fail_input("rank 1 cannot go on");
+      comm.barrier();
+    });
+    FAIL() << "nothing was thrown";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "rank 1 cannot go on");
+    EXPECT_EQ(e.code(), kExitUsage);
+  }
+}
+
+TEST(ThreadComm, ARankThatDoesNotComeIsNotWaitedForForEver) {
+  EXPECT_THROW(run_ranks(
+                   2, [](Comm& comm) { comm.rank() == 0 ? comm.barrier() : void(); }, std::chrono::seconds(1)),
+               Error);
+}
+
+TEST(SingleComm, HasTheWholeInterface) {
+  SingleComm comm([](void*, const Tensor& to, const Tensor& from) { std::memcpy(to.data, from.data, from.bytes()); },
+                  nullptr);
+  EXPECT_EQ(wrong_collectives(comm), "");
+  EXPECT_EQ(wrong_sums(comm), "");
+  EXPECT_EQ(wrong_agreement(comm), "");
+  std::vector<float> x(2);
+  EXPECT_THROW(comm.send(tensor(x), 1), Error);
+}
+
+}  // namespace
+}  // namespace dapo

@@ -1,0 +1,106 @@
+// The NCCL communicator: ranks as threads, with the simulator's NCCL between their devices' memory.
+#include "cuda/nccl_comm.h"
+
+#include <gtest/gtest.h>
+
+#include "cuda/cuda_device.h"
+#include "tests/comm_cases.h"
+#include "tests/thread_comm.h"
+
+namespace dapo {
+namespace {
+
+/// Moves tensors of the host to the device and back round each call, so that the cases of all communicators run here.
+class ThroughDevice final : public Comm {
+ public:
+  ThroughDevice(Backend& backend, Comm& comm) : backend_(backend), comm_(comm) {}
+  int rank() const override { return comm_.rank(); }
+  int size() const override { return comm_.size(); }
+  void all_reduce_sum(const Tensor& t) override { comm_.all_reduce_sum(*Moved(backend_, t)); }
+  void all_reduce_max(const Tensor& t) override { comm_.all_reduce_max(*Moved(backend_, t)); }
+  void all_gather(const Tensor& out, const Tensor& in) override {
+    within(out, in, [&](const Tensor& o, const Tensor& i) { comm_.all_gather(o, i); });
+  }
+  void reduce_scatter(const Tensor& out, const Tensor& in) override {
+    within(in, out, [&](const Tensor& i, const Tensor& o) { comm_.reduce_scatter(o, i); });
+  }
+  void all_to_all(const Tensor& out, const Tensor& in) override {
+    const Moved o(backend_, out), i(backend_, in);
+    comm_.all_to_all(*o, *i);
+  }
+  void broadcast(const Tensor& t, int root) override { comm_.broadcast(*Moved(backend_, t), root); }
+  void send(const Tensor& t, int to) override { comm_.send(*Moved(backend_, t), to); }
+  void recv(const Tensor& t, int from) override { comm_.recv(*Moved(backend_, t), from); }
+  void barrier() override { comm_.barrier(); }
+  std::vector<std::string> all_gather_bytes(std::string_view bytes) override { return comm_.all_gather_bytes(bytes); }
+  std::string broadcast_bytes(std::string bytes, int root) override {
+    return comm_.broadcast_bytes(std::move(bytes), root);
+  }
+
+ private:
+  class Moved {
+   public:
+    Moved(Backend& backend, const Tensor& host) : backend_(backend), host_(host), device_(host) {
+      device_.data = backend.allocate(std::max<size_t>(host.bytes(), 16), true);
+      if (host.bytes() > 0) backend.copy_in(device_, host.data);
+      backend.synchronize();
+    }
+    ~Moved() {
+      if (host_.bytes() > 0) backend_.copy_out(host_.data, device_);
+      backend_.synchronize();
+      backend_.release(device_.data, std::max<size_t>(host_.bytes(), 16));
+    }
+    Moved(const Moved&) = delete;
+    Moved& operator=(const Moved&) = delete;
+    const Tensor& operator*() const { return device_; }
+
+   private:
+    Backend& backend_;
+    const Tensor host_;
+    Tensor device_;
+  };
+  /// `part` may lie inside `whole`, and then does so on the device.
+  template <class F>
+  void within(const Tensor& whole, const Tensor& part, F&& call) {
+    const auto *begin = static_cast<const char*>(whole.data), *at = static_cast<const char*>(part.data);
+    const Moved w(backend_, whole);
+    if (at >= begin && at < begin + whole.bytes()) {
+      Tensor inside = part;
+      inside.data = static_cast<char*>((*w).data) + (at - begin);
+      return call(*w, inside);
+    }
+    call(*w, *Moved(backend_, part));
+  }
+  Backend& backend_;
+  Comm& comm_;
+};
+
+class NcclOf : public testing::TestWithParam<int> {
+ protected:
+  void with_ranks(const std::function<void(Comm&)>& work) {
+    run_ranks(GetParam(), [&](Comm& host) {
+      const std::unique_ptr<Backend> backend = make_cuda_backend(DType::f32);
+      const std::unique_ptr<Comm> nccl = make_nccl_comm(*backend, dynamic_cast<HostComm&>(host));
+      ThroughDevice comm(*backend, *nccl);
+      work(comm);
+    });
+  }
+};
+
+TEST_P(NcclOf, EveryCollectiveGivesWhatItsDefinitionSays) {
+  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_collectives(comm, {0, 1, 3, 64, 1003}), ""); });
+}
+
+TEST_P(NcclOf, SumsAreInRankOrder) {
+  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_sums(comm, {0, 1, 3, 64, 1003}), ""); });
+}
+
+TEST_P(NcclOf, ARankOutOfStepIsNamed) {
+  if (GetParam() == 1) return;
+  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_mismatches(comm), ""); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclOf, testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace dapo

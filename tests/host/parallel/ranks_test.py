@@ -1,0 +1,312 @@
+#!/usr/bin/env python3
+"""Ranks as processes: their start, every operation between them, and their faults (tests/host/parallel/ranks.cpp, dapo_train).
+
+Prints its results as GoogleTest does. Skips, saying so, where there is no MPI.
+"""
+import json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time, uuid
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+PROGRAMS = pathlib.Path(os.environ.get("DAPO_PROGRAMS", ROOT / "build/release")).resolve()
+RANKS, TRAIN = PROGRAMS / "ranks", PROGRAMS / "dapo_train"
+MARK = "RANKS_TEST=" + uuid.uuid4().hex  # in the environment of all that this test starts
+# A rank that died is noticed by its machine within 5 s, one that hangs within the limit (here HANG) and 5 s more.
+HANG, DEAD_S, BUSY_S = "2", 5, float(os.environ.get("RANKS_TEST_SLACK", 10))  # BUSY_S: for a machine under other load
+OPEN_MPI = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,vader", "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_orte_execute_quiet": "1"}
+
+
+SFT = """[model]
+path = "model"
+threads = 1
+[data]
+prompt_template = "raw"
+max_prompt_length = 48
+max_response_length = 48
+[sft]
+files = "data/skill.jsonl"
+out = "tuned"
+batch_size = 4
+steps = 2
+init_std = 0.1
+"""
+CONFIG = """[model]
+path = "tuned"
+threads = 1
+device = "cpu"
+[data]
+train_files = "data/train.jsonl"
+prompt_template = "raw"
+max_prompt_length = 48
+max_response_length = 12
+train_batch_size = 4
+[rollout]
+n = 4
+[actor]
+ppo_mini_batch_size = 2
+[algorithm]
+filter_groups = false
+[reward]
+overlong_buffer_len = 8
+[trainer]
+total_steps = 4
+save_every = 1
+stuck_patience = 0
+run_dir = "run"
+[parallel]
+dp = 2
+"""
+
+
+def environment(**more):
+    name, value = MARK.split("=")
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMI", "SLURM_", "OMP_"))} | {name: value} | more
+
+
+class Ran:
+    def __init__(self, *command, cwd=None, **env):
+        self.began = time.time()
+        ran = subprocess.run([str(c) for c in command], cwd=cwd, env=environment(**env), stdin=subprocess.DEVNULL, capture_output=True,
+                             text=True, timeout=120)
+        self.code, self.out, self.err = ran.returncode, ran.stdout, ran.stderr
+        self.lines = self.err.splitlines()
+
+    def expect(self, code, *parts, lines=1):
+        """The exit code, and so many lines on standard error, which hold these parts."""
+        assert self.code == code, f"exit code {self.code}, expected {code}: {self}"
+        assert lines is None or len(self.lines) == lines, f"{len(self.lines)} lines on standard error, expected {lines}: {self}"
+        for part in parts: assert re.search(part, self.err), f"no '{part}' in: {self}"
+        return self
+
+    def __str__(self):
+        return f"out: {self.out[-500:]!r} err: {self.err[-1500:]!r}"
+
+
+def ours():
+    """Processes that this test started and that still run."""
+    found = []
+    for folder in pathlib.Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid(): continue
+        try:
+            if MARK.encode() in (folder / "environ").read_bytes().split(b"\0"): found.append(int(folder.name))
+        except OSError: pass
+    return found
+
+
+def nobody_left(seconds=3):
+    end = time.time() + seconds
+    while ours() and time.time() < end: time.sleep(0.05)
+    assert not ours(), "left behind: " + ", ".join(
+        f"{p}: " + pathlib.Path(f"/proc/{p}/cmdline").read_bytes().replace(b"\0", b" ").decode() for p in ours())
+    assert not list(pathlib.Path("/dev/shm").glob(f"dapo-{os.geteuid()}-*")) or os.environ.get("RANKS_TEST_SHARED"), "a page is left"
+
+
+def mpirun(*command, **env):
+    return Ran("mpirun", "--oversubscribe", "--bind-to", "none", *command, **OPEN_MPI, **env)
+
+
+class Tests:
+    def __init__(self, folder):
+        self.at = pathlib.Path(folder)
+
+    def fault(self, name, ranks=3, limit="60", faulty=1):
+        """Runs a loop in which a rank does `name`. Returns what happened, and the seconds from there to the end."""
+        file = self.at / "fault"
+        file.unlink(missing_ok=True)
+        ran = Ran(RANKS, ranks, limit, "loop", 60, name, faulty, FAULT_FILE=str(file))
+        return ran, time.time() - file.stat().st_mtime
+
+    def test_every_operation_between_2_and_between_4_processes(self):
+        for ranks in (2, 4):
+            ran = Ran(RANKS, ranks, 60, "ops").expect(0, lines=0)
+            assert ran.out == f"{ranks} ranks, all right\n", ran
+
+    def test_every_operation_between_3_processes_under_mpirun(self):
+        ran = mpirun("-n", 3, RANKS, 3, 60, "ops").expect(0, lines=0)
+        assert ran.out.replace("\r", "") == "3 ranks, all right\n", ran
+
+    def test_a_size_that_is_not_the_configured_one(self):
+        mpirun("-n", 2, RANKS, 3, 60, "ops").expect(2, "= 3 ranks, but mpirun started 2")
+        mpirun("-n", 1, RANKS, 2, 60, "ops").expect(2, "= 2 ranks, but mpirun started 1")
+
+    def test_an_srun_without_pmix(self):
+        Ran(RANKS, 2, 60, "ops", SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0", OMPI_MCA_plm_rsh_agent="true").expect(
+            2, "srun says that there are 2 ranks, MPI sees 1: start them with .* srun --mpi=pmix")
+
+    def test_no_mpirun_in_path(self):
+        Ran(RANKS, 2, 60, "ops", PATH=str(self.at)).expect(2, "no mpirun in PATH; install openmpi-bin")
+
+    def test_an_mpirun_that_fails(self):
+        (self.at / "bin").mkdir()
+        (self.at / "bin/mpirun").write_text("#!/bin/sh\nexit 1\n")
+        (self.at / "bin/mpirun").chmod(0o755)
+        Ran(RANKS, 2, 60, "ops", PATH=str(self.at / "bin")).expect(2, r"mpirun could not start 2 ranks \(exit code 1\)")
+
+    def test_ranks_that_start_differently(self):
+        mpirun("-n", 1, RANKS, 2, 60, "loop", 1, ":", "-n", 1, RANKS, 2, 61, "loop", 1).expect(
+            2, r"rank 1 on \S+ has another argument than rank 0 on \S+: 61 against 60; start all ranks alike")
+
+    def test_a_killed_and_an_aborted_rank(self):
+        for name, what in (("kill", "signal 9"), ("abort", "signal 6")):
+            ran, seconds = self.fault(name)
+            ran.expect(5, r"rank 1 \(pid \d+\), in phase rollout, after all_reduce_sum, its call \d+ (was killed by " + what + "|has died)")
+            assert seconds < DEAD_S + BUSY_S, seconds
+            nobody_left()
+
+    def test_a_rank_that_just_exits(self):
+        ran, seconds = self.fault("exit")
+        ran.expect(5, r"rank 1 \(pid \d+\).*, its call \d+ (ended with exit code|has died)")
+        assert seconds < DEAD_S + BUSY_S, seconds
+
+    def test_a_stopped_rank(self):
+        ran, seconds = self.fault("stop", limit=HANG)
+        ran.expect(5, r"rank 1 \(pid \d+\), in phase rollout, after all_reduce_sum, its call \d+ is stopped")
+        assert float(HANG) <= seconds < float(HANG) + DEAD_S + BUSY_S, seconds
+        nobody_left()
+
+    def test_a_rank_that_sleeps(self):
+        ran, seconds = self.fault("sleep", limit=HANG)
+        ran.expect(5, r"rank 1 \(pid \d+\), in phase rollout, after all_reduce_sum, its call \d+ hangs: no sign of life for")
+        assert float(HANG) <= seconds < float(HANG) + DEAD_S + BUSY_S, seconds
+        nobody_left()
+
+    def test_a_collective_that_one_rank_skips(self):
+        ran, seconds = self.fault("skip")
+        ran.expect(5, r"out of step: rank 1 calls barrier.*, its call (\d+); rank 0 calls all_reduce_max of 2 f64, its call \1")
+        assert seconds < DEAD_S + BUSY_S, seconds
+
+    def test_a_rank_out_of_memory(self):
+        ran, seconds = self.fault("memory")
+        ran.expect(3, r"^ranks: rank 1 on \S+: out of memory$")
+        assert seconds < DEAD_S + BUSY_S, seconds
+        nobody_left()
+
+    def test_an_error_that_is_agreed_on(self):
+        self.fault("agreed")[0].expect(2, "^ranks: rank 1: a bad row$")
+
+    def loop(self, ranks=2):
+        """A loop without end; returns it with the processes of its ranks, once they run."""
+        child = subprocess.Popen([str(RANKS), str(ranks), "60", "loop", "60"], env=environment(), stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        begin = time.time()
+        while time.time() < begin + 60:
+            pids = [p for p in ours() if p != child.pid and "mpirun" not in pathlib.Path(f"/proc/{p}/comm").read_text()]
+            if len(pids) == ranks and not any(self.still_starts(p) for p in pids): break
+            time.sleep(0.1)
+        return child, pids
+
+    @staticmethod
+    def still_starts(pid):
+        """SIGINT is caught in the loop."""
+        caught = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())
+        return not int(caught[1], 16) >> (signal.SIGINT - 1) & 1
+
+    def test_an_interrupted_run(self):
+        for sent in (signal.SIGINT, signal.SIGTERM):
+            child, _ = self.loop()
+            child.send_signal(sent)
+            out, err = child.communicate(timeout=30)
+            assert child.returncode == 130 and err == "", (child.returncode, err)
+            nobody_left()
+
+    def test_a_killed_launcher_and_a_killed_mpirun_leave_nobody(self):
+        child, _ = self.loop()
+        child.kill()
+        child.communicate()
+        nobody_left(5 + BUSY_S)
+        child, pids = self.loop()
+        os.kill(next(p for p in ours() if p not in pids + [child.pid]), signal.SIGKILL)
+        out, err = child.communicate(timeout=30)
+        assert child.returncode == 5 and len(err.splitlines()) == 1, (child.returncode, err)
+        nobody_left()
+
+    def test_no_rank_listens_on_a_port(self):
+        child, pids = self.loop()
+        listening = set()
+        for table in ("tcp", "tcp6"):
+            path = pathlib.Path("/proc/net") / table
+            for line in path.read_text().splitlines()[1:] if path.exists() else []:
+                fields = line.split()
+                if fields[3] == "0A": listening.add(f"socket:[{fields[9]}]")
+        found = [(p, fd) for p in pids for fd in pathlib.Path(f"/proc/{p}/fd").iterdir() if os.readlink(fd) in listening]
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+        assert not found, found
+
+
+    def train(self, *arguments):
+        return [TRAIN, "run.cfg", *arguments]
+
+    def prepare(self):
+        """A model, data and a config of two ranks, without a run."""
+        shutil.rmtree(self.at / "run", ignore_errors=True)
+        if (self.at / "run.cfg").exists(): return
+        subprocess.run([PROGRAMS / "dapo", "chain", "."], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
+        (self.at / "sft.cfg").write_text(SFT)
+        subprocess.run([PROGRAMS / "dapo", "sft", "sft.cfg"], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
+        (self.at / "run.cfg").write_text(CONFIG)
+
+    def steps(self):
+        return [json.loads(line)["step"] for line in (self.at / "run/metrics.jsonl").read_text().splitlines()]
+
+    def test_dapo_train_from_one_command(self):
+        self.prepare()
+        ran = Ran(*self.train(), cwd=self.at).expect(0, lines=0)
+        assert self.steps() == [1, 2, 3, 4], self.steps()
+        assert [len(re.findall(rf"^step {n}/4", ran.out, re.M)) for n in (1, 2, 3, 4)] == [1, 1, 1, 1], ran  # rank 0 alone prints
+        assert "step 4/4" in (self.at / "run/rank_1.log").read_text()
+        assert not (self.at / "run/rank_0.log").exists()
+        Ran(*self.train("--set", "actor.lr=-1"), cwd=self.at).expect(2, "actor.lr")
+        Ran(*self.train("--set", "data.train_files=none.jsonl"), cwd=self.at).expect(2, "^dapo_train: .*none.jsonl")
+        Ran(*self.train("--set", "parallel.tp=2"), cwd=self.at).expect(2, "parallel.tp = 2: not supported yet")
+        start = ["mpirun", "--oversubscribe", "-n", "1", *self.train(), ":", "-n", "1", *self.train("--set", "actor.lr=2e-6")]
+        Ran(*start, cwd=self.at, **OPEN_MPI).expect(2, r"rank 1 on \S+ has another actor.lr than rank 0 on \S+: 2e-06 against 1e-06")
+
+    def test_dapo_train_when_a_rank_is_killed_or_the_run_interrupted(self):
+        self.prepare()
+        for at, (end, code) in enumerate([(signal.SIGKILL, 5), (signal.SIGINT, 130)]):
+            child = subprocess.Popen([str(c) for c in self.train("--set", "trainer.total_steps=1000")], cwd=self.at, env=environment(),
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            log = self.at / "run/rank_1.log"
+            begin = time.time()
+            while time.time() < begin + 100 and not (log.exists() and f"step {2 * at + 2}/1000" in log.read_text()): time.sleep(0.1)
+            rank = next(p for p in ours() if b"OMPI_COMM_WORLD_RANK=1" in pathlib.Path(f"/proc/{p}/environ").read_bytes().split(b"\0"))
+            os.kill(rank, end) if end == signal.SIGKILL else child.send_signal(end)
+            out, err = child.communicate(timeout=100)
+            assert child.returncode == code, (child.returncode, out[-500:], err)
+            assert len(err.strip().splitlines()) == 1, err
+            assert ("rank 1 (pid " if code == 5 else "interrupted: saving") in err, err
+            nobody_left()
+        last = self.steps()[-1]
+        Ran(*self.train("--set", f"trainer.total_steps={last + 1}"), cwd=self.at).expect(0, lines=0)
+        assert self.steps()[-2:] == [last, last + 1], self.steps()
+
+
+def main():
+    for program in (RANKS, TRAIN, PROGRAMS / "dapo"):
+        if not program.exists(): sys.exit(f"{program} is not built; make test builds it")
+    words = [w for w in sys.argv[1:] if not w.startswith("--")]
+    tests = [name for name in dir(Tests) if name.startswith("test_") and (not words or any(w in name for w in words))]
+    why = "mpirun is not in PATH" if not shutil.which("mpirun") else ""
+    if not why and "without MPI" in Ran(RANKS, 2, 60, "ops").err: why = "the programs are built without MPI"
+    if why:
+        print(f"skipped: ranks as processes: {why}\n[  PASSED  ] 0 tests.\n[  SKIPPED ] {len(tests)} tests.")
+        return 0
+    passed, failed = 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in tests:
+            begin = time.time()
+            try:
+                getattr(Tests(folder), name)()
+                nobody_left()
+                print(f"[       OK ] Ranks.{name[5:]} ({time.time() - begin:.1f} s)", flush=True)
+                passed += 1
+            except Exception as e:
+                print(f"{type(e).__name__}: {e}\n[  FAILED  ] Ranks.{name[5:]} (0 ms)", flush=True)
+                failed += 1
+                for pid in ours(): os.kill(pid, signal.SIGKILL)
+    print(f"[  PASSED  ] {passed} tests.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

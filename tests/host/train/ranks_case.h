@@ -1,0 +1,108 @@
+// Whole runs of the toy model on one rank or several, which are threads here. Each has its own backend, weights and
+// tokenizer: none of them is made for two threads.
+#pragma once
+
+#include <fmt/ranges.h>
+
+#include "host/train/run_state.h"
+#include "model/training_state.h"
+#include "tests/host/train/trainer_case.h"
+#include "tests/thread_comm.h"
+
+namespace dapo {
+
+/// One rank of a run.
+struct RankCase {
+  Config config;
+  Toy toy;
+  std::unique_ptr<const Tokenizer> tokenizer = (byte_tokenizer(), Tokenizer::load(temp_folder() + "/bytes"));
+  Trainer trainer;
+  RankCase(const Config& c, const Dataset& data, Comm& comm, Progress& progress, DType dtype = DType::f32)
+      : config(with_ranks(c, comm.size())),
+        toy(guesser(), make_cpu_backend(dtype)),
+        trainer(config, toy.weights, *tokenizer, data, progress, &comm) {}
+
+  static Config with_ranks(Config c, int ranks) {
+    c.parallel.dp = ranks;
+    return c;
+  }
+  /// Writes a checkpoint together with the other ranks.
+  void save(const std::string& folder, Comm& comm) {
+    TrainingState training(trainer.learner());
+    training.copy_to_host();
+    training.save_optimizer(folder);
+    if (comm.rank() == 0) {
+      training.save_model(folder);
+      RunState state;
+      state.trainer = trainer.snapshot();
+      StateImage(state).write(folder);
+    }
+    comm.barrier();
+  }
+  void load(const std::string& folder) {
+    toy.weights.load(folder);
+    load_optimizer(trainer.learner(), folder);
+    trainer.restore(read_state(folder).trainer);
+  }
+};
+
+/// What a step drew and trained on: prompts and tokens, and of the groups trained on the advantages.
+inline std::vector<std::string> drawn(const Trainer& trainer) {
+  std::vector<std::string> out;
+  const auto add = [&](const char* what, const std::vector<Group>& groups) {
+    for (const Group& g : groups)
+      for (const Sample& s : g.samples)
+        out.push_back(fmt::format("{} {} {} {}: {} {} {}", what, g.example, g.step, g.prompt_key,
+                                  fmt::join(s.response.ids, ","), s.verdict.acc, s.verdict.pred));
+  };
+  add("trained", trainer.trained()), add("left out", trainer.left_out()), add("banked", trainer.state().bank);
+  return out;
+}
+
+struct RanksRun {
+  std::vector<std::vector<std::string>> drawn;  ///< by step
+  std::vector<StepMetrics> metrics;
+  std::vector<float> start, weights;
+};
+
+/// `steps` steps; checks that all ranks hold the same weights and groups.
+inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int steps) {
+  RanksRun out;
+  out.start = guesser();
+  std::vector<RanksRun> all(ranks);
+  run_ranks(ranks, [&](Comm& comm) {
+    NoProgress progress;
+    RankCase rank(c, data, comm, progress);
+    RanksRun& own = all[comm.rank()];
+    for (int step = 0; step < steps; ++step) {
+      own.metrics.push_back(rank.trainer.step());
+      own.drawn.push_back(drawn(rank.trainer));
+    }
+    own.weights = rank.toy.get(rank.toy.weights.flat());
+  });
+  for (const RanksRun& own : all) {
+    EXPECT_EQ(own.drawn, all[0].drawn);
+    EXPECT_TRUE(same_bits(own.weights, all[0].weights)) << "the ranks have other weights";
+  }
+  out.drawn = all[0].drawn, out.metrics = all[0].metrics, out.weights = all[0].weights;
+  return out;
+}
+
+/// Metrics but for times and what depends on how packs are filled and responses scheduled.
+inline std::vector<std::string> comparable(const StepMetrics& m) {
+  std::vector<std::string> out;
+  for (const auto& [name, value] : m.fields())
+    if (name.find("seconds") == name.npos && name.find("_per_s") == name.npos && name.find("flops") == name.npos &&
+        name.find("preemptions") == name.npos)
+      out.push_back(fmt::format("{} = {}", name, value));
+  for (const std::string& alarm : m.alarms) out.push_back(alarm);
+  return out;
+}
+
+inline double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+  return std::sqrt(sum);
+}
+
+}  // namespace dapo
