@@ -35,6 +35,7 @@ __global__ void __launch_bounds__(WARPS * 32)
   using Tile = RowTile<D>;
   bf16* smem_q = dynamic_smem<bf16>();
   bf16* smem_kv = smem_q + kRows * D;
+  begin_overlapped();
   const int warp = thread_x() / 32, lane = thread_x() % 32;
   const int kv_head = block_y(), sequence = block_z();
   const AttentionWork work = keys.work(sequence);
@@ -213,14 +214,15 @@ void launch_forward(bf16* out, float* lse, const bf16* qkv, const Keys& keys, co
   const int tiles = narrow(ceil_div(int64_t{a.max_rows} * a.group, WARPS * 16)) * (kSplitGrid ? partials.splits : 1);
   constexpr size_t kStages = kSplitGrid ? kDecodeStages : 2;
   constexpr size_t kSmem = (size_t{WARPS} * 16 + kStages * 2 * kKvTile) * D * sizeof(bf16);
-  launch(attention_kernel<Keys, D, WARPS, kSplitGrid>,
-         {dim3(tiles, a.kv_heads, a.sequences), dim3(WARPS * 32), kSmem, a.stream}, out, lse, qkv, keys, partials,
-         a.width, a.heads, a.group, kLog2e / std::sqrt(static_cast<float>(D)));
+  launch_overlapped(attention_kernel<Keys, D, WARPS, kSplitGrid>,
+                    {dim3(tiles, a.kv_heads, a.sequences), dim3(WARPS * 32), kSmem, a.stream}, out, lse, qkv, keys,
+                    partials, a.width, a.heads, a.group, kLog2e / std::sqrt(static_cast<float>(D)));
 }
 
 /// Merges the splits of each new row in order; one block for each row and head, one thread for each element.
 template <int D>
 __global__ void merge_kernel(bf16* out, PageKeys<bf16> keys, Partials partials, int heads) {
+  begin_overlapped();
   const int sequence = block_y(), head = block_x(), d = thread_x();
   const AttentionWork work = keys.work(sequence);
   if (work.rows == 0) return;

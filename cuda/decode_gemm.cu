@@ -27,8 +27,9 @@ struct DecodeTile {
   static constexpr size_t kSmem = size_t{kStages} * kBytes;
 
   __device__ static int offset(int row, int chunk) { return row * kStageK + (chunk ^ (row & 7)) * 8; }
-  __device__ static void load(bf16* tile, const Operand& o, int rows, int row0, int k0) {
-    for (int i = thread_x(); i < rows * kChunks; i += kThreads) {
+  /// By half of the block's threads, of which this one is number `thread`.
+  __device__ static void load(bf16* tile, const Operand& o, int rows, int row0, int k0, int thread) {
+    for (int i = thread; i < rows * kChunks; i += kThreads / 2) {
       const int row = i / kChunks, chunk = i % kChunks, k = k0 + chunk * 8;
       const int left = row0 + row < o.outer ? o.k - k : 0;
       const int bytes = left <= 0 ? 0 : left >= 8 ? 16 : left * 2;
@@ -61,15 +62,23 @@ __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operan
   const int row0 = block_x() * R, first = warp * 8;
   const int padded = (w.k + 63) / 64 * 64;  // as gemm.cu pads k
   const int steps = ceil_div(padded, kStageK);
+  // The second half of the warps loads the weights, before the kernel ahead has ended; the first loads x. A thread
+  // waits for its own copies only, so the first stage of x does not wait for all stages of the weights.
+  const bool of_weights = warp >= kWarps / 2;
   const auto fetch = [&](int step) {
     bf16* stage = smem + step % Tile::kStages * (Tile::kBytes / 2);
-    Tile::load(stage, w, R, row0, step * kStageK);
-    Tile::load(stage + R * kStageK, x, TOKENS, 0, step * kStageK);
+    if (of_weights)
+      Tile::load(stage, w, R, row0, step * kStageK, thread_x() - kThreads / 2);
+    else
+      Tile::load(stage + R * kStageK, x, TOKENS, 0, step * kStageK, thread_x());
   };
+  if (!of_weights) wait_for_previous_kernel();
   for (int s = 0; s < Tile::kStages - 1; ++s) {
     if (s < steps) fetch(s);
     cp_async_commit();
   }
+  if (of_weights) wait_for_previous_kernel();
+  let_next_kernel_start();
   float sum[4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
@@ -103,8 +112,9 @@ template <int R, int TOKENS, class Out>
 void launch_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
   const Operand weights{b, p.ldb, narrow(p.n), narrow(p.k)}, rows{a, p.lda, narrow(p.m), narrow(p.k)};
   const Result<Out> result{c, p.ldc, narrow(p.m), narrow(p.n), static_cast<const bf16*>(p.bias), p.accumulate};
-  launch(decode_gemm_kernel<R, TOKENS, Out>,
-         {grid_of(ceil_div(p.n, R)), dim3(kThreads), DecodeTile<R, TOKENS>::kSmem, stream}, weights, rows, result);
+  launch_overlapped(decode_gemm_kernel<R, TOKENS, Out>,
+                    {grid_of(ceil_div(p.n, R)), dim3(kThreads), DecodeTile<R, TOKENS>::kSmem, stream}, weights, rows,
+                    result);
 }
 
 }  // namespace

@@ -72,6 +72,7 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32) gemm_kernel(Operand 
   const int m0 = block_x() * BM, n0 = block_y() * BN;
   const int wm = warp / (BN / WN) * WM, wn = warp % (BN / WN) * WN;
   const int steps = ceil_div(a.k, kBK);
+  begin_overlapped();
 
   const auto fetch = [&](int step) {
     bf16* stage = smem + step % kStages * kStage;
@@ -144,8 +145,8 @@ void launch_gemm(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStr
   const Result<Out> result{c, p.ldc, narrow(p.m), narrow(p.n), static_cast<const bf16*>(p.bias), p.accumulate};
   const dim3 grid(static_cast<unsigned>(ceil_div(p.m, BM)), static_cast<unsigned>(ceil_div(p.n, BN)));
   constexpr size_t kSmem = size_t{kStages} * (BM + BN) * kBK * 2;
-  launch(gemm_kernel<BM, BN, WM, WN, kATransposed, kBTransposed, Out>,
-         {grid, dim3(BM / WM * (BN / WN) * 32), kSmem, stream}, left, right, result);
+  launch_overlapped(gemm_kernel<BM, BN, WM, WN, kATransposed, kBTransposed, Out>,
+                    {grid, dim3(BM / WM * (BN / WN) * 32), kSmem, stream}, left, right, result);
 }
 
 template <int BM, int BN, int WM, int WN, class Out>

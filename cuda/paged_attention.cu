@@ -1,27 +1,54 @@
-// Attention on KV pages: kv_write, and paged_attention by the kernels of attention_forward.cuh and attention_plain.cuh.
+// Attention on KV pages: rope_kv_write, and paged_attention by the kernels of attention_forward.cuh and attention_plain.cuh.
 #include "core/op_checks.h"
 #include "cuda/attention_forward.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
+#include "cuda/rope.cuh"
 #include "cuda/shape.h"
 #include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-template <class T>
-__global__ void kv_write_kernel(T* cache, const T* qkv, PageKeys<T> keys, int64_t width, int heads, int d) {
+/// A block takes a new token. First come its pairs of q and k, W of them at a time, then the elements of v. Without a
+/// table k is only copied.
+template <class T, int W>
+__global__ void rope_kv_write_kernel(T* cache, T* qkv, const float* table, PageKeys<T> keys, int64_t width, int heads,
+                                     int d) {
+  begin_overlapped();
   const int sequence = block_y(), row = block_x();
   const AttentionWork work = keys.work(sequence);
   if (row >= work.rows) return;
-  const T* from = qkv + (work.row0 + row) * width + int64_t{heads} * d;
-  const int kv_width = keys.kv_heads * d;
-  for (int i = thread_x(); i < kv_width; i += block_width()) {
-    const int64_t to = keys.key_offset(sequence, i / d, false, work.first_own + row, d) + i % d;
-    cache[to] = from[i];
-    cache[to + keys.value_step(d)] = from[kv_width + i];
+  T* const token = qkv + (work.row0 + row) * width;
+  const int half = d / 2, own = work.first_own + row;
+  const float* angles = table + int64_t{work.prefix + own} * d;
+  const int64_t key = keys.key_offset(sequence, 0, false, own, d), head_step = int64_t{keys.page_size} * d;
+  const int q_pairs = heads * half, pairs = q_pairs + keys.kv_heads * half;
+  for (int at = thread_x() * W; at < pairs; at += block_width() * W) {
+    const int head = at / half, i = at - head * half;
+    T* p = token + int64_t{head} * d + i;
+    if (table == nullptr && head < heads) continue;
+    float a[W], b[W];
+    load_floats<W>(a, p);
+    load_floats<W>(b, p + half);
+    if (table != nullptr) {
+      rotate(a, b, angles + i, half, 1.0f);
+      store_floats<W>(p, a);
+      store_floats<W>(p + half, b);
+    }
+    if (head < heads) continue;
+    T* to = cache + key + (head - heads) * head_step + i;
+    store_floats<W>(to, a);
+    store_floats<W>(to + half, b);
+  }
+  const T* v = token + int64_t{heads + keys.kv_heads} * d;
+  for (int at = thread_x() * W; at < keys.kv_heads * d; at += block_width() * W) {
+    float a[W];
+    load_floats<W>(a, v + at);
+    store_floats<W>(cache + key + keys.value_step(d) + at / d * head_step + at % d, a);
   }
 }
 
@@ -40,14 +67,18 @@ PageKeys<T> page_keys(const Tensor& cache, const PagedSequences& seqs, const Att
 }  // namespace
 
 template <class T>
-void CudaBackend<T>::kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs,
-                              const AttentionDims& dims) {
-  check_kv_write(dtype(), cache, qkv, seqs, dims);
+void CudaBackend<T>::rope_kv_write(const Tensor& cache, const Tensor& qkv, const Tensor& table,
+                                   const PagedSequences& seqs, const AttentionDims& dims) {
+  check_rope_kv_write(dtype(), cache, qkv, table, seqs, dims);
   const int64_t sequences = seqs.own_length.numel();
   if (sequences == 0 || qkv.dim(0) == 0) return;
-  launch(kv_write_kernel<T>, {dim3(seqs.max_rows, sequences), row_threads(narrow(dims.kv_width()), 1), 0, stream_},
-         cache.as<T>(), qkv.as<const T>(), page_keys<T>(cache, seqs, dims), dims.qkv_width(), dims.heads,
-         dims.head_dim);
+  const int half = dims.head_dim / 2;
+  with_width<T>(half, [&]<int W>() {
+    launch_overlapped(rope_kv_write_kernel<T, W>,
+                      {dim3(seqs.max_rows, sequences), row_threads((dims.heads + dims.kv_heads) * half, W), 0, stream_},
+                      cache.as<T>(), qkv.as<T>(), table ? table.as<const float>() : nullptr,
+                      page_keys<T>(cache, seqs, dims), dims.qkv_width(), dims.heads, dims.head_dim);
+  });
 }
 
 template <class T>
@@ -78,17 +109,18 @@ void CudaBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const
                               workspace().take("partial max", DType::f32, {parts}).template as<float>(),
                               workspace().take("partial sum", DType::f32, {parts}).template as<float>(), splits};
       launch_forward<D, 1, true>(out.as<T>(), nullptr, qkv.as<const T>(), keys, partials, args);
-      launch(merge_kernel<D>, {dim3(dims.heads, sequences), dim3(D), 0, stream_}, out.as<T>(), keys, partials,
-             dims.heads);
+      launch_overlapped(merge_kernel<D>, {dim3(dims.heads, sequences), dim3(D), 0, stream_}, out.as<T>(), keys,
+                        partials, dims.heads);
     });
     if (done) return;
   }
   launch_plain<T>(out.as<T>(), nullptr, qkv.as<const T>(), keys, args);
 }
 
-#define DAPO_INSTANTIATE(T)                                                                                          \
-  template void CudaBackend<T>::kv_write(const Tensor&, const Tensor&, const PagedSequences&, const AttentionDims&); \
-  template void CudaBackend<T>::paged_attention(const Tensor&, const Tensor&, const Tensor&, const PagedSequences&,  \
+#define DAPO_INSTANTIATE(T)                                                                                         \
+  template void CudaBackend<T>::rope_kv_write(const Tensor&, const Tensor&, const Tensor&, const PagedSequences&,   \
+                                              const AttentionDims&);                                                \
+  template void CudaBackend<T>::paged_attention(const Tensor&, const Tensor&, const Tensor&, const PagedSequences&, \
                                                 const AttentionDims&);
 DAPO_INSTANTIATE(float)
 DAPO_INSTANTIATE(bf16)

@@ -34,7 +34,7 @@ inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, b
   }
 }
 
-/// attention() and kv_write() + paged_attention() of the same rows.
+/// attention() and rope_kv_write() + paged_attention() of the same rows.
 inline void expect_pages_equal_packed(DType t, const std::vector<Segment>& s, AttentionDims d, int page_size) {
   const OpCase packed = attention_case(t, s, d), paged = paged_attention_case(t, s, d, page_size);
   const auto in = inputs_of(packed);
@@ -65,7 +65,7 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
     const Device1 begin = ints(g.row_begin, {B + 1}), own = ints(g.own, {B});
     int32_t longest = 0;
     for (const Segment& x : s) longest = std::max(longest, x.length);
-    b.kv_write(cache, qkv, {begin, prefix, own, pages, page_size, longest, g.max_length}, d);
+    b.rope_kv_write(cache, qkv, {}, {begin, prefix, own, pages, page_size, longest, g.max_length}, d);
     b.synchronize();
   }
   const ScopedWorkspace workspace(b, packed.needs);
