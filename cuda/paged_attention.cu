@@ -1,5 +1,8 @@
-// Attention on KV pages: rope_kv_write, and paged_attention by the kernels of attention_forward.cuh and attention_plain.cuh.
+// Attention on KV pages: rope_kv_write, and paged_attention by the kernels of attention_decode.cuh (one new token a
+// sequence), attention_forward.cuh and attention_plain.cuh.
 #include "core/op_checks.h"
+#include "cuda/attention_decode.cuh"
+#include "cuda/attention_decode_wide.cuh"
 #include "cuda/attention_forward.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
@@ -64,6 +67,25 @@ PageKeys<T> page_keys(const Tensor& cache, const PagedSequences& seqs, const Att
           .kv_heads = dims.kv_heads};
 }
 
+/// Few items: a block of eight warps each. Else a warp each, with the longest ring that lets all of them run at once.
+template <int D>
+void launch_decode(const DecodeQueries& q, const PageKeys<bf16>& keys, const Partials& partials,
+                   const cudaDeviceProp& card, cudaStream_t stream) {
+  using Deep = DecodeRing < D, D<128 ? 7 : 5>;
+  const dim3 grid(partials.splits * q.row_tiles, keys.kv_heads, q.sequences);
+  switch (decode_form(int64_t{grid.x} * grid.y * grid.z, WideLayout<D>::kSmem, Deep::kSmem, card)) {
+    case DecodeForm::wide:
+      return launch_overlapped(wide_attention_kernel<D>,
+                               {grid, dim3(kSplitTiles * kWarp), WideLayout<D>::kSmem, stream}, q, keys, partials);
+    case DecodeForm::deep:
+      return launch_overlapped(decode_attention_kernel < D, D < 128 ? 7 : 5 >, {grid, dim3(kWarp), Deep::kSmem, stream},
+                               q, keys, partials);
+    case DecodeForm::shallow:
+      return launch_overlapped(decode_attention_kernel<D, 3>, {grid, dim3(kWarp), DecodeRing<D, 3>::kSmem, stream}, q,
+                               keys, partials);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -99,18 +121,27 @@ void CudaBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const
   if constexpr (sizeof(T) == 2) {
     const bool done = with_head_dim(dims.head_dim, [&]<int D>() {
       if (seqs.max_rows > 1) {
-        launch_forward<D, 4, false>(out.as<T>(), nullptr, qkv.as<const T>(), keys, Partials{}, args);
+        launch_forward<D, 4>(out.as<T>(), nullptr, qkv.as<const T>(), keys, args);
         return;
       }
       const ArenaScope scope(workspace());
       const int splits = most_splits(seqs.max_length);
       const int64_t parts = rows * dims.heads * splits;
+      unsigned* arrived = zeroed_counters(sequences * dims.kv_heads);
       const Partials partials{workspace().take("partial o", DType::f32, {parts, D}).template as<float>(),
                               workspace().take("partial max", DType::f32, {parts}).template as<float>(),
-                              workspace().take("partial sum", DType::f32, {parts}).template as<float>(), splits};
-      launch_forward<D, 1, true>(out.as<T>(), nullptr, qkv.as<const T>(), keys, partials, args);
-      launch_overlapped(merge_kernel<D>, {dim3(dims.heads, sequences), dim3(D), 0, stream_}, out.as<T>(), keys,
-                        partials, dims.heads);
+                              workspace().take("partial sum", DType::f32, {parts}).template as<float>(), splits,
+                              arrived};
+      launch_decode<D>({.out = out.as<T>(),
+                        .qkv = qkv.as<const T>(),
+                        .width = args.width,
+                        .heads = args.heads,
+                        .group = args.group,
+                        .row_tiles = ceil_div(args.group, 16),
+                        .sequences = args.sequences,
+                        .together = std::max(1, kDecodeTiles<D> * 16 / args.group),
+                        .scale_log2 = kLog2e / std::sqrt(static_cast<float>(D))},
+                       keys, partials, properties_, stream_);
     });
     if (done) return;
   }
