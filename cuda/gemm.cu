@@ -206,7 +206,7 @@ void Products::run_own(const Product& p, void* c, const void* a, const void* b) 
   const bool to_f32 = p.c_type == DType::f32;
   if (fits_tensor_cores(p, a, b)) {
     const Tile tile = choose_tile(p.m, p.n, sms_);
-    const bool decode = !p.a_transposed && p.b_transposed && decode_rows(p.m, p.n) > 0;
+    const bool decode = !p.a_transposed && p.b_transposed && decode_rows(p.m, p.n, p.k) > 0;
     const bf16 *x = static_cast<const bf16*>(a), *y = static_cast<const bf16*>(b);
     const auto launch_to = [&](auto* to) {
       decode ? run_decode(p, to, x, y, stream_) : launch_tile(tile, p, to, x, y, stream_);
