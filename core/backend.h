@@ -197,7 +197,7 @@ class Backend {
   virtual void prepare_products(std::span<const WeightShape> /*weights*/, int64_t /*rows*/) {}
   /// How products run, one line for people; "" if there is only one way.
   virtual std::string products_text() const { return ""; }
-  /// y = x w^T + bias. Row-invariant.
+  /// y = x w^T + bias. Row-invariant. w is not the output of the op just before: a device may prefetch it.
   virtual void matmul(const Tensor& y,          ///< T[M, O], out
                       const Tensor& x,          ///< T[M, I]
                       const Tensor& w,          ///< T[O, I]
@@ -234,12 +234,14 @@ class Backend {
                                   const Tensor& lse,         ///< f32[N, H]
                                   const Segments& segments,  ///< of the N rows
                                   const AttentionDims& dims) = 0;
-  /// Writes k and v of the new tokens into their pages. The layout inside a page's [page_size, D] is the backend's own.
-  virtual void kv_write(const Tensor& cache,         ///< T[pages, 2, K, page_size, D], out
-                        const Tensor& qkv,           ///< T[N, qkv_width], after rope
-                        const PagedSequences& seqs,  ///< of the N rows
-                        const AttentionDims& dims) = 0;
-  /// The new tokens attend to their sequence in pages, themselves included (kv_write comes first). The bits are those
+  /// Rotates q and k of the new tokens in place as rope() does, each at its position in its sequence (prefix + own), and
+  /// writes k and v into their pages. The layout inside a page's [page_size, D] is the backend's own.
+  virtual void rope_kv_write(const Tensor& cache,         ///< T[pages, 2, K, page_size, D], out
+                             const Tensor& qkv,           ///< T[N, qkv_width], in-out
+                             const Tensor& table,         ///< f32[any, D] as in rope(), or empty: nothing is rotated
+                             const PagedSequences& seqs,  ///< of the N rows
+                             const AttentionDims& dims) = 0;
+  /// The new tokens attend to their sequence in pages, themselves included (rope_kv_write comes first). The bits are those
   /// that attention() gives these rows.
   virtual void paged_attention(const Tensor& out,           ///< T[N, H * D], out
                                const Tensor& qkv,           ///< T[N, qkv_width]: the queries

@@ -166,10 +166,12 @@ void check_attention_backward(DType T, const Tensor& dqkv, const Tensor& dout, c
   check_segments("attention_backward", segments, tokens);
 }
 
-void check_kv_write(DType T, const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs,
-                    const AttentionDims& dims) {
-  check_pages("kv_write", T, cache, seqs, dims);
-  expect("kv_write", "qkv", qkv, T, {qkv.dim(0), dims.qkv_width()});
+void check_rope_kv_write(DType T, const Tensor& cache, const Tensor& qkv, const Tensor& table,
+                         const PagedSequences& seqs, const AttentionDims& dims) {
+  check_pages("rope_kv_write", T, cache, seqs, dims);
+  expect("rope_kv_write", "qkv", qkv, T, {qkv.dim(0), dims.qkv_width()});
+  CHECK(dims.head_dim % 2 == 0, "rope_kv_write: dims: head_dim {} is odd", dims.head_dim);
+  if (table) expect("rope_kv_write", "table", table, f32, {table.dim(0), dims.head_dim});
 }
 
 void check_paged_attention(DType T, const Tensor& out, const Tensor& qkv, const Tensor& cache,

@@ -27,8 +27,8 @@ void check_attention(DType T, const Tensor& out, const Tensor& lse, const Tensor
                      const AttentionDims& dims);
 void check_attention_backward(DType T, const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                               const Tensor& lse, const Segments& segments, const AttentionDims& dims);
-void check_kv_write(DType T, const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs,
-                    const AttentionDims& dims);
+void check_rope_kv_write(DType T, const Tensor& cache, const Tensor& qkv, const Tensor& table,
+                         const PagedSequences& seqs, const AttentionDims& dims);
 void check_paged_attention(DType T, const Tensor& out, const Tensor& qkv, const Tensor& cache,
                            const PagedSequences& seqs, const AttentionDims& dims);
 

@@ -70,7 +70,8 @@ class CpuBackend final : public Backend {
                  const AttentionDims& dims) override;
   void attention_backward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                           const Tensor& lse, const Segments& segments, const AttentionDims& dims) override;
-  void kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs, const AttentionDims& dims) override;
+  void rope_kv_write(const Tensor& cache, const Tensor& qkv, const Tensor& table, const PagedSequences& seqs,
+                     const AttentionDims& dims) override;
   void paged_attention(const Tensor& out, const Tensor& qkv, const Tensor& cache, const PagedSequences& seqs,
                        const AttentionDims& dims) override;
   void swiglu(const Tensor& a, const Tensor& gu) override;

@@ -2,6 +2,9 @@
 // one of values holds its rows as they are.
 #include <omp.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "core/op_checks.h"
 #include "cpu/attention_rows.h"
 #include "cpu/attention_work.h"
@@ -54,11 +57,22 @@ class Sequences {
 }  // namespace
 
 template <class T>
-void CpuBackend<T>::kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs,
-                             const AttentionDims& dims) {
-  check_kv_write(dtype(), cache, qkv, seqs, dims);
+void CpuBackend<T>::rope_kv_write(const Tensor& cache, const Tensor& qkv, const Tensor& table,
+                                  const PagedSequences& seqs, const AttentionDims& dims) {
+  check_rope_kv_write(dtype(), cache, qkv, table, seqs, dims);
   const int64_t n = qkv.dim(0), ld = dims.qkv_width(), d = dims.head_dim, page_size = seqs.page_size;
   const Sequences sequences(seqs, cache, n);
+  if (table) {
+    const ArenaScope scope(workspace());
+    const Tensor positions = workspace().take("positions", DType::i32, {n});
+    int32_t* const position = positions.as<int32_t>();
+    std::fill_n(position, n, 0);  // of rows that no sequence has
+    for (int64_t b = 0; b < sequences.count(); ++b) {
+      const Sequence s = sequences[b];
+      std::iota(position + s.row, position + s.row + s.rows, static_cast<int32_t>(s.prefix + s.own - s.rows));
+    }
+    rope(qkv, table, positions, dims, false);
+  }
   T* const pages = cache.as<T>();
   const T* const rows = qkv.as<T>() + dims.q_width();
 #pragma omp parallel for collapse(2) if (n * dims.kv_width() > 1 << 13)

@@ -51,7 +51,7 @@ void CudaBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tenso
                          .stream = stream_};
   if constexpr (sizeof(T) == 2) {
     if (with_head_dim(dims.head_dim, [&]<int D>() {
-          launch_forward<D, 4, false>(out.as<T>(), lse.as<float>(), qkv.as<const T>(), keys, Partials{}, args);
+          launch_forward<D, 4>(out.as<T>(), lse.as<float>(), qkv.as<const T>(), keys, args);
         }))
       return;
   }

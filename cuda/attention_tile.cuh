@@ -25,9 +25,14 @@ struct RowTile {
   /// Starts the copy of rows [0, ROWS) from `from` (rows ld apart); rows from `valid` on become zero.
   template <int ROWS, int THREADS>
   __device__ static void load(bf16* tile, const bf16* from, int64_t ld, int valid) {
+    load_by<ROWS, THREADS>(tile, from, ld, valid, thread_x());
+  }
+  /// The same by THREADS threads of the block, of which this one is number `thread`.
+  template <int ROWS, int THREADS>
+  __device__ static void load_by(bf16* tile, const bf16* from, int64_t ld, int valid, int thread) {
     constexpr int kCopies = ROWS * kChunks;
 #pragma unroll
-    for (int i = thread_x(); i < kCopies; i += THREADS) {
+    for (int i = thread; i < kCopies; i += THREADS) {
       const int row = i / kChunks, chunk = i % kChunks;
       const bool in = row < valid;
       cp_async_16(tile + offset(row, chunk), in ? from + row * ld + chunk * 8 : from, in ? 16 : 0);
@@ -74,6 +79,48 @@ __device__ __forceinline__ float quad_max(float x) {
 __device__ __forceinline__ float quad_sum(float x) {
   x += __shfl_xor_sync(0xffffffffu, x, 1);
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// The online softmax of a tile of scores s[kKvTile / 8][4], of which a lane has two rows h. Maxima are in log2 units.
+
+/// Scales row h, -inf from key `limit` on; the largest of `top` and of the row.
+__device__ __forceinline__ float masked_max(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2, float top,
+                                            int lane) {
+#pragma unroll
+  for (int j = 0; j < kKvTile / 8; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      float& x = s[j][2 * h + e];
+      x = j * 8 + lane % 4 * 2 + e < limit ? __fmul_rn(x, scale_log2) : -INFINITY;
+      top = fmaxf(top, x);
+    }
+  return quad_max(top);
+}
+/// What weights are relative to: 0 for a row without keys.
+__device__ __forceinline__ float softmax_base(float top) {
+  return top == -INFINITY ? 0.0f : top;
+}
+/// Scores of row h to weights; their sum over the lane's keys.
+__device__ __forceinline__ float softmax_weights(float (&s)[kKvTile / 8][4], int h, float base) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int j = 0; j < kKvTile / 8; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      float& x = s[j][2 * h + e];
+      x = exp2_approx(x - base);
+      sum += x;
+    }
+  return sum;
+}
+/// All of it, after earlier tiles; returns the factor of what they gave.
+__device__ __forceinline__ float softmax_step(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2,
+                                              float& top, float& sum, int lane) {
+  const float m = masked_max(s, h, limit, scale_log2, top, lane), base = softmax_base(m);
+  const float alpha = exp2_approx(top - base);
+  sum = fmaf(sum, alpha, softmax_weights(s, h, base));
+  top = m;
+  return alpha;
 }
 
 /// How two partial results become one: the weights of the sum so far and of the next split. Maxima in log2 units.

@@ -70,6 +70,9 @@ struct CudaBackend<T>::State {
   };
   std::unordered_map<uint64_t, Recorded> graphs;
   uint64_t replays = 0;
+  /// Of zeroed_counters(), the largest last: recorded graphs may hold the smaller ones.
+  std::vector<unsigned*> counters;
+  int64_t counted = 0;
 
   void keep(uint64_t key, cudaGraphExec_t graph) {
     if (graphs.size() >= kGraphs) {
@@ -99,6 +102,7 @@ CudaBackend<T>::~CudaBackend() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   products_.reset();
   for (auto& [key, recorded] : state_->graphs) cudaGraphExecDestroy(recorded.graph);
+  for (unsigned* c : state_->counters) cudaFree(c);
   for (cudaEvent_t e : state_->events)
     if (e != nullptr) cudaEventDestroy(e);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -223,6 +227,17 @@ void CudaBackend<T>::replayable(uint64_t key, const std::function<void()>& body)
   }
   found->second.used = ++state_->replays;
   CUDA_CHECK(cudaGraphLaunch(found->second.graph, stream_));
+}
+
+template <class T>
+unsigned* CudaBackend<T>::zeroed_counters(int64_t n) {
+  if (n > state_->counted) {
+    const int64_t count = std::max<int64_t>(2 * n, 1024);
+    auto* p = static_cast<unsigned*>(allocate(static_cast<size_t>(count) * sizeof(unsigned), true));
+    state_->counters.push_back(p);
+    state_->counted = count;
+  }
+  return state_->counters.back();
 }
 
 template <class T>

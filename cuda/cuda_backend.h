@@ -71,7 +71,8 @@ class CudaBackend final : public Backend {
                  const AttentionDims& dims) override;
   void attention_backward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                           const Tensor& lse, const Segments& segments, const AttentionDims& dims) override;
-  void kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs, const AttentionDims& dims) override;
+  void rope_kv_write(const Tensor& cache, const Tensor& qkv, const Tensor& table, const PagedSequences& seqs,
+                     const AttentionDims& dims) override;
   void paged_attention(const Tensor& out, const Tensor& qkv, const Tensor& cache, const PagedSequences& seqs,
                        const AttentionDims& dims) override;
   void swiglu(const Tensor& a, const Tensor& gu) override;
@@ -89,6 +90,9 @@ class CudaBackend final : public Backend {
              const Tensor& norm2, const AdamW& params) override;
   void cast(const Tensor& to, const Tensor& from) override;
   void increment(const Tensor& t) override;
+
+  /// n counters on the device that are zero between kernels: a kernel that counts its blocks sets them to zero again.
+  unsigned* zeroed_counters(int64_t n);
 
   // For probe.h.
   cudaStream_t stream() const { return stream_; }

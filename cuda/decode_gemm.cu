@@ -2,6 +2,8 @@
 // every SM has a block, and as much of k as fits shared memory is in flight. The roles are exchanged: weight rows are
 // operand A of mma.sync m16n8k16, rows of x are operand B. The bits are those of gemm.cu: one chain of k16 steps for
 // each element, k padded to the same multiple (an H100 gives both roles the same bits).
+#include <algorithm>
+
 #include "cuda/launch.h"
 #include "cuda/product_operands.cuh"
 #include "cuda/products.h"
@@ -22,13 +24,13 @@ template <int R, int TOKENS>
 struct DecodeTile {
   static_assert((R == 8 || R == 16) && TOKENS % 8 == 0 && TOKENS <= kWarps * 8);
   static constexpr int kBytes = (R + TOKENS) * kStageK * 2;
-  // About 100 KB, so that two blocks fit an SM.
+  // About 100 KB at most, so that two blocks fit an SM.
   static constexpr int kStages = (100 << 10) / kBytes;
-  static constexpr size_t kSmem = size_t{kStages} * kBytes;
 
   __device__ static int offset(int row, int chunk) { return row * kStageK + (chunk ^ (row & 7)) * 8; }
-  __device__ static void load(bf16* tile, const Operand& o, int rows, int row0, int k0) {
-    for (int i = thread_x(); i < rows * kChunks; i += kThreads) {
+  /// By half of the block's threads, of which this one is number `thread`.
+  __device__ static void load(bf16* tile, const Operand& o, int rows, int row0, int k0, int thread) {
+    for (int i = thread; i < rows * kChunks; i += kThreads / 2) {
       const int row = i / kChunks, chunk = i % kChunks, k = k0 + chunk * 8;
       const int left = row0 + row < o.outer ? o.k - k : 0;
       const int bytes = left <= 0 ? 0 : left >= 8 ? 16 : left * 2;
@@ -61,15 +63,23 @@ __global__ void __launch_bounds__(kThreads) decode_gemm_kernel(Operand w, Operan
   const int row0 = block_x() * R, first = warp * 8;
   const int padded = (w.k + 63) / 64 * 64;  // as gemm.cu pads k
   const int steps = ceil_div(padded, kStageK);
+  // The second half of the warps loads the weights, before the kernel ahead has ended; the first loads x. A thread
+  // waits for its own copies only, so the first stage of x does not wait for all stages of the weights.
+  const bool of_weights = warp >= kWarps / 2;
   const auto fetch = [&](int step) {
     bf16* stage = smem + step % Tile::kStages * (Tile::kBytes / 2);
-    Tile::load(stage, w, R, row0, step * kStageK);
-    Tile::load(stage + R * kStageK, x, TOKENS, 0, step * kStageK);
+    if (of_weights)
+      Tile::load(stage, w, R, row0, step * kStageK, thread_x() - kThreads / 2);
+    else
+      Tile::load(stage + R * kStageK, x, TOKENS, 0, step * kStageK, thread_x());
   };
+  if (!of_weights) wait_for_previous_kernel();
   for (int s = 0; s < Tile::kStages - 1; ++s) {
     if (s < steps) fetch(s);
     cp_async_commit();
   }
+  if (of_weights) wait_for_previous_kernel();
+  let_next_kernel_start();
   float sum[4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
@@ -103,21 +113,28 @@ template <int R, int TOKENS, class Out>
 void launch_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
   const Operand weights{b, p.ldb, narrow(p.n), narrow(p.k)}, rows{a, p.lda, narrow(p.m), narrow(p.k)};
   const Result<Out> result{c, p.ldc, narrow(p.m), narrow(p.n), static_cast<const bf16*>(p.bias), p.accumulate};
-  launch(decode_gemm_kernel<R, TOKENS, Out>,
-         {grid_of(ceil_div(p.n, R)), dim3(kThreads), DecodeTile<R, TOKENS>::kSmem, stream}, weights, rows, result);
+  using Tile = DecodeTile<R, TOKENS>;
+  // Short k takes no more stages than it has: more blocks fit an SM.
+  const size_t stages = static_cast<size_t>(std::clamp<int64_t>(ceil_div(p.k, kStageK), 1, Tile::kStages));
+  launch_overlapped(decode_gemm_kernel<R, TOKENS, Out>,
+                    {grid_of(ceil_div(p.n, R)), dim3(kThreads), stages * Tile::kBytes, stream}, weights, rows, result);
 }
 
 }  // namespace
 
-// For narrow weights only: with 608 blocks of 16 weight rows an H200 took 18 us for 9728 x 896 at one row, gemm.cu's
-// 152 blocks of 64 take 13. From 17 rows on, reading all of x in every block costs more than the extra blocks gain.
-int decode_rows(int64_t m, int64_t n) {
-  return m <= 16 && n <= 4608 ? (n <= 2048 ? 8 : 16) : 0;
+// For narrow weights, and for few rows against wide ones if a block's weights are at most four stages, so that four
+// blocks fit an SM and all of the weights are in flight at once (with two blocks on an SM, 608 blocks of 16 weight rows
+// took 18 us for 9728 x 896 at one row on an H200, gemm.cu's 152 blocks of 64 take 13). From 17 rows on, reading all of
+// x in every block costs more than the extra blocks gain.
+int decode_rows(int64_t m, int64_t n, int64_t k) {
+  if (m > 16) return 0;
+  if (n <= 4608) return n <= 2048 ? 8 : 16;
+  return m <= 8 && n <= 16384 && k <= 4 * kStageK ? 16 : 0;
 }
 
 template <class Out>
 void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream) {
-  if (decode_rows(p.m, p.n) == 16)
+  if (decode_rows(p.m, p.n, p.k) == 16)
     return p.m <= 8 ? launch_decode<16, 8>(p, c, a, b, stream) : launch_decode<16, 16>(p, c, a, b, stream);
   p.m <= 8 ? launch_decode<8, 8>(p, c, a, b, stream) : launch_decode<8, 16>(p, c, a, b, stream);
 }

@@ -2,6 +2,7 @@
 #include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "cuda/shape.h"
 #include "cuda/vec.cuh"
 
@@ -16,6 +17,7 @@ __global__ void cast_kernel(To* to, const From* from, int64_t n) {
   if (i < n) to[i] = from_float<To>(to_float(from[i]));
 }
 __global__ void increment_kernel(int32_t* t, int64_t n) {
+  begin_overlapped();
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i < n) t[i] += 1;
 }
@@ -39,8 +41,8 @@ template <class T>
 void CudaBackend<T>::increment(const Tensor& t) {
   check_increment(t);
   if (t.numel() == 0) return;
-  launch(increment_kernel, {grid_of(ceil_div(t.numel(), kThreads)), dim3(kThreads), 0, stream_}, t.as<int32_t>(),
-         t.numel());
+  launch_overlapped(increment_kernel, {grid_of(ceil_div(t.numel(), kThreads)), dim3(kThreads), 0, stream_},
+                    t.as<int32_t>(), t.numel());
 }
 
 #define DAPO_INSTANTIATE(T)                                         \

@@ -2,6 +2,7 @@
 #include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "cuda/shape.h"
 #include "cuda/thread.cuh"
 #include "cuda/vec.cuh"
@@ -13,6 +14,7 @@ namespace {
 template <class O, class T, int W>
 __global__ void gather_kernel(O* to, const T* from, const int32_t* index, int32_t first, int32_t from_rows,
                               int columns) {
+  begin_overlapped();
   const int64_t n = blockIdx.x;
   const int32_t source = index[n] - first;
   const bool here = source >= 0 && source < from_rows;
@@ -27,8 +29,8 @@ void gather(cudaStream_t stream, const Tensor& to, const Tensor& from, const Ten
   const int columns = narrow(from.dim(1));
   if (to.dim(0) == 0) return;
   with_width<T>(columns, [&]<int W>() {
-    launch(gather_kernel<O, T, W>, {grid_of(to.dim(0)), row_threads(columns, W), 0, stream}, to.as<O>(),
-           from.as<const T>(), index.as<const int32_t>(), first, narrow(from.dim(0)), columns);
+    launch_overlapped(gather_kernel<O, T, W>, {grid_of(to.dim(0)), row_threads(columns, W), 0, stream}, to.as<O>(),
+                      from.as<const T>(), index.as<const int32_t>(), first, narrow(from.dim(0)), columns);
   });
 }
 

@@ -72,6 +72,7 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32) gemm_kernel(Operand 
   const int m0 = block_x() * BM, n0 = block_y() * BN;
   const int wm = warp / (BN / WN) * WM, wn = warp % (BN / WN) * WN;
   const int steps = ceil_div(a.k, kBK);
+  begin_overlapped();
 
   const auto fetch = [&](int step) {
     bf16* stage = smem + step % kStages * kStage;
@@ -144,8 +145,8 @@ void launch_gemm(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStr
   const Result<Out> result{c, p.ldc, narrow(p.m), narrow(p.n), static_cast<const bf16*>(p.bias), p.accumulate};
   const dim3 grid(static_cast<unsigned>(ceil_div(p.m, BM)), static_cast<unsigned>(ceil_div(p.n, BN)));
   constexpr size_t kSmem = size_t{kStages} * (BM + BN) * kBK * 2;
-  launch(gemm_kernel<BM, BN, WM, WN, kATransposed, kBTransposed, Out>,
-         {grid, dim3(BM / WM * (BN / WN) * 32), kSmem, stream}, left, right, result);
+  launch_overlapped(gemm_kernel<BM, BN, WM, WN, kATransposed, kBTransposed, Out>,
+                    {grid, dim3(BM / WM * (BN / WN) * 32), kSmem, stream}, left, right, result);
 }
 
 template <int BM, int BN, int WM, int WN, class Out>
@@ -205,7 +206,7 @@ void Products::run_own(const Product& p, void* c, const void* a, const void* b) 
   const bool to_f32 = p.c_type == DType::f32;
   if (fits_tensor_cores(p, a, b)) {
     const Tile tile = choose_tile(p.m, p.n, sms_);
-    const bool decode = !p.a_transposed && p.b_transposed && decode_rows(p.m, p.n) > 0;
+    const bool decode = !p.a_transposed && p.b_transposed && decode_rows(p.m, p.n, p.k) > 0;
     const bf16 *x = static_cast<const bf16*>(a), *y = static_cast<const bf16*>(b);
     const auto launch_to = [&](auto* to) {
       decode ? run_decode(p, to, x, y, stream_) : launch_tile(tile, p, to, x, y, stream_);

@@ -31,9 +31,11 @@ struct LaunchConfig {
   std::source_location where = std::source_location::current();  ///< of the launcher, for messages
 };
 
-/// Launches kernel(args...) in stream order; throws Error, naming the kernel, if the launch is refused.
+/// Whether this card and the code compiled for it overlap kernels (launch_overlapped); DAPO_CUDA_PDL=0 forbids it.
+bool overlaps_kernels(const void* kernel);
+
 template <class... P, class... A>
-void launch(void (*kernel)(P...), const LaunchConfig& c, A&&... args) {
+void launch_as(bool overlapped, void (*kernel)(P...), const LaunchConfig& c, A&&... args) {
   const void* f = reinterpret_cast<const void*>(kernel);
   cudaError_t e = cudaSuccess;
   if (c.smem_bytes > kSmemFree)
@@ -44,9 +46,28 @@ void launch(void (*kernel)(P...), const LaunchConfig& c, A&&... args) {
     config.blockDim = c.block;
     config.dynamicSmemBytes = c.smem_bytes;
     config.stream = c.stream;
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    if (overlapped && overlaps_kernels(f)) {
+      config.attrs = &overlap;
+      config.numAttrs = 1;
+    }
     e = cudaLaunchKernelEx(&config, kernel, std::forward<A>(args)...);
   }
   if (e != cudaSuccess) launch_failed(e, f, c.grid, c.block, c.smem_bytes, c.where);
+}
+
+/// Launches kernel(args...) in stream order; throws Error, naming the kernel, if the launch is refused.
+template <class... P, class... A>
+void launch(void (*kernel)(P...), const LaunchConfig& c, A&&... args) {
+  launch_as(false, kernel, c, std::forward<A>(args)...);
+}
+/// The same for a kernel that calls wait_for_previous_kernel() (ptx.cuh): its blocks may start while the last ones of
+/// the kernel ahead run, which hides the launch (programmatic dependent launch). A decode step is made of these.
+template <class... P, class... A>
+void launch_overlapped(void (*kernel)(P...), const LaunchConfig& c, A&&... args) {
+  launch_as(true, kernel, c, std::forward<A>(args)...);
 }
 
 }  // namespace dapo

@@ -1,27 +1,57 @@
-// Attention on KV pages: kv_write, and paged_attention by the kernels of attention_forward.cuh and attention_plain.cuh.
+// Attention on KV pages: rope_kv_write, and paged_attention by the kernels of attention_decode.cuh (one new token a
+// sequence), attention_forward.cuh and attention_plain.cuh.
 #include "core/op_checks.h"
+#include "cuda/attention_decode.cuh"
+#include "cuda/attention_decode_wide.cuh"
 #include "cuda/attention_forward.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
+#include "cuda/rope.cuh"
 #include "cuda/shape.h"
 #include "cuda/thread.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-template <class T>
-__global__ void kv_write_kernel(T* cache, const T* qkv, PageKeys<T> keys, int64_t width, int heads, int d) {
+/// A block takes a new token. First come its pairs of q and k, W of them at a time, then the elements of v. Without a
+/// table k is only copied.
+template <class T, int W>
+__global__ void rope_kv_write_kernel(T* cache, T* qkv, const float* table, PageKeys<T> keys, int64_t width, int heads,
+                                     int d) {
+  begin_overlapped();
   const int sequence = block_y(), row = block_x();
   const AttentionWork work = keys.work(sequence);
   if (row >= work.rows) return;
-  const T* from = qkv + (work.row0 + row) * width + int64_t{heads} * d;
-  const int kv_width = keys.kv_heads * d;
-  for (int i = thread_x(); i < kv_width; i += block_width()) {
-    const int64_t to = keys.key_offset(sequence, i / d, false, work.first_own + row, d) + i % d;
-    cache[to] = from[i];
-    cache[to + keys.value_step(d)] = from[kv_width + i];
+  T* const token = qkv + (work.row0 + row) * width;
+  const int half = d / 2, own = work.first_own + row;
+  const float* angles = table + int64_t{work.prefix + own} * d;
+  const int64_t key = keys.key_offset(sequence, 0, false, own, d), head_step = int64_t{keys.page_size} * d;
+  const int q_pairs = heads * half, pairs = q_pairs + keys.kv_heads * half;
+  for (int at = thread_x() * W; at < pairs; at += block_width() * W) {
+    const int head = at / half, i = at - head * half;
+    T* p = token + int64_t{head} * d + i;
+    if (table == nullptr && head < heads) continue;
+    float a[W], b[W];
+    load_floats<W>(a, p);
+    load_floats<W>(b, p + half);
+    if (table != nullptr) {
+      rotate(a, b, angles + i, half, 1.0f);
+      store_floats<W>(p, a);
+      store_floats<W>(p + half, b);
+    }
+    if (head < heads) continue;
+    T* to = cache + key + (head - heads) * head_step + i;
+    store_floats<W>(to, a);
+    store_floats<W>(to + half, b);
+  }
+  const T* v = token + int64_t{heads + keys.kv_heads} * d;
+  for (int at = thread_x() * W; at < keys.kv_heads * d; at += block_width() * W) {
+    float a[W];
+    load_floats<W>(a, v + at);
+    store_floats<W>(cache + key + keys.value_step(d) + at / d * head_step + at % d, a);
   }
 }
 
@@ -37,17 +67,40 @@ PageKeys<T> page_keys(const Tensor& cache, const PagedSequences& seqs, const Att
           .kv_heads = dims.kv_heads};
 }
 
+/// Few items: a block of eight warps each. Else a warp each, with the longest ring that lets all of them run at once.
+template <int D>
+void launch_decode(const DecodeQueries& q, const PageKeys<bf16>& keys, const Partials& partials,
+                   const cudaDeviceProp& card, cudaStream_t stream) {
+  using Deep = DecodeRing < D, D<128 ? 7 : 5>;
+  const dim3 grid(partials.splits * q.row_tiles, keys.kv_heads, q.sequences);
+  switch (decode_form(int64_t{grid.x} * grid.y * grid.z, WideLayout<D>::kSmem, Deep::kSmem, card)) {
+    case DecodeForm::wide:
+      return launch_overlapped(wide_attention_kernel<D>,
+                               {grid, dim3(kSplitTiles * kWarp), WideLayout<D>::kSmem, stream}, q, keys, partials);
+    case DecodeForm::deep:
+      return launch_overlapped(decode_attention_kernel < D, D < 128 ? 7 : 5 >, {grid, dim3(kWarp), Deep::kSmem, stream},
+                               q, keys, partials);
+    case DecodeForm::shallow:
+      return launch_overlapped(decode_attention_kernel<D, 3>, {grid, dim3(kWarp), DecodeRing<D, 3>::kSmem, stream}, q,
+                               keys, partials);
+  }
+}
+
 }  // namespace
 
 template <class T>
-void CudaBackend<T>::kv_write(const Tensor& cache, const Tensor& qkv, const PagedSequences& seqs,
-                              const AttentionDims& dims) {
-  check_kv_write(dtype(), cache, qkv, seqs, dims);
+void CudaBackend<T>::rope_kv_write(const Tensor& cache, const Tensor& qkv, const Tensor& table,
+                                   const PagedSequences& seqs, const AttentionDims& dims) {
+  check_rope_kv_write(dtype(), cache, qkv, table, seqs, dims);
   const int64_t sequences = seqs.own_length.numel();
   if (sequences == 0 || qkv.dim(0) == 0) return;
-  launch(kv_write_kernel<T>, {dim3(seqs.max_rows, sequences), row_threads(narrow(dims.kv_width()), 1), 0, stream_},
-         cache.as<T>(), qkv.as<const T>(), page_keys<T>(cache, seqs, dims), dims.qkv_width(), dims.heads,
-         dims.head_dim);
+  const int half = dims.head_dim / 2;
+  with_width<T>(half, [&]<int W>() {
+    launch_overlapped(rope_kv_write_kernel<T, W>,
+                      {dim3(seqs.max_rows, sequences), row_threads((dims.heads + dims.kv_heads) * half, W), 0, stream_},
+                      cache.as<T>(), qkv.as<T>(), table ? table.as<const float>() : nullptr,
+                      page_keys<T>(cache, seqs, dims), dims.qkv_width(), dims.heads, dims.head_dim);
+  });
 }
 
 template <class T>
@@ -68,27 +121,37 @@ void CudaBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const
   if constexpr (sizeof(T) == 2) {
     const bool done = with_head_dim(dims.head_dim, [&]<int D>() {
       if (seqs.max_rows > 1) {
-        launch_forward<D, 4, false>(out.as<T>(), nullptr, qkv.as<const T>(), keys, Partials{}, args);
+        launch_forward<D, 4>(out.as<T>(), nullptr, qkv.as<const T>(), keys, args);
         return;
       }
       const ArenaScope scope(workspace());
       const int splits = most_splits(seqs.max_length);
       const int64_t parts = rows * dims.heads * splits;
+      unsigned* arrived = zeroed_counters(sequences * dims.kv_heads);
       const Partials partials{workspace().take("partial o", DType::f32, {parts, D}).template as<float>(),
                               workspace().take("partial max", DType::f32, {parts}).template as<float>(),
-                              workspace().take("partial sum", DType::f32, {parts}).template as<float>(), splits};
-      launch_forward<D, 1, true>(out.as<T>(), nullptr, qkv.as<const T>(), keys, partials, args);
-      launch(merge_kernel<D>, {dim3(dims.heads, sequences), dim3(D), 0, stream_}, out.as<T>(), keys, partials,
-             dims.heads);
+                              workspace().take("partial sum", DType::f32, {parts}).template as<float>(), splits,
+                              arrived};
+      launch_decode<D>({.out = out.as<T>(),
+                        .qkv = qkv.as<const T>(),
+                        .width = args.width,
+                        .heads = args.heads,
+                        .group = args.group,
+                        .row_tiles = ceil_div(args.group, 16),
+                        .sequences = args.sequences,
+                        .together = std::max(1, kDecodeTiles<D> * 16 / args.group),
+                        .scale_log2 = kLog2e / std::sqrt(static_cast<float>(D))},
+                       keys, partials, properties_, stream_);
     });
     if (done) return;
   }
   launch_plain<T>(out.as<T>(), nullptr, qkv.as<const T>(), keys, args);
 }
 
-#define DAPO_INSTANTIATE(T)                                                                                          \
-  template void CudaBackend<T>::kv_write(const Tensor&, const Tensor&, const PagedSequences&, const AttentionDims&); \
-  template void CudaBackend<T>::paged_attention(const Tensor&, const Tensor&, const Tensor&, const PagedSequences&,  \
+#define DAPO_INSTANTIATE(T)                                                                                         \
+  template void CudaBackend<T>::rope_kv_write(const Tensor&, const Tensor&, const Tensor&, const PagedSequences&,   \
+                                              const AttentionDims&);                                                \
+  template void CudaBackend<T>::paged_attention(const Tensor&, const Tensor&, const Tensor&, const PagedSequences&, \
                                                 const AttentionDims&);
 DAPO_INSTANTIATE(float)
 DAPO_INSTANTIATE(bf16)

@@ -22,7 +22,7 @@ enum class Tile : uint8_t { large, medium, small };
 Tile choose_tile(int64_t m, int64_t n, int sms);
 /// Weight rows of a block of decode_gemm.cu, which runs forward products of few rows: 8 or 16; 0: gemm.cu runs it
 /// instead. A pure function of the shape; the bits do not depend on it.
-int decode_rows(int64_t m, int64_t n);
+int decode_rows(int64_t m, int64_t n, int64_t k);
 template <class Out>
 void run_decode(const Product& p, Out* c, const bf16* a, const bf16* b, cudaStream_t stream);
 /// Whether the tensor-core kernels can run this product (bf16 operands, rows aligned to 16 bytes); else plain FMAs do.

@@ -154,6 +154,33 @@ __device__ __forceinline__ void barrier_arrive(int id, int threads DAPO_WHERE) {
   DAPO_EMULATED(sim::bar_arrive(static_cast<unsigned>(id), static_cast<unsigned>(threads), where);)
 }
 
+// ---- overlap of kernels (launch_overlapped() of launch.h; sm_90 and later)
+
+/// Waits until every kernel and copy ahead in the stream has ended and its writes are visible. In a kernel that
+/// launch_overlapped() starts, every thread calls it before it reads or writes global memory; weights alone, which the
+/// kernel just before does not write, may be prefetched earlier. In other kernels it returns at once.
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if !defined(__CUDACC__)
+  sim::wait_for_previous_kernel();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+/// Lets the next kernel start as soon as all blocks of this one have come here. Only after wait_for_previous_kernel():
+/// then, when a kernel starts, all but the one just before it have ended.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if !defined(__CUDACC__)
+  sim::let_next_kernel_start();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+/// Both: the first statement of a kernel that has nothing to prefetch.
+__device__ __forceinline__ void begin_overlapped() {
+  wait_for_previous_kernel();
+  let_next_kernel_start();
+}
+
 // ---- loads, stores and arithmetic
 
 /// 16 bytes through the read-only path, kept out of L1: data used once. p is a multiple of 16.

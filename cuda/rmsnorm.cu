@@ -21,6 +21,7 @@ template <class T, int W>
 __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, const T* delta, const T* w, float eps,
                                int columns) {
   __shared__ float scratch[kWarp];
+  begin_overlapped();
   const int64_t row = int64_t{blockIdx.x} * columns;
   const float* stored = delta == nullptr ? x + row : sum + row;  // the second pass reads what this thread wrote
   float squares = 0.0f;
@@ -110,9 +111,9 @@ void CudaBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& r
   const int columns = narrow(x.dim(1));
   if (rows == 0) return;
   with_width<T>(columns, [&]<int W>() {
-    launch(rmsnorm_kernel<T, W>, {grid_of(rows), row_threads(columns, W), 0, stream_}, y.as<T>(),
-           delta ? sum.as<float>() : nullptr, rstd ? rstd.as<float>() : nullptr, x.as<const float>(),
-           delta ? delta.as<const T>() : nullptr, w.as<const T>(), eps, columns);
+    launch_overlapped(rmsnorm_kernel<T, W>, {grid_of(rows), row_threads(columns, W), 0, stream_}, y.as<T>(),
+                      delta ? sum.as<float>() : nullptr, rstd ? rstd.as<float>() : nullptr, x.as<const float>(),
+                      delta ? delta.as<const T>() : nullptr, w.as<const T>(), eps, columns);
   });
 }
 

@@ -2,8 +2,8 @@
 #include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
+#include "cuda/rope.cuh"
 #include "cuda/shape.h"
-#include "cuda/vec.cuh"
 
 namespace dapo::cuda {
 namespace {
@@ -21,17 +21,10 @@ __global__ void __launch_bounds__(kThreads)
   const int pair = static_cast<int>(job - n * pieces) * W, head = pair / half, i = pair - head * half;
   const float* angles = table + int64_t{positions[n]} * 2 * half + i;
   T* p = qkv + n * width + head * 2 * half + i;
-  float a[W], b[W], c[W], s[W];
+  float a[W], b[W];
   load_floats<W>(a, p);
   load_floats<W>(b, p + half);
-  load_floats<W>(c, angles);
-  load_floats<W>(s, angles + half);
-#pragma unroll
-  for (int j = 0; j < W; ++j) {
-    const float x = a[j], sine = sign * s[j];
-    a[j] = x * c[j] - b[j] * sine;
-    b[j] = b[j] * c[j] + x * sine;
-  }
+  rotate(a, b, angles, half, sign);
   store_floats<W>(p, a);
   store_floats<W>(p + half, b);
 }

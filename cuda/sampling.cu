@@ -5,6 +5,7 @@
 #include "cuda/cuda_backend.h"
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "cuda/shape.h"
 #include "cuda/softmax.cuh"
 #include "cuda/thread.cuh"
@@ -265,6 +266,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                   const int32_t* positions, Sampling sampling, float inverse_temperature, float scale, float least,
                   int vocab, int count) {
   __shared__ Mass bins[kBins];
+  begin_overlapped();
   const int r = block_x();
   Row row{logits + int64_t{r} * vocab, tiles + int64_t{r} * count, vocab, count, {}};
   row.softmax = row_softmax(row.tiles, count, inverse_temperature, scale);
@@ -309,10 +311,11 @@ void CudaBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, con
   const float scale = softmax_scale(inverse);
   for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,
                   [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
-                    launch(sample_kernel, {grid_of(n), dim3(kThreads), 0, stream_}, tokens.as<int32_t>() + first,
-                           log_prob.as<float>() + first, logits.as<const float>(), tiles,
-                           keys.as<const int32_t>() + 3 * first, positions.as<const int32_t>() + first, sampling,
-                           inverse, scale, softmax_least(sampling.min_p), vocab, narrow(softmax_tiles(vocab)));
+                    launch_overlapped(sample_kernel, {grid_of(n), dim3(kThreads), 0, stream_},
+                                      tokens.as<int32_t>() + first, log_prob.as<float>() + first,
+                                      logits.as<const float>(), tiles, keys.as<const int32_t>() + 3 * first,
+                                      positions.as<const int32_t>() + first, sampling, inverse, scale,
+                                      softmax_least(sampling.min_p), vocab, narrow(softmax_tiles(vocab)));
                   });
 }
 

@@ -1,6 +1,7 @@
 // Reads a chunk of logits once and writes the sums of its tiles.
 #include "cuda/head_chunks.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "cuda/shape.h"
 #include "cuda/softmax.cuh"
 #include "cuda/thread.cuh"
@@ -23,6 +24,7 @@ template <int W>
 __global__ void __launch_bounds__(kThreads, 6)
     tiles_kernel(SoftmaxTile* __restrict__ tiles, const float* __restrict__ logits, float scale, int vocab, int count,
                  int rows) {
+  begin_overlapped();
   const int groups = ceil_div(count, kWarpTiles), lane = thread_x() % kWarp;
   const int64_t group = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const int64_t row = group / groups;
@@ -66,9 +68,9 @@ void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int
   const int64_t warps = rows * ceil_div(count, kWarpTiles);
   // Few rows: small blocks, so that every SM has one.
   const int threads = warps < 4096 ? kWarp : kThreads;
-  launch(vocab % 4 == 0 ? tiles_kernel<4> : tiles_kernel<1>,
-         {grid_of(ceil_div(warps, threads / kWarp)), dim3(threads), 0, stream}, tiles, logits, scale, narrow(vocab),
-         count, narrow(rows));
+  launch_overlapped(vocab % 4 == 0 ? tiles_kernel<4> : tiles_kernel<1>,
+                    {grid_of(ceil_div(warps, threads / kWarp)), dim3(threads), 0, stream}, tiles, logits, scale,
+                    narrow(vocab), count, narrow(rows));
 }
 
 }  // namespace dapo::cuda

@@ -2,6 +2,7 @@
 #include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "cuda/shape.h"
 #include "cuda/vec.cuh"
 
@@ -14,6 +15,7 @@ __device__ __forceinline__ float sigmoid(float x) {
 
 template <class T, int W>
 __global__ void swiglu_kernel(T* a, const T* gu, int ffn) {
+  begin_overlapped();
   const int64_t n = blockIdx.x;
   const int c = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) * W;
   if (c >= ffn) return;
@@ -62,7 +64,8 @@ void CudaBackend<T>::swiglu(const Tensor& a, const Tensor& gu) {
   const int ffn = narrow(a.dim(1));
   if (rows == 0) return;
   with_width<T>(ffn, [&]<int W>() {
-    launch(swiglu_kernel<T, W>, {grid(rows, ffn, W), dim3(kThreads), 0, stream_}, a.as<T>(), gu.as<const T>(), ffn);
+    launch_overlapped(swiglu_kernel<T, W>, {grid(rows, ffn, W), dim3(kThreads), 0, stream_}, a.as<T>(),
+                      gu.as<const T>(), ffn);
   });
 }
 

@@ -60,9 +60,9 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits
   b.log_prob = arena.take("tokens", DType::f32, {batch});
   b.step_tokens = arena.take("tokens of a decode", DType::i32, {batch * limits.decode_steps});
   b.step_log_prob = arena.take("tokens of a decode", DType::f32, {batch * limits.decode_steps});
-  // In the order of Decoder's put(): ids, head rows or positions, PagedSequences, keys, positions of the draws.
+  // What Decoder puts: ids, head rows, PagedSequences, keys, positions of the draws.
   b.inputs = lay_inputs(
-      arena, {tokens, tokens, batch + 1, batch, batch, batch * most_sequence_pages(limits), batch, batch * 3, batch});
+      arena, {tokens, batch, batch + 1, batch, batch, batch * most_sequence_pages(limits), batch * 3, batch});
   return b;
 }
 

@@ -20,9 +20,9 @@ void Decoder::begin() {
   staged_ = memory_.staged_inputs(buffers_.inputs);
 }
 
-void Decoder::forward(const Tensor& ids, const AttentionInputs& in, const Tensor& head_rows,
-                      const HeadBuffers& head) const {
+LayerBuffers Decoder::forward(const Tensor& ids, const PagedSequences& sequences) const {
   const LayerBuffers b = buffers_.layer.first(ids.dim(0));
+  const AttentionInputs in{.positions = {}, .segments = nullptr, .sequences = &sequences, .cache = buffers_.cache};
   layers_.embed(b, ids);
   Tensor delta;
   for (int l = 0; l < config().layers; ++l) {
@@ -30,7 +30,7 @@ void Decoder::forward(const Tensor& ids, const AttentionInputs& in, const Tensor
     layers_.mlp_half(l, b);
     delta = b.delta;
   }
-  if (head_rows.dim(0) > 0) layers_.final_norm(head, b.x_mid, b.delta, head_rows);
+  return b;
 }
 
 namespace {
@@ -40,16 +40,6 @@ constexpr int kLengthStep = 512;
 
 int pages_for(int tokens, int page_size) {
   return ceil_div(tokens, page_size);
-}
-
-/// Position of each new token: the new ones are the last of their sequence.
-std::vector<int32_t> token_positions(const PagedBatch& batch) {
-  std::vector<int32_t> positions;
-  for (size_t b = 0; b < batch.prefix_length.size(); ++b) {
-    const int32_t end = batch.prefix_length[b] + batch.own_length[b];
-    for (int32_t i = end - (batch.row_begin[b + 1] - batch.row_begin[b]); i < end; ++i) positions.push_back(i);
-  }
-  return positions;
 }
 
 /// DrawKeys as i32[n, 3].
@@ -72,8 +62,9 @@ void check_batch(const PagedBatch& batch, const ModelLimits& limits, int vocab) 
 }  // namespace
 
 /// Checks the sequences and copies them to the device. The first `callers` are the caller's, the others are padding on
-/// the spare page. Pages must have room for `later` tokens more than own_length.
-PagedSequences Decoder::stage_sequences(const PagedBatch& batch, size_t callers, int max_rows, int later) {
+/// the spare page. Pages must have room for `later` tokens more than own_length, whose copy on the device is given.
+PagedSequences Decoder::stage_sequences(const PagedBatch& batch, const Tensor& own_length, size_t callers, int max_rows,
+                                        int later) {
   const size_t count = batch.prefix_length.size(), max_pages = static_cast<size_t>(batch.max_pages);
   CHECK_EQ(batch.own_length.size(), count);
   CHECK_EQ(batch.row_begin.size(), count + 1);
@@ -98,7 +89,7 @@ PagedSequences Decoder::stage_sequences(const PagedBatch& batch, size_t callers,
   PagedSequences s{};
   s.row_begin = staged_.put(batch.row_begin);
   s.prefix_length = staged_.put(batch.prefix_length);
-  s.own_length = staged_.put(batch.own_length);
+  s.own_length = own_length;
   s.pages = staged_.put(batch.pages).view({std::ssize(batch.prefix_length), batch.max_pages});
   s.page_size = page_size;
   s.max_rows = max_rows;
@@ -122,11 +113,12 @@ void Decoder::prefill(const PagedBatch& batch, const Sampling& sampling, std::sp
 
   staged_.reset();
   const Tensor ids = staged_.put(batch.ids), head_rows = staged_.put(batch.head_rows);
-  const PagedSequences sequences = stage_sequences(batch, batch.prefix_length.size(), max_rows, 0);
-  const AttentionInputs in{staged_.put(token_positions(batch)), nullptr, &sequences, buffers_.cache};
-  const HeadBuffers head = buffers_.head.first(draws);
-  forward(ids, in, head_rows, head);
+  const PagedSequences sequences =
+      stage_sequences(batch, staged_.put(batch.own_length), batch.prefix_length.size(), max_rows, 0);
+  const LayerBuffers last = forward(ids, sequences);
   if (draws > 0) {
+    const HeadBuffers head = buffers_.head.first(draws);
+    layers_.final_norm(head, last.x_mid, last.delta, head_rows);
     const Tensor out = buffers_.tokens.rows(0, draws), out_log_prob = buffers_.log_prob.rows(0, draws);
     const Tensor keys = stage_keys(staged_, batch.keys), positions = staged_.put(batch.positions);
     backend_.lm_sample(out, out_log_prob, head.h, layers_.head(), keys, positions, sampling);
@@ -189,20 +181,21 @@ void Decoder::decode(const PagedBatch& batch, int steps, const Sampling& samplin
 
   staged_.reset();
   const Tensor ids = staged_.put(all.ids);
-  const PagedSequences sequences = stage_sequences(all, batch.ids.size(), 1, steps - 1);
-  const AttentionInputs in{staged_.put(token_positions(all)), nullptr, &sequences, buffers_.cache};
-  const Tensor keys = stage_keys(staged_, all.keys), positions = staged_.put(all.positions);
+  // What grows by one with each step lies together: one launch counts it all up.
+  std::vector<int32_t> growing = all.own_length;
+  growing.insert(growing.end(), all.positions.begin(), all.positions.end());
   const int64_t n = ids.dim(0);
-  const Tensor step_log_prob = buffers_.log_prob.rows(0, n), head_rows = sequences.row_begin.rows(0, n);  // 0 to n - 1
+  const Tensor counters = staged_.put(growing), positions = counters.rows(n, n);
+  const PagedSequences sequences = stage_sequences(all, counters.rows(0, n), batch.ids.size(), 1, steps - 1);
+  const Tensor keys = stage_keys(staged_, all.keys), step_log_prob = buffers_.log_prob.rows(0, n);
   const HeadBuffers head = buffers_.head.first(n);
   const uint64_t key = replay_key(memory_.weights().flat(), buffers_.cache, n, sequences, sampling);
   for (int i = 0; i < steps; ++i) {
     backend_.replayable(key, [&] {
-      forward(ids, in, head_rows, head);
+      const LayerBuffers last = forward(ids, sequences);
+      layers_.final_norm(head, last.x_mid, last.delta, {});
       backend_.lm_sample(ids, step_log_prob, head.h, layers_.head(), keys, positions, sampling);
-      backend_.increment(sequences.own_length);
-      backend_.increment(in.positions);
-      backend_.increment(positions);
+      backend_.increment(counters);
     });
     backend_.copy(buffers_.step_tokens.rows(i * n, n), ids);
     backend_.copy(buffers_.step_log_prob.rows(i * n, n), step_log_prob);

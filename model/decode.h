@@ -46,9 +46,10 @@ class Decoder {
               std::span<float> log_prob);
 
  private:
-  /// All layers over the tokens of a call, then the final norm of head_rows into head.h.
-  void forward(const Tensor& ids, const AttentionInputs& in, const Tensor& head_rows, const HeadBuffers& head) const;
-  PagedSequences stage_sequences(const PagedBatch& batch, size_t callers, int max_rows, int later);
+  /// All layers over the tokens of a call.
+  LayerBuffers forward(const Tensor& ids, const PagedSequences& sequences) const;
+  PagedSequences stage_sequences(const PagedBatch& batch, const Tensor& own_length, size_t callers, int max_rows,
+                                 int later);
   int64_t cache_pages() const { return buffers_.cache.dim(0) / config().layers; }
 
   ModelMemory& memory_;

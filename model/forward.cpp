@@ -34,13 +34,13 @@ void Layers::attention_half(int l, const LayerBuffers& b, const Tensor& x, const
   const AttentionDims dims = config_.attention();
   backend_.rmsnorm(b.h, delta ? b.x_in : Tensor(), b.rstd1, x, delta, weight(p.norm1), config_.rms_eps);
   backend_.matmul(b.qkv, b.h, weight(p.qkv), p.has_bias() ? weight(p.qkv_bias) : Tensor());
-  backend_.rope(b.qkv, rope_, in.positions, dims, false);
   if (in.segments) {
+    backend_.rope(b.qkv, rope_, in.positions, dims, false);
     backend_.attention(b.att, b.lse, b.qkv, *in.segments, dims);
   } else {
     const int64_t pages = in.cache.dim(0) / config_.layers;
     const Tensor cache = in.cache.rows(l * pages, pages);
-    backend_.kv_write(cache, b.qkv, *in.sequences, dims);
+    backend_.rope_kv_write(cache, b.qkv, rope_, *in.sequences, dims);
     backend_.paged_attention(b.att, b.qkv, cache, *in.sequences, dims);
   }
   backend_.matmul(b.delta, b.att, weight(p.o), {});
@@ -56,9 +56,11 @@ void Layers::mlp_half(int l, const LayerBuffers& b) const {
 }
 
 void Layers::final_norm(const HeadBuffers& head, const Tensor& x, const Tensor& delta, const Tensor& head_rows) const {
+  const Tensor norm = weight(weights_.params().norm);
+  if (!head_rows) return backend_.rmsnorm(head.h, x, head.rstd, x, delta, norm, config_.rms_eps);
   backend_.gather_rows(head.x, x, head_rows);
   backend_.gather_rows(head.delta, delta, head_rows);
-  backend_.rmsnorm(head.h, head.x, head.rstd, head.x, head.delta, weight(weights_.params().norm), config_.rms_eps);
+  backend_.rmsnorm(head.h, head.x, head.rstd, head.x, head.delta, norm, config_.rms_eps);
 }
 
 }  // namespace dapo

@@ -12,7 +12,7 @@ namespace dapo {
 /// The tokens of a call and where their keys and values lie: among the tokens themselves (`segments`), or in KV pages
 /// (`sequences`, `cache`).
 struct AttentionInputs {
-  Tensor positions;  ///< i32[N]: of each token in its sequence
+  Tensor positions;  ///< i32[N]: of each token in its sequence; with `segments` only
   const Segments* segments = nullptr;
   const PagedSequences* sequences = nullptr;
   Tensor cache;  ///< RolloutBuffers::cache
@@ -33,6 +33,7 @@ class Layers {
   /// Second half: b.act = silu(gate) * up of b.gate_up, then b.delta = down(b.act), not yet added to b.x_mid.
   void mlp_half(int l, const LayerBuffers& b) const;
   /// head.h = final norm of the tokens head_rows i32[R] of x + delta (f32, T [N, C]); head.x is what the norm read.
+  /// Without head_rows: of all tokens, and x is overwritten with x + delta instead of head.x.
   void final_norm(const HeadBuffers& head, const Tensor& x, const Tensor& delta, const Tensor& head_rows) const;
 
   /// The head's matrix, T[V, C].

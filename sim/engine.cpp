@@ -80,6 +80,7 @@ bool Block::run(uint3 block_index, std::uint32_t block_serial) {
     l.fiber = nullptr;
     l.waits_at = nullptr;
     l.groups = 0;
+    l.waited = false;
     l.copies.clear();
   }
   ready_warps_ = 0;
@@ -148,6 +149,8 @@ void Block::run_lane() {
 Lane* Block::finish() {
   Lane& me = lane();
   Warp& w = warp();
+  if (launch.overlaps && !me.waited)
+    fault("missing wait", "exited without griddepcontrol.wait: later kernels could start before earlier ones end", "?");
   const std::uint32_t bit = 1u << (me.index & 31);
   w.exited |= bit;
   --live_;

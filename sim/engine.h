@@ -32,6 +32,7 @@ struct Lane {
   const char* waits_at;  ///< null while it can run
   Where where;
   unsigned groups;  ///< cp.async groups committed
+  bool waited;      ///< griddepcontrol.wait has returned
   std::vector<AsyncCopy> copies;
 };
 
@@ -64,6 +65,7 @@ struct Launch {
   std::size_t smem_bytes;
   std::uint64_t seed;
   std::uint32_t serial;
+  bool overlaps;  ///< a card may start it before the kernel ahead of it has ended
 };
 
 /// Runs the whole grid; false if a fault was found.

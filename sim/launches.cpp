@@ -42,7 +42,8 @@ cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f) {
   ENTER("cudaFuncGetAttributes");
   *a = {};
   a->maxThreadsPerBlock = 1024;
-  a->ptxVersion = a->binaryVersion = 90;
+  const cudaDeviceProp p = sim::device_properties();
+  a->ptxVersion = a->binaryVersion = p.major >= 9 ? 90 : 80;
   a->maxDynamicSharedSizeBytes = static_cast<int>(smem_limit(f));
   return cudaSuccess;
 }
@@ -74,10 +75,16 @@ cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(
       b.x * b.y * b.z > static_cast<unsigned>(p.maxThreadsPerBlock))
     return keep(cudaErrorInvalidConfiguration);
   if (c->dynamicSmemBytes > std::max(smem_limit(f), kSmemFree)) return keep(cudaErrorInvalidValue);
-  for (unsigned i = 0; i < c->numAttrs; ++i)
-    if (c->attrs[i].id == cudaLaunchAttributeCooperative || c->attrs[i].id == cudaLaunchAttributeClusterDimension)
+  bool overlaps = false;
+  for (unsigned i = 0; i < c->numAttrs; ++i) {
+    const cudaLaunchAttribute& a = c->attrs[i];
+    if (a.id == cudaLaunchAttributeCooperative || a.id == cudaLaunchAttributeClusterDimension)
       return keep(cudaErrorNotSupported);
-  return sim::submit(c->stream, [launch = sim::Launch{f, call, std::move(arguments), g, b, c->dynamicSmemBytes, 0, 0}] {
-    return sim::run_grid(launch) ? cudaSuccess : cudaErrorLaunchFailure;
-  });
+    if (a.id == cudaLaunchAttributeProgrammaticStreamSerialization)
+      overlaps = a.val.programmaticStreamSerializationAllowed != 0;
+  }
+  return sim::submit(c->stream,
+                     [launch = sim::Launch{f, call, std::move(arguments), g, b, c->dynamicSmemBytes, 0, 0, overlaps}] {
+                       return sim::run_grid(launch) ? cudaSuccess : cudaErrorLaunchFailure;
+                     });
 }

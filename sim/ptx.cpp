@@ -191,6 +191,13 @@ void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32
   block_now->meet(~0u, "mma.m16n8k8", run_mma_tf32, &arg, where);
 }
 
+void wait_for_previous_kernel() {
+  running.lane->waited = true;
+}
+void let_next_kernel_start() {
+  if (block_now->launch.overlaps && !running.lane->waited)
+    block_now->fault("missing wait", "griddepcontrol.launch_dependents before griddepcontrol.wait", "?");
+}
 void bar_sync(unsigned id, unsigned threads, Where where) {
   block_now->sync(id, threads, "bar.sync", true, 0, where);
 }

@@ -23,6 +23,10 @@ void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint3
                     Where where);
 void mma_tf32_1688(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
                    Where where);
+/// griddepcontrol: kernels run one after another here, but a kernel that a card may start early must wait before it
+/// lets the next one start, and before it ends (race checker: before its first access to global memory).
+void wait_for_previous_kernel();
+void let_next_kernel_start();
 void bar_sync(unsigned id, unsigned threads, Where where);
 void bar_arrive(unsigned id, unsigned threads, Where where);
 /// Reports an address that is not a multiple of `bytes`.

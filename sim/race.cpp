@@ -137,6 +137,12 @@ void access(const void* address, unsigned bytes, unsigned kind, const void* code
     if (within(threadIdx) || within(blockIdx) || within(blockDim) || within(gridDim) || within(running)) return;
     busy = false;
     touch_range(shadow.fixed, offset(own.low), p, bytes, kind, code);
+    return;
+  }
+  if (b->launch.overlaps && !b->lane().waited && is_device(p, bytes)) {
+    busy = false;
+    b->fault("missing wait", fmt::format("{} of global memory before griddepcontrol.wait", verb(kind)),
+             source_line(code));
   }
 }
 

@@ -49,13 +49,13 @@ BenchCase decode_case(DType t, AttentionDims d, int batch, int group, int prefix
   c.prepare = [=](Backend& b, const std::vector<Tensor>& x) {
     const Tensor& f = x[kFill];  // row_begin of a prompt, row_begin of a response, prefix of it, no prefix
     for (int i = 0; i < groups && prefix > 0; ++i)
-      b.kv_write(x[kCache], x[kTable].rows(kPromptStep * i, prefix),
-                 {f.rows(0, 2), f.rows(5, 1), f.rows(1, 1), x[kPages].rows(std::min(i * group, batch - 1), 1), kPage,
-                  prefix, prefix},
-                 d);
+      b.rope_kv_write(x[kCache], x[kTable].rows(kPromptStep * i, prefix), {},
+                      {f.rows(0, 2), f.rows(5, 1), f.rows(1, 1), x[kPages].rows(std::min(i * group, batch - 1), 1),
+                       kPage, prefix, prefix},
+                      d);
     for (int i = 0; i < batch; ++i)
-      b.kv_write(x[kCache], x[kTable].rows(kOwnStep * i, own),
-                 {f.rows(2, 2), f.rows(4, 1), f.rows(3, 1), x[kPages].rows(i, 1), kPage, own, prefix + own}, d);
+      b.rope_kv_write(x[kCache], x[kTable].rows(kOwnStep * i, own), {},
+                      {f.rows(2, 2), f.rows(4, 1), f.rows(3, 1), x[kPages].rows(i, 1), kPage, own, prefix + own}, d);
     b.synchronize();
   };
   c.expected = [=](Sampled& s, int, int64_t e) {

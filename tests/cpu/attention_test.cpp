@@ -262,7 +262,7 @@ struct Pages {
     for (int64_t i = 0; i < n; ++i) std::copy_n(qkv.v.begin() + rows[i] * width, width, in.v.begin() + i * width);
     const Buffer<int32_t> b({count + 1}, begin), p({count}, prefix), o({count}, own), t({count, cache.t.dim(0)}, table);
     const PagedSequences seqs{b.t, p.t, o.t, t.t, page_size, static_cast<int>(n), 4096};
-    backend.kv_write(cache.t, in.t, seqs, dims);
+    backend.rope_kv_write(cache.t, in.t, {}, seqs, dims);
     backend.paged_attention(to.t, in.t, cache.t, seqs, dims);
     for (int64_t i = 0; i < n; ++i) std::copy_n(to.v.begin() + i * q_width, q_width, out.v.begin() + rows[i] * q_width);
   }
@@ -356,7 +356,7 @@ TYPED_TEST(AttentionTest, RefusesBrokenInput) {
       absent({1, 1}, {2});
   for (const PagedSequences& bad : {PagedSequences{begin.t, prefix.t, short_own.t, pages.t, 64, 10, 64},
                                     PagedSequences{begin.t, prefix.t, own.t, absent.t, 64, 10, 64}})
-    EXPECT_THROW(this->backend_->kv_write(cache.t, qkv.t, bad, dims), Error);
+    EXPECT_THROW(this->backend_->rope_kv_write(cache.t, qkv.t, {}, bad, dims), Error);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ TEST(OpChecks, EachWrongArgumentIsRefusedByName) {
     EXPECT_GT(calls.size(), 300u);
     for (const WrongCall& c : calls) {
       const bool op = c.message.find(c.op + ": ") != std::string::npos ||
-                      (c.op == "paged_attention" && c.message.find("kv_write: ") != std::string::npos);
+                      (c.op == "paged_attention" && c.message.find("rope_kv_write: ") != std::string::npos);
       EXPECT_TRUE(op) << c.op << ", " << c.argument << ", wrong " << c.what << ": \"" << c.message << '"';
       if (!c.named) continue;
       const size_t at = c.message.find(": expected ");  // before it "argument", or "argument.member" of a struct
@@ -40,8 +40,8 @@ TEST(OpChecks, ScalarsAreRefusedByName) {
   const Device1 keys(b, DType::i32, {1, 3});
   expect_refused("lm_sample: temperature -1", [&] { b.lm_sample(id, one, x, head, keys, id, {.temperature = -1.0f}); });
   const Device1 cache(b, DType::f32, {1, 2, 1, 32, 16}), begin(b, DType::i32, {2}), pages(b, DType::i32, {1, 1});
-  expect_refused("kv_write: seqs.page_size 32: expected a multiple of 64", [&] {
-    b.kv_write(cache, qkv, {begin, id, id, pages, 32, 1, 1}, {2, 1, 16});
+  expect_refused("rope_kv_write: seqs.page_size 32: expected a multiple of 64", [&] {
+    b.rope_kv_write(cache, qkv, {}, {begin, id, id, pages, 32, 1, 1}, {2, 1, 16});
   });
   const Device1 norm2(b, DType::f64, {1});
   expect_refused("adamw: params.step", [&] { b.adamw(one, {}, one, one, one, norm2, {}); });

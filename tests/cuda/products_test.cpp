@@ -184,10 +184,13 @@ TEST(CudaProducts, DecodeHasTheBitsOfTraining) {
             << rows << " rows, " << n << " x " << k;
       }
     }
-  EXPECT_EQ(decode_rows(16, 896), 8);
-  EXPECT_EQ(decode_rows(16, 3584), 16);
-  EXPECT_EQ(decode_rows(17, 896), 0);
-  EXPECT_EQ(decode_rows(1, 9728), 0);
+  EXPECT_EQ(decode_rows(16, 896, 4864), 8);
+  EXPECT_EQ(decode_rows(16, 3584, 3584), 16);
+  EXPECT_EQ(decode_rows(17, 896, 896), 0);
+  EXPECT_EQ(decode_rows(8, 9728, 896), 16);
+  EXPECT_EQ(decode_rows(9, 9728, 896), 0);
+  EXPECT_EQ(decode_rows(1, 17920, 1536), 0);
+  EXPECT_EQ(decode_rows(1, 151936, 896), 0);
 }
 
 /// The largest tile that gives every SM a block, and no larger than a decode's few rows need.

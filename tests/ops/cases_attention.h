@@ -158,7 +158,7 @@ inline OpCase paged_attention_case(DType T, const std::vector<Segment>& s, Atten
   c.run = [=](Backend& b, const std::vector<Tensor>& t) {
     const size_t at = r;
     const PagedSequences q{t[at], t[at + 1], t[at + 2], t[at + 3], page_size, longest, g.max_length};
-    b.kv_write(t[at - 1], t[2], q, d);
+    b.rope_kv_write(t[at - 1], t[2], {}, q, d);
     b.paged_attention(t[0], t[2], t[at - 1], q, d);
   };
   return c;

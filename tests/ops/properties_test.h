@@ -34,7 +34,7 @@ inline void expect_rows_invariant(DType t, int64_t most, int64_t o, int64_t i, b
   }
 }
 
-/// attention() and kv_write() + paged_attention() of the same rows.
+/// attention() and rope_kv_write() + paged_attention() of the same rows.
 inline void expect_pages_equal_packed(DType t, const std::vector<Segment>& s, AttentionDims d, int page_size) {
   const OpCase packed = attention_case(t, s, d), paged = paged_attention_case(t, s, d, page_size);
   const auto in = inputs_of(packed);
@@ -65,7 +65,7 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
     const Device1 begin = ints(g.row_begin, {B + 1}), own = ints(g.own, {B});
     int32_t longest = 0;
     for (const Segment& x : s) longest = std::max(longest, x.length);
-    b.kv_write(cache, qkv, {begin, prefix, own, pages, page_size, longest, g.max_length}, d);
+    b.rope_kv_write(cache, qkv, {}, {begin, prefix, own, pages, page_size, longest, g.max_length}, d);
     b.synchronize();
   }
   const ScopedWorkspace workspace(b, packed.needs);
@@ -89,6 +89,37 @@ inline void expect_chunk_equals_packed(DType t, const std::vector<Segment>& s, A
       EXPECT_EQ(std::memcmp(&got[r * bytes], &all[static_cast<size_t>(rows[r]) * bytes], bytes), 0)
           << packed.name() << ", page " << page_size << ", rows " << from << " to " << to << ": row " << rows[r];
   }
+}
+
+/// rope_kv_write() with a table, and rope() before one without: the same rows and the same pages.
+inline void expect_rope_into_pages(DType t, const std::vector<Segment>& s, AttentionDims d, int page_size) {
+  Backend& b = test_backend(t);
+  const Paged g = paged_of(s, page_size);
+  const int64_t n = rows_of(s), B = std::ssize(s);
+  const auto ints = [&](const std::vector<int32_t>& v, std::vector<int64_t> shape) {
+    return Device1(b, DType::i32, std::move(shape), Values(v.begin(), v.end()));
+  };
+  std::vector<int32_t> positions;
+  int32_t longest = 0;
+  for (size_t i = 0; i < s.size(); ++i) {
+    longest = std::max(longest, s[i].length);
+    for (int32_t j = 0; j < s[i].length; ++j) positions.push_back(g.prefix[i] + j);
+  }
+  const Device1 begin = ints(g.row_begin, {B + 1}), prefix = ints(g.prefix, {B}), own = ints(g.own, {B});
+  const Device1 pages = ints(g.pages, {B, g.max_pages}), at = ints(positions, {n});
+  const PagedSequences q{begin, prefix, own, pages, page_size, longest, g.max_length};
+  const Device1 table(b, DType::f32, {g.max_length, d.head_dim}, random_values(g.max_length * d.head_dim, DType::f32));
+  const Values rows = random_values(n * d.qkv_width(), t, 1, 9);
+  const Device1 one(b, t, {n, d.qkv_width()}, rows), two(b, t, {n, d.qkv_width()}, rows);
+  const std::vector<int64_t> shape{g.page_count, 2, d.kv_heads, page_size, d.head_dim};
+  const Device1 one_cache(b, t, shape), two_cache(b, t, shape);
+  const ScopedWorkspace workspace(b, attention_needs(s, d));
+  b.rope(one, table, at, d, false);
+  b.rope_kv_write(one_cache, one, {}, q, d);
+  b.rope_kv_write(two_cache, two, table, q, d);
+  const std::string what = dtype_name(t) + std::string(", head_dim ") + std::to_string(d.head_dim);
+  EXPECT_TRUE(one.bytes() == two.bytes()) << what;
+  EXPECT_TRUE(one_cache.bytes() == two_cache.bytes()) << what;
 }
 
 /// Counts of each token in draws with different keys, with the same logits in every row (the head's first column).
@@ -141,7 +172,7 @@ TEST(OpProperties, RowsOfAProductDoNotDependOnOtherRows) {
   };
   const std::vector<Shape> all = {{4096, 128, 128}, {1024, 384, 128}, {1024, 128, 384}, {600, 112, 7},
                                   {600, 7, 112},    {600, 33, 45},    {300, 1152, 896}, {150, 896, 4864}},
-                           few = {{300, 128, 128}, {66, 112, 7}, {34, 33, 45}, {135, 384, 896}};
+                           few = {{300, 128, 128}, {66, 112, 7}, {34, 33, 45}, {135, 384, 896}, {10, 4640, 72}};
   for (const DType t : tested_types()) {
     for (const auto& [most, o, i] : slow_device() ? few : all)
       for (const bool bias : {false, true}) expect_rows_invariant(t, most, o, i, bias);
@@ -157,6 +188,13 @@ TEST(OpProperties, PagesGiveTheBitsOfPackedRows) {
   for (const DType t : tested_types())
     for (const AttentionDims d : {AttentionDims{1, 1, 16}, {4, 2, 32}, {14, 2, 64}, {2, 2, 128}})
       for (const int page : {64, 128}) expect_pages_equal_packed(t, mixed, d, page);
+}
+
+TEST(OpProperties, RopeIntoPagesIsRopeThenPages) {
+  const auto mixed = segments_of({{5, -1}, {7, 0}, {1, 0}, {70, 0}, {130, -1}});
+  for (const DType t : tested_types())
+    for (const AttentionDims d : {AttentionDims{3, 1, 10}, {4, 2, 32}, {14, 2, 64}})
+      expect_rope_into_pages(t, mixed, d, 64);
 }
 
 /// Prefixes and own tokens longer than one split of decode (512 tokens); prefixes that fill a page, or only partly.

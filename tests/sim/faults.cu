@@ -273,6 +273,48 @@ TEST(Faults, RacesAndUninitialisedWordsAreCaughtWithEverySeed) {
   for (const Seeded& s : kSeededRaces) expect_caught(s);
 }
 
+// ---- kernels that may start before the one ahead of them has ended
+
+__global__ void some_do_not_wait(int*) {
+  if (threadIdx.x < 40) wait_for_previous_kernel();
+}
+__global__ void next_may_start_too_early(int*) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+}
+__global__ void reads_before_waiting(int* out) {
+  const int x = out[threadIdx.x];
+  begin_overlapped();
+  out[threadIdx.x] = x + 1;
+}
+__global__ void waits(int* out) {
+  if (threadIdx.x % 32 == 0) prefetch_l2(out);
+  begin_overlapped();
+  out[threadIdx.x] += 1;
+}
+
+TEST(Faults, KernelsThatOverlapMustWait) {
+  const auto fault_of = [](void (*kernel)(int*), bool overlapped) {
+    sim::take_fault();
+    sim::set_verbose(false);
+    DeviceArray<int> out(64, 0);
+    try {
+      launch_as(overlapped, kernel, {dim3(2), dim3(64)}, out.data());
+    } catch (const Error&) {
+    }
+    sim::set_verbose(true);
+    sim::Fault f;
+    return sim::take_fault(&f) ? f.kind + ": " + f.text : std::string();
+  };
+  EXPECT_TRUE(matches(fault_of(some_do_not_wait, true), "missing wait: exited without griddepcontrol.wait"));
+  EXPECT_TRUE(
+      matches(fault_of(next_may_start_too_early, true), "missing wait: griddepcontrol.launch_dependents before"));
+  for (const auto kernel : {some_do_not_wait, next_may_start_too_early}) EXPECT_EQ(fault_of(kernel, false), "");
+  EXPECT_EQ(fault_of(waits, true), "");
+  if (!sim::race_checked()) GTEST_SKIP() << "skipped: accesses before the wait need VARIANT=race";
+  EXPECT_TRUE(matches(fault_of(reads_before_waiting, true), "missing wait: read of global memory before"));
+}
+
 // ---- what must not be reported
 
 __global__ void clean(int* out) {
