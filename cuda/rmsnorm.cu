@@ -1,5 +1,5 @@
 // rmsnorm with the addition to the residual fused in, and its backward. Forward: one block for each row. Backward: a
-// thread keeps its column's sum of dw over the rows of its block, and the blocks' sums are then added in order.
+// thread keeps its columns' sums of dw over the rows of its block, and the blocks' sums are then added in a fixed order.
 #include "core/op_checks.h"
 #include "cuda/add_parts.h"
 #include "cuda/cuda_backend.h"
@@ -14,8 +14,15 @@
 namespace dapo::cuda {
 namespace {
 
-/// Rows of a block in rmsnorm_backward: enough to have few partial sums of dw, few enough to fill the GPU.
-constexpr int kBackwardRows = 16;
+/// rmsnorm_backward: rows whose loads a block has in flight at once, and the threads of a block that takes so many.
+constexpr int kBackwardRows = 2, kShortRow = 256;
+
+/// Rows of a block in rmsnorm_backward: at most 512 partial sums of dw, so that these cost little, in blocks that all
+/// fit on the GPU together. A pure function of the shape: the bits of dw depend on it.
+constexpr int64_t kMostParts = 512;
+int backward_rows(int64_t rows) {
+  return narrow(ceil_div(rows, kMostParts * kBackwardRows) * kBackwardRows);
+}
 
 template <class T, int W>
 __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, const T* delta, const T* w, float eps,
@@ -50,56 +57,88 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
   if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
 }
 
-/// dw_parts[block, C]. The columns' sums are in shared memory; each is touched by one thread only.
-template <class T, int W>
-__global__ void rmsnorm_backward_kernel(T* dx, float* dw_parts, const T* dy, const float* x, const T* w,
-                                        const float* rstd, int rows, int columns) {
-  __shared__ float scratch[kWarp];
-  float* dw = dynamic_smem<float>();
-  for (int c = thread_x() * W; c < columns; c += block_width() * W)
+/// block_sum() of N numbers, each with a row of `scratch`.
+template <int N>
+__device__ __forceinline__ void block_sums(float (&x)[N], float (&scratch)[N][kWarp]) {
+  const int warps = ceil_div(block_width(), kWarp);
+  const int warp = thread_x() / kWarp, lane = thread_x() % kWarp;
 #pragma unroll
-    for (int i = 0; i < W; ++i) dw[c + i] = 0.0f;
-  const int begin = block_x() * kBackwardRows;
-  const int end = begin + kBackwardRows < rows ? begin + kBackwardRows : rows;
-  for (int n = begin; n < end; ++n) {
-    const int64_t row = int64_t{n} * columns;
-    const float r = rstd[n];
-    float dot = 0.0f;
-    for (int c = thread_x() * W; c < columns; c += block_width() * W) {
-      float g[W], h[W], v[W];
-      load_floats<W>(g, dy + row + c);
-      load_floats<W>(h, x + row + c);
-      load_floats<W>(v, w + c);
+  for (int i = 0; i < N; ++i) x[i] = warp_sum(x[i]);
+  if (warps == 1) return;
+  if (lane == 0)
 #pragma unroll
-      for (int i = 0; i < W; ++i) {
-        h[i] *= r;
-        dw[c + i] += g[i] * h[i];
-        dot += g[i] * v[i] * h[i];
-      }
+    for (int i = 0; i < N; ++i) scratch[i][warp] = x[i];
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < N; ++i) x[i] = warp_sum(lane < warps ? scratch[i][lane] : 0.0f);
+  __syncthreads();
+}
+
+/// dw_parts[block, C]. A thread has W columns: their weights and their sums of dw stay in registers over the rows of the
+/// block, which come R at a time, so that the loads of R rows are in flight at once and R dot products share a barrier.
+/// Rows wider than a block are cut into strips (block_y()), each of which sums the whole row's dot product.
+template <class T, int W, int R>
+__global__ void __launch_bounds__(R == 1 ? 1024 : kShortRow)
+    rmsnorm_backward_kernel(T* __restrict__ dx, float* __restrict__ dw_parts, const T* __restrict__ dy,
+                            const float* __restrict__ x, const T* __restrict__ w, const float* __restrict__ rstd,
+                            int rows, int block_rows, int columns) {
+  __shared__ float scratch[R][kWarp];
+  const int strip = block_width() * W, own = block_y() * strip + thread_x() * W;
+  const bool in = own < columns;
+  const int c = in ? own : 0;
+  float v[W], dw[W] = {};
+  load_floats<W>(v, w + c);
+  const int begin = block_x() * block_rows, end = begin + block_rows < rows ? begin + block_rows : rows;
+  for (int n = begin; n < end; n += R) {
+    float h[R][W], r[R], dot[R] = {};
+    Vec<T, W> g[R], d[R];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {  // a row past the end is the last one times zero
+      const int row = n + i < end ? n + i : end - 1;
+      const int64_t at = int64_t{row} * columns + c;
+      load_floats<W>(h[i], x + at);
+      g[i] = *reinterpret_cast<const Vec<T, W>*>(dy + at);
+      d[i] = *reinterpret_cast<const Vec<T, W>*>(dx + at);
+      r[i] = in && n + i < end ? rstd[row] : 0.0f;
     }
-    const float mean = block_sum(dot, scratch) / static_cast<float>(columns);
-    for (int c = thread_x() * W; c < columns; c += block_width() * W) {
-      float g[W], h[W], v[W], d[W];
-      load_floats<W>(g, dy + row + c);
-      load_floats<W>(h, x + row + c);
-      load_floats<W>(v, w + c);
-      load_floats<W>(d, dx + row + c);
 #pragma unroll
-      for (int i = 0; i < W; ++i) d[i] += r * (g[i] * v[i] - h[i] * r * mean);  // h here is x
-      store_floats<W>(dx + row + c, d);
+    for (int i = 0; i < R; ++i)
+#pragma unroll
+      for (int j = 0; j < W; ++j) {
+        h[i][j] *= r[i];
+        const float product = to_float(g[i].v[j]) * h[i][j];
+        dw[j] += product;
+        dot[i] = fmaf(product, v[j], dot[i]);
+      }
+    if (gridDim.y > 1)
+#pragma unroll 1
+      for (int other = thread_x(); other < columns; other += block_width())
+        if (other / strip != block_y())
+#pragma unroll
+          for (int i = 0; i < R; ++i) {
+            const int64_t at = int64_t{n + i} * columns + other;
+            if (n + i < end) dot[i] += to_float(dy[at]) * to_float(w[other]) * x[at] * rstd[n + i];
+          }
+    block_sums(dot, scratch);
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      if (n + i >= end || !in) continue;
+      const float mean = dot[i] / static_cast<float>(columns);
+      float sum[W];
+#pragma unroll
+      for (int j = 0; j < W; ++j) sum[j] = to_float(d[i].v[j]) + r[i] * (to_float(g[i].v[j]) * v[j] - h[i][j] * mean);
+      store_floats<W>(dx + int64_t{n + i} * columns + c, sum);
     }
   }
-  for (int c = thread_x() * W; c < columns; c += block_width() * W)
-#pragma unroll
-    for (int i = 0; i < W; ++i) dw_parts[int64_t{blockIdx.x} * columns + c + i] = dw[c + i];
+  if (in) store_floats<W>(dw_parts + int64_t{blockIdx.x} * columns + c, dw);
 }
 
 }  // namespace
 
 size_t rmsnorm_workspace(const WorkspaceNeeds& needs) {
   Arena measure("rmsnorm");
-  measure.take("rmsnorm dw", DType::f32,
-               {ceil_div(std::max(needs.max_tokens, needs.max_head_rows), kBackwardRows), needs.hidden});
+  const int64_t rows = std::max(needs.max_tokens, needs.max_head_rows);
+  measure.take("rmsnorm dw", DType::f32, {std::min(ceil_div(rows, kBackwardRows), kMostParts), needs.hidden});
   return measure.peak();
 }
 
@@ -123,15 +162,19 @@ void CudaBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const 
   check_rmsnorm_backward(dtype(), dx, dw, dy, x, w, rstd);
   const int rows = narrow(x.dim(0)), columns = narrow(x.dim(1));
   if (rows == 0) return;
-  const int blocks = narrow(ceil_div(rows, kBackwardRows));
+  const int block_rows = backward_rows(rows);
+  const int64_t blocks = ceil_div(rows, block_rows);
   ArenaScope scope(workspace());
   const Tensor parts = workspace().take("rmsnorm dw", DType::f32, {blocks, columns});
   with_width<T>(columns, [&]<int W>() {
-    launch(rmsnorm_backward_kernel<T, W>, {grid_of(blocks), row_threads(columns, W), columns * sizeof(float), stream_},
-           dx.as<T>(), parts.as<float>(), dy.as<const T>(), x.as<const float>(), w.as<const T>(),
-           rstd.as<const float>(), rows, columns);
+    const dim3 block = row_threads(columns, W);
+    const bool is_short = block.x <= kShortRow;
+    const auto kernel = is_short ? rmsnorm_backward_kernel<T, W, kBackwardRows> : rmsnorm_backward_kernel<T, W, 1>;
+    const unsigned strips = ceil_div(columns, int64_t{block.x} * W);
+    launch(kernel, {dim3(narrow(blocks), strips), block, 0, stream_}, dx.as<T>(), parts.as<float>(), dy.as<const T>(),
+           x.as<const float>(), w.as<const T>(), rstd.as<const float>(), rows, block_rows, columns);
   });
-  add_parts(dw.as<float>(), parts.as<const float>(), blocks, columns, stream_);
+  add_parts(dw.as<float>(), parts.as<const float>(), narrow(blocks), columns, stream_);
 }
 
 #define DAPO_INSTANTIATE(T)                                                                                        \
