@@ -8,6 +8,7 @@
 #include <exception>
 #include <new>
 
+#include "hopper.h"
 #include "race.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -43,11 +44,13 @@ std::string at(const Where& w) {
   return fmt::format("{}:{}", w.file_name(), w.line());
 }
 
-Block::Block(const Launch& l) : launch(l), threads(l.block.x * l.block.y * l.block.z) {
+Block::Block(const Launch& l, Cluster& c, unsigned r)
+    : launch(l), cluster(c), rank(r), threads(l.block.x * l.block.y * l.block.z) {
   lanes.resize(threads);
   warps.resize((threads + 31) / 32);
   barriers_.resize(16);
   for (auto& b : barriers_) b.waiting.resize(warps.size());
+  groups_.resize(threads / 128);
   // Exactly of the requested size, so that AddressSanitizer sees the end.
   void* memory = nullptr;
   if (l.smem_bytes && posix_memalign(&memory, 1024, l.smem_bytes)) throw std::bad_alloc();
@@ -65,10 +68,9 @@ std::uint64_t Block::random() {
   return random_ * 0x2545F4914F6CDD1Dull >> 32;
 }
 
-bool Block::run(uint3 block_index, std::uint32_t block_serial) {
+void Block::prepare(uint3 block_index, std::uint32_t block_serial) {
   index = block_index;
   serial = block_serial;
-  block_now = this;
   const std::uint64_t linear = (std::uint64_t(index.z) * launch.grid.y + index.y) * launch.grid.x + index.x;
   random_ = (launch.seed + linear * 0x9E3779B97F4A7C15ull) | 1;
   for (int i = 0; i < 3; ++i) random();
@@ -77,9 +79,11 @@ bool Block::run(uint3 block_index, std::uint32_t block_serial) {
     Lane& l = lanes[i];
     l.thread = {i % launch.block.x, i / launch.block.x % launch.block.y, i / (launch.block.x * launch.block.y)};
     l.index = i;
+    l.block = this;
     l.fiber = nullptr;
     l.waits_at = nullptr;
-    l.groups = 0;
+    l.groups = l.wgmma_groups = l.fences = l.bulk_groups = l.bulk_open = l.bulk_waited = 0;
+    l.at_cluster = false;
     l.copies.clear();
   }
   ready_warps_ = 0;
@@ -94,43 +98,78 @@ bool Block::run(uint3 block_index, std::uint32_t block_serial) {
     b.arrived = 0;
     std::fill(b.waiting.begin(), b.waiting.end(), 0);
   }
+  for (auto& g : groups_) g.arrived = g.exited = 0;
   live_ = threads;
   exited_ = 0;
-  faulted_ = false;
-  blockIdx = index;
-  blockDim = launch.block;
-  gridDim = launch.grid;
-  running.dynamic_smem = dynamic;
+  barriers_met = 0;
+  hopper.reset();
   if (race::enabled) race::begin_block(*this);
   ++stats.blocks;
   stats.threads += threads;
+}
 
-  enter(pick());
+Cluster::Cluster(const Launch& launch) : engine(std::make_unique<Engine>()), launch_(launch) {
+  const unsigned n = launch.cluster.x * launch.cluster.y * launch.cluster.z;
+  for (unsigned i = 0; i < n; ++i) blocks.push_back(std::make_unique<Block>(launch, *this, i));
+}
+
+Cluster::~Cluster() = default;
+
+bool Cluster::run(std::uint32_t index, std::uint32_t serial) {
+  const dim3 g = launch_.grid, c = launch_.cluster;
+  const unsigned nx = g.x / c.x, ny = g.y / c.y;
+  const uint3 first{index % nx * c.x, index / nx % ny * c.y, index / (nx * ny) * c.z};
+  arrived = phase = 0;
+  waiting.clear();
+  engine->clear();
+  faulted = false;
+  for (unsigned r = 0; r < blocks.size(); ++r)
+    blocks[r]->prepare({first.x + r % c.x, first.y + r / c.x % c.y, first.z + r / (c.x * c.y)}, serial + r);
+  blockDim = launch_.block;
+  gridDim = launch_.grid;
+  block_now = nullptr;
+  Block::enter(blocks[0]->pick());
   fibers.enter(fibers.start(&Block::entry));
   running.lane = nullptr;
   block_now = nullptr;
-  if (faulted_) fibers.reset();
-  return !faulted_;
+  if (faulted) fibers.reset();
+  return !faulted;
+}
+
+void Cluster::add_stats(Stats& to) const {
+  for (const auto& b : blocks) {
+    const Stats& s = b->stats;
+    to.blocks += s.blocks;
+    to.threads += s.threads;
+    to.switches += s.switches;
+    to.barriers += s.barriers;
+    to.collectives += s.collectives;
+    to.ldmatrix_phases += s.ldmatrix_phases;
+    to.ldmatrix_conflicts += s.ldmatrix_conflicts;
+  }
 }
 
 void Block::enter(Lane* next) {
   running.lane = next;
   threadIdx = next->thread;
+  if (next->block == block_now) return;
+  block_now = next->block;
+  blockIdx = block_now->index;
+  running.dynamic_smem = block_now->dynamic;
 }
 
 void Block::entry() {
-  Block& b = *block_now;
   for (;;) {
     Lane* next = nullptr;
     try {
-      b.run_lane();
-      next = b.finish();
+      block_now->run_lane();
+      next = block_now->finish();
     } catch (const Faulted&) {
     }
     if (!next) fibers.leave(fibers.home());
-    b.enter(next);
+    enter(next);
     if (next->fiber) {
-      ++b.stats.switches;
+      ++block_now->stats.switches;
       fibers.leave(next->fiber);
     }
   }
@@ -160,9 +199,38 @@ Lane* Block::finish() {
             m.where);
   if (const Barrier& b = barriers_[0]; b.arrived)
     fault("divergent barrier", fmt::format("exited, while {} threads wait in {}", b.arrived, b.what), b.where);
-  if (Lane* next = pick()) return next;
-  if (live_) deadlock();
+  if (me.index / 128 < groups_.size()) {
+    GroupMeeting& g = groups_[me.index / 128];
+    ++g.exited;
+    if (g.arrived)
+      fault(
+          "divergent warpgroup",
+          fmt::format("exited, while {} threads of its warpgroup wait in {}: all 128 must reach it", g.arrived, g.what),
+          g.where);
+  }
+  check_exit(*this);
+  if (Lane* lane = next()) return lane;
+  for (const auto& b : cluster.blocks)
+    if (b->live_) deadlock();
   return nullptr;
+}
+
+/// The next lane to run; where none can, the copies under way bring their data first. Null: none will.
+Lane* Block::next() {
+  Engine& engine = *cluster.engine;
+  const auto n = static_cast<unsigned>(cluster.blocks.size());
+  for (;;) {
+    if (engine.busy() && (random() & 7) == 0) engine.deliver(*this);
+    if (n == 1) {
+      if (Lane* lane = pick()) return lane;
+    } else {
+      const unsigned first = (random() & 7) == 0 ? static_cast<unsigned>(random() % n) : rank;
+      for (unsigned i = 0; i < n; ++i)
+        if (Lane* lane = cluster.blocks[(first + i) % n]->pick()) return lane;
+    }
+    if (!engine.busy()) return nullptr;
+    engine.deliver(*this);
+  }
 }
 
 /// A ready lane: mostly of the warp that ran last (its stacks are in cache), sometimes of any warp.
@@ -195,22 +263,23 @@ void Block::block_until_woken(const char* what, Where where) {
   Lane& me = lane();
   me.waits_at = what;
   me.where = where;
-  Lane* next = pick();
-  if (!next) deadlock();
-  enter(next);
-  ++stats.switches;
-  fibers.enter(next->fiber ? next->fiber : fibers.start(&Block::entry));
+  Lane* lane = next();
+  if (!lane) deadlock();
+  if (lane != &me) switch_to(lane);
   me.waits_at = nullptr;
+}
+
+void Block::switch_to(Lane* lane) {
+  enter(lane);
+  ++stats.switches;
+  fibers.enter(lane->fiber ? lane->fiber : fibers.start(&Block::entry));
 }
 
 void Block::yield() {
   Lane& me = lane();
   wake(me.index / 32, 1u << (me.index & 31));
-  Lane* next = pick();
-  if (next == &me) return;
-  enter(next);
-  ++stats.switches;
-  fibers.enter(next->fiber ? next->fiber : fibers.start(&Block::entry));
+  Lane* lane = next();
+  if (lane != &me) switch_to(lane);
 }
 
 void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int predicate, Where where) {
@@ -243,6 +312,7 @@ void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int p
     return;
   }
   ++stats.barriers;
+  ++barriers_met;
   if (id == 0) {
     if (race::enabled) race::met_all();
     barrier_result = same(what, "__syncthreads_count") ? b.count : same(what, "__syncthreads_and") ? b.all : b.any;
@@ -295,19 +365,52 @@ void Block::meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::u
   wake(me.index / 32, mask & ~bit);
 }
 
+void Block::meet_group(const char* what, void (*op)(Block&, unsigned), void* argument, Where where) {
+  Lane& me = lane();
+  const unsigned group = me.index / 128;
+  if (group >= groups_.size())
+    fault("divergent warpgroup",
+          fmt::format("{}: the block's {} threads end within this warpgroup; launch a multiple of 128", what, threads),
+          where);
+  GroupMeeting& g = groups_[group];
+  if (g.exited)
+    fault("divergent warpgroup", fmt::format("{}: {} threads of the warpgroup have exited", what, g.exited), where);
+  me.argument = argument;
+  if (g.arrived == 0) {
+    g.what = what;
+    g.where = where;
+  } else if (!(same(g.where, where) && same(g.what, what))) {
+    fault("divergent warpgroup",
+          fmt::format("{} here, while {} threads of the warpgroup wait in {} at {}: all 128 must reach the same "
+                      "instruction",
+                      what, g.arrived, g.what, at(g.where)),
+          where);
+  }
+  if (++g.arrived < 128) return block_until_woken(what, where);
+  g.arrived = 0;
+  ++stats.collectives;
+  op(*this, group * 128);
+  for (unsigned w = 0; w < 4; ++w) wake(group * 4 + w, ~(me.index / 32 == group * 4 + w ? 1u << (me.index & 31) : 0));
+}
+
 void Block::deadlock() {
   std::string text = "no thread can run:";
   std::vector<std::pair<std::string, unsigned>> places;
-  for (const Lane& l : lanes) {
-    if (!l.waits_at) continue;
-    const std::string place = fmt::format("{} at {}", l.waits_at, at(l.where));
-    bool known = false;
-    for (auto& [p, n] : places)
-      if (p == place) ++n, known = true;
-    if (!known) places.emplace_back(place, 1);
+  unsigned gone = 0;
+  for (const auto& b : cluster.blocks) {
+    gone += b->exited_;
+    for (const Lane& l : b->lanes) {
+      if (!l.waits_at) continue;
+      const std::string place = fmt::format("{} at {}", l.waits_at, at(l.where));
+      bool known = false;
+      for (auto& [p, n] : places)
+        if (p == place) ++n, known = true;
+      if (!known) places.emplace_back(place, 1);
+    }
   }
   for (const auto& [p, n] : places) text += fmt::format(" {} threads wait in {};", n, p);
-  text += fmt::format(" {} exited", exited_);
+  text += fmt::format(" {} exited", gone);
+  for (const auto& b : cluster.blocks) text += why_stuck(*b);
   fault("deadlock", text, places.empty() ? "?" : places[0].first.substr(places[0].first.find(" at ") + 4));
 }
 
@@ -320,7 +423,7 @@ void Block::fault(const char* kind, const std::string& text, Where where, const 
 }
 
 void Block::fault(const char* kind, const std::string& text, const std::string& where, const Lane* who) {
-  faulted_ = true;
+  cluster.faulted = true;
   record_fault({kind, function_name(launch.function), triple(index), describe(who ? *who : lane()), where, text});
 #ifdef __SANITIZE_ADDRESS__
   throw Faulted{};  // unwinds, so that no string is reported as a leak

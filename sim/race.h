@@ -25,4 +25,24 @@ void met_lanes(Block& block, std::uint32_t mask);
 void arrived(Block& block, unsigned id);
 void released(Block& block, unsigned id, const std::uint32_t* waiting);
 
+// ---- sm_90. A clock has, for each thread and for the copy engine, the time up to which its accesses are ordered.
+
+using Clock = std::vector<std::uint32_t>;
+void join(Clock& to, const Clock& from);
+/// The running thread's accesses come before whoever acquires the clock.
+void release(Block& block, Clock& clock);
+void acquire(Block& block, const Clock& clock);
+/// A bulk copy wrote shared memory of `block`; what it wrote comes before whoever acquires the clock.
+void copied(Block& block, unsigned offset, unsigned bytes);
+void release_copies(Block& block, Clock& clock);
+/// The running thread called fence.proxy.async.
+void proxy_fence(Block& block);
+/// wgmma or a bulk store reads: ordinary writes must be ordered before it, and fenced by the thread that wrote.
+void async_read(const void* p, unsigned bytes, const char* what, Where where);
+std::uint32_t time(Block& block);
+/// What `reader` read up to `read` comes before the 128 threads from `first` go on.
+void order_group(Block& block, unsigned first, unsigned reader, std::uint32_t read);
+void cluster_arrived(Block& block);
+void cluster_waited(Block& block);
+
 }  // namespace sim::race
