@@ -40,6 +40,15 @@ __device__ __forceinline__ void wgmma_wait(DAPO_ONLY_WHERE) {
   DAPO_EMULATED(sim::wgmma_wait(N, where);)
 }
 
+/// Where the compiler may not move reads or writes of accumulators past: before wgmma_fence, after wgmma_wait.
+template <int R>
+__device__ __forceinline__ void wgmma_pin([[maybe_unused]] float (&d)[R]) {
+#ifdef __CUDACC__
+#pragma unroll
+  for (int i = 0; i < R; ++i) asm volatile("" : "+f"(d[i])::"memory");
+#endif
+}
+
 /// How operands are taken: as MN-major, or negated.
 struct WgmmaForm {
   bool transposed_a = false, transposed_b = false, negative_a = false, negative_b = false;
@@ -71,19 +80,19 @@ struct Wgmma;
 #define DAPO_D_64                                                                                                    \
   DAPO_D_48, "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), \
       "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
-#define DAPO_TEXT_96                                                                                                \
-  DAPO_TEXT_64                                                                                                      \
-      ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, " \
-      "%85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define DAPO_TEXT_96                                                                                            \
+  DAPO_TEXT_64                                                                                                  \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, " \
+  "%85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define DAPO_D_96                                                                                                    \
   DAPO_D_64, "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), \
       "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),        \
       "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),        \
       "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])
-#define DAPO_TEXT_128                                                                                              \
-  DAPO_TEXT_96                                                                                                     \
-      ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, " \
-      "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define DAPO_TEXT_128                                                                                          \
+  DAPO_TEXT_96                                                                                                 \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, " \
+  "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define DAPO_D_128                                                                                                    \
   DAPO_D_96, "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]),            \
       "+f"(d[103]), "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), \
