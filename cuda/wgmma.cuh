@@ -15,32 +15,32 @@ enum class Swizzle : std::uint64_t { none = 0, b128 = 1, b64 = 2, b32 = 3 };
 /// only. MN-major: unswizzled `stride` is that of groups of 8 along mn and `leading` of 8 along k; swizzled `leading` is
 /// that of whole lines along mn and `stride` of 8 along k. Adding bytes / 16 to a descriptor moves its start.
 __device__ __forceinline__ std::uint64_t wgmma_descriptor(const void* start, std::uint32_t leading,
-                                                          std::uint32_t stride, Swizzle swizzle DAPO_WHERE) {
-  const std::uint32_t address = shared_address(start DAPO_HERE) & 0x3ffff;  // in a cluster the rank is above
-  DAPO_EMULATED(sim::check_descriptor(address, leading, stride, where);)
+                                                          std::uint32_t stride, Swizzle swizzle HOPPER_WHERE) {
+  const std::uint32_t address = shared_address(start HOPPER_HERE) & 0x3ffff;  // in a cluster the rank is above
+  HOPPER_EMULATED(sim::check_descriptor(address, leading, stride, where);)
   return static_cast<std::uint64_t>(address >> 4) | static_cast<std::uint64_t>(leading >> 4 & 0x3fff) << 16 |
          static_cast<std::uint64_t>(stride >> 4 & 0x3fff) << 32 | static_cast<std::uint64_t>(swizzle) << 62;
 }
 
 /// Before the first wgmma, and again whenever ordinary code has written accumulators or fragments of A.
-__device__ __forceinline__ void wgmma_fence(DAPO_ONLY_WHERE) {
-  DAPO_SM90A(asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");)
-  DAPO_EMULATED(sim::wgmma_fence(where);)
+__device__ __forceinline__ void wgmma_fence(HOPPER_ONLY_WHERE) {
+  HOPPER_PTX(asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");)
+  HOPPER_EMULATED(sim::wgmma_fence(where);)
 }
 /// What the warpgroup has issued since the last commit becomes a group.
-__device__ __forceinline__ void wgmma_commit(DAPO_ONLY_WHERE) {
-  DAPO_SM90A(asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");)
-  DAPO_EMULATED(sim::wgmma_commit(where);)
+__device__ __forceinline__ void wgmma_commit(HOPPER_ONLY_WHERE) {
+  HOPPER_PTX(asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");)
+  HOPPER_EMULATED(sim::wgmma_commit(where);)
 }
 /// Waits until at most N groups are under way. Before it, neither accumulators nor fragments of A may be touched, and
 /// shared memory that is an operand must not change.
 template <int N>
-__device__ __forceinline__ void wgmma_wait(DAPO_ONLY_WHERE) {
-  DAPO_SM90A(asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");)
-  DAPO_EMULATED(sim::wgmma_wait(N, where);)
+__device__ __forceinline__ void wgmma_wait(HOPPER_ONLY_WHERE) {
+  HOPPER_PTX(asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");)
+  HOPPER_EMULATED(sim::wgmma_wait(N, where);)
 }
 
-/// Where the compiler may not move reads or writes of accumulators past: before wgmma_fence, after wgmma_wait.
+/// Keeps the compiler from moving reads and writes of accumulators past this place: before wgmma_fence, after wgmma_wait.
 template <int R>
 __device__ __forceinline__ void wgmma_pin([[maybe_unused]] float (&d)[R]) {
 #ifdef __CUDACC__
@@ -105,29 +105,29 @@ struct Wgmma;
   struct Wgmma<N, form> {                                                                                              \
     static constexpr int registers = R;                                                                                \
     static __device__ __forceinline__ void shared(float (&d)[R], std::uint64_t a, std::uint64_t b,                     \
-                                                  int keep DAPO_WHERE) {                                               \
-      DAPO_SM90A(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" P ", 0;\n"                                          \
+                                                  int keep HOPPER_WHERE) {                                             \
+      HOPPER_PTX(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" P ", 0;\n"                                          \
                               "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" DAPO_TEXT_##R               \
                               "}, %" A ", %" B ", p, %" SA ", %" SB ", %" TA ", %" TB ";\n}\n"                         \
                               : DAPO_D_##R                                                                             \
                               : "l"(a), "l"(b), "r"(keep), "n"(form.negative_a ? -1 : 1),                              \
                                 "n"(form.negative_b ? -1 : 1), "n"(form.transposed_a ? 1 : 0),                         \
                                 "n"(form.transposed_b ? 1 : 0));)                                                      \
-      DAPO_EMULATED(sim::wgmma({d, N, nullptr, a, b, keep != 0, form.negative_a, form.negative_b, form.transposed_a,   \
-                                form.transposed_b},                                                                    \
-                               where);)                                                                                \
+      HOPPER_EMULATED(sim::wgmma({d, N, nullptr, a, b, keep != 0, form.negative_a, form.negative_b, form.transposed_a, \
+                                  form.transposed_b},                                                                  \
+                                 where);)                                                                              \
     }                                                                                                                  \
     static __device__ __forceinline__ void registers_a(float (&d)[R], const std::uint32_t (&a)[4], std::uint64_t b,    \
-                                                       int keep DAPO_WHERE) {                                          \
+                                                       int keep HOPPER_WHERE) {                                        \
       static_assert(!form.transposed_a, "A in registers has one layout");                                              \
-      DAPO_SM90A(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" RP ", 0;\n"                                         \
+      HOPPER_PTX(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" RP ", 0;\n"                                         \
                               "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" DAPO_TEXT_##R               \
                               "}, {%" A ", %" A1 ", %" A2 ", %" A3 "}, %" RB ", p, %" RSA ", %" RSB ", %" RTB ";\n}\n" \
                               : DAPO_D_##R                                                                             \
                               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep),                         \
                                 "n"(form.negative_a ? -1 : 1), "n"(form.negative_b ? -1 : 1),                          \
                                 "n"(form.transposed_b ? 1 : 0));)                                                      \
-      DAPO_EMULATED(                                                                                                   \
+      HOPPER_EMULATED(                                                                                                 \
           sim::wgmma({d, N, a, 0, b, keep != 0, form.negative_a, form.negative_b, false, form.transposed_b}, where);)  \
     }                                                                                                                  \
   };

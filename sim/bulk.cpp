@@ -161,9 +161,18 @@ void start_load(Copy&& c, const char* what) {
     mbarrier(b, c.barrier, true, what, c.where);
     if (c.offset + c.map.span() > b.launch.smem_bytes)
       b.fault("bad address", fmt::format("{}: the box ends beyond the block's shared memory", what), c.where);
+    check_overwrite(b, c);
+    for (const auto& s : b.cluster.engine->copies)
+      if (s->kind != Copy::load && s->block == &b && c.offset < s->offset + s->map.span() &&
+          s->offset < c.offset + c.map.span())
+        b.fault("operand overwritten",
+                fmt::format("the bulk load of {} writes shared memory that this bulk store has not read; call "
+                            "bulk_wait_read<N>() first",
+                            at(c.where)),
+                s->where, &b.lanes[s->thread]);
     each_element(c, 0, c.map.lines(), [&](unsigned offset, unsigned, unsigned) {
       if (race::enabled && &b == block_now)
-        race::access(b.dynamic + offset, c.map.bytes, race::kWrite | race::kAsync, __builtin_return_address(0));
+        race::access(b.dynamic + offset, c.map.bytes, race::kWrite | race::kAsync, c.where);
       std::memset(b.dynamic + offset, 0xff, c.map.bytes);
       poison(b.dynamic + offset, c.map.bytes, true);
     });

@@ -135,6 +135,9 @@ bool being_loaded(const Block& block, unsigned offset, unsigned bytes, Where* wh
 /// The accumulator in flight that has p among its registers of the running thread; null if none.
 const Product* in_flight(const Block& block, const void* p);
 
+/// A fault if the load writes an operand of a wgmma in flight.
+void check_overwrite(Block& block, const Copy& load);
+
 /// AddressSanitizer reports accesses to [p, p + bytes) until `poisoned` is false again.
 void poison(void* p, std::size_t bytes, bool poisoned);
 

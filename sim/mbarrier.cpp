@@ -95,7 +95,7 @@ void mbarrier_init(std::uint64_t* barrier, unsigned count, Where where) {
             where);
   hopper(b).mbarriers[offset] =
       Mbarrier{count, count, 0, 0, 0, 0, b.lane().index, b.barriers_met, false, {}, {}, {}, where};
-  if (race::enabled) race::access(barrier, 8, race::kWrite, __builtin_return_address(0));
+  if (race::enabled) race::access(barrier, 8, race::kWrite, where);
   std::memcpy(barrier, &kMagic, 8);
 }
 

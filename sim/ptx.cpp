@@ -200,7 +200,7 @@ void stmatrix(void* row, const std::uint32_t* r, int count, bool transposed, Whe
   if (lane < 8u * static_cast<unsigned>(count)) {
     check_aligned(row, 16, "stmatrix", where);
     need_shared(row, 16, "stmatrix", where);
-    if (race::enabled) race::access(row, 16, race::kWrite, __builtin_return_address(0));
+    if (race::enabled) race::access(row, 16, race::kWrite, where);
   }
   Stmatrix arg{r, static_cast<char*>(row), count, transposed};
   block_now->meet(~0u, transposed ? "stmatrix.trans" : "stmatrix", run_stmatrix, &arg, where);

@@ -15,6 +15,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "hopper.h"
 
@@ -59,6 +60,10 @@ unsigned columns(const Block& b) {
 std::uint32_t& known(unsigned t, unsigned u) {
   return shadow_of(*block_now).known[t * columns(*block_now) + u];
 }
+std::set<const void*>& places() {
+  static auto* p = new std::set<const void*>;
+  return *p;
+}
 std::string name_of(const Block& b, unsigned thread) {
   return thread == b.threads ? "the copy engine (a bulk load)" : "thread " + b.describe(b.lanes[thread]);
 }
@@ -67,18 +72,33 @@ bool seen(const Touch& t, unsigned me) {
   return t.time == 0 || t.thread == me || t.time <= shadow_of(*block_now).all || t.time <= known(me, t.thread);
 }
 
+/// Places that stand in for code addresses.
+const void* place(Where where) {
+  static std::mutex mutex;
+  static auto* known = new std::map<std::pair<const char*, unsigned>, std::unique_ptr<Where>>;
+  std::lock_guard lock(mutex);
+  auto& kept = (*known)[{where.file_name(), where.line()}];
+  if (!kept) {
+    kept = std::make_unique<Where>(where);
+    places().insert(kept.get());
+  }
+  return kept.get();
+}
+std::string line_of(const void* code) {
+  return places().contains(code) ? at(*static_cast<const Where*>(code)) : source_line(code);
+}
+
 std::string verb(unsigned kind) {
   return kind & kAsync ? "cp.async write" : kind & kAtomic ? "atomic update" : kind & kWrite ? "write" : "read";
 }
 
 [[noreturn]] void report(const Touch& before, unsigned kind, const char* p, const void* code) {
   Block& b = *block_now;
-  b.fault(
-      "race",
-      fmt::format("{} of shared memory at {}, against a {} by {} at {}, with no barrier between", verb(kind),
-                  b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable",
-                  verb(before.kind), name_of(b, before.thread), before.code ? source_line(before.code) : "a bulk copy"),
-      source_line(code));
+  b.fault("race",
+          fmt::format("{} of shared memory at {}, against a {} by {} at {}, with no barrier between", verb(kind),
+                      b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable",
+                      verb(before.kind), name_of(b, before.thread), before.code ? line_of(before.code) : "a bulk copy"),
+          line_of(code));
 }
 
 void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void* code) {
@@ -93,12 +113,12 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
     b.fault("uninitialised",
             fmt::format("{} of shared memory at {} that was never written", verb(kind),
                         b.in_dynamic(p, 1) ? fmt::format("dynamic offset {}", p - b.dynamic) : "a static variable"),
-            source_line(code));
+            line_of(code));
   if ((c.writer.kind & kAsync) && c.writer.bytes & bytes && !writes)
     b.fault("uninitialised",
             fmt::format("read of shared memory whose cp.async (thread {}, at {}) has not been waited for",
-                        b.describe(b.lanes[c.writer.thread]), source_line(c.writer.code)),
-            source_line(code));
+                        b.describe(b.lanes[c.writer.thread]), line_of(c.writer.code)),
+            line_of(code));
   const bool both_atomic = (kind & kAtomic) && (c.writer.kind & kAtomic);
   if ((c.writer.bytes & bytes) && !both_atomic && !seen(c.writer, me)) report(c.writer, kind, p, code);
   if (writes)
@@ -138,7 +158,7 @@ void access(const void* address, unsigned bytes, unsigned kind, const void* code
         "accumulator in flight",
         fmt::format("{} of registers that the wgmma of {} is writing; call wgmma_commit() and wgmma_wait<0>() first",
                     verb(kind), at(w->where)),
-        source_line(code));
+        line_of(code));
   busy = true;
   const char* p = static_cast<const char*>(address);
   struct Done {
@@ -160,9 +180,13 @@ void access(const void* address, unsigned bytes, unsigned kind, const void* code
     busy = false;
     if (b->cluster.blocks.size() > 1)
       b->fault("cluster", "a static __shared__ variable in a cluster: here the blocks would share it; use dynamic_smem",
-               source_line(code));
+               line_of(code));
     touch_range(shadow_of(*b).fixed, offset(own.low), p, bytes, kind, code);
   }
+}
+
+void access(const void* p, unsigned bytes, unsigned kind, Where where) {
+  access(p, bytes, kind, place(where));
 }
 
 void begin_block(Block& b) {
@@ -258,7 +282,7 @@ void proxy_fence(Block& b) {
 
 void async_read(const void* p, unsigned bytes, const char* what, Where where) {
   Block& b = *block_now;
-  access(p, bytes, kRead, __builtin_return_address(0));
+  access(p, bytes, kRead, where);
   Shadow& shadow = shadow_of(b);
   const auto offset = static_cast<std::size_t>(static_cast<const char*>(p) - b.dynamic);
   const unsigned me = b.lane().index;
@@ -272,7 +296,7 @@ void async_read(const void* p, unsigned bytes, const char* what, Where where) {
     b.fault("missing proxy fence",
             fmt::format("{} reads shared memory at dynamic offset {} that {} wrote at {}; that thread must call "
                         "fence_proxy_async() after the store, before the barrier",
-                        what, i, name_of(b, w.thread), source_line(w.code)),
+                        what, i, name_of(b, w.thread), line_of(w.code)),
             where);
   }
 }

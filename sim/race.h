@@ -15,6 +15,8 @@ enum Access : unsigned { kRead = 0, kWrite = 1, kAtomic = 2, kAsync = 4 };
 
 /// A kernel or intrinsic accesses memory; code is the address of the access, for the report.
 void access(const void* p, unsigned bytes, unsigned kind, const void* code);
+/// The same for instructions that know their place in the source.
+void access(const void* p, unsigned bytes, unsigned kind, Where where);
 
 void begin_block(Block& block);
 /// All live threads of the block met.

@@ -4,7 +4,7 @@
 namespace sim {
 
 /// One instruction over a tile: d[i][j] += sum over k < depth (at most 16) of a[i][k] b[k][j]. a is rows x depth,
-/// b depth x columns, d rows x columns, each row after row.
+/// b depth x columns (at most 256), d rows x columns, each row after row.
 ///
 /// Exact sums (sim.h: set_exact_sums) are the bits of an H100: the products and d are aligned to the largest exponent
 /// among them, each is truncated to 25 bits below it, they are summed exactly, and the sum is truncated to fp32. The

@@ -169,8 +169,6 @@ void issue(Block& b, unsigned first) {
   p.keep_sum = w.keep_sum;
   p.sign = w.negative_a != w.negative_b ? -1.0f : 1.0f;
   p.where = where;
-  p.reader = b.lane().index;
-  p.read = race::enabled ? race::time(b) : 0;
   if (p.a_in_registers) {
     for (unsigned t = 0; t < 128; ++t) {
       p.a_registers[t] = argument(b, first + t).w.a_registers;
@@ -182,28 +180,30 @@ void issue(Block& b, unsigned first) {
     p.a_values = gather(b, w.a, w.transposed_a, kRows, false, "A", true, where);
   }
   p.b_values = gather(b, w.b, w.transposed_b, w.columns, true, "B", true, where);
+  p.reader = b.lane().index;
+  p.read = race::enabled ? race::time(b) : 0;  // after the reads
   p.sum = &accumulator(b, g, first, w.columns, where);
   g.products.push_back(std::move(p));
 }
 
+[[noreturn]] void overwritten(Block& b, const Product& p, bool a, const Where* load) {
+  const bool in_registers = a && p.a_in_registers;
+  b.fault("operand overwritten",
+          fmt::format("{} of this wgmma changed before it was complete{}; wait for it (wgmma_wait) before {}",
+                      a ? "A" : "B", load ? ": the bulk load of " + at(*load) + " writes it" : std::string(),
+                      in_registers ? "the registers are used again" : "the stage is released"),
+          p.where);
+}
+
 void execute(Block& b, Product& p) {
-  const auto changed = [&](const char* name, bool in_registers) {
-    Where load;
-    const unsigned start = decode(name[0] == 'A' ? p.a : p.b).start - kSharedBase;
-    const bool loaded = !in_registers && being_loaded(b, start, 16, &load);
-    b.fault("operand overwritten",
-            fmt::format("{} of this wgmma changed before it was complete{}; wait for it (wgmma_wait) before {}", name,
-                        loaded ? ": a bulk load issued at " + at(load) + " writes it" : std::string(),
-                        in_registers ? "the registers are used again" : "the stage is released"),
-            p.where);
-  };
   // Poisoned while a load that came too early writes it: the comparison below reports that.
   if (b.cluster.engine->busy()) unpoison_loads(b);
   std::vector<float> a =
       p.a_in_registers ? fragments(p.a_registers) : gather(b, p.a, p.transposed_a, kRows, false, "A", false, p.where);
-  if (!equal(a, p.a_values)) changed("A", p.a_in_registers);
+  if (!equal(a, p.a_values)) overwritten(b, p, true, nullptr);
   const unsigned n = p.sum->columns;
-  if (!equal(gather(b, p.b, p.transposed_b, n, true, "B", false, p.where), p.b_values)) changed("B", false);
+  if (!equal(gather(b, p.b, p.transposed_b, n, true, "B", false, p.where), p.b_values))
+    overwritten(b, p, false, nullptr);
   if (p.sign < 0)
     for (float& x : a) x = -x;
   if (!p.keep_sum) std::fill(p.sum->tile.begin(), p.sum->tile.end(), 0.0f);
@@ -254,6 +254,27 @@ void check_descriptor(std::uint32_t start, std::uint32_t leading, std::uint32_t 
                     "below 2^18",
                     static_cast<long>(start) - long{kSharedBase}, leading, stride),
         where);
+}
+
+void check_overwrite(Block& b, const Copy& c) {
+  if (!b.hopper) return;
+  // Unexchanged, a byte of the box is in a line of it.
+  const unsigned mask = c.map.swizzle ? c.map.swizzle / 16 - 1u : 0;
+  const auto written = [&](std::uint64_t bits, bool mn_major, unsigned rows) {
+    const Descriptor d = decode(bits);
+    for (unsigned mn = 0; mn < rows; ++mn)
+      for (unsigned k = 0; k < kDepth; ++k) {
+        const unsigned address = element(d, mn_major, mn, k);
+        const unsigned at = (address ^ ((address >> 7 & mask) << 4)) - kSharedBase - c.offset;
+        if (at < c.map.span() && at % c.map.pitch() < c.map.line_bytes()) return true;
+      }
+    return false;
+  };
+  for (const Warpgroup& g : b.hopper->warpgroups)
+    for (const Product& p : g.products) {
+      if (!p.a_in_registers && written(p.a, p.transposed_a, kRows)) overwritten(b, p, true, &c.where);
+      if (written(p.b, p.transposed_b, p.sum->columns)) overwritten(b, p, false, &c.where);
+    }
 }
 
 const Product* in_flight(const Block& b, const void* p) {

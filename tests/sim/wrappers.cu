@@ -1,14 +1,8 @@
 // Every instruction of cuda/hopper.cuh and cuda/wgmma.cuh, once: nvcc compiles this for sm_80 and sm_90a (make
 // cuda-compile), g++ for the simulator.
 #include "cuda/hopper.cuh"
-#include "cuda/wgmma.cuh"
-
-#ifdef __CUDACC__
-#define DAPO_DYNAMIC_SMEM extern __shared__ __align__(1024) unsigned char smem[]
-#else
 #include "cuda/ptx.cuh"
-#define DAPO_DYNAMIC_SMEM auto* smem = dapo::dynamic_smem<unsigned char>()
-#endif
+#include "cuda/wgmma_product.cuh"
 
 namespace {
 
@@ -33,7 +27,7 @@ __device__ float both(std::uint64_t a, std::uint64_t b, const std::uint32_t (&fr
 }
 
 __global__ void __launch_bounds__(128) products(float* out, std::uint32_t word) {
-  DAPO_DYNAMIC_SMEM;
+  auto* smem = dynamic_smem<unsigned char>();
   const std::uint64_t a = wgmma_descriptor(smem, 16, 1024, Swizzle::b128);
   const std::uint64_t b = wgmma_descriptor(smem + 8192, 1024, 128, Swizzle::none);
   const std::uint32_t fragments[4] = {word, word, word, word};
@@ -49,7 +43,7 @@ __global__ void __launch_bounds__(128) products(float* out, std::uint32_t word) 
 }
 
 __global__ void copies(const __grid_constant__ CUtensorMap map, float* global) {
-  DAPO_DYNAMIC_SMEM;
+  auto* smem = dynamic_smem<unsigned char>();
   auto* barrier = reinterpret_cast<std::uint64_t*>(smem + 4096);
   tensor_prefetch_map(&map);
   mbarrier_init(barrier, 2);
@@ -77,7 +71,7 @@ __global__ void copies(const __grid_constant__ CUtensorMap map, float* global) {
 }
 
 __global__ void cluster(std::uint32_t* out) {
-  DAPO_DYNAMIC_SMEM;
+  auto* smem = dynamic_smem<unsigned char>();
   cluster_sync();
   const std::uint32_t peer = cluster_address(smem, (cluster_rank() + 1) % cluster_size());
   cluster_store(peer, 1);
@@ -110,6 +104,10 @@ __global__ void __launch_bounds__(384, 1) registers(float* out) {
 
 namespace dapo {
 /// Keeps the kernels, for the compilers.
-const void* hopper_wrappers[] = {reinterpret_cast<const void*>(products), reinterpret_cast<const void*>(copies),
-                                 reinterpret_cast<const void*>(cluster), reinterpret_cast<const void*>(registers)};
+const void* hopper_wrappers[] = {reinterpret_cast<const void*>(products),
+                                 reinterpret_cast<const void*>(copies),
+                                 reinterpret_cast<const void*>(cluster),
+                                 reinterpret_cast<const void*>(registers),
+                                 reinterpret_cast<const void*>(dapo::cuda::wgmma_product<128, 4>),
+                                 reinterpret_cast<const void*>(dapo::cuda::wgmma_product<256, 3>)};
 }  // namespace dapo
