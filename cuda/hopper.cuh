@@ -121,8 +121,8 @@ __device__ __forceinline__ void mbarrier_wait_cluster(std::uint64_t* barrier, st
   }
 }
 
-// ---- bulk copies: sizes and addresses are multiples of 16. A load is counted by an mbarrier. A store or reduction joins
-// its thread's open group; its source may be written again after bulk_wait_read.
+// ---- bulk copies: sizes and addresses are multiples of 16. A load is counted by an mbarrier. A store or reduction
+// joins its thread's open group; its source may be written again after bulk_wait_read.
 
 __device__ __forceinline__ void bulk_load(void* shared, const void* global, std::uint32_t bytes,
                                           std::uint64_t* barrier HOPPER_WHERE) {
@@ -176,9 +176,10 @@ __device__ __forceinline__ void bulk_wait(HOPPER_ONLY_WHERE) {
   HOPPER_EMULATED(sim::bulk_wait(N, where);)
 }
 
-// ---- tensor copies: a box of a tensor at (x, y, z), x innermost and x * element a multiple of 16 bytes. Elements outside
-// the tensor are loaded as zeros, which count as bytes, and not stored. `shared` is a multiple of 128; swizzled lines
-// begin 128, 64 or 32 bytes apart, and the exchange takes the address, so tiles are aligned to 1024, 512 or 256.
+// ---- tensor copies: a box of a tensor at (x, y, z), x innermost and x * element a multiple of 16 bytes. Elements
+// outside the tensor are loaded as zeros, which count as bytes, and not stored. `shared` is a multiple of 128;
+// swizzled lines begin 128, 64 or 32 bytes apart, and the exchange takes the address, so tiles are aligned to 1024,
+// 512 or 256.
 
 __device__ __forceinline__ void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y,
                                                std::uint64_t* barrier HOPPER_WHERE) {
@@ -241,8 +242,8 @@ __device__ __forceinline__ void tensor_prefetch_map(const CUtensorMap* map) {
   HOPPER_EMULATED(static_cast<void>(map);)
 }
 
-// ---- clusters: blocks that run together (launch attribute). Kernels begin and end with cluster_sync: before it a block
-// may not have started, after its end its shared memory is gone.
+// ---- clusters: blocks that run together (launch attribute). Kernels begin and end with cluster_sync: before it a
+// block may not have started, after its end its shared memory is gone.
 
 __device__ __forceinline__ std::uint32_t cluster_rank() {
   HOPPER_PTX(std::uint32_t r; asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(r)); return r;)

@@ -10,10 +10,11 @@ namespace dapo {
 /// parts are exchanged: bits 4-6 of the address ^= bits 7-9 (2 or 1 bits of each for 64 and 32).
 enum class Swizzle : std::uint64_t { none = 0, b128 = 1, b64 = 2, b32 = 3 };
 
-/// Descriptor of an operand whose first element is at `start` (shared, a multiple of 16). K-major (elements of a row lie
-/// along k): `stride` is the distance in bytes of groups of 8 rows; `leading` that of 8 elements along k, unswizzled
-/// only. MN-major: unswizzled `stride` is that of groups of 8 along mn and `leading` of 8 along k; swizzled `leading` is
-/// that of whole lines along mn and `stride` of 8 along k. Adding bytes / 16 to a descriptor moves its start.
+/// Descriptor of an operand whose first element is at `start` (shared, a multiple of 16). K-major (elements of a row
+/// lie along k): `stride` is the distance in bytes of groups of 8 rows; `leading` that of 8 elements along k,
+/// unswizzled only. MN-major: unswizzled `stride` is that of groups of 8 along mn and `leading` of 8 along k;
+/// swizzled `leading` is that of whole lines along mn and `stride` of 8 along k. Adding bytes / 16 to a descriptor
+/// moves its start.
 __device__ __forceinline__ std::uint64_t wgmma_descriptor(const void* start, std::uint32_t leading,
                                                           std::uint32_t stride, Swizzle swizzle HOPPER_WHERE) {
   const std::uint32_t address = shared_address(start HOPPER_HERE) & 0x3ffff;  // in a cluster the rank is above
@@ -40,7 +41,8 @@ __device__ __forceinline__ void wgmma_wait(HOPPER_ONLY_WHERE) {
   HOPPER_EMULATED(sim::wgmma_wait(N, where);)
 }
 
-/// Keeps the compiler from moving reads and writes of accumulators past this place: before wgmma_fence, after wgmma_wait.
+/// Keeps the compiler from moving reads and writes of accumulators past this place: before wgmma_fence, after
+/// wgmma_wait.
 template <int R>
 __device__ __forceinline__ void wgmma_pin([[maybe_unused]] float (&d)[R]) {
 #ifdef __CUDACC__

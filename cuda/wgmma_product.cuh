@@ -1,8 +1,8 @@
-// c = a b^T of bf16 on Hopper: a producer's warpgroup brings tiles by tensor copies through a ring in shared memory, two
-// warpgroups multiply 64 x BN of a tile of 128 x BN each. Persistent: a block walks over tiles.
+// c = a b^T of bf16 on Hopper: a producer's warpgroup brings tiles by tensor copies through a ring in shared memory,
+// two warpgroups multiply 64 x BN of a tile of 128 x BN each. Persistent: a block walks over tiles.
 //
-// Every element is one chain of k16 steps in order of k, as in the mma.sync products, and so has their bits: neither the
-// tile's shape nor the schedule changes any. Beyond m, n and k the copies bring zeros and store nothing.
+// Every element is one chain of k16 steps in order of k, as in the mma.sync products, and so has their bits: neither
+// the tile's shape nor the schedule changes any. Beyond m, n and k the copies bring zeros and store nothing.
 #pragma once
 
 #include "cuda/ptx.cuh"

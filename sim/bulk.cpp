@@ -185,9 +185,10 @@ void start_store(Copy&& c, const char* what) {
   c.source.resize(std::size_t{c.map.lines()} * c.map.line_bytes());
   each_element(c, 0, c.map.lines(), [&](unsigned offset, unsigned line, unsigned column) {
     need_fenced(b, offset, c.map.bytes, what, c.where);
-    if (race::enabled) race::async_read(b.dynamic + offset, c.map.bytes, what, c.where);
+    if (race::enabled) race::async_read(b.dynamic + offset, c.map.bytes, false, what, c.where);
     std::memcpy(&c.source[(line * c.map.box[0] + column) * c.map.bytes], b.dynamic + offset, c.map.bytes);
   });
+  if (race::enabled) b.lane().bulk_reads.emplace_back(c.group, race::time(b));
   ++b.lane().bulk_open;
   b.lane().bulk_where = c.where;
   b.cluster.engine->copies.push_back(std::make_unique<Copy>(std::move(c)));
@@ -306,6 +307,8 @@ void bulk_wait(int pending, Where) {
   const unsigned left = static_cast<unsigned>(pending);
   if (me.bulk_groups <= left) return;
   me.bulk_waited = std::max(me.bulk_waited, me.bulk_groups - left);
+  for (const auto& [group, time] : me.bulk_reads)
+    if (group < me.bulk_waited) race::stores_done(*block_now, time);
   block_now->cluster.engine->finish(*block_now, me.index, me.bulk_waited);
 }
 

@@ -78,6 +78,7 @@ void Block::prepare(uint3 block_index, std::uint32_t block_serial) {
     l.groups = l.wgmma_groups = l.fences = l.bulk_groups = l.bulk_open = l.bulk_waited = 0;
     l.at_cluster = false;
     l.copies.clear();
+    l.bulk_reads.clear();
   }
   ready_warps_ = 0;
   for (unsigned w = 0; w < warps.size(); ++w) {

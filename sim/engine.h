@@ -39,10 +39,11 @@ struct Lane {
   unsigned groups;                ///< cp.async groups committed
   unsigned wgmma_groups, fences;  ///< wgmma groups committed, wgmma.fence executed
   unsigned bulk_groups, bulk_open,
-      bulk_waited;           ///< groups of bulk copies: committed; copies in none; groups waited for
-  Where bulk_where;          ///< the last bulk store
-  bool at_cluster;           ///< arrived at barrier.cluster, and has not waited
-  unsigned cluster_arrived;  ///< in this phase of the cluster's barrier
+      bulk_waited;   ///< groups of bulk copies: committed; copies in none; groups waited for
+  Where bulk_where;  ///< the last bulk store
+  std::vector<std::pair<unsigned, std::uint32_t>> bulk_reads;  ///< group and time of each, for the race checker
+  bool at_cluster;                                             ///< arrived at barrier.cluster, and has not waited
+  unsigned cluster_arrived;                                    ///< in this phase of the cluster's barrier
   std::vector<AsyncCopy> copies;
 };
 

@@ -27,8 +27,7 @@ struct Accumulator {
 
 /// One wgmma that has been issued and not executed.
 struct Product {
-  unsigned reader;     ///< the thread whose read of the operands the race checker knows
-  std::uint32_t read;  ///< and when it was
+  std::uint32_t read;  ///< when, for the race checker
   unsigned group;      ///< commit group of the warpgroup
   Accumulator* sum;
   std::uint64_t a, b;  ///< descriptors

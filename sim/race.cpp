@@ -46,16 +46,25 @@ struct Shadow {
   std::vector<std::uint32_t> at_barrier[16];
   std::vector<Clock> fences;  ///< by thread: when it called fence.proxy.async
   Clock cluster;              ///< of what arrived at barrier.cluster
+  Clock all_async;            ///< as `all`, of what is not a thread
 };
 thread_local std::deque<Shadow> shadows;  ///< of the cluster's blocks, by rank
 thread_local bool busy = false;
+thread_local unsigned reading_for = ~0u;  ///< whom an asynchronous read counts for
 
 Shadow& shadow_of(const Block& b) {
   return shadows[b.rank];
 }
-/// The copy engine counts as one more thread.
+/// Accesses that no barrier of threads orders count as those of more threads: what the copy engine loads, what each
+/// warpgroup's wgmma read, what bulk stores read.
+unsigned wgmma_of(const Block& b, unsigned group) {
+  return b.threads + 1 + group;
+}
+unsigned stores_of(const Block& b) {
+  return b.threads + 1 + b.threads / 128;
+}
 unsigned columns(const Block& b) {
-  return b.threads + 1;
+  return stores_of(b) + 1;
 }
 std::uint32_t& known(unsigned t, unsigned u) {
   return shadow_of(*block_now).known[t * columns(*block_now) + u];
@@ -65,11 +74,18 @@ std::set<const void*>& places() {
   return *p;
 }
 std::string name_of(const Block& b, unsigned thread) {
-  return thread == b.threads ? "the copy engine (a bulk load)" : "thread " + b.describe(b.lanes[thread]);
+  return thread < b.threads    ? "thread " + b.describe(b.lanes[thread])
+         : thread == b.threads ? "the copy engine (a bulk load)"
+         : thread == stores_of(b)
+             ? "a bulk store (bulk_wait_read comes first)"
+             : fmt::format("wgmma of warpgroup {} (wgmma_wait comes first)", thread - b.threads - 1);
 }
 
 bool seen(const Touch& t, unsigned me) {
-  return t.time == 0 || t.thread == me || t.time <= shadow_of(*block_now).all || t.time <= known(me, t.thread);
+  const Shadow& s = shadow_of(*block_now);
+  const unsigned n = block_now->threads;
+  return t.time == 0 || t.thread == me || t.time <= (t.thread < n ? s.all : s.all_async[t.thread - n]) ||
+         t.time <= known(me, t.thread);
 }
 
 /// Places that stand in for code addresses.
@@ -124,7 +140,8 @@ void touch(Cell& c, const char* p, std::uint8_t bytes, unsigned kind, const void
   if (writes)
     for (Touch& r : c.readers)
       if ((r.bytes & bytes) && !seen(r, me)) report(r, kind, p, code);
-  const Touch mine{shadow_of(b).now, static_cast<std::uint16_t>(me), bytes, static_cast<std::uint8_t>(kind), code};
+  const Touch mine{shadow_of(b).now, static_cast<std::uint16_t>(reading_for != ~0u ? reading_for : me), bytes,
+                   static_cast<std::uint8_t>(kind), code};
   if (writes) {
     c.written |= bytes;
     c.writer = mine;
@@ -190,6 +207,7 @@ void access(const void* p, unsigned bytes, unsigned kind, Where where) {
 }
 
 void begin_block(Block& b) {
+  reading_for = ~0u;  // a fault may have left it
   if (shadows.size() <= b.rank) shadows.resize(b.rank + 1);
   Shadow& shadow = shadow_of(b);
   shadow.dynamic.resize(std::max(shadow.dynamic.size(), b.launch.smem_bytes / 2 + 1));
@@ -201,12 +219,18 @@ void begin_block(Block& b) {
   shadow.known.assign(std::size_t{b.threads} * columns(b), 0);
   shadow.fences.assign(b.threads, {});
   shadow.cluster.clear();
+  shadow.all_async.assign(columns(b) - b.threads, 0);
   for (auto& v : shadow.at_barrier) v.clear();
 }
 
 void met_all() {
-  Shadow& shadow = shadow_of(*block_now);
+  const Block& b = *block_now;
+  Shadow& shadow = shadow_of(b);
   shadow.all = shadow.now++;
+  if (shadow.crossed)
+    for (unsigned u = b.threads; u < columns(b); ++u)
+      for (unsigned t = 0; t < b.threads; ++t)
+        shadow.all_async[u - b.threads] = std::max(shadow.all_async[u - b.threads], known(t, u));
 }
 
 void met_lanes(Block& b, std::uint32_t mask) {
@@ -280,8 +304,12 @@ void proxy_fence(Block& b) {
   shadow.fences[b.lane().index].push_back(shadow.now++);
 }
 
-void async_read(const void* p, unsigned bytes, const char* what, Where where) {
+void async_read(const void* p, unsigned bytes, bool by_wgmma, const char* what, Where where) {
   Block& b = *block_now;
+  reading_for = by_wgmma ? wgmma_of(b, b.lane().index / 128) : stores_of(b);
+  struct Done {
+    ~Done() { reading_for = ~0u; }
+  } done;
   access(p, bytes, kRead, where);
   Shadow& shadow = shadow_of(b);
   const auto offset = static_cast<std::size_t>(static_cast<const char*>(p) - b.dynamic);
@@ -305,11 +333,17 @@ std::uint32_t time(Block& b) {
   return shadow_of(b).now++;
 }
 
-void order_group(Block& b, unsigned first, unsigned reader, std::uint32_t read) {
-  for (unsigned t = first; t < first + 128; ++t) known(t, reader) = std::max(known(t, reader), read);
+void wgmma_done(Block& b, unsigned first, std::uint32_t read) {
+  const unsigned u = wgmma_of(b, first / 128);
+  for (unsigned t = first; t < first + 128; ++t) known(t, u) = std::max(known(t, u), read);
   shadow_of(b).crossed = true;
 }
 
+void stores_done(Block& b, std::uint32_t read) {
+  std::uint32_t& k = known(b.lane().index, stores_of(b));
+  k = std::max(k, read);
+  shadow_of(b).crossed = true;
+}
 void cluster_arrived(Block& b) {
   release(b, shadow_of(b).cluster);
 }

@@ -40,10 +40,11 @@ void release_copies(Block& block, Clock& clock);
 /// The running thread called fence.proxy.async.
 void proxy_fence(Block& block);
 /// wgmma or a bulk store reads: ordinary writes must be ordered before it, and fenced by the thread that wrote.
-void async_read(const void* p, unsigned bytes, const char* what, Where where);
+void async_read(const void* p, unsigned bytes, bool by_wgmma, const char* what, Where where);
 std::uint32_t time(Block& block);
-/// What `reader` read up to `read` comes before the 128 threads from `first` go on.
-void order_group(Block& block, unsigned first, unsigned reader, std::uint32_t read);
+/// What the wgmma of the 128 threads from `first` read up to that time is done; or the running thread's bulk stores.
+void wgmma_done(Block& block, unsigned first, std::uint32_t read);
+void stores_done(Block& block, std::uint32_t read);
 void cluster_arrived(Block& block);
 void cluster_waited(Block& block);
 

@@ -57,7 +57,7 @@ std::vector<float> gather(Block& block, std::uint64_t bits, bool mn_major, unsig
             where);
       if (issue && (loads || std::memcmp(block.dynamic + offset, &h.fenced[offset], 2) != 0))
         need_fenced(block, offset, 2, "wgmma", where);
-      if (issue && race::enabled) race::async_read(block.dynamic + offset, 2, "wgmma", where);
+      if (issue && race::enabled) race::async_read(block.dynamic + offset, 2, true, "wgmma", where);
       std::uint16_t word;
       std::memcpy(&word, block.dynamic + offset, 2);
       values[by_k ? k * rows + mn : mn * kDepth + k] = std::bit_cast<float>(std::uint32_t{word} << 16);
@@ -180,7 +180,6 @@ void issue(Block& b, unsigned first) {
     p.a_values = gather(b, w.a, w.transposed_a, kRows, false, "A", true, where);
   }
   p.b_values = gather(b, w.b, w.transposed_b, w.columns, true, "B", true, where);
-  p.reader = b.lane().index;
   p.read = race::enabled ? race::time(b) : 0;  // after the reads
   p.sum = &accumulator(b, g, first, w.columns, where);
   g.products.push_back(std::move(p));
@@ -222,7 +221,7 @@ void wait(Block& b, unsigned first) {
   std::size_t done = 0;
   for (; done < g.products.size() && long{g.products[done].group} < covered; ++done) {
     execute(b, g.products[done]);
-    if (race::enabled) race::order_group(b, first, g.products[done].reader, g.products[done].read);
+    if (race::enabled) race::wgmma_done(b, first, g.products[done].read);
   }
   g.products.erase(g.products.begin(), g.products.begin() + static_cast<std::ptrdiff_t>(done));
   std::erase_if(g.sums, [&](const std::unique_ptr<Accumulator>& s) {

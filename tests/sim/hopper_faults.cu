@@ -66,7 +66,7 @@ __global__ void ring(float* out) {
                      wgmma_descriptor(smem + s * kStage + 2048, 128, 128, Swizzle::none), 1);
     wgmma_commit();
     if (fault == kReleasedEarly) mbarrier_arrive(&empty[s]);
-    if (fault == kReleasedEarly) __nanosleep(1);
+    for (int n = 0; fault == kReleasedEarly && n < 100; ++n) __nanosleep(1);
     if (fault == kReadBeforeWait) seen += d[1];
     wgmma_wait<0>();
     if (fault != kReleasedEarly) mbarrier_arrive(&empty[s]);
@@ -263,8 +263,9 @@ const Seeded kSeeded[] = {
      256, kRing, 1, "parity of this round|changed before it was complete|arrivals are missing"},
     {"more bytes expected than copied", "deadlock", ring<kTooManyBytes>, 256, kRing, 1,
      "2320 bytes were expected and 2304 copied; expect_tx must be the bytes"},
-    {"stage released before wgmma is complete", "operand overwritten", ring<kReleasedEarly>, 256, kRing, 1,
-     "[AB] of this wgmma changed before it was complete.*wgmma_wait"},
+    {"stage released before wgmma is complete", "operand overwritten|race", ring<kReleasedEarly>, 256, kRing, 1,
+     "[AB] of this wgmma changed before it was complete.*wgmma_wait|against a read by wgmma of warpgroup 1 "
+     "\\(wgmma_wait"},
     {"mbarrier that counts more consumers than there are", "deadlock", ring<kCountTooLarge>, 256, kRing, 1,
      "128 of its 256 arrivals are missing"},
     {"accumulator changed without wgmma.fence", "missing wgmma.fence", ring<kNotFenced>, 256, kRing, 1,
@@ -274,8 +275,8 @@ const Seeded kSeeded[] = {
      "wgmma reads shared memory at dynamic offset [0-9]+.*fence_proxy_async"},
     {"no proxy fence before a bulk store", "missing proxy fence", no_proxy_fence_before_store, 128, 512, 1,
      "cp.async.bulk to global memory reads .*fence_proxy_async"},
-    {"store buffer reused before it was read", "operand overwritten", buffer_reused, 32, 1024, 1,
-     "changed before this bulk store had read it.*bulk_wait_read"},
+    {"store buffer reused before it was read", "operand overwritten|race", buffer_reused, 32, 1024, 1,
+     "changed before this bulk store had read it.*bulk_wait_read|against a read by a bulk store \\(bulk_wait_read"},
     {"thread ends before its bulk store", "store in flight", store_not_waited_for, 32, 1024, 1, "bulk_wait_read<0>"},
     {"wgmma by half a warpgroup", "divergent warpgroup", half_a_warpgroup, 128, kStage, 1, "exited"},
     {"wgmma at two places", "divergent warpgroup", two_places, 128, kStage, 1,

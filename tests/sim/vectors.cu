@@ -10,8 +10,8 @@
 namespace dapo {
 namespace {
 
-/// A file: "VEC1\n", then records: a line "name type d0 d1 ...", the elements as byte planes (byte 0 of all, then byte 1
-/// of all, ...), a newline.
+/// A file: "VEC1\n", then records: a line "name type d0 d1 ...", the elements as byte planes (byte 0 of all, then
+/// byte 1 of all, ...), a newline.
 Vectors read(const std::string& path) {
   const std::string data = slurp(path);
   if (!data.starts_with("VEC1\n")) fail(kExitUsage, "{}: does not begin with VEC1", path);
