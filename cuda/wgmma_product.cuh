@@ -1,5 +1,6 @@
-// c = a b^T of bf16 on Hopper: a producer's warpgroup brings tiles by tensor copies through a ring in shared memory,
-// two warpgroups multiply 64 x BN of a tile of 128 x BN each. Persistent: a block walks over tiles.
+// c = a b^T of bf16 on Hopper, either operand transposed or not: a producer's warpgroup brings tiles by tensor copies
+// through a ring in shared memory, two warpgroups multiply 64 x BN of a tile of 128 x BN each. Persistent: a block
+// walks over tiles.
 //
 // Every element is one chain of k16 steps in order of k, as in the mma.sync products, and so has their bits: neither
 // the tile's shape nor the schedule changes any. Beyond m, n and k the copies bring zeros and store nothing.
@@ -35,7 +36,27 @@ __device__ __forceinline__ int2 tile_at(int i, const ProductTiles& t) {
   return {first + in % rows, in / rows};
 }
 
-template <int BN, int kStages>
+/// A tile of kRows x 64 at (row, k): K-major in one box, MN-major (the tensor's rows are along k) in chunks of 64 x 64.
+template <int kRows, bool mn_major>
+__device__ __forceinline__ void load_tile(unsigned char* to, const CUtensorMap* map, int row, int k,
+                                          std::uint64_t* barrier) {
+  if constexpr (mn_major) {
+#pragma unroll
+    for (int i = 0; i < kRows / 64; ++i) tensor_load_2d(to + i * 8192, map, row + i * 64, k, barrier);
+  } else {
+    tensor_load_2d(to, map, k, row, barrier);
+  }
+}
+/// Of rows from 64 * chunk of a tile.
+template <bool mn_major>
+__device__ __forceinline__ std::uint64_t tile_descriptor(const unsigned char* tile, int chunk) {
+  return wgmma_descriptor(tile + chunk * 8192, mn_major ? 8192 : 16, 1024, Swizzle::b128);
+}
+/// What a step of 16 along k adds to it.
+template <bool mn_major>
+inline constexpr std::uint64_t kDescriptorStep = (mn_major ? 2048 : 32) / 16;
+
+template <int BN, int kStages, bool a_mn, bool b_mn>
 __device__ __forceinline__ void produce(unsigned char* smem, const CUtensorMap* a, const CUtensorMap* b,
                                         const ProductTiles& tiles) {
   using S = ProductShape<BN, kStages>;
@@ -49,8 +70,8 @@ __device__ __forceinline__ void produce(unsigned char* smem, const CUtensorMap* 
       mbarrier_wait(&empty[stage], parity);
       mbarrier_arrive_expect(&full[stage], S::kStage);
       unsigned char* to = smem + stage * S::kStage;
-      tensor_load_2d(to, a, step * S::kDepth, tile.x * S::kRows, &full[stage]);
-      tensor_load_2d(to + S::kBytesA, b, step * S::kDepth, tile.y * BN, &full[stage]);
+      load_tile<S::kRows, a_mn>(to, a, tile.x * S::kRows, step * S::kDepth, &full[stage]);
+      load_tile<BN, b_mn>(to + S::kBytesA, b, tile.y * BN, step * S::kDepth, &full[stage]);
       if (++stage == kStages) stage = 0, parity ^= 1;
     }
   }
@@ -81,7 +102,7 @@ __device__ __forceinline__ void store_tile(unsigned char* panels, const float (&
   }
 }
 
-template <int BN, int kStages>
+template <int BN, int kStages, bool a_mn, bool b_mn>
 __device__ __forceinline__ void consume(unsigned char* smem, const CUtensorMap* c, const ProductTiles& tiles) {
   using S = ProductShape<BN, kStages>;
   auto* full = reinterpret_cast<std::uint64_t*>(smem + S::kBarriers);
@@ -95,14 +116,15 @@ __device__ __forceinline__ void consume(unsigned char* smem, const CUtensorMap* 
     for (int step = 0; step < tiles.steps; ++step) {
       mbarrier_wait(&full[stage], parity);
       const unsigned char* at = smem + stage * S::kStage;
-      const std::uint64_t a = wgmma_descriptor(at + (group - 1) * S::kBytesA / 2, 16, 1024, Swizzle::b128);
-      const std::uint64_t b = wgmma_descriptor(at + S::kBytesA, 16, 1024, Swizzle::b128);
+      const std::uint64_t a = tile_descriptor<a_mn>(at, group - 1);
+      const std::uint64_t b = tile_descriptor<b_mn>(at + S::kBytesA, 0);
       wgmma_pin(d);
       wgmma_fence();
 #pragma unroll
       for (int k = 0; k < S::kDepth / 16; ++k)
-        Wgmma<BN>::shared(d, a + static_cast<std::uint64_t>(k * 2), b + static_cast<std::uint64_t>(k * 2),
-                          step + k != 0);
+        Wgmma<BN, WgmmaForm{a_mn, b_mn}>::shared(d, a + static_cast<std::uint64_t>(k) * kDescriptorStep<a_mn>,
+                                                 b + static_cast<std::uint64_t>(k) * kDescriptorStep<b_mn>,
+                                                 step + k != 0);
       wgmma_commit();
       wgmma_wait<0>();
       wgmma_pin(d);
@@ -115,8 +137,9 @@ __device__ __forceinline__ void consume(unsigned char* smem, const CUtensorMap* 
   if (thread_x() % 128 == 0) bulk_wait<0>();
 }
 
-/// Maps: a (m rows of k) boxes of 64 x 128, b (n rows of k) 64 x BN, c (m rows of n) 64 x 64, all 128-byte exchanged.
-template <int BN, int kStages>
+/// Maps, all with lines of 128 bytes exchanged: a of m rows of k with boxes of 64 x 128, or a_mn: k rows of m, 64 x 64;
+/// b of n rows of k, 64 x BN, or b_mn: k rows of n, 64 x 64; c of m rows of n, 64 x 64.
+template <int BN, int kStages, bool a_mn = false, bool b_mn = false>
 __global__ void __launch_bounds__(384, 1)
     wgmma_product(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
                   const __grid_constant__ CUtensorMap c, ProductTiles tiles) {
@@ -136,10 +159,10 @@ __global__ void __launch_bounds__(384, 1)
   __syncthreads();
   if (thread_x() < 128) {
     registers_give<40>();
-    if (thread_x() == 0) produce<BN, kStages>(smem, &a, &b, tiles);
+    if (thread_x() == 0) produce<BN, kStages, a_mn, b_mn>(smem, &a, &b, tiles);
   } else {
     registers_take<232>();
-    consume<BN, kStages>(smem, &c, tiles);
+    consume<BN, kStages, a_mn, b_mn>(smem, &c, tiles);
   }
 }
 

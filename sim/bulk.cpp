@@ -214,11 +214,6 @@ void Engine::finish(const Block& block, unsigned thread, unsigned group) {
   });
 }
 
-void unpoison_loads(Block& b) {
-  for (const auto& c : b.cluster.engine->copies)
-    if (c->kind == Copy::load && (c->blocks >> b.rank & 1)) poison(b.dynamic + c->offset, c->map.span(), false);
-}
-
 bool being_loaded(const Block& b, unsigned offset, unsigned bytes, Where* where) {
   for (const auto& c : b.cluster.engine->copies)
     if (c->kind == Copy::load && (c->blocks >> b.rank & 1) && offset < c->offset + c->map.span() &&

@@ -126,8 +126,6 @@ void arrive(Block& block, unsigned offset, unsigned arrivals, long expect, long 
 void need_fenced(Block& block, unsigned offset, unsigned bytes, const char* what, Where where);
 /// What an ordinary store of a collective wrote is seen by this block only after a fence; a copy's is at once.
 void write_shared(Block& block, unsigned offset, const void* from, unsigned bytes);
-/// Lets the simulator read where loads are writing.
-void unpoison_loads(Block& block);
 /// Whether a load still writes there, and where it was issued.
 bool being_loaded(const Block& block, unsigned offset, unsigned bytes, Where* where);
 

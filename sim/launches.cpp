@@ -74,7 +74,7 @@ cudaError_t sim_occupancy(int* blocks, const void*, int threads, std::size_t sme
       std::min<int>(*blocks, static_cast<int>(p.sharedMemPerMultiprocessor / (smem + p.reservedSharedMemPerBlock)));
   return cudaSuccess;
 }
-/// As many as fit the processors, which on an H100 are in groups of 16 or 18 (clusters of more than 2 lose some).
+/// An upper bound: a card's processors are in groups of 16 or 18, of which large clusters leave some unused.
 cudaError_t sim_occupancy_clusters(int* clusters, const void* f, const cudaLaunchConfig_t* c) {
   ENTER("cudaOccupancyMaxActiveClusters");
   const dim3 size = cluster_of(*c), b = c->blockDim;

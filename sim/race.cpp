@@ -89,10 +89,10 @@ bool seen(const Touch& t, unsigned me) {
 }
 
 /// Places that stand in for code addresses.
+std::mutex places_mutex;
 const void* place(Where where) {
-  static std::mutex mutex;
   static auto* known = new std::map<std::pair<const char*, unsigned>, std::unique_ptr<Where>>;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(places_mutex);
   auto& kept = (*known)[{where.file_name(), where.line()}];
   if (!kept) {
     kept = std::make_unique<Where>(where);
@@ -101,6 +101,7 @@ const void* place(Where where) {
   return kept.get();
 }
 std::string line_of(const void* code) {
+  std::lock_guard lock(places_mutex);
   return places().contains(code) ? at(*static_cast<const Where*>(code)) : source_line(code);
 }
 

@@ -52,14 +52,27 @@ std::vector<std::uint16_t> chain(const std::vector<std::uint16_t>& a, const std:
   return c;
 }
 
-template <int BN, int kStages>
+/// rows x columns to columns x rows.
+std::vector<std::uint16_t> transposed(const std::vector<std::uint16_t>& v, int rows, int columns) {
+  std::vector<std::uint16_t> t(v.size());
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j)
+      t[static_cast<std::size_t>(j * rows + i)] = v[static_cast<std::size_t>(i * columns + j)];
+  return t;
+}
+
+template <int BN, int kStages, bool a_mn = false, bool b_mn = false>
 void run(int m, int n, int k, unsigned blocks) {
   SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k << ", tiles 128 x " << BN << ", " << blocks
-                                  << " blocks");
+                                  << " blocks, transposed " << a_mn << b_mn);
   const auto a = values(static_cast<std::size_t>(m * k), 1), b = values(static_cast<std::size_t>(n * k), 2);
-  DeviceArray<std::uint16_t> da(a), db(b), dc(static_cast<std::size_t>(m * n));
-  launch(wgmma_product<BN, kStages>, {dim3(blocks), dim3(384), ProductShape<BN, kStages>::kBytes},
-         tensor_map(da.data(), 2, {k, m}, {64, 128}, 128), tensor_map(db.data(), 2, {k, n}, {64, BN}, 128),
+  DeviceArray<std::uint16_t> da(a_mn ? transposed(a, m, k) : a), db(b_mn ? transposed(b, n, k) : b),
+      dc(static_cast<std::size_t>(m * n));
+  const auto map = [](std::uint16_t* p, int rows, int columns, long box, bool mn) {
+    return mn ? tensor_map(p, 2, {rows, columns}, {64, 64}, 128) : tensor_map(p, 2, {columns, rows}, {64, box}, 128);
+  };
+  launch(wgmma_product<BN, kStages, a_mn, b_mn>, {dim3(blocks), dim3(384), ProductShape<BN, kStages>::kBytes},
+         map(da.data(), m, k, 128, a_mn), map(db.data(), n, k, BN, b_mn),
          tensor_map(dc.data(), 2, {n, m}, {64, 64}, 128),
          ProductTiles{(m + 127) / 128, (n + BN - 1) / BN, (k + 63) / 64});
   const auto got = dc.host(), expected = chain(a, b, m, n, k);
@@ -75,6 +88,8 @@ TEST(WgmmaProduct, IsTheChainOfK16StepsWithTheCardsBits) {
       sim::set_seed(seed);
       run<128, 4>(200, 136, 200, 1);  // ragged everywhere; one block walks over all tiles
       run<256, 3>(136, 248, 72, 2);
+      run<128, 4, false, true>(136, 200, 136, 2);  // the gradient of x
+      run<128, 4, true, true>(136, 200, 136, 2);   // of the weights
     }
   }
   sim::set_exact_sums(false);

@@ -109,5 +109,7 @@ const void* hopper_wrappers[] = {reinterpret_cast<const void*>(products),
                                  reinterpret_cast<const void*>(cluster),
                                  reinterpret_cast<const void*>(registers),
                                  reinterpret_cast<const void*>(dapo::cuda::wgmma_product<128, 4>),
-                                 reinterpret_cast<const void*>(dapo::cuda::wgmma_product<256, 3>)};
+                                 reinterpret_cast<const void*>(dapo::cuda::wgmma_product<256, 3>),
+                                 reinterpret_cast<const void*>(dapo::cuda::wgmma_product<128, 4, false, true>),
+                                 reinterpret_cast<const void*>(dapo::cuda::wgmma_product<128, 4, true, true>)};
 }  // namespace dapo
