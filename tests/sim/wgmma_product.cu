@@ -1,4 +1,5 @@
 // The wgmma product against a chain of k16 steps in order of k.
+#include <cublasLt.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -91,6 +92,36 @@ TEST(WgmmaProduct, IsTheChainOfK16StepsWithTheCardsBits) {
       run<128, 4, false, true>(136, 200, 136, 2);  // the gradient of x
       run<128, 4, true, true>(136, 200, 136, 2);   // of the weights
     }
+  }
+  sim::set_exact_sums(false);
+}
+
+TEST(WgmmaProduct, CublasLtHasTheSameBits) {
+  const int m = 40, n = 24, k = 200;
+  const auto a = values(static_cast<std::size_t>(m * k), 1), b = values(static_cast<std::size_t>(n * k), 2);
+  for (const bool exact : {false, true}) {
+    sim::set_exact_sums(exact);
+    DeviceArray<std::uint16_t> da(a), db(b), dc(static_cast<std::size_t>(m * n));
+    cublasLtHandle_t h;
+    cublasLtMatmulDesc_t op;
+    cublasLtMatrixLayout_t la, lb, lc;
+    EXPECT_EQ(cublasLtCreate(&h), CUBLAS_STATUS_SUCCESS);
+    cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const cublasOperation_t t = CUBLAS_OP_T;
+    cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &t, sizeof t);
+    const auto layout = [](cublasLtMatrixLayout_t* l, int rows, int columns) {
+      cublasLtMatrixLayoutCreate(l, CUDA_R_16BF, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns),
+                                 rows);
+    };
+    layout(&la, k, n), layout(&lb, k, m), layout(&lc, n, m);  // column-major
+    const float one = 1.0f, zero = 0.0f;
+    EXPECT_EQ(cublasLtMatmul(h, op, &one, db.data(), la, da.data(), lb, &zero, dc.data(), lc, dc.data(), lc, nullptr,
+                             nullptr, 0, nullptr),
+              CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(dc.host(), chain(a, b, m, n, k)) << "exact " << exact;
+    cublasLtMatrixLayoutDestroy(la), cublasLtMatrixLayoutDestroy(lb), cublasLtMatrixLayoutDestroy(lc);
+    cublasLtMatmulDescDestroy(op);
+    cublasLtDestroy(h);
   }
   sim::set_exact_sums(false);
 }
