@@ -37,7 +37,8 @@ $(OUT)/gpu/%.o: %.cpp | $(BUILD)/deps.ok
 $(OUT)/test_gpu: LIBS = $(GTEST) $(CUDA_LIBS)
 $(OUT)/test_gpu: $(CUDA_TESTS:%.cpp=$(OUT)/gpu/%.o) $(APP)
 	$(LINK)
-cuda-compile: $(NVCC_OBJECTS)  ## cuda/ by nvcc for sm_80 and sm_90a: warnings and register spills are errors
+# Every instruction of cuda/hopper.cuh and cuda/wgmma.cuh, whether a kernel uses it or not.
+cuda-compile: $(NVCC_OBJECTS) $(if $(NVCC),$(OUT)/nvcc/tests/sim/wrappers.cu.o)  ## cuda/ by nvcc for sm_80 and sm_90a: warnings and register spills are errors
 	@$(if $(NVCC),cuda/report.sh --check $(^:=.log),echo "cuda-compile: no nvcc here: nothing compiled")
 cuda-report: $(NVCC_OBJECTS)  ## registers, shared memory, spills, occupancy of each kernel
 	@$(if $(NVCC),cuda/report.sh $(^:=.log),echo "cuda-report: no nvcc here")

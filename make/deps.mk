@@ -5,7 +5,7 @@ MPI ?= $(if $(RELEASE),auto,none)
 MPI_FOUND = $(if $(filter none,$(MPI)),,$(shell pkg-config --exists ompi-c 2>/dev/null && echo yes))
 MPI_FLAGS = $(if $(MPI_FOUND),-DDAPO_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags ompi-c)))
 MPI_LIBS  = $(if $(MPI_FOUND),$(shell pkg-config --libs ompi-c))
-$(shell mkdir -p $(OUT) && { [ "$$(cat $(OUT)/mpi 2>/dev/null)" = "$(MPI_FOUND)" ] || echo "$(MPI_FOUND)" >$(OUT)/mpi; })
+$(shell mkdir -p $(OUT) && { [ "$$(cat $(OUT)/mpi 2>/dev/null)" = "$(or $(MPI_FOUND),none)" ] || echo "$(or $(MPI_FOUND),none)" >$(OUT)/mpi; })
 $(OUT)/host/parallel/mpi_comm.o: CPPFLAGS += $(MPI_FLAGS)
 $(OUT)/host/parallel/mpi_comm.o: $(OUT)/mpi
 

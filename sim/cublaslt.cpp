@@ -7,6 +7,7 @@
 #include "cuda_bf16.h"
 #include "cuda_streams.h"
 #include "sim.h"
+#include "tensor_core.h"
 
 struct cublasLtContext {
   int unused;
@@ -70,8 +71,22 @@ std::vector<float> pack(const void* p, cudaDataType_t type, Index n, Index depth
   return out;
 }
 
-void tile(const float* a, const float* b, Index depth, bool backwards, float (&sum)[kCols][kRows]) {
+/// As the tensor cores sum, in steps of 16 (sim.h: set_exact_sums).
+void exact_tile(const float* a, const float* b, Index depth, bool backwards, float (&sum)[kCols][kRows]) {
+  constexpr Index kStep = 16;
+  const Index steps = (depth + kStep - 1) / kStep;
+  for (Index step = 0; step < steps; ++step) {
+    const Index first = (backwards ? steps - 1 - step : step) * kStep, n = std::min(kStep, depth - first);
+    float left[kCols * kStep];
+    for (Index j = 0; j < kCols; ++j)
+      for (Index k = 0; k < n; ++k) left[j * n + k] = b[(first + k) * kCols + j];
+    sim::multiply_bf16(left, a + first * kRows, sum[0], kCols, kRows, static_cast<int>(n));
+  }
+}
+
+void tile(const float* a, const float* b, Index depth, bool backwards, bool exact, float (&sum)[kCols][kRows]) {
   std::memset(sum, 0, sizeof sum);
+  if (exact) return exact_tile(a, b, depth, backwards, sum);
   for (Index step = 0; step < depth; ++step) {
     const Index k = backwards ? depth - 1 - step : step;
     for (Index j = 0; j < kCols; ++j)
@@ -103,12 +118,13 @@ struct Matmul {
         pack(pa, a.type, m, k, ta ? a.col_stride() : a.row_stride(), ta ? a.row_stride() : a.col_stride(), kRows);
     const auto right =
         pack(pb, b.type, n, k, tb ? b.row_stride() : b.col_stride(), tb ? b.col_stride() : b.row_stride(), kCols);
+    const bool exact = sim::exact_sums() && a.type == CUDA_R_16BF && b.type == CUDA_R_16BF;
     const auto bias_type = desc.bias_type < 0 ? d.type : static_cast<cudaDataType_t>(desc.bias_type);
 #pragma omp parallel for collapse(2) schedule(static)
     for (Index i = 0; i < (m + kRows - 1) / kRows; ++i)
       for (Index j = 0; j < (n + kCols - 1) / kCols; ++j) {
         float sum[kCols][kRows];
-        tile(&left[i * k * kRows], &right[j * k * kCols], k, backwards, sum);
+        tile(&left[i * k * kRows], &right[j * k * kCols], k, backwards, exact, sum);
         for (Index y = 0; y < kCols && j * kCols + y < n; ++y)
           for (Index x = 0; x < kRows && i * kRows + x < m; ++x) {
             const Index row = i * kRows + x, col = j * kCols + y;

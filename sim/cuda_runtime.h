@@ -57,6 +57,7 @@ enum cudaError {
   cudaErrorMisalignedAddress = 716,
   cudaErrorLaunchFailure = 719,
   cudaErrorNotSupported = 801,
+  cudaErrorInvalidClusterSize = 912,
   cudaErrorSystemNotReady = 802,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
@@ -128,7 +129,8 @@ struct cudaFuncAttributes {
 };
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
-  cudaFuncAttributePreferredSharedMemoryCarveout = 9
+  cudaFuncAttributePreferredSharedMemoryCarveout = 9,
+  cudaFuncAttributeNonPortableClusterSizeAllowed = 13
 };
 
 enum cudaLaunchAttributeID {
@@ -187,6 +189,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device);
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
+enum cudaDriverEntryPointQueryResult {
+  cudaDriverEntryPointSuccess,
+  cudaDriverEntryPointSymbolNotFound,
+  cudaDriverEntryPointVersionNotSufficent
+};
+#define cudaEnableDefault 0ull
+/// Knows cuTensorMapEncodeTiled, of drivers from 12.0 on.
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** f, unsigned version, unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult* result = nullptr);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaDeviceReset();
 cudaError_t cudaDriverGetVersion(int* version);
@@ -262,6 +273,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t sim_func_set_attribute(const void* f, cudaFuncAttribute a, int value);
 cudaError_t sim_func_get_attributes(cudaFuncAttributes* a, const void* f);
 cudaError_t sim_occupancy(int* blocks, const void* f, int threads, std::size_t smem);
+cudaError_t sim_occupancy_clusters(int* clusters, const void* f, const cudaLaunchConfig_t* c);
 cudaError_t sim_launch(const cudaLaunchConfig_t* c, const void* f, void (*call)(void*),
                        std::shared_ptr<void> arguments);
 cudaError_t cudaFuncGetName(const char** name, const void* f);
@@ -276,6 +288,10 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, F* f) {
 template <class F>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, F* f, int threads, std::size_t smem) {
   return sim_occupancy(blocks, reinterpret_cast<const void*>(f), threads, smem);
+}
+template <class F>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, F* f, const cudaLaunchConfig_t* c) {
+  return sim_occupancy_clusters(clusters, reinterpret_cast<const void*>(f), c);
 }
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* c, void (*kernel)(P...), A&&... arguments) {

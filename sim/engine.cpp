@@ -8,6 +8,7 @@
 #include <exception>
 #include <new>
 
+#include "hopper.h"
 #include "race.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -27,13 +28,6 @@ thread_local constinit Block* block_now = nullptr;
 namespace {
 thread_local Fibers fibers;
 struct Faulted {};
-/// Names of operations and files are literals: nearly always the same pointer.
-bool same(const char* a, const char* b) {
-  return a == b || std::strcmp(a, b) == 0;
-}
-bool same(const Where& a, const Where& b) {
-  return a.line() == b.line() && same(a.file_name(), b.file_name());
-}
 std::string triple(uint3 v) {
   return fmt::format("({},{},{})", v.x, v.y, v.z);
 }
@@ -43,11 +37,13 @@ std::string at(const Where& w) {
   return fmt::format("{}:{}", w.file_name(), w.line());
 }
 
-Block::Block(const Launch& l) : launch(l), threads(l.block.x * l.block.y * l.block.z) {
+Block::Block(const Launch& l, Cluster& c, unsigned r)
+    : launch(l), cluster(c), rank(r), threads(l.block.x * l.block.y * l.block.z) {
   lanes.resize(threads);
   warps.resize((threads + 31) / 32);
   barriers_.resize(16);
   for (auto& b : barriers_) b.waiting.resize(warps.size());
+  groups_.resize(threads / 128);
   // Exactly of the requested size, so that AddressSanitizer sees the end.
   void* memory = nullptr;
   if (l.smem_bytes && posix_memalign(&memory, 1024, l.smem_bytes)) throw std::bad_alloc();
@@ -65,10 +61,9 @@ std::uint64_t Block::random() {
   return random_ * 0x2545F4914F6CDD1Dull >> 32;
 }
 
-bool Block::run(uint3 block_index, std::uint32_t block_serial) {
+void Block::prepare(uint3 block_index, std::uint32_t block_serial) {
   index = block_index;
   serial = block_serial;
-  block_now = this;
   const std::uint64_t linear = (std::uint64_t(index.z) * launch.grid.y + index.y) * launch.grid.x + index.x;
   random_ = (launch.seed + linear * 0x9E3779B97F4A7C15ull) | 1;
   for (int i = 0; i < 3; ++i) random();
@@ -77,11 +72,13 @@ bool Block::run(uint3 block_index, std::uint32_t block_serial) {
     Lane& l = lanes[i];
     l.thread = {i % launch.block.x, i / launch.block.x % launch.block.y, i / (launch.block.x * launch.block.y)};
     l.index = i;
+    l.block = this;
     l.fiber = nullptr;
     l.waits_at = nullptr;
-    l.groups = 0;
-    l.waited = false;
+    l.groups = l.wgmma_groups = l.fences = l.bulk_groups = l.bulk_open = l.bulk_waited = 0;
+    l.at_cluster = l.waited = false;
     l.copies.clear();
+    l.bulk_reads.clear();
   }
   ready_warps_ = 0;
   for (unsigned w = 0; w < warps.size(); ++w) {
@@ -95,43 +92,78 @@ bool Block::run(uint3 block_index, std::uint32_t block_serial) {
     b.arrived = 0;
     std::fill(b.waiting.begin(), b.waiting.end(), 0);
   }
+  for (auto& g : groups_) g.arrived = g.exited = 0;
   live_ = threads;
   exited_ = 0;
-  faulted_ = false;
-  blockIdx = index;
-  blockDim = launch.block;
-  gridDim = launch.grid;
-  running.dynamic_smem = dynamic;
+  barriers_met = 0;
+  hopper.reset();
   if (race::enabled) race::begin_block(*this);
   ++stats.blocks;
   stats.threads += threads;
+}
 
-  enter(pick());
+Cluster::Cluster(const Launch& launch) : engine(std::make_unique<Engine>()), launch_(launch) {
+  const unsigned n = launch.cluster.x * launch.cluster.y * launch.cluster.z;
+  for (unsigned i = 0; i < n; ++i) blocks.push_back(std::make_unique<Block>(launch, *this, i));
+}
+
+Cluster::~Cluster() = default;
+
+bool Cluster::run(std::uint32_t index, std::uint32_t serial) {
+  const dim3 g = launch_.grid, c = launch_.cluster;
+  const unsigned nx = g.x / c.x, ny = g.y / c.y;
+  const uint3 first{index % nx * c.x, index / nx % ny * c.y, index / (nx * ny) * c.z};
+  arrived = phase = 0;
+  waiting.clear();
+  engine->clear();
+  faulted = false;
+  for (unsigned r = 0; r < blocks.size(); ++r)
+    blocks[r]->prepare({first.x + r % c.x, first.y + r / c.x % c.y, first.z + r / (c.x * c.y)}, serial + r);
+  blockDim = launch_.block;
+  gridDim = launch_.grid;
+  block_now = nullptr;
+  Block::enter(blocks[0]->pick());
   fibers.enter(fibers.start(&Block::entry));
   running.lane = nullptr;
   block_now = nullptr;
-  if (faulted_) fibers.reset();
-  return !faulted_;
+  if (faulted) fibers.reset();
+  return !faulted;
+}
+
+void Cluster::add_stats(Stats& to) const {
+  for (const auto& b : blocks) {
+    const Stats& s = b->stats;
+    to.blocks += s.blocks;
+    to.threads += s.threads;
+    to.switches += s.switches;
+    to.barriers += s.barriers;
+    to.collectives += s.collectives;
+    to.ldmatrix_phases += s.ldmatrix_phases;
+    to.ldmatrix_conflicts += s.ldmatrix_conflicts;
+  }
 }
 
 void Block::enter(Lane* next) {
   running.lane = next;
   threadIdx = next->thread;
+  if (next->block == block_now) return;
+  block_now = next->block;
+  blockIdx = block_now->index;
+  running.dynamic_smem = block_now->dynamic;
 }
 
 void Block::entry() {
-  Block& b = *block_now;
   for (;;) {
     Lane* next = nullptr;
     try {
-      b.run_lane();
-      next = b.finish();
+      block_now->run_lane();
+      next = block_now->finish();
     } catch (const Faulted&) {
     }
     if (!next) fibers.leave(fibers.home());
-    b.enter(next);
+    enter(next);
     if (next->fiber) {
-      ++b.stats.switches;
+      ++block_now->stats.switches;
       fibers.leave(next->fiber);
     }
   }
@@ -163,9 +195,38 @@ Lane* Block::finish() {
             m.where);
   if (const Barrier& b = barriers_[0]; b.arrived)
     fault("divergent barrier", fmt::format("exited, while {} threads wait in {}", b.arrived, b.what), b.where);
-  if (Lane* next = pick()) return next;
-  if (live_) deadlock();
+  if (me.index / 128 < groups_.size()) {
+    GroupMeeting& g = groups_[me.index / 128];
+    ++g.exited;
+    if (g.arrived)
+      fault(
+          "divergent warpgroup",
+          fmt::format("exited, while {} threads of its warpgroup wait in {}: all 128 must reach it", g.arrived, g.what),
+          g.where);
+  }
+  check_exit(*this);
+  if (Lane* lane = next()) return lane;
+  for (const auto& b : cluster.blocks)
+    if (b->live_) deadlock();
   return nullptr;
+}
+
+/// The next lane to run; where none can, the copies under way bring their data first. Null: none will.
+Lane* Block::next() {
+  Engine& engine = *cluster.engine;
+  const auto n = static_cast<unsigned>(cluster.blocks.size());
+  for (;;) {
+    if (engine.busy() && (random() & 7) == 0) engine.deliver(*this);
+    if (n == 1) {
+      if (Lane* lane = pick()) return lane;
+    } else {
+      const unsigned first = (random() & 7) == 0 ? static_cast<unsigned>(random() % n) : rank;
+      for (unsigned i = 0; i < n; ++i)
+        if (Lane* lane = cluster.blocks[(first + i) % n]->pick()) return lane;
+    }
+    if (!engine.busy()) return nullptr;
+    engine.deliver(*this);
+  }
 }
 
 /// A ready lane: mostly of the warp that ran last (its stacks are in cache), sometimes of any warp.
@@ -198,120 +259,23 @@ void Block::block_until_woken(const char* what, Where where) {
   Lane& me = lane();
   me.waits_at = what;
   me.where = where;
-  Lane* next = pick();
-  if (!next) deadlock();
-  enter(next);
-  ++stats.switches;
-  fibers.enter(next->fiber ? next->fiber : fibers.start(&Block::entry));
+  Lane* lane = next();
+  if (!lane) deadlock();
+  if (lane != &me) switch_to(lane);
   me.waits_at = nullptr;
+}
+
+void Block::switch_to(Lane* lane) {
+  enter(lane);
+  ++stats.switches;
+  fibers.enter(lane->fiber ? lane->fiber : fibers.start(&Block::entry));
 }
 
 void Block::yield() {
   Lane& me = lane();
   wake(me.index / 32, 1u << (me.index & 31));
-  Lane* next = pick();
-  if (next == &me) return;
-  enter(next);
-  ++stats.switches;
-  fibers.enter(next->fiber ? next->fiber : fibers.start(&Block::entry));
-}
-
-void Block::sync(unsigned id, unsigned count, const char* what, bool wait, int predicate, Where where) {
-  if (id >= barriers_.size()) fault("bad barrier", fmt::format("{}: barrier {} of 0..15", what, id), where);
-  if (count % 32 || count == 0)
-    if (id != 0) fault("bad barrier", fmt::format("{}: {} threads, not a multiple of 32", what, count), where);
-  Barrier& b = barriers_[id];
-  if (id == 0 && exited_)
-    fault("divergent barrier", fmt::format("{} threads of the block have exited before {}", exited_, what), where);
-  if (b.arrived == 0) {
-    b = Barrier{count, 0, what, where, std::move(b.waiting), 0, 1, 0};
-  } else if (b.expected != count) {
-    fault("bad barrier",
-          fmt::format("barrier {} is waited for with {} threads at {} and {} here", id, b.expected, at(b.where), count),
-          where);
-  } else if (id == 0 && !(same(b.where, where) && same(b.what, what))) {
-    fault("divergent barrier",
-          fmt::format("{} here, while {} threads wait in {} at {}", what, b.arrived, b.what, at(b.where)), where);
-  }
-  b.count += predicate != 0;
-  b.all &= predicate != 0;
-  b.any |= predicate != 0;
-  if (race::enabled && id) race::arrived(*this, id);
-  Lane& me = lane();
-  if (++b.arrived < b.expected) {
-    if (wait) {
-      b.waiting[me.index / 32] |= 1u << (me.index & 31);
-      block_until_woken(what, where);
-    }
-    return;
-  }
-  ++stats.barriers;
-  if (id == 0) {
-    if (race::enabled) race::met_all();
-    barrier_result = same(what, "__syncthreads_count") ? b.count : same(what, "__syncthreads_and") ? b.all : b.any;
-  } else if (race::enabled) {
-    if (wait) b.waiting[me.index / 32] |= 1u << (me.index & 31);
-    race::released(*this, id, b.waiting.data());
-    if (wait) b.waiting[me.index / 32] &= ~(1u << (me.index & 31));
-  }
-  b.arrived = 0;
-  for (unsigned w = 0; w < warps.size(); ++w) {
-    wake(w, b.waiting[w]);
-    b.waiting[w] = 0;
-  }
-  // Otherwise the last one to arrive would always continue first.
-  if (wait) yield();
-}
-
-void Block::meet(std::uint32_t mask, const char* what, void (*op)(Block&, std::uint32_t), void* argument, Where where) {
-  Lane& me = lane();
-  Warp& w = warp();
-  const std::uint32_t bit = 1u << (me.index & 31);
-  if (!(mask & bit))
-    fault("missing lane", fmt::format("{}: the lane is not in its own mask {:#010x}", what, mask), where);
-  if (mask & ~w.exists)
-    fault("missing lane",
-          fmt::format("{}: mask {:#010x} names lanes beyond the block's {} threads", what, mask, threads), where);
-  if (mask & w.exited)
-    fault("missing lane", fmt::format("{}: lanes {:#010x} of mask {:#010x} have exited", what, mask & w.exited, mask),
-          where);
-  me.argument = argument;
-  Meeting* found = nullptr;
-  for (Meeting& m : w.meetings) {
-    if (m.mask == mask && same(m.where, where) && same(m.what, what)) {
-      found = &m;
-    } else if ((m.arrived & mask) && (m.mask & bit)) {
-      fault("missing lane",
-            fmt::format("{} with mask {:#010x} here, while lanes {:#010x} wait for this one in {} with mask "
-                        "{:#010x} at {}",
-                        what, mask, m.arrived, m.what, m.mask, at(m.where)),
-            where);
-    }
-  }
-  if (!found) found = &w.meetings.emplace_back(Meeting{mask, 0, what, where});
-  found->arrived |= bit;
-  if (found->arrived != mask) return block_until_woken(what, where);
-  ++stats.collectives;
-  *found = w.meetings.back();
-  w.meetings.pop_back();
-  op(*this, mask);
-  wake(me.index / 32, mask & ~bit);
-}
-
-void Block::deadlock() {
-  std::string text = "no thread can run:";
-  std::vector<std::pair<std::string, unsigned>> places;
-  for (const Lane& l : lanes) {
-    if (!l.waits_at) continue;
-    const std::string place = fmt::format("{} at {}", l.waits_at, at(l.where));
-    bool known = false;
-    for (auto& [p, n] : places)
-      if (p == place) ++n, known = true;
-    if (!known) places.emplace_back(place, 1);
-  }
-  for (const auto& [p, n] : places) text += fmt::format(" {} threads wait in {};", n, p);
-  text += fmt::format(" {} exited", exited_);
-  fault("deadlock", text, places.empty() ? "?" : places[0].first.substr(places[0].first.find(" at ") + 4));
+  Lane* lane = next();
+  if (lane != &me) switch_to(lane);
 }
 
 std::string Block::describe(const Lane& l) const {
@@ -323,7 +287,7 @@ void Block::fault(const char* kind, const std::string& text, Where where, const 
 }
 
 void Block::fault(const char* kind, const std::string& text, const std::string& where, const Lane* who) {
-  faulted_ = true;
+  cluster.faulted = true;
   record_fault({kind, function_name(launch.function), triple(index), describe(who ? *who : lane()), where, text});
 #ifdef __SANITIZE_ADDRESS__
   throw Faulted{};  // unwinds, so that no string is reported as a leak

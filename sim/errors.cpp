@@ -36,6 +36,7 @@ const char* cudaGetErrorName(cudaError_t e) {
     NAME(cudaErrorStreamCaptureUnsupported);
     NAME(cudaErrorStreamCaptureInvalidated);
     NAME(cudaErrorStreamCaptureUnmatched);
+    NAME(cudaErrorInvalidClusterSize);
     NAME(cudaErrorUnknown);
 #undef NAME
   }

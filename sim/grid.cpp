@@ -32,7 +32,7 @@ State& state() {
   return *s;
 }
 
-/// A grid that is running: the next block, and its result.
+/// A grid that is running: the next cluster (most often of one block), and its result.
 struct Job {
   const Launch* launch;
   std::vector<std::uint32_t> order;
@@ -41,23 +41,15 @@ struct Job {
   std::atomic<bool> faulted{false};
 
   void work() {
-    Block block(*launch);
-    const dim3 g = launch->grid;
+    Cluster cluster(*launch);
+    const auto size = static_cast<std::uint32_t>(cluster.blocks.size());
     for (;;) {
       const std::uint32_t i = next++;
       if (i >= order.size() || faulted) break;
-      const std::uint32_t b = order[i];
-      if (!block.run({b % g.x, b / g.x % g.y, b / (g.x * g.y)}, first_serial + i)) faulted = true;
+      if (!cluster.run(order[i], first_serial + i * size)) faulted = true;
     }
     std::lock_guard lock(state().mutex);
-    Stats& s = state().stats;
-    s.blocks += block.stats.blocks;
-    s.threads += block.stats.threads;
-    s.switches += block.stats.switches;
-    s.barriers += block.stats.barriers;
-    s.collectives += block.stats.collectives;
-    s.ldmatrix_phases += block.stats.ldmatrix_phases;
-    s.ldmatrix_conflicts += block.stats.ldmatrix_conflicts;
+    cluster.add_stats(state().stats);
   }
 };
 
@@ -144,7 +136,7 @@ bool run_grid(const Launch& given) {
     std::lock_guard lock(s.mutex);
     launch.seed = (s.seed + 0x632BE59BD9B4E019ull * ++s.launches) * 0xD1342543DE82EF95ull;
     const std::uint32_t n = launch.grid.x * launch.grid.y * launch.grid.z;
-    job.order.resize(n);
+    job.order.resize(n / (launch.cluster.x * launch.cluster.y * launch.cluster.z));
     job.first_serial = s.blocks;
     s.blocks += n;
     ++s.stats.launches;

@@ -7,7 +7,9 @@
 #include <cstring>
 
 #include "engine.h"
+#include "hopper_ptx.h"
 #include "race.h"
+#include "tensor_core.h"
 
 extern "C" char __executable_start, end;
 
@@ -45,26 +47,22 @@ struct Mma {
   const float* c;
 };
 
-/// Registers to matrices, product in K order in fp32, back to registers.
+/// Registers to matrices, and back.
+template <int depth>
 struct Tiles {
-  float a[16][16], b[16][8], d[16][8];
+  float a[16][depth], b[depth][8], d[16][8];
 };
 
-/// Half of the simulator's time; it only touches its own memory, so AddressSanitizer is not needed here.
-[[gnu::no_sanitize("address,undefined"), gnu::optimize("O3")]] void multiply(Tiles& t, int depth) {
-  for (int i = 0; i < 16; ++i)
-    for (int k = 0; k < depth; ++k)
-      for (int j = 0; j < 8; ++j) t.d[i][j] = std::fma(t.a[i][k], t.b[k][j], t.d[i][j]);
-}
-
-void gather_sums(Block& b, Tiles& t) {
+template <int depth>
+void gather_sums(Block& b, Tiles<depth>& t) {
   for (unsigned l = 0; l < 32; ++l) {
     const float* c = static_cast<Mma*>(b.peer(l).argument)->c;
     for (unsigned i = 0; i < 4; ++i) t.d[l / 4 + (i / 2) * 8][l % 4 * 2 + i % 2] = c[i];
   }
 }
 
-void scatter_sums(Block& b, const Tiles& t) {
+template <int depth>
+void scatter_sums(Block& b, const Tiles<depth>& t) {
   for (unsigned l = 0; l < 32; ++l) {
     float* d = static_cast<Mma*>(b.peer(l).argument)->d;
     for (unsigned i = 0; i < 4; ++i) d[i] = t.d[l / 4 + (i / 2) * 8][l % 4 * 2 + i % 2];
@@ -72,7 +70,7 @@ void scatter_sums(Block& b, const Tiles& t) {
 }
 
 void run_mma_bf16(Block& block, std::uint32_t) {
-  Tiles t;
+  Tiles<16> t;
   for (unsigned l = 0; l < 32; ++l) {
     const auto& m = *static_cast<Mma*>(block.peer(l).argument);
     const unsigned group = l / 4, two = l % 4 * 2;
@@ -81,19 +79,19 @@ void run_mma_bf16(Block& block, std::uint32_t) {
     for (unsigned e = 0; e < 4; ++e) t.b[two + e % 2 + (e / 2) * 8][group] = bf16(m.b[e / 2], e % 2);
   }
   gather_sums(block, t);
-  multiply(t, 16);
+  multiply_bf16(t.a[0], t.b[0], t.d[0], 16, 8, 16);
   scatter_sums(block, t);
 }
 
 void run_mma_tf32(Block& block, std::uint32_t) {
-  Tiles t;
+  Tiles<8> t;
   for (unsigned l = 0; l < 32; ++l) {
     const auto& m = *static_cast<Mma*>(block.peer(l).argument);
     for (unsigned e = 0; e < 4; ++e) t.a[l / 4 + (e % 2) * 8][l % 4 + (e / 2) * 4] = tf32(m.a[e]);
     for (unsigned e = 0; e < 2; ++e) t.b[l % 4 + e * 4][l / 4] = tf32(m.b[e]);
   }
   gather_sums(block, t);
-  multiply(t, 8);
+  multiply_fma(t.a[0], t.b[0], t.d[0], 16, 8, 8);
   scatter_sums(block, t);
 }
 
@@ -127,6 +125,24 @@ void run_ldmatrix(Block& block, std::uint32_t) {
       const auto hi = arg(l)->transposed ? m[j][two + 1][i] : m[j][i][two + 1];
       arg(l)->r[j] = static_cast<std::uint32_t>(hi) << 16 | lo;
     }
+}
+
+struct Stmatrix {
+  const std::uint32_t* r;
+  char* row;
+  int count;
+  bool transposed;
+};
+
+void run_stmatrix(Block& block, std::uint32_t) {
+  const auto arg = [&block](unsigned l) { return static_cast<Stmatrix*>(block.peer(l).argument); };
+  for (unsigned j = 0; j < static_cast<unsigned>(arg(0)->count); ++j)
+    for (unsigned l = 0; l < 32; ++l)
+      for (unsigned half = 0; half < 2; ++half) {
+        const unsigned i = l / 4, two = l % 4 * 2 + half;
+        const auto v = static_cast<std::uint16_t>(arg(l)->r[j] >> 16 * half);
+        std::memcpy(arg(j * 8 + (arg(0)->transposed ? two : i))->row + (arg(0)->transposed ? i : two) * 2, &v, 2);
+      }
 }
 
 }  // namespace
@@ -177,6 +193,26 @@ void ldmatrix(std::uint32_t* r, const void* row, int count, bool transposed, Whe
   }
   Ldmatrix arg{r, static_cast<const char*>(row), count, transposed, where};
   block_now->meet(~0u, transposed ? "ldmatrix.trans" : "ldmatrix", run_ldmatrix, &arg, where);
+}
+
+void stmatrix(void* row, const std::uint32_t* r, int count, bool transposed, Where where) {
+  const unsigned lane = running.lane->index & 31;
+  if (lane < 8u * static_cast<unsigned>(count)) {
+    check_aligned(row, 16, "stmatrix", where);
+    need_shared(row, 16, "stmatrix", where);
+    if (race::enabled) race::access(row, 16, race::kWrite, where);
+  }
+  Stmatrix arg{r, static_cast<char*>(row), count, transposed};
+  block_now->meet(~0u, transposed ? "stmatrix.trans" : "stmatrix", run_stmatrix, &arg, where);
+}
+
+bool elect(unsigned mask, Where where) {
+  // Any lane of the mask, so that code that counts on the lowest one fails.
+  unsigned lane = static_cast<unsigned>((block_now->launch.seed ^ mask) * 0x9E3779B97F4A7C15ull >> 59);
+  while (!(mask >> lane & 1)) lane = (lane + 1) & 31;
+  block_now->meet(
+      mask, "elect.sync", [](Block&, std::uint32_t) {}, nullptr, where);
+  return (running.lane->index & 31) == lane;
 }
 
 void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],

@@ -17,6 +17,13 @@ void set_seed(std::uint64_t seed);
 /// OS threads that run blocks (environment: DAPO_SIM_THREADS; always 1 under AddressSanitizer).
 void set_threads(unsigned count);
 
+// ---- arithmetic
+
+/// Sums of bf16 products: with the bits of an H100's tensor cores, or (the default, faster) fp32 fma in order of k.
+/// Environment: DAPO_SIM_EXACT=1.
+void set_exact_sums(bool on);
+bool exact_sums();
+
 // ---- faults
 
 /// A fault found in a kernel. The launch returns cudaErrorLaunchFailure, and cudaGetErrorString then returns message().
