@@ -38,21 +38,23 @@ struct RowTile {
       cp_async_16(tile + offset(row, chunk), in ? from + row * ld + chunk * 8 : from, in ? 16 : 0);
     }
   }
+  // Rows of fragments begin at multiples of 8, so that the place in the swizzle is a lane's alone, and 16 columns more
+  // flip bits of its offset: one xor for each k, the same for all rows.
   /// A fragment: rows [r, r + 16), columns [16 k, 16 k + 16).
   __device__ static void a_fragment(uint32_t (&a)[4], const bf16* tile, int r, int k, int lane) {
-    ldmatrix_x4(a, tile + offset(r + (lane & 15), 2 * k + (lane >> 4)));
+    ldmatrix_x4(a, tile + r * D + (offset(lane & 15, lane >> 4) ^ 16 * k));
   }
   /// A fragment of the transposed tile: its rows are columns [16 r, 16 r + 16) of the tile, its k are rows [k, k + 16).
   __device__ static void a_fragment_trans(uint32_t (&a)[4], const bf16* tile, int r, int k, int lane) {
-    ldmatrix_x4_trans(a, tile + offset(k + (lane & 7) + (lane >> 4) * 8, 2 * r + (lane >> 3 & 1)));
+    ldmatrix_x4_trans(a, tile + k * D + (offset((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1) ^ 16 * r));
   }
   /// Two B fragments whose n are rows [n, n + 8) and [n + 8, n + 16), k columns [16 k, 16 k + 16): for x tile^T.
   __device__ static void b_rows(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
-    ldmatrix_x4(b, tile + offset(n + (lane & 7) + (lane >> 4) * 8, 2 * k + (lane >> 3 & 1)));
+    ldmatrix_x4(b, tile + n * D + (offset((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1) ^ 16 * k));
   }
   /// Two B fragments whose n are columns [16 n, 16 n + 8) and [16 n + 8, 16 n + 16), k rows [k, k + 16): for x tile.
   __device__ static void b_columns(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
-    ldmatrix_x4_trans(b, tile + offset(k + (lane & 15), 2 * n + (lane >> 4)));
+    ldmatrix_x4_trans(b, tile + k * D + (offset(lane & 15, lane >> 4) ^ 16 * n));
   }
 };
 

@@ -121,11 +121,17 @@ int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t bytes) {
   return std::min(rows, ceil_div(ceil_div(rows, chunks), kStep) * kStep);
 }
 
+int64_t head_part(int64_t vocab) {
+  constexpr int64_t kMost = 16384, kStep = 128;
+  return std::min(vocab, round_up(ceil_div(vocab, ceil_div(vocab, kMost)), kStep));
+}
+
 size_t head_workspace(const WorkspaceNeeds& needs, DType) {
   Arena measure("head");
   int64_t rows = std::min(std::max(needs.max_head_rows, needs.max_batch), most_rows(needs.vocab, kScoredLogits));
   if (needs.max_tokens > 0)
     rows = std::max(rows, std::min(needs.max_head_rows, most_rows(needs.vocab, kTrainedLogits)));
+  if (needs.max_tokens > 0) measure.take("dx", DType::f32, {rows, needs.hidden});
   measure.take("logits", DType::f32, {rows, needs.vocab});
   measure.take("tiles", DType::u8, {rows, softmax_tiles(needs.vocab), sizeof(SoftmaxTile)});
   return measure.peak();
@@ -158,6 +164,7 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
   const int vocab = narrow(head.dim(0));
   const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
   const int64_t ld = vocab * int64_t{sizeof(float) / sizeof(T)};  // of d logits, which are written over the logits
+  const int64_t part = head_part(vocab);
   const bool wide = vocab % 8 == 0;
   const auto kernel = params.entropy_coef != 0.0f ? (wide ? dapo_kernel<T, 8, true> : dapo_kernel<T, 1, true>)
                                                   : (wide ? dapo_kernel<T, 8, false> : dapo_kernel<T, 1, false>);
@@ -174,16 +181,23 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                       ref_log_prob ? ref_log_prob.as<const float>() + first : nullptr};
     launch(kernel, {grid_of(n), dim3(kSoftmaxThreads), 0, stream_}, logits.as<float>(), tiles, at, inverse, scale,
            params, vocab, narrow(softmax_tiles(vocab)));
-    products_->run({.m = n,
-                    .n = hidden,
-                    .k = vocab,
-                    .a_type = dtype(),
-                    .b_type = dtype(),
-                    .c_type = dtype(),
-                    .lda = ld,
-                    .ldb = hidden,
-                    .ldc = hidden},
-                   dx.rows(first, n).data, logits.data, head.data);
+    const ArenaScope scope(workspace());
+    const Tensor to = dx.rows(first, n);
+    const bool direct = part == vocab || to.dtype == DType::f32;
+    const Tensor sum = direct ? to : workspace().take("dx", DType::f32, {n, hidden});
+    for (int64_t k = 0; k < vocab; k += part)
+      products_->run({.m = n,
+                      .n = hidden,
+                      .k = std::min(part, vocab - k),
+                      .a_type = dtype(),
+                      .b_type = dtype(),
+                      .c_type = sum.dtype,
+                      .lda = ld,
+                      .ldb = hidden,
+                      .ldc = hidden,
+                      .accumulate = k > 0},
+                     sum.data, logits.as<const T>() + k, head.as<const T>() + k * hidden);
+    if (!direct) cast(to, sum);
     products_->run({.m = vocab,
                     .n = hidden,
                     .k = n,

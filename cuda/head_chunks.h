@@ -18,6 +18,11 @@ inline constexpr int64_t kTrainedLogits = int64_t{2560} << 20, kScoredLogits = i
 /// depend on it).
 int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t bytes);
 
+/// Columns of one product of the gradient of the head's input, which sums over the vocabulary in parts of about the
+/// same size, in order and in f32: one product over all of it has too few tiles for its k (4,096 x 896 x 151,936: 458
+/// TFLOP/s on an H200; 4,096 x 896 x 9,728: 740).
+int64_t head_part(int64_t vocab);
+
 /// tiles[row, softmax_tiles(vocab)] of logits[row, vocab] (softmax.cu).
 void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int64_t vocab, float scale,
                       cudaStream_t stream);
