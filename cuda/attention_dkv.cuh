@@ -11,9 +11,10 @@ template <int D>
 struct QueryWalk {
   const BackwardArgs& a;
   int own, segment, r0, packed, row0;
+  bool shared;  ///< a segment that has a prefix is none
 
   __device__ QueryWalk(const BackwardArgs& args, int s, int first_key)
-      : a(args), own(s), r0(first_key * args.group.d) {
+      : a(args), own(s), r0(first_key * args.group.d), shared(args.keys.segments[3 * s + 2] < 0) {
     enter(s);
   }
   __device__ void enter(int s) {
@@ -21,8 +22,7 @@ struct QueryWalk {
   }
   /// On to the next segment; false: there is none.
   __device__ bool next_segment() {
-    if (a.keys.segments[3 * own + 2] >= 0) return false;
-    for (int s = segment + 1; s < a.segments; ++s)
+    for (int s = segment + 1; shared && s < a.segments; ++s)
       if (a.keys.segments[3 * s + 2] == own) {
         enter(s), r0 = 0;
         return true;
@@ -103,8 +103,9 @@ __global__ void __launch_bounds__(kBackwardThreads, 2) dkv_kernel(BackwardArgs a
     cp_async_commit();
     const float2 coming = statistics_of_next();
     const bf16* smem_q = smem_queries + step % 2 * 2 * kQueries * D;
+    const float2* rows = statistics[step % 2] + lane % 4 * 2;
 #pragma unroll 1
-    for (int half = 0; half < kQueries; half += kHalf, smem_q += kHalf * D) {
+    for (int half = 0; half < kQueries; half += kHalf, smem_q += kHalf * D, rows += kHalf) {
       if (is_own && r0 + half + kHalf <= none_before) continue;
       const bf16* smem_g = smem_q + kQueries * D;
       float s[kTiles][kHalf / 8][4] = {}, dp[kTiles][kHalf / 8][4] = {};
@@ -113,7 +114,11 @@ __global__ void __launch_bounds__(kBackwardThreads, 2) dkv_kernel(BackwardArgs a
       for (int j = 0; j < kHalf / 8; ++j)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900  // there the pointer spills, here the index
           const float2 row = statistics[step % 2][half + lane % 4 * 2 + j * 8 + e];
+#else
+          const float2 row = rows[j * 8 + e];
+#endif
 #pragma unroll
           for (int m = 0; m < kTiles; ++m)
 #pragma unroll

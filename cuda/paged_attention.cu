@@ -7,6 +7,7 @@
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/decode_form.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
 #include "cuda/rope.cuh"

@@ -1,7 +1,7 @@
 // A decode step's attention against attention() of the same rows, bit for bit: sequences that share a prefix, splits
 // merged by the last block, every form of the kernel, and graphs that are replayed.
-#include "cuda/attention_shape.h"
 #include "cuda/cuda_device.h"
+#include "cuda/decode_form.h"
 #include "tests/cuda/test_device.h"
 #include "tests/ops/cases_attention.h"
 #include "tests/ops/device_tensor.h"
