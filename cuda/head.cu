@@ -196,7 +196,7 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                       .ldb = hidden,
                       .ldc = hidden,
                       .accumulate = k > 0},
-                     sum.data, logits.as<const T>() + k, head.as<const T>() + k * hidden);
+                     sum.data, static_cast<const T*>(logits.data) + k, head.as<const T>() + k * hidden);
     if (!direct) cast(to, sum);
     products_->run({.m = vocab,
                     .n = hidden,

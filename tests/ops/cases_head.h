@@ -177,6 +177,7 @@ inline std::vector<OpCase> head_cases(DType T) {
     all.push_back(lm_dapo_case(T, r, v, c, t, false)), all.push_back(lm_dapo_case(T, r, v, c, t, true));
     all.push_back(lm_sample_case(T, r, v, c, {t, 0, 0.9f, 0.0f, 5}));
   }
+  all.push_back(lm_dapo_case(T, 3, 16500, 16, 1.0f, false));  // d x in parts of the vocabulary
   for (const LossCase& loss : loss_cases()) {
     all.push_back(lm_dapo_case(T, 11, 33, 24, 0.7f, loss));
     all.push_back(lm_dapo_case(T, 9, 296, 40, 1.3f, loss));
