@@ -8,9 +8,7 @@
 
 #include "sim.h"
 
-// Most of the simulator's time goes here. The loops touch only their own memory: AddressSanitizer is not needed.
-#define SIM_HOT [[gnu::no_sanitize("address,undefined"), gnu::optimize("O3")]]
-
+// Most of the simulator's time goes here; make/sim.mk compiles it without sanitizers.
 namespace sim {
 namespace {
 
@@ -30,7 +28,7 @@ constexpr int kNone = -20000;  ///< exponent of a zero: never the largest
 struct Split {
   int exponent, mantissa;
 };
-SIM_HOT Split split(float x, int fraction) {
+Split split(float x, int fraction) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const int exponent = static_cast<int>(bits >> 23 & 255);
   const int low = static_cast<int>((bits & 0x7fffff) >> (23 - fraction));
@@ -77,7 +75,7 @@ struct Columns {
 };
 
 /// One row of the result.
-SIM_HOT void exact_row(const float* a, const Columns& b, float* d, int columns, int depth) {
+void exact_row(const float* a, const Columns& b, float* d, int columns, int depth) {
   alignas(64) int largest[kMaxColumns], exponent[kMaxColumns], mantissa[kMaxColumns];
   alignas(64) std::uint32_t above[kMaxColumns], below[kMaxColumns];  // sums of either sign: up to 2^32 - 1
   for (int j = 0; j < columns; ++j) {
@@ -119,7 +117,7 @@ SIM_HOT void exact_row(const float* a, const Columns& b, float* d, int columns, 
   }
 }
 
-SIM_HOT void multiply_exact(const float* a, const float* b, float* d, int rows, int columns, int depth) {
+void multiply_exact(const float* a, const float* b, float* d, int rows, int columns, int depth) {
   Columns split_b;
   bool all_finite = true;
   for (int k = 0; k < depth; ++k)
@@ -144,7 +142,7 @@ SIM_HOT void multiply_exact(const float* a, const float* b, float* d, int rows, 
 
 }  // namespace
 
-SIM_HOT void multiply_fma(const float* a, const float* b, float* d, int rows, int columns, int depth) {
+void multiply_fma(const float* a, const float* b, float* d, int rows, int columns, int depth) {
   if (rows == 16 && columns == 8) {  // mma.sync: with known sizes twice as fast
     for (int i = 0; i < 16; ++i)
       for (int k = 0; k < depth; ++k)

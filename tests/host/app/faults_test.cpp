@@ -114,7 +114,7 @@ TEST_F(Faults, AFullDiskLeavesOlderFilesUnchanged) {
   write_train();
   write("rows.jsonl", "{\"prompt\": \"1+1\", \"answer\": \"2\"}\n{\"prompt\": \"1+2\", \"answer\": \"3\"}\n");
   const Ran t = shell("ulimit -f 64; exec " + (programs_ / "dapo_train").string() + " train.cfg");
-  expect_disk_error(t, "model.safetensors");
+  expect_disk_error(t, "optimizer.safetensors");
   EXPECT_FALSE(fs::exists(folder_ / "runs/run/model"));
   if (fs::exists("/dev/full")) {
     const Ran v =
