@@ -116,21 +116,23 @@ def spread(values):
     return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
 
 
-def drawing(runs, rows, seeds):
-    def by_step(key, scale):
+def drawing(runs, rows, seeds, steps):
+    def by_step(curve_of):
+        """For each row of the ladder {step: [a value a seed]}."""
         result = []
         for level in rows:
             points = {}
             for s in seeds:
-                for r in runs[level, s]:
-                    if r.get(key) is not None and math.isfinite(r[key]):
-                        points.setdefault(r["step"], []).append(scale * r[key])
+                for step, value in curve_of(runs[level, s]).items():
+                    points.setdefault(step, []).append(value)
             result.append(points)
         return result
 
-    entropy = by_step("update/entropy", 1)
+    right = by_step(lambda run: accuracy(run, steps))
+    entropy = by_step(lambda run: {r["step"]: r["update/entropy"] for r in run
+                                   if r.get("update/entropy") is not None and math.isfinite(r["update/entropy"])})
     top = math.ceil(max(statistics.mean(v) for c in entropy for v in c.values()) * 20) / 20
-    return picture([panel("Right answers, test set", by_step("eval/avg", 100), 100, range(0, 101, 25), " %"),
+    return picture([panel("Right answers, test set", right, 100, range(0, 101, 25), " %"),
                     panel("Entropy of the policy, nats", entropy, top, [top * i / 4 for i in range(5)], "")],
                    [LADDER[level][0] for level in rows], "Test accuracy and entropy of each row of the ladder")
 
@@ -155,7 +157,7 @@ def main():
         runs = dict(zip(todo, pool.map(lambda t: ladder.run(*t), todo)))
     text = ladder.table(runs)
     (ladder.out / "ladder.md").write_text(text)
-    (ladder.out / "ladder.svg").write_text(drawing(runs, a.rows, a.seeds))
+    (ladder.out / "ladder.svg").write_text(drawing(runs, a.rows, a.seeds, a.steps))
     print(text)
 
 
