@@ -286,7 +286,8 @@ inline std::vector<OpCase> plain_cases(DType T) {
     add(rmsnorm_backward_case(T, rows, width));
   }
   // More rows than cuda/ has partial sums of dw, and rows wider than one of its blocks.
-  add(rmsnorm_backward_case(T, 1100, 24)), add(rmsnorm_backward_case(T, 3, 8232));
+  add(rmsnorm_backward_case(T, 1100, 24)), add(rmsnorm_backward_case(T, 3, 301)),
+      add(rmsnorm_backward_case(T, 3, 8232));
   struct Shape {
     int64_t m, o, i;
   };
