@@ -13,6 +13,7 @@ MARK = "RANKS_TEST=" + uuid.uuid4().hex  # in the environment of all that this t
 HANG, DEAD_S, BUSY_S = "2", 5, float(os.environ.get("RANKS_TEST_SLACK", 10))  # BUSY_S: for a machine under other load
 OPEN_MPI = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,vader", "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_orte_execute_quiet": "1"}
+LAUNCHERS = ("mpirun", "prterun", "prted")  # of Open MPI 4 and 5
 
 
 SFT = """[model]
@@ -68,7 +69,7 @@ class Ran:
         ran = subprocess.run([str(c) for c in command], cwd=cwd, env=environment(**env), stdin=subprocess.DEVNULL, capture_output=True,
                              text=True, timeout=120)
         self.code, self.out, self.err = ran.returncode, ran.stdout, ran.stderr
-        self.lines = self.err.splitlines()
+        self.lines = re.split("^-{20,}$", self.err, maxsplit=1, flags=re.M)[0].splitlines()  # without mpirun's own words
 
     def expect(self, code, *parts, lines=1):
         """The exit code, and so many lines on standard error, which hold these parts."""
@@ -142,7 +143,8 @@ class Tests:
         Ran(RANKS, 2, 60, "ops", PATH=str(self.at / "bin")).expect(2, r"mpirun could not start 2 ranks \(exit code 1\)")
 
     def test_ranks_that_start_differently(self):
-        mpirun("-n", 1, RANKS, 2, 60, "loop", 1, ":", "-n", 1, RANKS, 2, 61, "loop", 1).expect(
+        # By a shell: Open MPI 5.0.7's mpirun crashes on two programs with ":" between them.
+        mpirun("-n", 2, "sh", "-c", f"exec {RANKS} 2 $((60 + OMPI_COMM_WORLD_RANK)) loop 1").expect(
             2, r"rank 1 on \S+ has another argument than rank 0 on \S+: 61 against 60; start all ranks alike")
 
     def test_a_killed_and_an_aborted_rank(self):
@@ -189,7 +191,7 @@ class Tests:
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         begin = time.time()
         while time.time() < begin + 60:
-            pids = [p for p in ours() if p != child.pid and "mpirun" not in pathlib.Path(f"/proc/{p}/comm").read_text()]
+            pids = [p for p in ours() if p != child.pid and pathlib.Path(f"/proc/{p}/comm").read_text().strip() not in LAUNCHERS]
             if len(pids) == ranks and not any(self.still_starts(p) for p in pids): break
             time.sleep(0.1)
         return child, pids
