@@ -128,7 +128,8 @@ TEST_F(CommandTest, WhatIsNotAnAnswerIsAnErrorAndSaysWhy) {
       {read + "printf '{\"score\": 1}\\n{\"score\": 1}\\n'", 20, "more than one line"},
       {read + "head -c 3000000 /dev/zero | tr '\\0' x; sleep 100", 20, "more than 1048576 bytes without a line end"},
       {"exec >&-; sleep 100", 20, "closed its output"},
-      {"exec <&-; sleep 100", 0.03, "gave no answer within 0.3 s (reward.timeout)"},  // ten times as long at first
+      {read + "exec <&-; sleep 100", 0.03,
+       "gave no answer within 0.3 s (reward.timeout)"},  // ten times as long at first
       {read + "sleep 100", 0.03, "gave no answer within 0.3 s (reward.timeout)"},
   };
   const size_t before = open_descriptors();
