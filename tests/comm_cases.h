@@ -1,4 +1,4 @@
-// What a group of ranks must do, whatever it runs on (threads, MPI, NCCL): each function is called by all ranks, and
+// What a group of ranks must do, over threads, MPI and NCCL alike: each function is called by all ranks, and
 // returns "" or what this rank found wrong. Tensors are memory of the host.
 #pragma once
 

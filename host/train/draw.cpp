@@ -80,7 +80,7 @@ class Drawing {
  private:
   static constexpr int kNobody = -1;
 
-  /// What a rank says of itself when the ranks meet.
+  /// A rank's state, exchanged when the ranks meet.
   struct Report {
     int64_t open = 0;  ///< responses under way
     int64_t finished = 0, drawn_tokens = 0;

@@ -1,4 +1,4 @@
-// Data parallelism: whatever the number of ranks, the same responses are drawn and trained on, and gradients and weights
+// Data parallelism: for any number of ranks, the same responses are drawn and trained on, and gradients and weights
 // are the same within rounding; on one grid the same bits.
 #include <gtest/gtest.h>
 
