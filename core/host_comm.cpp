@@ -13,23 +13,6 @@ constexpr int64_t kChunkBytes = 8 << 20;
 /// Below, every rank adds everything: one exchange instead of two.
 constexpr int64_t kSmallBytes = 16 << 10;
 
-/// Calls f with a value of the type that the tensor has.
-template <class F>
-void with_summable(const char* op, const Tensor& t, F&& f) {
-  switch (t.dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::i32:
-      return f(int32_t{});
-    case DType::i64:
-      return f(int64_t{});
-    default:
-      fail(kExitInternal, "{}: {} is not f32, f64, i32 or i64", op, t.describe());
-  }
-}
-
 /// to = from[0] + from[1] + ..., in this order, each a row of n.
 template <class T>
 void add_rows(T* to, const T* from, int64_t rows, int64_t n) {

@@ -12,6 +12,23 @@
 
 namespace dapo {
 
+/// Calls f with a value of the type that the tensor has, one of those that ranks sum.
+template <class F>
+void with_summable(const char* op, const Tensor& t, F&& f) {
+  switch (t.dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::i32:
+      return f(int32_t{});
+    case DType::i64:
+      return f(int64_t{});
+    default:
+      fail(kExitInternal, "{}: {} is not f32, f64, i32 or i64", op, t.describe());
+  }
+}
+
 class HostComm : public Comm {
  public:
   int rank() const final { return rank_; }

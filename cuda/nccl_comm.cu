@@ -43,22 +43,6 @@ __global__ void most_of_ranks_kernel(T* to, const T* from, int ranks, int64_t n)
   to[i] = most;
 }
 
-template <class F>
-void with_type(const char* op, const Tensor& t, F&& f) {
-  switch (t.dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::i32:
-      return f(int32_t{});
-    case DType::i64:
-      return f(int64_t{});
-    default:
-      fail(kExitInternal, "{}: {} is not f32, f64, i32 or i64", op, t.describe());
-  }
-}
-
 cudaStream_t stream_of(Backend& backend) {
   if (auto* own = dynamic_cast<CudaBackend<bf16>*>(&backend)) return own->stream();
   auto* own = dynamic_cast<CudaBackend<float>*>(&backend);
@@ -151,7 +135,7 @@ void NcclComm::exchange(char* out, size_t out_distance, const char* in, size_t i
 
 void NcclComm::all_reduce_sum(const Tensor& t) {
   host_.meet_for("all_reduce_sum", t.dtype, t.numel());
-  with_type("all_reduce_sum", t, [&](auto type) {
+  with_summable("all_reduce_sum", t, [&](auto type) {
     using T = decltype(type);
     const int64_t chunk = kScratchBytes / static_cast<int64_t>(sizeof(T));
     for (int64_t begin = 0; begin < t.numel(); begin += chunk) {
@@ -175,7 +159,7 @@ void NcclComm::all_reduce_sum(const Tensor& t) {
 
 void NcclComm::all_reduce_max(const Tensor& t) {
   host_.meet_for("all_reduce_max", t.dtype, t.numel());
-  with_type("all_reduce_max", t, [&](auto type) {
+  with_summable("all_reduce_max", t, [&](auto type) {
     using T = decltype(type);
     const int64_t chunk = kScratchBytes / static_cast<int64_t>(sizeof(T)) / size();
     for (int64_t begin = 0; begin < t.numel(); begin += chunk) {
@@ -197,7 +181,7 @@ void NcclComm::all_gather(const Tensor& out, const Tensor& in) {
 void NcclComm::reduce_scatter(const Tensor& out, const Tensor& in) {
   CHECK(out.dtype == in.dtype && in.numel() == out.numel() * size(), "{} of {}", out.describe(), in.describe());
   host_.meet_for("reduce_scatter", out.dtype, out.numel());
-  with_type("reduce_scatter", in, [&](auto type) {
+  with_summable("reduce_scatter", in, [&](auto type) {
     using T = decltype(type);
     const int64_t chunk = kScratchBytes / static_cast<int64_t>(sizeof(T)) / size(), n = out.numel();
     for (int64_t begin = 0; begin < n; begin += chunk) {

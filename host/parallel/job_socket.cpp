@@ -53,6 +53,25 @@ union Control {
   char bytes[CMSG_SPACE(2 * sizeof(int))];
 };
 
+/// A message of one byte, with room for two descriptors beside it.
+class DescriptorMessage {
+ public:
+  explicit DescriptorMessage(Control& control) {
+    message_.msg_iov = &data_;
+    message_.msg_iovlen = 1;
+    message_.msg_control = control.bytes;
+    message_.msg_controllen = sizeof control.bytes;
+  }
+  DescriptorMessage(const DescriptorMessage&) = delete;
+  DescriptorMessage& operator=(const DescriptorMessage&) = delete;
+  msghdr* get() { return &message_; }
+
+ private:
+  char byte_ = 0;
+  iovec data_{.iov_base = &byte_, .iov_len = 1};
+  msghdr message_{};
+};
+
 }  // namespace
 
 OwnedFd::~OwnedFd() {
@@ -84,18 +103,12 @@ JobClient JobServer::accept() {
   if (who.uid != geteuid() || recv(client.connection.get(), &rank, sizeof rank, 0) != sizeof rank) return client;
   const std::array<int, 2> ours = {STDOUT_FILENO, STDERR_FILENO};
   Control control{};
-  char byte = 0;
-  iovec data{.iov_base = &byte, .iov_len = 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof control.bytes;
+  DescriptorMessage message(control);
   control.header.cmsg_level = SOL_SOCKET;
   control.header.cmsg_type = SCM_RIGHTS;
   control.header.cmsg_len = CMSG_LEN(sizeof ours);
   std::memcpy(CMSG_DATA(&control.header), ours.data(), sizeof ours);
-  if (sendmsg(client.connection.get(), &message, MSG_NOSIGNAL) != 1) return client;
+  if (sendmsg(client.connection.get(), message.get(), MSG_NOSIGNAL) != 1) return client;
   client.rank = rank;
   client.pid = who.pid;
   return client;
@@ -116,14 +129,8 @@ JobTerminal connect_to_job(const std::string& job, int rank) {
   if (::send(t.connection.get(), &rank, sizeof rank, MSG_NOSIGNAL) != sizeof rank) lost("send");
   std::array<int, 2> got = {-1, -1};
   Control control{};
-  char byte = 0;
-  iovec data{.iov_base = &byte, .iov_len = 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof control.bytes;
-  if (recvmsg(t.connection.get(), &message, MSG_CMSG_CLOEXEC) != 1 || control.header.cmsg_type != SCM_RIGHTS ||
+  DescriptorMessage message(control);
+  if (recvmsg(t.connection.get(), message.get(), MSG_CMSG_CLOEXEC) != 1 || control.header.cmsg_type != SCM_RIGHTS ||
       control.header.cmsg_len != CMSG_LEN(sizeof got))
     lost("recvmsg");
   std::memcpy(got.data(), CMSG_DATA(&control.header), sizeof got);

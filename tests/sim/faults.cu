@@ -1,7 +1,6 @@
 // Every fault that the simulator detects, seeded in a small kernel. Those of the race checker run with VARIANT=race,
 // out-of-bounds accesses under AddressSanitizer.
 #include <gtest/gtest.h>
-#include <regex.h>
 
 #include <string>
 
@@ -10,6 +9,7 @@
 #include "cuda/ptx.cuh"
 #include "sim.h"
 #include "tests/sim/device_array.h"
+#include "tests/sim/matches.h"
 
 using namespace dapo;
 
@@ -230,14 +230,6 @@ const Seeded kSeededRaces[] = {
     {"misaligned", "misaligned_float4", misaligned_float4, 32, 0, "multiple of 16|16 bytes"},
     {"out of bounds", "index_beyond_array", index_beyond_array, 64, 0, "index 64"},
 };
-
-bool matches(const std::string& text, const std::string& expression) {
-  regex_t r;
-  if (regcomp(&r, expression.c_str(), REG_EXTENDED | REG_NOSUB)) return false;
-  const bool found = regexec(&r, text.c_str(), 0, nullptr, 0) == 0;
-  regfree(&r);
-  return found;
-}
 
 void expect_caught(const Seeded& s) {
   SCOPED_TRACE(s.name);

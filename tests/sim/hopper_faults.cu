@@ -1,6 +1,5 @@
 // The faults that asynchronous copies and wgmma invite, each seeded in a small kernel and reported with every seed.
 #include <gtest/gtest.h>
-#include <regex.h>
 
 #include <string>
 
@@ -10,6 +9,7 @@
 #include "sim.h"
 #include "tests/sim/cluster_launch.h"
 #include "tests/sim/device_array.h"
+#include "tests/sim/matches.h"
 
 using namespace dapo;
 
@@ -308,14 +308,6 @@ const Seeded kSeededRaces[] = {
      "that thread must call fence_proxy_async"},
     {"stage refilled while it is read", "race|uninitialised", refilled_while_read, 128, 2048, 1, "."},
 };
-
-bool matches(const std::string& text, const std::string& expression) {
-  regex_t r;
-  if (regcomp(&r, expression.c_str(), REG_EXTENDED | REG_NOSUB)) return false;
-  const bool found = regexec(&r, text.c_str(), 0, nullptr, 0) == 0;
-  regfree(&r);
-  return found;
-}
 
 void expect_caught(const Seeded& s) {
   SCOPED_TRACE(s.name);

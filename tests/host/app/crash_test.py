@@ -7,6 +7,10 @@ DAPO_CRASH: how many calls of each kind are tried ("all" in the nightly run). Pr
 import errno, hashlib, json, os, pathlib, random, shutil, subprocess, sys, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "tests"))
+from small_run import make_tuned
+
 PROGRAMS = pathlib.Path(os.environ.get("DAPO_PROGRAMS", ROOT / "build/release")).resolve()
 TIMES = ("seconds", "_per_s", "gflops", "preemptions", "verifier_slow")
 CONFIG = """[model]
@@ -40,20 +44,6 @@ stuck_patience = 0
 log_rollouts = false
 run_dir = "run"
 """
-SFT = """[model]
-path = "model"
-threads = 1
-[data]
-prompt_template = "raw"
-max_prompt_length = 48
-max_response_length = 48
-[sft]
-files = "data/skill.jsonl"
-out = "tuned"
-batch_size = 4
-steps = 2
-init_std = 0.1
-"""
 
 
 class Crash:
@@ -62,9 +52,7 @@ class Crash:
         self.shim = self.at / "shim.so"
         subprocess.run([os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-shared", "-fPIC", "-o", self.shim,
                         ROOT / "tests/host/app/crash_shim.cpp", "-ldl"], check=True)
-        subprocess.run([PROGRAMS / "dapo", "chain", "."], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
-        (self.at / "sft.cfg").write_text(SFT)
-        subprocess.run([PROGRAMS / "dapo", "sft", "sft.cfg"], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
+        make_tuned(PROGRAMS, self.at)
         (self.at / "val.jsonl").write_text('{"prompt": "1", "answer": "2"}\n' * 1)
         (self.at / "run.cfg").write_text(CONFIG)
 

@@ -6,6 +6,10 @@ Prints its results as GoogleTest does. Skips, saying so, where there is no MPI.
 import json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time, uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "tests"))
+from small_run import make_tuned
+
 PROGRAMS = pathlib.Path(os.environ.get("DAPO_PROGRAMS", ROOT / "build/release")).resolve()
 RANKS, TRAIN = PROGRAMS / "ranks", PROGRAMS / "dapo_train"
 MARK = "RANKS_TEST=" + uuid.uuid4().hex  # in the environment of all that this test starts
@@ -16,20 +20,6 @@ OPEN_MPI = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,vader", "OMPI_MCA_mpi_y
 LAUNCHERS = ("mpirun", "prterun", "prted")  # of Open MPI 4 and 5
 
 
-SFT = """[model]
-path = "model"
-threads = 1
-[data]
-prompt_template = "raw"
-max_prompt_length = 48
-max_response_length = 48
-[sft]
-files = "data/skill.jsonl"
-out = "tuned"
-batch_size = 4
-steps = 2
-init_std = 0.1
-"""
 CONFIG = """[model]
 path = "tuned"
 threads = 1
@@ -242,9 +232,7 @@ class Tests:
         """A model, data and a config of two ranks, without a run."""
         shutil.rmtree(self.at / "run", ignore_errors=True)
         if (self.at / "run.cfg").exists(): return
-        subprocess.run([PROGRAMS / "dapo", "chain", "."], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
-        (self.at / "sft.cfg").write_text(SFT)
-        subprocess.run([PROGRAMS / "dapo", "sft", "sft.cfg"], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
+        make_tuned(PROGRAMS, self.at)
         (self.at / "run.cfg").write_text(CONFIG)
 
     def steps(self):
