@@ -1,5 +1,5 @@
 #!/bin/bash
-# Several machines under Slurm: sbatch configs/slurm.sh configs/aime.cfg
+# Several machines under Slurm, CPU ranks (GPUs of several ranks do not train yet): sbatch configs/slurm.sh configs/gsm8k.cfg
 # The folder of the run, the model and the data must be on a file system that all nodes share.
 #SBATCH --job-name=dapo
 #SBATCH --nodes=2
