@@ -164,6 +164,12 @@ std::string LineProcess::end_text(const char* otherwise) {
   return text;
 }
 
+/// Whether it printed before the line was written or during that is a matter of scheduling: one message for both.
+void LineProcess::refuse_early_answer() const {
+  fail_input("printed before it had read its line of input: \"{}\"; print one line for each line of input",
+             last_line(output_));
+}
+
 std::string LineProcess::ask(std::string_view line, double seconds, const std::atomic<bool>& cancelled) {
   CHECK(!broken_);
   broken_ = true;  // until the answer is here
@@ -171,7 +177,7 @@ std::string LineProcess::ask(std::string_view line, double seconds, const std::a
   bool open = read_output();
   read_errors();
   if (!output_.empty())
-    fail_input("printed without being asked: \"{}\"; print one line for each line of input", last_line(output_));
+    refuse_early_answer();
   std::string text(line);
   text += '\n';
   for (size_t sent = 0;;) {
@@ -188,7 +194,7 @@ std::string LineProcess::ask(std::string_view line, double seconds, const std::a
     if (const size_t end = output_.find('\n'); end != std::string::npos) {
       if (end + 1 < output_.size())
         fail_input("printed more than one line for a line of input: \"{}\"", last_line(output_));
-      if (sent < text.size()) fail_input("answered before it had read the whole line of input");
+      if (sent < text.size()) refuse_early_answer();
       broken_ = false;
       answered_ = true;
       output_.pop_back();

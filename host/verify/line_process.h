@@ -37,6 +37,7 @@ class LineProcess {
   void read_errors();
   void wait_for_pipes(bool writing, double seconds);
   std::string end_text(const char* otherwise);
+  [[noreturn]] void refuse_early_answer() const;
 
   pid_t pid_ = -1;
   int in_ = -1, out_ = -1, err_ = -1;  // our ends of its standard streams
