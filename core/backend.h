@@ -20,14 +20,18 @@
 //   compiled products and scratch of its own, which grow with the number of different shapes.)
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 
 #include "core/arena.h"
+#include "core/comm.h"
 #include "core/dapo_loss.h"
 #include "core/philox.h"
+#include "core/range.h"
+#include "core/softmax.h"
 #include "core/tensor.h"
 
 namespace dapo {
@@ -90,16 +94,31 @@ struct AdamW {
   float max_norm;  ///< gradients are scaled by min(1, max_norm / (norm + 1e-6)); 0: off
 };
 
+/// How the columns of the logits are dealt to tensor-parallel ranks: whole tiles of the softmax (core/softmax.h), so
+/// that its bits are those of one rank. A rank may have none.
+struct VocabularySplit {
+  Comm* ranks = nullptr;  ///< null: not split
+  int64_t size = 0;       ///< of the vocabulary
+  int parts() const { return ranks == nullptr ? 1 : ranks->size(); }
+  int own() const { return ranks == nullptr ? 0 : ranks->rank(); }
+  Range of(int rank) const { return share_of(size, kSoftmaxTile, parts(), rank); }
+  /// Columns of the largest part.
+  int64_t most() const { return std::min(size, ceil_div(softmax_tiles(size), parts()) * kSoftmaxTile); }
+};
+
 /// The largest calls that will be made: they determine the size of the workspace.
 struct WorkspaceNeeds {
   AttentionDims attention;
-  int64_t hidden, ffn, vocab;
+  int64_t hidden, ffn;
+  int64_t vocab;       ///< columns of the largest rank's part
   int64_t max_tokens;  ///< N of a training pack (0: no training)
   int64_t max_segments;
-  int64_t max_head_rows;  ///< R of lm_dapo and lm_logprob
-  int64_t max_batch;      ///< B of lm_sample
-  int64_t max_rows;       ///< new tokens of a prefill or decode call
-  int64_t max_length;     ///< longest sequence, tokens
+  int64_t max_head_rows;   ///< R of lm_dapo and lm_logprob
+  int64_t max_batch;       ///< B of lm_sample
+  int64_t max_rows;        ///< new tokens of a prefill or decode call
+  int64_t max_length;      ///< longest sequence, tokens
+  int tensor_ranks = 1;    ///< that share the vocabulary
+  int64_t vocab_size = 0;  ///< of all of them, if there are several
 };
 
 /// A weight [outputs, inputs] of matmul, or of the head (`logits`: its product is f32).
@@ -180,9 +199,12 @@ class Backend {
                        const Tensor& sum,    ///< f32[N, C], out, may alias x; not written if delta is empty
                        const Tensor& rstd,   ///< f32[N], out, or empty
                        const Tensor& x,      ///< f32[N, C]
-                       const Tensor& delta,  ///< T[N, C], or empty
+                       const Tensor& delta,  ///< T[N, C], or T[P, N, C]: (part 0 + part 1) + ..., in f32; or empty
                        const Tensor& w,      ///< T[C]
                        float eps) = 0;
+  /// sum = (part 0 + part 1) + ..., in f32: the parts of tensor-parallel ranks.
+  virtual void add_parts(const Tensor& sum,         ///< T[N, C], out, may be part 0
+                         const Tensor& parts) = 0;  ///< T[P, N, C]
   /// With g = dy * w and h = x * rstd: dx += rstd * (g - h * mean(g * h)); dw += sum over n of dy * h.
   virtual void rmsnorm_backward(const Tensor& dx,         ///< T[N, C], adds (the residual's gradient)
                                 const Tensor& dw,         ///< f32[C], adds
@@ -260,6 +282,11 @@ class Backend {
                                const Tensor& gu) = 0;  ///< T[N, 2F]
 
   // ---- head: logits z = x head^T / temperature, never stored whole ------------------------------------------------
+  /// From now on `head` is this rank's part of the vocabulary, and the three ops below are collectives over its ranks.
+  /// All of them pass the same rows and targets, which count from the start of the vocabulary, and get the same
+  /// results; dhead is of the rank's own part. Log-probs and draws have the bits of one rank that has all of head.
+  void split_vocabulary(const VocabularySplit& split) { vocabulary_ = split; }
+  const VocabularySplit& vocabulary_split() const { return vocabulary_; }
   /// log_prob[r] = log softmax(z[r])[targets[r]]; entropy[r] = -sum p log p, in nats.
   virtual void lm_logprob(const Tensor& log_prob,  ///< f32[R], out
                           const Tensor& entropy,   ///< f32[R], out, or empty
@@ -319,6 +346,7 @@ class Backend {
 
  private:
   Arena* workspace_ = nullptr;
+  VocabularySplit vocabulary_;
 };
 
 }  // namespace dapo

@@ -49,9 +49,9 @@ void check_temperature(const char* op, float temperature, bool or_zero) {
   CHECK(temperature > 0.0f || (or_zero && temperature == 0.0f), "{}: temperature {}", op, temperature);
 }
 
-void check_head(const char* op, DType T, const Tensor& x, const Tensor& head) {
-  const int64_t vocab = head.dim(0), hidden = head.dim(1);
-  expect(op, "head", head, T, {vocab, hidden});
+void check_head(const char* op, DType T, const Tensor& x, const Tensor& head, const VocabularySplit& split) {
+  const int64_t hidden = head.dim(1), vocab = split.ranks == nullptr ? head.dim(0) : split.size;
+  expect(op, "head", head, T, {split.ranks == nullptr ? vocab : split.of(split.own()).count(), hidden});
   expect(op, "x", x, T, {x.dim(0), hidden});
   CHECK(vocab >= 1 && vocab <= kSoftmaxColumns, "{}: a vocabulary of {}: expected 1 to {}", op, vocab, kSoftmaxColumns);
 }
@@ -96,9 +96,18 @@ void check_rmsnorm(DType T, const Tensor& y, const Tensor& sum, const Tensor& rs
   expect("rmsnorm", "x", x, f32, {tokens, hidden});
   expect("rmsnorm", "w", w, T, {hidden});
   expect("rmsnorm", "y", y, T, {tokens, hidden});
-  if (delta) expect("rmsnorm", "delta", delta, T, {tokens, hidden});
+  if (delta && delta.rank == 3)
+    expect("rmsnorm", "delta", delta, T, {delta.dim(0), tokens, hidden});
+  else if (delta)
+    expect("rmsnorm", "delta", delta, T, {tokens, hidden});
   if (delta) expect("rmsnorm", "sum", sum, f32, {tokens, hidden});
   if (rstd) expect("rmsnorm", "rstd", rstd, f32, {tokens});
+}
+
+void check_add_parts(DType T, const Tensor& sum, const Tensor& parts) {
+  const int64_t tokens = sum.dim(0), hidden = sum.dim(1);
+  expect("add_parts", "sum", sum, T, {tokens, hidden});
+  expect("add_parts", "parts", parts, T, {parts.dim(0), tokens, hidden});
 }
 
 void check_rmsnorm_backward(DType T, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
@@ -196,8 +205,8 @@ void check_swiglu_backward(DType T, const Tensor& dgu, const Tensor& a, const Te
 }
 
 void check_lm_logprob(DType T, const Tensor& log_prob, const Tensor& entropy, const Tensor& x, const Tensor& head,
-                      const Tensor& targets, float temperature) {
-  check_head("lm_logprob", T, x, head);
+                      const Tensor& targets, float temperature, const VocabularySplit& split) {
+  check_head("lm_logprob", T, x, head, split);
   const int64_t rows = x.dim(0);
   expect("lm_logprob", "log_prob", log_prob, f32, {rows});
   if (entropy) expect("lm_logprob", "entropy", entropy, f32, {rows});
@@ -208,8 +217,9 @@ void check_lm_logprob(DType T, const Tensor& log_prob, const Tensor& entropy, co
 void check_lm_dapo(DType T, const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy,
                    const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head, const Tensor& targets,
                    const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, const Tensor& log_ratio,
-                   const Tensor& ref_log_prob, float temperature, const DapoLoss& params) {
-  check_head("lm_dapo", T, x, head);
+                   const Tensor& ref_log_prob, float temperature, const DapoLoss& params,
+                   const VocabularySplit& split) {
+  check_head("lm_dapo", T, x, head, split);
   const int64_t rows = x.dim(0);
   expect("lm_dapo", "dx", dx, T, {rows, x.dim(1)});
   expect("lm_dapo", "dhead", dhead, f32, {head.dim(0), head.dim(1)});
@@ -228,8 +238,9 @@ void check_lm_dapo(DType T, const Tensor& dx, const Tensor& dhead, const Tensor&
 }
 
 void check_lm_sample(DType T, const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
-                     const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
-  check_head("lm_sample", T, x, head);
+                     const Tensor& keys, const Tensor& positions, const Sampling& sampling,
+                     const VocabularySplit& split) {
+  check_head("lm_sample", T, x, head, split);
   const int64_t batch = x.dim(0);
   expect("lm_sample", "tokens", tokens, i32, {batch});
   expect("lm_sample", "log_prob", log_prob, f32, {batch});

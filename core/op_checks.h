@@ -15,6 +15,7 @@ void check_sum_rows(DType T, const Tensor& dx, const Tensor& dy, const Tensor& o
 
 void check_rmsnorm(DType T, const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x,
                    const Tensor& delta, const Tensor& w);
+void check_add_parts(DType T, const Tensor& sum, const Tensor& parts);
 void check_rmsnorm_backward(DType T, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                             const Tensor& w, const Tensor& rstd);
 
@@ -36,13 +37,14 @@ void check_swiglu(DType T, const Tensor& a, const Tensor& gu);
 void check_swiglu_backward(DType T, const Tensor& dgu, const Tensor& a, const Tensor& da, const Tensor& gu);
 
 void check_lm_logprob(DType T, const Tensor& log_prob, const Tensor& entropy, const Tensor& x, const Tensor& head,
-                      const Tensor& targets, float temperature);
+                      const Tensor& targets, float temperature, const VocabularySplit& split);
 void check_lm_dapo(DType T, const Tensor& dx, const Tensor& dhead, const Tensor& log_prob, const Tensor& entropy,
                    const Tensor& loss, const Tensor& clip, const Tensor& x, const Tensor& head, const Tensor& targets,
                    const Tensor& old_log_prob, const Tensor& advantage, const Tensor& weight, const Tensor& log_ratio,
-                   const Tensor& ref_log_prob, float temperature, const DapoLoss& params);
+                   const Tensor& ref_log_prob, float temperature, const DapoLoss& params, const VocabularySplit& split);
 void check_lm_sample(DType T, const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
-                     const Tensor& keys, const Tensor& positions, const Sampling& sampling);
+                     const Tensor& keys, const Tensor& positions, const Sampling& sampling,
+                     const VocabularySplit& split);
 
 void check_sum_of_squares(const Tensor& out, const Tensor& x);
 void check_adamw(DType T, const Tensor& w, const Tensor& remainder, const Tensor& m, const Tensor& v,

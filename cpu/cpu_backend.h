@@ -59,6 +59,7 @@ class CpuBackend final : public Backend {
   void sum_rows(const Tensor& dx, const Tensor& dy, const Tensor& offsets, const Tensor& rows) override;
   void rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x, const Tensor& delta,
                const Tensor& w, float eps) override;
+  void add_parts(const Tensor& sum, const Tensor& parts) override;
   void rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
                         const Tensor& rstd) override;
   void matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) override;

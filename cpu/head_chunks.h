@@ -19,7 +19,7 @@ inline int64_t chunk_rows(int64_t rows, int64_t vocab) {
 }
 
 template <class T>
-Product logits_product(int64_t rows, int64_t vocab, int64_t hidden) {
+Product logits_product(int64_t rows, int64_t vocab, int64_t hidden, int64_t row_stride) {
   constexpr DType t = dtype_of<T>::value;
   return {.m = rows,
           .n = vocab,
@@ -30,7 +30,7 @@ Product logits_product(int64_t rows, int64_t vocab, int64_t hidden) {
           .b_transposed = true,
           .lda = hidden,
           .ldb = hidden,
-          .ldc = vocab};
+          .ldc = row_stride};
 }
 
 /// Scratch of row_softmax() for each thread.
@@ -42,17 +42,25 @@ inline SoftmaxTile* own_tiles(SoftmaxTile* tiles, int64_t vocab) {
   return tiles + omp_get_thread_num() * softmax_tiles(vocab);
 }
 
-/// Calls body(first row, rows, logits, tiles) for each chunk.
+/// Columns from one row of logits to the next.
+inline int64_t row_stride(const VocabularySplit& split, int64_t vocab) {
+  return split.ranks == nullptr ? vocab : split.most();
+}
+
+/// Calls body(first row, rows, logits, tiles) for each chunk. Rows of logits are `row_stride` apart, and there is room for
+/// a multiple of `row_unit` of them.
 template <class T, class F>
-void for_chunks(Arena& workspace, const Tensor& x, const Tensor& head, const F& body) {
+void for_chunks(Arena& workspace, const Tensor& x, const Tensor& head, int64_t row_stride, int64_t row_unit,
+                const F& body) {
   const int64_t rows = x.dim(0), hidden = x.dim(1), vocab = head.dim(0);
-  const int64_t chunk = chunk_rows(rows, vocab);
+  const int64_t chunk = chunk_rows(rows, row_stride);
   const ArenaScope scope(workspace);
-  float* logits = workspace.take("logits", DType::f32, {chunk, vocab}).as<float>();
-  SoftmaxTile* tiles = take_tiles(workspace, vocab);
+  float* logits = workspace.take("logits", DType::f32, {round_up(chunk, row_unit), row_stride}).as<float>();
+  SoftmaxTile* tiles = take_tiles(workspace, row_stride);
   for (int64_t first = 0; first < rows; first += chunk) {
     const int64_t n = std::min(chunk, rows - first);
-    product(logits_product<T>(n, vocab, hidden), logits, x.as<T>() + first * hidden, head.data);
+    if (vocab > 0)
+      product(logits_product<T>(n, vocab, hidden, row_stride), logits, x.as<T>() + first * hidden, head.data);
     body(first, n, logits, tiles);
   }
 }

@@ -17,6 +17,17 @@ int64_t blocks_of(int64_t rows) {
   return ceil_div(rows, kBlockRows);
 }
 
+int64_t parts_of(const Tensor& delta) {
+  return delta.rank == 3 ? delta.dim(0) : 1;
+}
+/// n elements at `from` of each part, added in order.
+template <class T, class N>
+f32x16 load_sum(const T* from, int64_t parts, int64_t part, N n) {
+  f32x16 sum = load_part(from, n);
+  for (int64_t p = 1; p < parts; ++p) sum += load_part(from + p * part, n);
+  return sum;
+}
+
 }  // namespace
 
 size_t rmsnorm_workspace_bytes(const WorkspaceNeeds& needs) {
@@ -32,6 +43,7 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
   const int64_t rows = x.dim(0), width = x.dim(1);
   if (rows == 0) return;
   const T *add = delta ? delta.as<T>() : nullptr, *weight = w.as<T>();
+  const int64_t parts = parts_of(delta), part = rows * width;
   T* out = y.as<T>();
   const float* from = x.as<float>();
   float *residual = delta ? sum.as<float>() : nullptr, *scale = rstd ? rstd.as<float>() : nullptr;
@@ -42,7 +54,7 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
     if (add != nullptr) {
       float* to = residual + r * width;
       each_part(width, [&](int64_t c, auto n) {
-        const f32x16 v = load_part(s + c, n) + load_part(add + r * width + c, n);
+        const f32x16 v = load_part(s + c, n) + load_sum(add + r * width + c, parts, part, n);
         store_part(to + c, v, n);
         squares = fma(v, v, squares);
       });
@@ -59,6 +71,19 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
       store_part(out + r * width + c, load_part(s + c, n) * inverse * load_part(weight + c, n), n);
     });
   }
+}
+
+template <class T>
+void CpuBackend<T>::add_parts(const Tensor& sum, const Tensor& parts) {
+  check_add_parts(dtype(), sum, parts);
+  const int64_t count = parts_of(parts), part = sum.numel();
+  const T* from = parts.as<T>();
+  T* to = sum.as<T>();
+  constexpr int64_t kRun = 4096;
+#pragma omp parallel for schedule(static) if (part > kParallelFrom)
+  for (int64_t begin = 0; begin < part; begin += kRun)
+    each_part(std::min(kRun, part - begin),
+              [&](int64_t c, auto n) { store_part(to + begin + c, load_sum(from + begin + c, count, part, n), n); });
 }
 
 template <class T>

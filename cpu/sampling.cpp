@@ -149,28 +149,74 @@ Drawn sample_row(const float* logits, SoftmaxTile* tiles, int32_t* columns, int6
     const Filtered f = filter_row(logits, vocab, s, tiles, columns, sampling);
     token = draw_column(logits, vocab, s, tiles, f.keeps, draw_target(f.total, fraction));
   }
-  return {static_cast<int32_t>(token), row_log_prob(s, logits, token)};
+  return {static_cast<int32_t>(token), row_log_prob(s, logits[token])};
+}
+
+SamplingScratch::SamplingScratch(Arena& workspace, int64_t rows, int64_t most, int ranks, int64_t vocab) {
+  const int64_t threads = omp_get_max_threads();
+  columns = workspace.take("columns", DType::i32, {threads, vocab});
+  if (ranks == 1) return;
+  row = workspace.take("whole rows of logits", DType::f32, {threads, vocab});
+  tiles =
+      workspace.take("tiles of whole rows", DType::u8, {threads, softmax_tiles(vocab) * int64_t{sizeof(SoftmaxTile)}});
+  exchanged = workspace.take("exchanged logits", DType::f32, {round_up(rows, ranks), most});
+  tokens = workspace.take("draws", DType::i32, {round_up(rows, ranks)});
+  log_prob = workspace.take("draws", DType::f32, {round_up(rows, ranks)});
 }
 
 template <class T>
 void CpuBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                               const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
-  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling);
-  const int64_t vocab = head.dim(0);
+  const VocabularySplit& split = vocabulary_split();
+  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling, split);
+  const int64_t own_columns = head.dim(0), stride = row_stride(split, own_columns);
+  const int64_t vocab = split.ranks == nullptr ? own_columns : split.size;
   const ArenaScope scope(workspace());
-  int32_t* columns = workspace().take("columns", DType::i32, {omp_get_max_threads(), vocab}).as<int32_t>();
-  for_chunks<T>(workspace(), x, head, [&](int64_t first, int64_t n, const float* logits, SoftmaxTile* tiles) {
+  const SamplingScratch scratch(workspace(), chunk_rows(x.dim(0), stride), stride, split.parts(), vocab);
+  const auto draw = [&](int64_t r, const float* row, SoftmaxTile* tiles) {
+    const int32_t* key = keys.as<int32_t>() + r * 3;
+    const uint64_t fraction = draw_fraction(sampling.seed, {key[0], key[1], key[2]}, positions.as<int32_t>()[r]);
+    int32_t* columns = scratch.columns.as<int32_t>() + omp_get_thread_num() * vocab;
+    return sample_row(row, tiles, columns, vocab, sampling, fraction);
+  };
+  const auto draw_own = [&](int64_t first, int64_t n, const float* logits, SoftmaxTile* tiles) {
 #pragma omp parallel for schedule(dynamic) if (n * vocab > 1 << 13)
     for (int64_t i = 0; i < n; ++i) {
-      const int64_t r = first + i;
-      const int32_t* key = keys.as<int32_t>() + r * 3;
-      const uint64_t fraction = draw_fraction(sampling.seed, {key[0], key[1], key[2]}, positions.as<int32_t>()[r]);
-      const Drawn drawn = sample_row(logits + i * vocab, own_tiles(tiles, vocab),
-                                     columns + omp_get_thread_num() * vocab, vocab, sampling, fraction);
-      tokens.as<int32_t>()[r] = drawn.token;
-      log_prob.as<float>()[r] = drawn.log_prob;
+      const Drawn drawn = draw(first + i, logits + i * vocab, own_tiles(tiles, vocab));
+      tokens.as<int32_t>()[first + i] = drawn.token;
+      log_prob.as<float>()[first + i] = drawn.log_prob;
     }
-  });
+  };
+  // Each rank draws for a part of the rows, after an exchange that gives it their logits whole.
+  const auto draw_shared = [&](int64_t first, int64_t n, float* logits, SoftmaxTile*) {
+    const int64_t ranks = split.parts(), each = ceil_div(n, ranks), begin = split.own() * each;
+    const Tensor out = scratch.exchanged.rows(0, ranks * each).view({ranks, each, stride});
+    split.ranks->all_to_all(out, Tensor(logits, DType::f32, {ranks, each, stride}));
+    const Tensor drawn = scratch.tokens.rows(0, ranks * each).view({ranks, each});
+    const Tensor drawn_log_prob = scratch.log_prob.rows(0, ranks * each).view({ranks, each});
+#pragma omp parallel for schedule(dynamic) if (each * vocab > 1 << 13)
+    for (int64_t j = 0; j < each; ++j) {
+      Drawn d{};
+      if (begin + j < n) {
+        float* row = scratch.row.rows(omp_get_thread_num(), 1).as<float>();
+        for (int p = 0; p < ranks; ++p) {
+          const Range columns = split.of(p);
+          std::copy_n(out.as<float>() + (p * each + j) * stride, columns.count(), row + columns.begin);
+        }
+        d = draw(first + begin + j, row, static_cast<SoftmaxTile*>(scratch.tiles.rows(omp_get_thread_num(), 1).data));
+      }
+      drawn.as<int32_t>()[begin + j] = d.token;
+      drawn_log_prob.as<float>()[begin + j] = d.log_prob;
+    }
+    split.ranks->all_gather(drawn, drawn.rows(split.own(), 1).view({each}));
+    split.ranks->all_gather(drawn_log_prob, drawn_log_prob.rows(split.own(), 1).view({each}));
+    copy(tokens.rows(first, n), scratch.tokens.rows(0, n));
+    copy(log_prob.rows(first, n), scratch.log_prob.rows(0, n));
+  };
+  if (split.ranks == nullptr)
+    for_chunks<T>(workspace(), x, head, stride, 1, draw_own);
+  else
+    for_chunks<T>(workspace(), x, head, stride, split.parts(), draw_shared);
 }
 
 template class CpuBackend<float>;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/arena.h"
 #include "core/backend.h"
 #include "cpu/softmax.h"
 
@@ -24,6 +25,16 @@ Mass column_mass(const float* logits, int64_t column, const RowSoftmax& softmax,
 /// The column at which the running total of the kept masses exceeds `target` < total.
 int64_t draw_column(const float* logits, int64_t vocab, const RowSoftmax& softmax, const SoftmaxTile* tiles,
                     const KeptColumns& keeps, Mass target);
+
+/// What lm_sample takes of the workspace beside a chunk's logits: with several ranks, each of which has `most` columns at
+/// most of a vocabulary of `vocab`, they exchange the logits so that each has whole rows for its part of the chunk.
+struct SamplingScratch {
+  Tensor columns;           ///< i32[threads, vocab]
+  Tensor row, tiles;        ///< several ranks: f32[threads, vocab], u8[threads, bytes]
+  Tensor exchanged;         ///< several ranks: f32[rows, most], rows a multiple of the ranks
+  Tensor tokens, log_prob;  ///< several ranks: i32, f32[rows]
+  SamplingScratch(Arena& workspace, int64_t rows, int64_t most, int ranks, int64_t vocab);
+};
 
 /// A token drawn at fraction / 2^64 of the total (temperature 0: the first of the largest logits), and its log-prob
 /// under the unfiltered softmax. A row with a NaN or an infinite maximum gives token 0 and log-prob NaN.

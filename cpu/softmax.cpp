@@ -70,33 +70,43 @@ SoftmaxTile sum_tile(const float* logits, int64_t count, float scale) {
 
 }  // namespace
 
-RowSoftmax row_softmax(SoftmaxTile* tiles, const float* logits, int64_t vocab, float temperature) {
+float fill_tiles(SoftmaxTile* tiles, const float* logits, int64_t vocab, float temperature) {
   CHECK(vocab <= kSoftmaxColumns, "a vocabulary of {}", vocab);
-  const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
-  const int64_t count = softmax_tiles(vocab);
+  const float scale = softmax_scale(1.0f / temperature);
   float top = -HUGE_VALF;
   bool bad = false;
-  for (int64_t t = 0; t < count; ++t) {
+  for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
     const int64_t begin = t * kSoftmaxTile;
     tiles[t] = sum_tile(logits + begin, vocab - begin, scale);
     bad |= std::isnan(tiles[t].max);
     if (tiles[t].max > top) top = tiles[t].max;
   }
-  const float exponent = softmax_exponent(top, scale);
-  bad |= !(std::abs(exponent) < HUGE_VALF);
+  return bad ? __builtin_nanf("") : top;
+}
+
+SoftmaxSums sum_tiles(const SoftmaxTile* tiles, int64_t vocab, float top, float temperature) {
+  const float scale = softmax_scale(1.0f / temperature), exponent = softmax_exponent(top, scale);
   SoftmaxSums sums{0, 0.0};
-  for (int64_t t = 0; t < count && !bad; ++t) {
+  if (!(std::abs(exponent) < HUGE_VALF)) return sums;
+  for (int64_t t = 0; t < softmax_tiles(vocab); ++t) {
     const SoftmaxSums s = softmax_sums(tiles[t], exponent, scale);
     sums.total += s.total;
     sums.weighted += s.weighted;
   }
+  return sums;
+}
+
+RowSoftmax softmax_of(const SoftmaxSums& sums, float top, float temperature) {
+  const float inverse = 1.0f / temperature, scale = softmax_scale(inverse), exponent = softmax_exponent(top, scale);
   const float nan = __builtin_nanf("");
-  const SoftmaxLogs logs = bad ? SoftmaxLogs{nan, nan} : softmax_logs(sums, top, scale, exponent);
+  const SoftmaxLogs logs =
+      std::abs(exponent) < HUGE_VALF ? softmax_logs(sums, top, scale, exponent) : SoftmaxLogs{nan, nan};
   return {inverse, top * inverse, logs.log_sum, logs.entropy, top, scale, exponent, sums.total};
 }
 
-float row_log_prob(const RowSoftmax& s, const float* logits, int64_t token) {
-  return std::fma(logits[token], s.inverse_temperature, -s.max) - s.log_sum;
+RowSoftmax row_softmax(SoftmaxTile* tiles, const float* logits, int64_t vocab, float temperature) {
+  const float top = fill_tiles(tiles, logits, vocab, temperature);
+  return softmax_of(sum_tiles(tiles, vocab, top, temperature), top, temperature);
 }
 
 }  // namespace dapo::cpu

@@ -140,7 +140,7 @@ size_t head_workspace(const WorkspaceNeeds& needs, DType) {
 template <class T>
 void CudaBackend<T>::lm_logprob(const Tensor& log_prob, const Tensor& entropy, const Tensor& x, const Tensor& head,
                                 const Tensor& targets, float temperature) {
-  check_lm_logprob(dtype(), log_prob, entropy, x, head, targets, temperature);
+  check_lm_logprob(dtype(), log_prob, entropy, x, head, targets, temperature, vocabulary_split());
   const int vocab = narrow(head.dim(0));
   const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);
   for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,
@@ -159,7 +159,7 @@ void CudaBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor
                              const Tensor& weight, const Tensor& log_ratio, const Tensor& ref_log_prob,
                              float temperature, const DapoLoss& params) {
   check_lm_dapo(dtype(), dx, dhead, log_prob, entropy, loss, clip, x, head, targets, old_log_prob, advantage, weight,
-                log_ratio, ref_log_prob, temperature, params);
+                log_ratio, ref_log_prob, temperature, params, vocabulary_split());
   const int64_t hidden = head.dim(1);
   const int vocab = narrow(head.dim(0));
   const float inverse = 1.0f / temperature, scale = softmax_scale(inverse);

@@ -24,9 +24,22 @@ int backward_rows(int64_t rows) {
   return narrow(ceil_div(rows, kMostParts * kBackwardRows) * kBackwardRows);
 }
 
+/// W elements of the sum of `parts` tensors of `part` elements, in their order.
+template <int W, class T>
+__device__ __forceinline__ void load_sum(float (&to)[W], const T* from, int parts, int64_t part) {
+  load_floats<W>(to, from);
+  for (int p = 1; p < parts; ++p) {
+    float x[W];
+    load_floats<W>(x, from + p * part);
+#pragma unroll
+    for (int i = 0; i < W; ++i) to[i] += x[i];
+  }
+}
+
+/// delta: the sum of `parts` tensors.
 template <class T, int W>
-__global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, const T* delta, const T* w, float eps,
-                               int columns) {
+__global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, const T* delta, int parts, const T* w,
+                               float eps, int columns) {
   __shared__ float scratch[kWarp];
   begin_overlapped();
   const int64_t row = int64_t{blockIdx.x} * columns;
@@ -37,7 +50,7 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
     load_floats<W>(s, x + row + c);
     if (delta != nullptr) {
       float d[W];
-      load_floats<W>(d, delta + row + c);
+      load_sum<W>(d, delta + row + c, parts, int64_t{gridDim.x} * columns);
 #pragma unroll
       for (int i = 0; i < W; ++i) s[i] += d[i];
       store_floats<W>(sum + row + c, s);
@@ -55,6 +68,15 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
     store_floats<W>(y + row + c, s);
   }
   if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
+}
+
+template <class T, int W>
+__global__ void sum_parts_kernel(T* to, const T* from, int parts, int64_t part) {
+  const int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * W;
+  if (i >= part) return;
+  float sum[W];
+  load_sum<W>(sum, from + i, parts, part);
+  store_floats<W>(to + i, sum);
 }
 
 /// block_sum() of N numbers, each with a row of `scratch`.
@@ -133,6 +155,10 @@ __global__ void __launch_bounds__(R == 1 ? 1024 : kShortRow)
   if (in) store_floats<W>(dw_parts + int64_t{blockIdx.x} * columns + c, dw);
 }
 
+int parts_of(const Tensor& t) {
+  return t.rank == 3 ? narrow(t.dim(0)) : 1;
+}
+
 }  // namespace
 
 size_t rmsnorm_workspace(const WorkspaceNeeds& needs) {
@@ -152,7 +178,19 @@ void CudaBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& r
   with_width<T>(columns, [&]<int W>() {
     launch_overlapped(rmsnorm_kernel<T, W>, {grid_of(rows), row_threads(columns, W), 0, stream_}, y.as<T>(),
                       delta ? sum.as<float>() : nullptr, rstd ? rstd.as<float>() : nullptr, x.as<const float>(),
-                      delta ? delta.as<const T>() : nullptr, w.as<const T>(), eps, columns);
+                      delta ? delta.as<const T>() : nullptr, parts_of(delta), w.as<const T>(), eps, columns);
+  });
+}
+
+template <class T>
+void CudaBackend<T>::add_parts(const Tensor& sum, const Tensor& parts) {
+  check_add_parts(dtype(), sum, parts);
+  const int64_t part = sum.numel();
+  if (part == 0) return;
+  constexpr int kThreads = 256;
+  with_width<T>(narrow(sum.dim(1)), [&]<int W>() {
+    launch(sum_parts_kernel<T, W>, {grid_of(ceil_div(part, kThreads * W)), dim3(kThreads), 0, stream_}, sum.as<T>(),
+           parts.as<const T>(), parts_of(parts), part);
   });
 }
 
@@ -174,12 +212,13 @@ void CudaBackend<T>::rmsnorm_backward(const Tensor& dx, const Tensor& dw, const 
     launch(kernel, {dim3(narrow(blocks), strips), block, 0, stream_}, dx.as<T>(), parts.as<float>(), dy.as<const T>(),
            x.as<const float>(), w.as<const T>(), rstd.as<const float>(), rows, block_rows, columns);
   });
-  add_parts(dw.as<float>(), parts.as<const float>(), narrow(blocks), columns, stream_);
+  cuda::add_parts(dw.as<float>(), parts.as<const float>(), narrow(blocks), columns, stream_);
 }
 
 #define DAPO_INSTANTIATE(T)                                                                                        \
   template void CudaBackend<T>::rmsnorm(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, \
                                         const Tensor&, float);                                                     \
+  template void CudaBackend<T>::add_parts(const Tensor&, const Tensor&);                                           \
   template void CudaBackend<T>::rmsnorm_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,       \
                                                  const Tensor&, const Tensor&);
 DAPO_INSTANTIATE(float)

@@ -305,7 +305,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <class T>
 void CudaBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                                const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
-  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling);
+  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling, vocabulary_split());
   const int vocab = narrow(head.dim(0));
   const float inverse = sampling.temperature == 0.0f ? 1.0f : 1.0f / sampling.temperature;
   const float scale = softmax_scale(inverse);

@@ -63,7 +63,7 @@ ParamTable parameter_table(const ModelConfig& c) {
   return t;
 }
 
-RowRange rows_within(const Param& p, const ParamPart& part, int64_t begin, int64_t end) {
+Range rows_within(const Param& p, const ParamPart& part, int64_t begin, int64_t end) {
   const int64_t first = p.offset + part.row_begin * p.columns;
   const auto row_at = [&](int64_t element) {
     const int64_t at = std::clamp(element - first, int64_t{0}, part.rows * p.columns);

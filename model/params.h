@@ -60,13 +60,8 @@ struct ParamTable {
   }
 };
 
-/// Rows [begin, end) of a part.
-struct RowRange {
-  int64_t begin, end;
-  int64_t count() const { return end - begin; }
-};
 /// The rows of a part of `p` that lie in elements [begin, end) of a flat buffer, which begin and end at rows.
-RowRange rows_within(const Param& p, const ParamPart& part, int64_t begin, int64_t end);
+Range rows_within(const Param& p, const ParamPart& part, int64_t begin, int64_t end);
 
 ParamTable parameter_table(const ModelConfig& config);
 /// Shapes of the weights in matrix products: those of one layer, and the head.

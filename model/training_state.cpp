@@ -96,7 +96,7 @@ class StoredMoments {
   /// Calls read(rows, from, count): `count` rows of the tensor lie in `rows` from their row `from` on, for rows
   /// [want.begin, want.end) of a part, in order.
   template <class Read>
-  void each(const std::string& name, DType dtype, const Param& p, const ParamPart& part, const RowRange& want,
+  void each(const std::string& name, DType dtype, const Param& p, const ParamPart& part, const Range& want,
             Read read) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end())
@@ -165,7 +165,7 @@ void plan_pieces(const StoredMoments& stored, const ParamTable& params, const st
   for (const ShardSlice& s : slices)
     for (const Param& p : params.all)
       for (const ParamPart& part : p.parts) {
-        const RowRange want = rows_within(p, part, s.begin, s.begin + s.count);
+        const Range want = rows_within(p, part, s.begin, s.begin + s.count);
         if (want.count() == 0) continue;
         int64_t at = s.local + p.offset + (part.row_begin + want.begin) * p.columns - s.begin;
         stored.each(prefix + part.name, shard.dtype, p, part, want,

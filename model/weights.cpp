@@ -72,7 +72,7 @@ void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, cons
                  int64_t begin, int64_t end, const ReadFlat& read) {
   for (const Param& p : params.all)
     for (const ParamPart& part : p.parts) {
-      const RowRange rows = rows_within(p, part, begin, end);
+      const Range rows = rows_within(p, part, begin, end);
       if (rows.count() == 0) continue;
       std::string name = prefix + part.name;
       ParamPart stored = part;

@@ -109,6 +109,33 @@ inline OpCase rmsnorm_case(DType T, int64_t rows, int64_t width, bool delta) {
   return std::move(c).counted(0);
 }
 
+/// What is added to the residual comes in parts.
+inline OpCase rmsnorm_parts_case(DType T, int64_t parts, int64_t rows, int64_t width) {
+  OpCase c{"rmsnorm+parts", dims(parts, rows, width), T};
+  const float eps = 1e-6f;
+  const double depth = sum_depth(width) + 8 + double(parts);
+  c.out("y", T, {rows, width}, 1, depth), c.out("rstd", DType::f32, {rows}, 0, depth);
+  c.in("x", DType::f32, {rows, width}, 2), c.in("w", T, {width}, 0.2, 1), c.in("delta", T, {parts, rows, width});
+  c.out("sum", DType::f32, {rows, width}, 0, double(parts));
+  c.run = [=](Backend& b, const std::vector<Tensor>& t) { b.rmsnorm(t[0], t[5], t[1], t[2], t[4], t[3], eps); };
+  c.reference = [=](std::vector<Values>& v) {
+    v[5] = v[2];
+    const Values delta = add_parts(v[4], rows * width);
+    for (size_t i = 0; i < delta.size(); ++i) v[5][i] += delta[i];
+    const Norm n = rmsnorm(v[5], v[3], eps);
+    v[0] = n.y, v[1] = n.rstd;
+  };
+  return std::move(c).counted(0);
+}
+
+inline OpCase add_parts_case(DType T, int64_t parts, int64_t rows, int64_t width) {
+  OpCase c{"add_parts", dims(parts, rows, width), T};
+  c.out("sum", T, {rows, width}, 1, double(parts)), c.in("parts", T, {parts, rows, width});
+  c.run = [](Backend& b, const std::vector<Tensor>& t) { b.add_parts(t[0], t[1]); };
+  c.reference = [=](std::vector<Values>& v) { v[0] = add_parts(v[1], rows * width); };
+  return std::move(c).counted(0);
+}
+
 inline OpCase rmsnorm_backward_case(DType T, int64_t rows, int64_t width) {
   OpCase c{"rmsnorm_backward", dims(rows, width), T};
   c.adds("dx", T, {rows, width}, 1, sum_depth(width)), c.adds("dw", DType::f32, {width}, 0, sum_depth(rows) + 4);
@@ -283,6 +310,7 @@ inline std::vector<OpCase> plain_cases(DType T) {
   add(sum_rows_case(T, 40, 61, 112)), add(sum_rows_case(T, 40, 61, 7).with_integers());
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 7}, {5, 112}, {130, 128}, {67, 896}}) {
     add(rmsnorm_case(T, rows, width, false)), add(rmsnorm_case(T, rows, width, true));
+    add(rmsnorm_parts_case(T, 3, rows, width)), add(add_parts_case(T, 3, rows, width));
     add(rmsnorm_backward_case(T, rows, width));
   }
   // More rows than cuda/ has partial sums of dw, and rows wider than one of its blocks.

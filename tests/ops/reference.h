@@ -52,6 +52,13 @@ inline void sum_rows(Values& dx, const Values& dy, const Values& offsets, const 
 
 // ---- norms --------------------------------------------------------------------------------------------------------
 
+/// The sum of tensors of `part` elements each.
+inline Values add_parts(const Values& parts, int64_t part) {
+  Values sum(static_cast<size_t>(part));
+  for (size_t i = 0; i < parts.size(); ++i) sum[i % sum.size()] += parts[i];
+  return sum;
+}
+
 struct Norm {
   Values y, rstd;
 };

@@ -25,6 +25,7 @@ inline std::vector<OpCase> one_case_of_each_op(DType T) {
           gather_rows_case(T, T, 5, 6, 8),
           sum_rows_case(T, 5, 6, 8),
           rmsnorm_case(T, 5, 8, true),
+          add_parts_case(T, 2, 5, 8),
           rmsnorm_backward_case(T, 5, 8),
           matmul_case(T, 5, 6, 8, true),
           matmul_backward_input_case(T, 5, 6, 8),
@@ -54,11 +55,11 @@ inline bool unused(const std::string& argument) {  // only the case's gradient o
                 argument);
 }
 inline bool of_any_size(const std::string& dimension) {
-  return may_be(
-      {"embedding table 0", "embedding_backward dtable 0", "embedding_backward dx 0", "embedding_backward rows 0",
-       "gather_rows x 0", "sum_rows dy 0", "sum_rows rows 0", "rope table 0", "lm_logprob head 0", "lm_sample head 0",
-       "paged_attention cache 0", "paged_attention pages 1", "sum_of_squares x 0", "increment t 0"},
-      dimension);
+  return may_be({"embedding table 0", "embedding_backward dtable 0", "embedding_backward dx 0",
+                 "embedding_backward rows 0", "gather_rows x 0", "sum_rows dy 0", "sum_rows rows 0", "rope table 0",
+                 "lm_logprob head 0", "lm_sample head 0", "paged_attention cache 0", "paged_attention pages 1",
+                 "add_parts parts 0", "sum_of_squares x 0", "increment t 0"},
+                dimension);
 }
 inline bool of_any_rank(const std::string& argument) {
   return may_be({"sum_of_squares x", "increment t", "cast to", "cast from"}, argument);
