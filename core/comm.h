@@ -22,7 +22,12 @@ namespace dapo {
 /// An error that all ranks throw alike (Comm::agree): one of them need print it.
 class AgreedError final : public Error {
  public:
-  using Error::Error;
+  AgreedError(int code, const std::string& message, bool named = true) : Error(code, message), named_(named) {}
+  /// Whether the message says which rank it comes from.
+  bool named() const { return named_; }
+
+ private:
+  bool named_;
 };
 
 class Comm {
@@ -30,6 +35,8 @@ class Comm {
   virtual ~Comm() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  /// What errors call a rank of this group: its number in the whole run.
+  virtual int world_rank(int rank) const { return rank; }
   /// t = sum over ranks, in rank order (f32, f64, i32, i64).
   virtual void all_reduce_sum(const Tensor& t) = 0;
   /// t = max over ranks (f32, f64, i32, i64); NaN if any is.
@@ -52,26 +59,31 @@ class Comm {
   /// The root's bytes; what other ranks pass is ignored.
   virtual std::string broadcast_bytes(std::string bytes, int root) = 0;
   /// Every rank passes its error, or none. If any rank has one, all throw the same: the lowest such rank's, with its exit
-  /// code and, unless all ranks say the same, "rank N: " before its text. Call it where ranks may fail apart, before the next collective.
-  void agree(const std::optional<Error>& error = std::nullopt);
-  /// work(), then agree() on what it threw: returns its result only if no rank failed. For work without collectives.
+  /// code and, unless all ranks say the same or it is `named` already, "rank N: " before its text. Call it where ranks
+  /// may fail apart, before the next collective.
+  void agree(const std::optional<Error>& error = std::nullopt, bool named = false);
+  /// work(), then agree() on what it threw: returns its result only if no rank failed. For work without collectives of
+  /// this group.
   template <class Work>
   auto together(Work&& work) {
     if (size() == 1) return work();
     using Result = decltype(work());
     std::optional<Error> error;
+    bool named = false;
     std::conditional_t<std::is_void_v<Result>, int, std::optional<Result>> result{};
     try {
       if constexpr (std::is_void_v<Result>)
         work();
       else
         result.emplace(work());
+    } catch (const AgreedError& e) {  // of a smaller group
+      error = e, named = e.named();
     } catch (const Error& e) {
       error = e;
     } catch (const std::bad_alloc&) {
       error = Error(kExitResources, "out of memory");
     }
-    agree(error);
+    agree(error, named);
     if constexpr (!std::is_void_v<Result>) return std::move(*result);
   }
 };

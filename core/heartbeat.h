@@ -34,20 +34,31 @@ class SharedWord {
   std::array<std::atomic<uint64_t>, 3> parts_{};
 };
 
+/// The ranks of a collective (core/grid.h).
+enum class Among : uint8_t {
+  world,   ///< all
+  tensor,  ///< those that share one copy of the weights
+  data     ///< those that hold the same part of it
+};
+inline constexpr int kGroupings = 3;
+
 struct Heartbeat {
   std::atomic<int32_t> pid{0};  ///< 0: not begun
   std::atomic<uint64_t> started{
       0};  ///< of the process, as /proc tells it: a number that is used again is another process
-  std::atomic<uint64_t> beats{0};   ///< grows while the rank moves
-  std::atomic<uint64_t> calls{0};   ///< collectives begun, the one under way included
-  std::atomic<bool> inside{false};  ///< the last one has not been left
-  std::atomic<bool> left{false};    ///< the rank is done, and leaves
+  std::atomic<uint64_t> beats{0};                         ///< grows while the rank moves
+  std::array<std::atomic<uint64_t>, kGroupings> calls{};  ///< collectives begun, the one under way included: by Among
+  std::atomic<Among> among{Among::world};                 ///< the ranks of the last one
+  std::atomic<bool> inside{false};                        ///< which has not been left
+  std::atomic<bool> left{false};                          ///< the rank is done, and leaves
   SharedWord op, phase;
 
+  uint64_t calls_of(Among a) const { return calls[static_cast<size_t>(a)].load(); }
   void beat() { beats.fetch_add(1, std::memory_order_relaxed); }
-  void enter(std::string_view name, uint64_t call) {
+  void enter(std::string_view name, Among ranks, uint64_t call) {
     op.set(name);
-    calls.store(call, std::memory_order_relaxed);
+    among.store(ranks, std::memory_order_relaxed);
+    calls[static_cast<size_t>(ranks)].store(call, std::memory_order_relaxed);
     inside.store(true, std::memory_order_release);
     beat();
   }

@@ -58,8 +58,8 @@ struct HostComm::Header {
 
 /// The heartbeat says that the rank is inside a collective.
 struct HostComm::Entered {
-  Entered(Heartbeat* heartbeat, const char* op, uint64_t call) : heartbeat_(heartbeat) {
-    if (heartbeat_) heartbeat_->enter(op, call);
+  Entered(const HostComm& comm, const char* op) : heartbeat_(comm.heartbeat_) {
+    if (heartbeat_) heartbeat_->enter(op, comm.among_, comm.sequence_);
   }
   ~Entered() {
     if (heartbeat_) heartbeat_->leave();
@@ -100,8 +100,22 @@ void HostComm::out_of_step(const std::vector<Header>& all, bool lengths_differ) 
   for (size_t r = 1; r < all.size(); ++r)
     if (alike(all[r]) > alike(all[most])) most = r;
   while (all[odd].same(all[most], lengths_differ)) ++odd;
-  throw AgreedError(kExitLostRank, fmt::format("the ranks are out of step: rank {} calls {}; rank {} calls {}", odd,
-                                               all[odd].text(), most, all[most].text()));
+  throw AgreedError(kExitLostRank, fmt::format("the ranks are out of step: rank {} calls {}; rank {} calls {}",
+                                               world_rank(static_cast<int>(odd)), all[odd].text(),
+                                               world_rank(static_cast<int>(most)), all[most].text()));
+}
+
+std::unique_ptr<HostComm> HostComm::split(int group, Among ranks) {
+  std::vector<int32_t> own = {group}, groups(static_cast<size_t>(size_));
+  all_gather(Tensor::of(std::span(groups)), Tensor::of(std::span(own)));
+  std::vector<int> members, names;
+  for (int r = 0; r < size_; ++r)
+    if (groups[r] == group) members.push_back(r), names.push_back(world_rank(r));
+  std::unique_ptr<HostComm> part = of(members);
+  part->names_ = std::move(names);
+  part->heartbeat_ = heartbeat_;
+  part->among_ = ranks;
+  return part;
 }
 
 char* HostComm::scratch(size_t bytes) {
@@ -143,14 +157,14 @@ void HostComm::sum(T* data, int64_t n) {
 
 void HostComm::all_reduce_sum(const Tensor& t) {
   ++sequence_;
-  const Entered entered(heartbeat_, "all_reduce_sum", sequence_);
+  const Entered entered(*this, "all_reduce_sum");
   meet(header("all_reduce_sum", t.dtype, t.numel(), -1));
   with_summable("all_reduce_sum", t, [&](auto type) { sum(static_cast<decltype(type)*>(t.data), t.numel()); });
 }
 
 void HostComm::all_reduce_max(const Tensor& t) {
   ++sequence_;
-  const Entered entered(heartbeat_, "all_reduce_max", sequence_);
+  const Entered entered(*this, "all_reduce_max");
   meet(header("all_reduce_max", t.dtype, t.numel(), -1));
   with_summable("all_reduce_max", t, [&](auto type) {
     using T = decltype(type);
@@ -165,7 +179,7 @@ void HostComm::all_reduce_max(const Tensor& t) {
 
 void HostComm::all_gather(const Tensor& out, const Tensor& in) {
   ++sequence_;
-  const Entered entered(heartbeat_, "all_gather", sequence_);
+  const Entered entered(*this, "all_gather");
   expect_rows("all_gather", out, in, size_);
   meet(header("all_gather", in.dtype, in.numel(), -1));
   exchange({static_cast<char*>(out.data), in.bytes()}, {static_cast<char*>(in.data), 0}, in.bytes());
@@ -173,7 +187,7 @@ void HostComm::all_gather(const Tensor& out, const Tensor& in) {
 
 void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
   ++sequence_;
-  const Entered entered(heartbeat_, "reduce_scatter", sequence_);
+  const Entered entered(*this, "reduce_scatter");
   expect_rows("reduce_scatter", in, out, size_);
   meet(header("reduce_scatter", out.dtype, out.numel(), -1));
   with_summable("reduce_scatter", in, [&](auto type) {
@@ -191,7 +205,7 @@ void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
 
 void HostComm::all_to_all(const Tensor& out, const Tensor& in) {
   ++sequence_;
-  const Entered entered(heartbeat_, "all_to_all", sequence_);
+  const Entered entered(*this, "all_to_all");
   if (out.dtype != in.dtype || out.numel() != in.numel() || in.numel() % size_ != 0 ||
       (out.data == in.data && in.bytes() > 0))
     fail(kExitInternal, "all_to_all: {} and {} are not two tensors of one size that {} ranks divide", out.describe(),
@@ -203,14 +217,14 @@ void HostComm::all_to_all(const Tensor& out, const Tensor& in) {
 
 void HostComm::broadcast(const Tensor& t, int root) {
   ++sequence_;
-  const Entered entered(heartbeat_, "broadcast", sequence_);
+  const Entered entered(*this, "broadcast");
   CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
   meet(header("broadcast", t.dtype, t.numel(), root));
   spread(static_cast<char*>(t.data), t.bytes(), root);
 }
 
 void HostComm::send(const Tensor& t, int to) {
-  const Entered entered(heartbeat_, "send", sequence_);
+  const Entered entered(*this, "send");
   CHECK(to >= 0 && to < size_ && to != rank_, "rank {} sends to rank {} of {}", rank_, to, size_);
   const Header h = header("send", t.dtype, t.numel(), to);
   put(reinterpret_cast<const char*>(&h), sizeof h, to);
@@ -218,31 +232,31 @@ void HostComm::send(const Tensor& t, int to) {
 }
 
 void HostComm::recv(const Tensor& t, int from) {
-  const Entered entered(heartbeat_, "recv", sequence_);
+  const Entered entered(*this, "recv");
   CHECK(from >= 0 && from < size_ && from != rank_, "rank {} receives from rank {} of {}", rank_, from, size_);
   Header h;
   take(reinterpret_cast<char*>(&h), sizeof h, from);
   if (h.dtype != static_cast<int32_t>(t.dtype) || h.count != t.numel())
-    fail(kExitLostRank, "the ranks are out of step: rank {} sends {} {}, rank {} expects {} {}", from, h.count,
-         dtype_name(static_cast<DType>(h.dtype)), rank_, t.numel(), dtype_name(t.dtype));
+    fail(kExitLostRank, "the ranks are out of step: rank {} sends {} {}, rank {} expects {} {}", world_rank(from),
+         h.count, dtype_name(static_cast<DType>(h.dtype)), world_rank(rank_), t.numel(), dtype_name(t.dtype));
   take(static_cast<char*>(t.data), t.bytes(), from);
 }
 
 void HostComm::meet_for(const char* op, DType dtype, int64_t count, int root) {
   ++sequence_;
-  const Entered entered(heartbeat_, op, sequence_);
+  const Entered entered(*this, op);
   meet(header(op, dtype, count, root));
 }
 
 void HostComm::barrier() {
   ++sequence_;
-  const Entered entered(heartbeat_, "barrier", sequence_);
+  const Entered entered(*this, "barrier");
   meet(header("barrier", DType::u8, 0, -1));
 }
 
 std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
   ++sequence_;
-  const Entered entered(heartbeat_, "all_gather_bytes", sequence_);
+  const Entered entered(*this, "all_gather_bytes");
   const std::vector<Header> all = meet(header("all_gather_bytes", DType::u8, std::ssize(bytes), -1), true);
   int64_t most = 0;
   for (const Header& h : all) most = std::max(most, h.count);
@@ -257,7 +271,7 @@ std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
 
 std::string HostComm::broadcast_bytes(std::string bytes, int root) {
   ++sequence_;
-  const Entered entered(heartbeat_, "broadcast_bytes", sequence_);
+  const Entered entered(*this, "broadcast_bytes");
   CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
   const std::vector<Header> all =
       meet(header("broadcast_bytes", DType::u8, rank_ == root ? std::ssize(bytes) : 0, root), true);

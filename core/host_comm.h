@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,7 @@ class HostComm : public Comm {
  public:
   int rank() const final { return rank_; }
   int size() const final { return size_; }
+  int world_rank(int rank) const final { return names_.empty() ? rank : names_[static_cast<size_t>(rank)]; }
   void all_reduce_sum(const Tensor& t) final;
   void all_reduce_max(const Tensor& t) final;
   void all_gather(const Tensor& out, const Tensor& in) final;
@@ -48,6 +50,11 @@ class HostComm : public Comm {
   /// What every collective does first: all ranks meet, and throw the same Error unless they are about to do the same.
   /// For communicators of other memory. `count`: elements; root -1: none.
   void meet_for(const char* op, DType dtype, int64_t count, int root = -1);
+
+  /// The communicator of the ranks that pass the same `group`, in the order that they have here. All ranks call it. It
+  /// counts calls of its own, which the heartbeat shows as those among `ranks`, and errors call its ranks what they are
+  /// called here.
+  std::unique_ptr<HostComm> split(int group, Among ranks);
 
   /// Where this rank tells what it does; none by default.
   void report_to(Heartbeat* heartbeat) { heartbeat_ = heartbeat; }
@@ -67,6 +74,8 @@ class HostComm : public Comm {
   virtual void spread(char* data, size_t bytes, int root) = 0;
   virtual void put(const char* data, size_t bytes, int to) = 0;
   virtual void take(char* data, size_t bytes, int from) = 0;
+  /// The communicator of these ranks, of which this is one; every rank calls it with those of its group.
+  virtual std::unique_ptr<HostComm> of(const std::vector<int>& members) = 0;
 
  private:
   struct Header;
@@ -83,6 +92,8 @@ class HostComm : public Comm {
   int rank_, size_;
   uint64_t sequence_ = 0;
   Heartbeat* heartbeat_ = nullptr;
+  Among among_ = Among::world;
+  std::vector<int> names_;  // of a part: its ranks in the world
   std::vector<char> scratch_;
 };
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/comm.h"
+#include "core/grid.h"
 
 namespace dapo {
 
@@ -220,6 +220,39 @@ inline std::string wrong_agreement(Comm& comm) {
   });
   if (got != (last > 0 ? "2: rank 0: bad row" : "2: bad row")) return got;
   return comm.together([&] { return comm.rank() + 1; }) == comm.rank() + 1 ? "" : "together";
+}
+
+/// A grid whose tensor groups have `tp` ranks.
+inline std::string wrong_grid(const Grid& grid, int tp) {
+  Comm& world = grid.world;
+  const int me = world.rank(), group = me / tp, last = world.size() - 1;
+  if (grid.tensor.size() != tp || grid.data.size() != world.size() / tp || grid.tensor.rank() != me % tp ||
+      grid.data.rank() != group || grid.leads() != (me % tp == 0))
+    return fmt::format("rank {} is rank {} of {}, and {} of {}", me, grid.tensor.rank(), grid.tensor.size(),
+                       grid.data.rank(), grid.data.size());
+  for (Comm* part : {&grid.tensor, &grid.data}) {
+    // As many calls as rank and group say: the parts count apart.
+    for (int i = 0; part == &grid.tensor && i < group; ++i) part->barrier();
+    for (const std::string& wrong : {wrong_collectives(*part), wrong_sums(*part, {0, 1, 7, 5003})})
+      if (!wrong.empty()) return wrong;
+  }
+  for (int t = 0; tp > 1 && t < tp; ++t)
+    if (grid.tensor.world_rank(t) != group * tp + t) return "the world rank of a tensor rank";
+  for (int d = 0; grid.data.size() > 1 && d < grid.data.size(); ++d)
+    if (grid.data.world_rank(d) != d * tp + me % tp) return "the world rank of a data rank";
+  // An error that a tensor group has agreed on keeps its rank's name in the world.
+  const std::string got = error_of([&] {
+    world.together([&] {
+      grid.tensor.together([&] {
+        if (me == last) fail_input("bad row");
+      });
+    });
+  });
+  if (got != (last > 0 ? fmt::format("2: rank {}: bad row", last) : "2: bad row")) return got;
+  if (tp == 1) return "";
+  const std::string step = error_of([&] { me == last ? grid.tensor.barrier() : grid.tensor.agree(); });
+  const bool concerned = group == last / tp;
+  return (step.find(fmt::format("rank {} calls barrier", last)) != std::string::npos) == concerned ? "" : step;
 }
 
 }  // namespace dapo

@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <exception>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -29,6 +31,8 @@ class ThreadGroup {
     const std::lock_guard lock(mutex_);
     broken_ = true;
     changed_.notify_all();
+    for (const std::weak_ptr<ThreadGroup>& part : parts_)
+      if (const std::shared_ptr<ThreadGroup> group = part.lock()) group->leave_broken();
   }
 
  private:
@@ -59,6 +63,7 @@ class ThreadGroup {
   int come_ = 0;
   uint64_t round_ = 0;
   bool broken_ = false;
+  std::vector<std::weak_ptr<ThreadGroup>> parts_;
   struct View {
     const char* data;
     size_t distance;
@@ -70,6 +75,7 @@ class ThreadGroup {
 class ThreadComm final : public HostComm {
  public:
   ThreadComm(ThreadGroup& group, int rank) : HostComm(rank, group.size()), group_(group) {}
+  ThreadComm(std::shared_ptr<ThreadGroup> group, int rank) : ThreadComm(*group, rank) { own_ = std::move(group); }
 
  private:
   void exchange(Blocks out, Blocks in, size_t bytes) override {
@@ -99,11 +105,32 @@ class ThreadComm final : public HostComm {
     std::memcpy(data, queue.front().data(), bytes);
     queue.pop_front();
   }
+  /// The first rank of a part makes what its threads share, and the others copy its pointer before they part.
+  std::unique_ptr<HostComm> of(const std::vector<int>& members) override {
+    const bool first = members.front() == rank();
+    std::shared_ptr<ThreadGroup> part;
+    if (first) {
+      part = std::make_shared<ThreadGroup>(static_cast<int>(members.size()), group_.limit_);
+      const std::lock_guard lock(group_.mutex_);
+      group_.parts_.push_back(part);
+    }
+    const auto address = reinterpret_cast<uintptr_t>(&part);
+    const std::vector<std::string> all = all_gather_bytes({reinterpret_cast<const char*>(&address), sizeof address});
+    if (!first) {
+      uintptr_t theirs = 0;
+      std::memcpy(&theirs, all[static_cast<size_t>(members.front())].data(), sizeof theirs);
+      part = *reinterpret_cast<const std::shared_ptr<ThreadGroup>*>(theirs);
+    }
+    barrier();
+    const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
+    return std::make_unique<ThreadComm>(std::move(part), static_cast<int>(own));
+  }
+  std::shared_ptr<ThreadGroup> own_;
   ThreadGroup& group_;
 };
 
 /// Runs rank(comm) on `size` threads, which share the cores. Throws what the first rank to fail threw.
-inline void run_ranks(int size, const std::function<void(Comm&)>& rank,
+inline void run_ranks(int size, const std::function<void(HostComm&)>& rank,
                       std::chrono::seconds limit = std::chrono::seconds(120)) {
   ThreadGroup group(size, limit);
   std::mutex mutex;

@@ -175,7 +175,7 @@ int run(const Options& o, Ranks& ranks) {
   compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
   const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &ranks.grid());
   if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);

@@ -25,7 +25,8 @@ struct Run {
   const Dataset& data;
   const std::vector<EvalSet>& val;
   TerminalProgress& progress;
-  Comm& comm;
+  const Grid& grid;
+  Comm& comm;                         ///< all ranks
   std::unique_ptr<RunFolder> folder;  ///< of the first rank
   CheckpointWriter checkpoints;
   StuckWatch stuck;
@@ -65,7 +66,7 @@ StepMetrics step_or_save(Run& run) {
 
 EvalResult eval(Run& run, int64_t step) {
   EvalResult result =
-      evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress, &run.comm);
+      evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress, &run.grid);
   run.progress.line(eval_text(result, step));
   if (run.config.trainer.log_rollouts)
     run.in_folder([&](RunFolder& folder) { folder.evaluation(step, result, *run.session.tokenizer); });
@@ -233,6 +234,7 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
           .data = data,
           .val = val,
           .progress = progress,
+          .grid = ranks.grid(),
           .comm = comm,
           .folder = std::move(folder),
           .checkpoints =

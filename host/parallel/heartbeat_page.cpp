@@ -91,8 +91,12 @@ void begin_heartbeat(Heartbeat& rank) {
 
 std::string rank_text(int rank, const Heartbeat& h) {
   std::string text = fmt::format("rank {} (pid {}), in phase {}", rank, h.pid.load(), h.phase.text());
-  if (h.calls.load() > 0)
-    text += fmt::format(", {} {}, its call {}", h.inside.load() ? "in" : "after", h.op.text(), h.calls.load());
+  const Among among = h.among.load();
+  if (const uint64_t calls = h.calls_of(among); calls > 0)
+    text += fmt::format(", {} {}, its call {}{}", h.inside.load() ? "in" : "after", h.op.text(), calls,
+                        among == Among::tensor ? " in its tensor group"
+                        : among == Among::data ? " in its data group"
+                                               : "");
   return text;
 }
 

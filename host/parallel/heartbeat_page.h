@@ -26,13 +26,16 @@ class HeartbeatPage {
   std::span<Heartbeat> ranks() const {
     return {reinterpret_cast<Heartbeat*>(shared_ + 1), static_cast<size_t>(count_)};
   }
+  /// Ranks of a tensor group, once they are known; until then ranks meet only as one world.
+  int tensor_ranks() const { return shared_->tensor_ranks.load() > 0 ? shared_->tensor_ranks.load() : 1; }
+  void set_tensor_ranks(int ranks) const { shared_->tensor_ranks.store(ranks); }
   /// True once, for the first process that asks: it prints what is wrong.
   bool first_to_report() const { return shared_->reported.exchange(1) == 0; }
   bool reported() const { return shared_->reported.load() != 0; }
 
  private:
   struct alignas(Heartbeat) Shared {  // the heartbeats follow
-    std::atomic<int32_t> reported;
+    std::atomic<int32_t> reported, tensor_ranks;
   };
   Shared* shared_ = nullptr;
   size_t bytes_ = 0;

@@ -24,9 +24,9 @@ void check(int code, const char* call) {
   fail(kExitLostRank, "{}: {}", call, text.data());
 }
 
-int world(int (*what)(MPI_Comm, int*)) {
+int number(MPI_Comm comm, int (*what)(MPI_Comm, int*)) {
   int value = 0;
-  check(what(MPI_COMM_WORLD, &value), "MPI_Comm_size");
+  check(what(comm, &value), "MPI_Comm_size");
   return value;
 }
 
@@ -38,7 +38,9 @@ void in_pieces(size_t bytes, F&& f) {
 
 class MpiComm final : public HostComm {
  public:
-  MpiComm() : HostComm(world(MPI_Comm_rank), world(MPI_Comm_size)) {}
+  explicit MpiComm(MPI_Comm comm) : HostComm(number(comm, MPI_Comm_rank), number(comm, MPI_Comm_size)), comm_(comm) {
+    check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  }
 
  private:
   void exchange(Blocks out, Blocks in, size_t bytes) override {
@@ -46,7 +48,7 @@ class MpiComm final : public HostComm {
     char* const own = out.data + rank() * out.distance;
     std::memmove(own, in.data + rank() * in.distance, bytes);
     if (in.distance == 0 && out.distance == bytes && bytes <= kLatencyBytes) {
-      check(MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, out.data, static_cast<int>(bytes), MPI_BYTE, MPI_COMM_WORLD),
+      check(MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, out.data, static_cast<int>(bytes), MPI_BYTE, comm_),
             "MPI_Allgather");
       return;
     }
@@ -54,7 +56,7 @@ class MpiComm final : public HostComm {
     for (int i = 1; i < size(); ++i) {
       const int from = (rank() + size() - i) % size();
       in_pieces(bytes, [&](size_t begin, int count) {
-        check(MPI_Irecv(out.data + from * out.distance + begin, count, MPI_BYTE, from, kCollective, MPI_COMM_WORLD,
+        check(MPI_Irecv(out.data + from * out.distance + begin, count, MPI_BYTE, from, kCollective, comm_,
                         &requests_.emplace_back()),
               "MPI_Irecv");
       });
@@ -62,7 +64,7 @@ class MpiComm final : public HostComm {
     for (int i = 1; i < size(); ++i) {
       const int to = (rank() + i) % size();
       in_pieces(bytes, [&](size_t begin, int count) {
-        check(MPI_Isend(in.data + to * in.distance + begin, count, MPI_BYTE, to, kCollective, MPI_COMM_WORLD,
+        check(MPI_Isend(in.data + to * in.distance + begin, count, MPI_BYTE, to, kCollective, comm_,
                         &requests_.emplace_back()),
               "MPI_Isend");
       });
@@ -71,19 +73,25 @@ class MpiComm final : public HostComm {
   }
   void spread(char* data, size_t bytes, int root) override {
     in_pieces(bytes, [&](size_t begin, int count) {
-      check(MPI_Bcast(data + begin, count, MPI_BYTE, root, MPI_COMM_WORLD), "MPI_Bcast");
+      check(MPI_Bcast(data + begin, count, MPI_BYTE, root, comm_), "MPI_Bcast");
     });
   }
   void put(const char* data, size_t bytes, int to) override {
     in_pieces(bytes, [&](size_t begin, int count) {
-      check(MPI_Send(data + begin, count, MPI_BYTE, to, kMessage, MPI_COMM_WORLD), "MPI_Send");
+      check(MPI_Send(data + begin, count, MPI_BYTE, to, kMessage, comm_), "MPI_Send");
     });
   }
   void take(char* data, size_t bytes, int from) override {
     in_pieces(bytes, [&](size_t begin, int count) {
-      check(MPI_Recv(data + begin, count, MPI_BYTE, from, kMessage, MPI_COMM_WORLD, MPI_STATUS_IGNORE), "MPI_Recv");
+      check(MPI_Recv(data + begin, count, MPI_BYTE, from, kMessage, comm_, MPI_STATUS_IGNORE), "MPI_Recv");
     });
   }
+  std::unique_ptr<HostComm> of(const std::vector<int>& members) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    check(MPI_Comm_split(comm_, members.front(), rank(), &part), "MPI_Comm_split");
+    return std::make_unique<MpiComm>(part);  // never freed: that would wait for the other ranks
+  }
+  const MPI_Comm comm_;
   std::vector<MPI_Request> requests_;
 };
 
@@ -93,7 +101,7 @@ class StartedMpi final : public MpiRanks {
   void finish() override { check(MPI_Finalize(), "MPI_Finalize"); }
 
  private:
-  MpiComm comm_;
+  MpiComm comm_{MPI_COMM_WORLD};
 };
 
 }  // namespace
@@ -105,7 +113,6 @@ bool built_with_mpi() {
 std::unique_ptr<MpiRanks> start_mpi() {
   int provided = 0;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   return std::make_unique<StartedMpi>();
 }
 

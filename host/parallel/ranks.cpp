@@ -93,9 +93,20 @@ void Ranks::take_terminal(const GivenRanks& given) {
 
 void Ranks::expect_size(int configured) {
   if (configured == size()) return;
-  const std::string text = fmt::format("parallel.dp x parallel.tp = {} ranks, but {} started {}; make them equal",
-                                       configured, given_.by.empty() ? "the program was" : given_.by, size());
+  const std::string text =
+      fmt::format("parallel.dp x parallel.tp = {} rank{}, but {} started {}; make them equal", configured,
+                  configured == 1 ? "" : "s", given_.by.empty() ? "this process" : given_.by, size());
   throw AgreedError(kExitUsage, text);
+}
+
+void Ranks::split(int tp) {
+  if (mpi_) page_.set_tensor_ranks(tp);
+  grid_ = mpi_ ? std::make_unique<HostGrid>(mpi_->comm(), tp) : std::make_unique<HostGrid>(*single_);
+}
+
+const Grid& Ranks::grid() {
+  if (!grid_) split(1);
+  return grid_->grid();
 }
 
 void Ranks::compare(const std::vector<StartFact>& facts) {

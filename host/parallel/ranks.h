@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/comm.h"
+#include "core/grid.h"
 #include "host/parallel/given_ranks.h"
 #include "host/parallel/heartbeat_page.h"
 #include "host/parallel/job_socket.h"
@@ -42,6 +42,10 @@ class Ranks {
 
   /// Error (exit 2) unless the run is configured for as many ranks as were started.
   void expect_size(int configured);
+  /// Groups of `tp` neighbours, which divides the number of ranks, share one copy of the weights from here on.
+  void split(int tp);
+  /// After split(); before it, that of a run without tensor parallelism.
+  const Grid& grid();
   /// Error (exit 2), the same on all ranks, that names a rank, its machine and what differs.
   void compare(const std::vector<StartFact>& facts);
   /// From here on a rank that died ends the run with exit code 5, and one that hangs for `limit` seconds.
@@ -68,6 +72,7 @@ class Ranks {
   GivenRanks given_;
   std::unique_ptr<Comm> single_;
   std::unique_ptr<MpiRanks> mpi_;
+  std::unique_ptr<HostGrid> grid_;
   HeartbeatPage page_;
   JobTerminal terminal_;  ///< error: the terminal's, on every rank
   OwnedFd early_;         ///< what ranks other than 0 wrote before log_to()

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <tuple>
 
 #include "core/check.h"
 
@@ -10,9 +9,14 @@ namespace dapo {
 namespace {
 constexpr auto kLook = std::chrono::milliseconds(500);
 constexpr double kBusySeconds = 0.05;  ///< of CPU time in a look; the watchdog itself takes less
+
+/// Whether two ranks take part in the same collectives among `a`.
+bool meet(int one, int other, Among a, int tp) {
+  return a == Among::world || (a == Among::tensor ? one / tp == other / tp : one % tp == other % tp);
+}
 }  // namespace
 
-std::optional<Culprit> Judge::look(const std::vector<RankSeen>& ranks, double seconds_since_last) {
+std::optional<Culprit> Judge::look(const std::vector<RankSeen>& ranks, double seconds_since_last, int tp) {
   memory_.resize(ranks.size());
   // A pause longer than a look means that this process, or the machine, stood still: the others get their time anew.
   const double passed = std::min(seconds_since_last, 2.0);
@@ -31,37 +35,51 @@ std::optional<Culprit> Judge::look(const std::vector<RankSeen>& ranks, double se
     const RankSeen& r = ranks[i];
     if (!r.here || r.rank == me_) continue;
     if (!r.left && !r.running) return Culprit{r.rank, "has died"};
-    if (me.inside && r.left && r.calls < me.calls && memory_[i].gone >= kLeaveSeconds)
-      return Culprit{r.rank, fmt::format("has left, and does not come to call {}", me.calls)};
+    const auto among = static_cast<size_t>(me.among);
+    if (me.inside && r.left && meet(r.rank, me_, me.among, tp) && r.calls[among] < me.calls[among] &&
+        memory_[i].gone >= kLeaveSeconds)
+      return Culprit{r.rank, fmt::format("has left, and does not come to call {}", me.calls[among])};
   }
-  return late(ranks);
+  return late(ranks, tp);
 }
 
-/// Whom this rank waits for: the one that is furthest behind.
-std::optional<Culprit> Judge::late(const std::vector<RankSeen>& ranks) const {
-  const auto me = std::find_if(ranks.begin(), ranks.end(), [&](const RankSeen& r) { return r.rank == me_; });
-  const double waited = memory_[me - ranks.begin()].still;
-  if (!me->inside || waited < limit_) return std::nullopt;
-  const RankSeen* behind = nullptr;
-  for (const RankSeen& r : ranks)
-    if (r.here && !r.left && (!behind || std::tuple(r.calls, r.inside) < std::tuple(behind->calls, behind->inside)))
-      behind = &r;
-  const Memory& m = memory_[behind - ranks.data()];
-  const bool elsewhere = std::any_of(ranks.begin(), ranks.end(), [](const RankSeen& r) { return !r.here; });
-  if (std::tuple(behind->calls, behind->inside) == std::tuple(me->calls, me->inside)) {
-    // A stopped rank looks as if it waited like the others.
+/// Whom this rank waits for: the one of its collective that is furthest behind; where that waits among other ranks, the
+/// one that it waits for.
+std::optional<Culprit> Judge::late(const std::vector<RankSeen>& ranks, int tp) const {
+  const RankSeen* at = &*std::ranges::find(ranks, me_, &RankSeen::rank);
+  if (!at->inside || still(ranks, *at) < limit_) return std::nullopt;
+  for (size_t hops = 0;; ++hops) {
+    const Among among = at->among;
+    const RankSeen* behind = at;
     for (const RankSeen& r : ranks)
-      if (r.here && r.stopped && memory_[&r - ranks.data()].still >= limit_)
-        return Culprit{r.rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", memory_[&r - ranks.data()].still)};
-    if (elsewhere && waited < limit_ * kBusyTimes) return std::nullopt;
-    return Culprit{-1, fmt::format("a rank {} has not come for {:.0f} s",
-                                   elsewhere ? "of another machine" : "that waits as well", waited)};
+      if (r.here && !r.left && meet(r.rank, at->rank, among, tp) && r.place(among) < behind->place(among)) behind = &r;
+    if (behind == at || hops > ranks.size()) return stuck(ranks, *at, tp);
+    at = behind;
+    if (!at->inside || at->among == among) break;
   }
-  if (behind->stopped && m.still >= limit_)
-    return Culprit{behind->rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", m.still)};
+  const Memory& m = memory_[static_cast<size_t>(at - ranks.data())];
+  if (at->stopped && m.still >= limit_)
+    return Culprit{at->rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", m.still)};
   if (m.idle >= limit_ || m.still >= limit_ * kBusyTimes)
-    return Culprit{behind->rank, fmt::format("hangs: no sign of life for {:.0f} s", m.still)};
+    return Culprit{at->rank, fmt::format("hangs: no sign of life for {:.0f} s", m.still)};
   return std::nullopt;
+}
+
+/// All ranks of a collective that are seen wait in it, among them `at`.
+std::optional<Culprit> Judge::stuck(const std::vector<RankSeen>& ranks, const RankSeen& at, int tp) const {
+  const double waited = still(ranks, at);
+  if (waited < limit_) return std::nullopt;
+  bool elsewhere = false;
+  for (const RankSeen& r : ranks) {
+    if (!meet(r.rank, at.rank, at.among, tp)) continue;
+    elsewhere = elsewhere || !r.here;
+    // A stopped rank looks as if it waited like the others.
+    if (r.here && r.stopped && still(ranks, r) >= limit_)
+      return Culprit{r.rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", still(ranks, r))};
+  }
+  if (elsewhere && waited < limit_ * kBusyTimes) return std::nullopt;
+  return Culprit{-1, fmt::format("a rank {} has not come for {:.0f} s",
+                                 elsewhere ? "of another machine" : "that waits as well", waited)};
 }
 
 Watchdog::Watchdog(const HeartbeatPage& page, int me, double limit, std::function<void(const Culprit&)> bite)
@@ -72,7 +90,7 @@ Watchdog::Watchdog(const HeartbeatPage& page, int me, double limit, std::functio
           const auto now = std::chrono::steady_clock::now();
           const double passed = std::chrono::duration<double>(now - last).count();
           last = now;
-          if (const auto culprit = judge.look(see(), passed)) {
+          if (const auto culprit = judge.look(see(), passed, page_.tensor_ranks())) {
             bite(*culprit);
             return;
           }
@@ -98,7 +116,8 @@ std::vector<RankSeen> Watchdog::see() {
     if (s.here) {
       s.left = h.left.load();
       s.inside = h.inside.load();
-      s.calls = h.calls.load();
+      s.among = h.among.load();
+      for (size_t a = 0; a < s.calls.size(); ++a) s.calls[a] = h.calls[a].load();
       s.beats = h.beats.load();
       const ProcessState p = process_state(h.pid.load());
       s.running = p.alive() && p.started == h.started.load();

@@ -3,12 +3,14 @@
 // by look(), a function of what was seen, so that it is tested without processes.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "host/parallel/heartbeat_page.h"
@@ -20,8 +22,12 @@ struct RankSeen {
   int rank = 0;
   bool here = false;  ///< it runs, or ran, on this machine
   bool running = false, stopped = false, inside = false, left = false;
-  bool busy = false;  ///< it has used the CPU, or waits for a disk, since the last look
-  uint64_t calls = 0, beats = 0;
+  bool busy = false;                         ///< it has used the CPU, or waits for a disk, since the last look
+  Among among = Among::world;                ///< the ranks of the last collective
+  std::array<uint64_t, kGroupings> calls{};  ///< by Among
+  uint64_t beats = 0;
+  /// How far it is among those ranks: two ranks that wait for each other are as far.
+  std::pair<uint64_t, bool> place(Among a) const { return {calls[static_cast<size_t>(a)], inside && among == a}; }
 };
 
 /// The rank that the others leave for, and why, as a clause.
@@ -39,10 +45,15 @@ class Judge {
   Judge(int me, double limit) : me_(me), limit_(limit) {}
   static constexpr double kBusyTimes = 10;
   static constexpr double kLeaveSeconds = 3;  ///< for ranks that leave one after another
-  std::optional<Culprit> look(const std::vector<RankSeen>& ranks, double seconds_since_last);
+  /// tp: ranks of a tensor group (core/grid.h).
+  std::optional<Culprit> look(const std::vector<RankSeen>& ranks, double seconds_since_last, int tp = 1);
 
  private:
-  std::optional<Culprit> late(const std::vector<RankSeen>& ranks) const;
+  std::optional<Culprit> late(const std::vector<RankSeen>& ranks, int tp) const;
+  std::optional<Culprit> stuck(const std::vector<RankSeen>& ranks, const RankSeen& at, int tp) const;
+  double still(const std::vector<RankSeen>& ranks, const RankSeen& r) const {
+    return memory_[static_cast<size_t>(&r - ranks.data())].still;
+  }
   struct Memory {
     uint64_t beats = 0;
     double still = 0, idle = 0, gone = 0;  ///< seconds without a beat; of these without CPU time; since it left

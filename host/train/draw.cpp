@@ -15,7 +15,7 @@ namespace {
 /// Samples first, first + 1, ... of a group: one request.
 struct Part {
   Group* group;
-  int first;
+  int first, count;
   std::future<std::vector<Verdict>> verdicts;
 
   void take(std::vector<Response> responses) const {
@@ -35,27 +35,30 @@ std::vector<Response> take_responses(Group& group, int first, int count) {
   return out;
 }
 
-/// How long a rank draws before the ranks meet. What is drawn does not depend on it, unless options.on_group decides
-/// by the order in which groups become complete: then it is a number of decode steps, so that a run repeats.
+/// How long a rank draws before the ranks meet; the clock is that of a tensor group's first rank. What is drawn does not
+/// depend on it, unless options.on_group decides by the order in which groups become complete: then it is a number of
+/// decode steps, so that a run repeats.
 constexpr double kSecondsBetweenMeetings = 1;
 constexpr int kStepsBetweenMeetings = 16;
 
-/// Groups while they are drawn, by one rank or several. Every rank holds the same list of groups. It is dealt a few at a
-/// time: first evenly, then to the ranks that have least left. Where the ranks meet, they exchange errors and signals,
-/// and the groups that are complete if options.on_group wants those; then the next groups are dealt. In the end they
-/// share what they have drawn.
+/// Groups while they are drawn, by one tensor group of ranks or several. Every rank holds the same list of groups. It is
+/// dealt a few at a time: first evenly, then to the tensor groups that have least left. Where these meet, they exchange
+/// errors and signals, and the groups that are complete if options.on_group wants those; then the next groups are dealt.
+/// In the end they share what they have drawn. All of that is between ranks of Grid::data ("ranks" here), each of which
+/// does what the others of its tensor group do; those agree on errors and signals after every call of the rollout.
 class Drawing {
  public:
-  Drawing(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout, Reward& reward,
-          Progress& progress)
+  Drawing(std::span<Group> groups, const Dataset& data, const DrawOptions& options, const Grid& grid, Rollout& rollout,
+          Reward* reward, Progress& progress)
       : groups_(groups),
         data_(data),
         options_(options),
+        grid_(grid),
         rollout_(rollout),
         reward_(reward),
         progress_(progress),
-        rank_(options.comm != nullptr ? options.comm->rank() : 0),
-        ranks_(options.comm != nullptr ? options.comm->size() : 1),
+        rank_(grid.data.rank()),
+        ranks_(grid.data.size()),
         before_(rollout.stats()),
         owner_(groups.size(), kNobody),
         shared_(groups.size(), false) {
@@ -72,7 +75,7 @@ class Drawing {
     if (!failed() && !options_.on_group) attempt([&] { waited = wait_for_verdicts(); });
     if (interrupted() || (enough_ && rollout_.busy())) keep_unfinished();
     if (ranks_ > 1) share_all();
-    if (original_ && ranks_ == 1) std::rethrow_exception(original_);
+    if (original_ && grid_.world.size() == 1) std::rethrow_exception(original_);
     if (failed()) throw AgreedError(failure_->code(), failure_->what());
     return waited;
   }
@@ -86,13 +89,19 @@ class Drawing {
     int64_t finished = 0, drawn_tokens = 0;
     bool busy = false;
     int error = kExitOk;
+    bool named = false;  ///< the error's text says which rank it is of
+    int leader = 0;      ///< first rank of the tensor group, in the world
   };
 
+  /// An error is that of the whole tensor group.
   template <class Work>
   void attempt(Work&& work) {
     if (own_error_) return;
     try {
-      work();
+      grid_.tensor.together(work);
+    } catch (const AgreedError& e) {
+      own_error_ = e, named_ = e.named();
+      original_ = std::current_exception();
     } catch (const Error& e) {
       own_error_ = e;
       original_ = std::current_exception();
@@ -132,7 +141,7 @@ class Drawing {
                     .prompt_key = g.prompt_key,
                     .first_sample = first,
                     .begun = take_responses(g, first, count)});
-      parts_.push_back({&g, first, {}});
+      parts_.push_back({&g, first, count, {}});
       ++open_[&g];
     }
   }
@@ -142,24 +151,46 @@ class Drawing {
     const Stopwatch watch;
     const int rounds = ranks_ == 1 ? 1 : std::max(1, kStepsBetweenMeetings / rollout_.steps());
     const auto meets = [&](int i) {
-      return ranks_ == 1 || options_.on_group ? i == rounds : watch.seconds() > kSecondsBetweenMeetings;
+      if (ranks_ == 1 || options_.on_group) return i == rounds;
+      return value_of_first(grid_.tensor, watch.seconds() > kSecondsBetweenMeetings);
     };
     for (int i = 0; rollout_.busy() && !meets(i); ++i) {
-      std::vector<size_t> complete;
-      for (Completion& c : rollout_.advance()) {
-        Part& part = parts_[c.id];
-        part.verdicts = reward_.judge(c.responses, data_[part.group->example]);
-        part.take(std::move(c.responses));
-        complete.push_back(c.id);
-      }
-      if (options_.on_group)
-        for (const size_t id : complete) {
-          Part& part = parts_[id];
-          part.wait_for_verdicts([this] { report(); });
-          if (--open_[part.group] == 0) complete_.push_back(part.group - groups_.data());
+      std::vector<Part*> complete;
+      std::vector<Completion> completions = rollout_.advance();
+      grid_.tensor.together([&] {
+        for (Completion& c : completions) {
+          Part& part = parts_[c.id];
+          if (reward_ != nullptr) part.verdicts = reward_->judge(c.responses, data_[part.group->example]);
+          part.take(std::move(c.responses));
+          complete.push_back(&part);
         }
-      report();
+        report();
+      });
+      if (!options_.on_group) continue;
+      share_verdicts(complete);
+      for (const Part* part : complete)
+        if (--open_[part->group] == 0) complete_.push_back(part->group - groups_.data());
     }
+  }
+
+  /// Waits for verdicts, which the first rank of the tensor group has asked for.
+  void share_verdicts(const std::vector<Part*>& parts) {
+    Comm& tensor = grid_.tensor;
+    if (parts.empty()) return;
+    tensor.together([&] {
+      if (reward_ == nullptr) return;
+      for (Part* part : parts) part->wait_for_verdicts([this] { report(); });
+    });
+    if (tensor.size() == 1) return;
+    ByteWriter out;
+    const auto each = [&](auto&& verdict) {
+      for (const Part* part : parts)
+        for (int i = 0; i < part->count; ++i) verdict(part->group->samples[part->first + i].verdict);
+    };
+    if (reward_ != nullptr) each([&](const Verdict& v) { out.put(v); });
+    const std::string bytes = tensor.broadcast_bytes(out.bytes(), 0);
+    ByteReader in(bytes);
+    if (reward_ == nullptr) each([&](Verdict& v) { in.get(v); });
   }
 
   void report() {
@@ -185,7 +216,8 @@ class Drawing {
     for (int r = 0; r < ranks_; ++r) {
       const int code = reports[r].error;
       if (code == kExitOk || (failure_ && failure_->code() != kExitInterrupted)) continue;
-      if (!failure_ || code != kExitInterrupted) failure_.emplace(code, fmt::format("rank {}: {}", r, errors[r]));
+      if (!failure_ || code != kExitInterrupted)
+        failure_.emplace(code, reports[r].named ? errors[r] : fmt::format("rank {}: {}", reports[r].leader, errors[r]));
     }
   }
 
@@ -199,13 +231,15 @@ class Drawing {
                        .finished = own_finished(),
                        .drawn_tokens = own_tokens(),
                        .busy = rollout_.busy(),
-                       .error = own_error_ ? own_error_->code() : kExitOk};
+                       .error = own_error_ ? own_error_->code() : kExitOk,
+                       .named = named_,
+                       .leader = leader()};
       ByteWriter out;
       out.put(own);
       out.put(own_error_ ? std::string(own_error_->what()) : "");
       for (const size_t g : done) put(out, g);
       std::vector<std::string> errors(ranks_);
-      const std::vector<std::string> all = options_.comm->all_gather_bytes(out.bytes());
+      const std::vector<std::string> all = grid_.data.all_gather_bytes(out.bytes());
       for (int r = 0; r < ranks_; ++r) {
         ByteReader in(all[r]);
         in.get(reports_[r]);
@@ -232,13 +266,14 @@ class Drawing {
   /// Waits for verdicts that are still under way. Returns the seconds.
   double wait_for_verdicts() {
     const Stopwatch waiting;
-    for (Part& part : parts_) part.wait_for_verdicts([this] { report(); });
+    std::vector<Part*> all;
+    for (Part& part : parts_) all.push_back(&part);
+    share_verdicts(all);
     return waiting.seconds();
   }
   /// Every rank gets what the others have drawn, and the statistics of all.
   void share_all() {
-    Report own;
-    own.error = own_error_ ? own_error_->code() : kExitOk;
+    const Report own{.error = own_error_ ? own_error_->code() : kExitOk, .named = named_, .leader = leader()};
     Rollout::Stats stats = rollout_.stats();
     stats.drawn_tokens -= before_.drawn_tokens, stats.finished -= before_.finished;
     stats.preemptions -= before_.preemptions, stats.flops -= before_.flops;
@@ -249,7 +284,7 @@ class Drawing {
     for (size_t g = 0; g < groups_.size(); ++g)
       if (owner_[g] == rank_ && !shared_[g]) put(out, g);
     std::vector<std::string> errors(ranks_);
-    const std::vector<std::string> all = options_.comm->all_gather_bytes(out.bytes());
+    const std::vector<std::string> all = grid_.data.all_gather_bytes(out.bytes());
     Rollout::Stats sum = before_;
     for (int r = 0; r < ranks_; ++r) {
       ByteReader in(all[r]);
@@ -266,9 +301,12 @@ class Drawing {
 
   const std::span<Group> groups_;
   const Dataset& data_;
+  int leader() const { return grid_.tensor.world_rank(0); }
+
   const DrawOptions& options_;
+  const Grid& grid_;
   Rollout& rollout_;
-  Reward& reward_;
+  Reward* const reward_;
   Progress& progress_;
   const int rank_, ranks_;
   const Rollout::Stats before_;
@@ -281,14 +319,20 @@ class Drawing {
   std::vector<size_t> complete_;      // groups of this rank since the last meeting
   bool enough_ = false;
   std::optional<Error> own_error_, failure_;  // failure_: of any rank, known to all
+  bool named_ = false;                        // own_error_ says which rank it is of
   std::exception_ptr original_;
 };
 
 }  // namespace
 
 double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
-                      Reward& reward, Progress& progress) {
-  return Drawing(groups, data, options, rollout, reward, progress).run();
+                      Reward* reward, Progress& progress) {
+  SingleComm alone([](void*, const Tensor& to, const Tensor& from) { std::memcpy(to.data, from.data, from.bytes()); },
+                   nullptr);
+  const HostGrid single(alone);
+  return Drawing(groups, data, options, options.grid != nullptr ? *options.grid : single.grid(), rollout, reward,
+                 progress)
+      .run();
 }
 
 }  // namespace dapo

@@ -5,7 +5,7 @@
 #include <functional>
 #include <span>
 
-#include "core/comm.h"
+#include "core/grid.h"
 #include "core/progress.h"
 #include "data/dataset.h"
 #include "host/rollout/rollout.h"
@@ -27,15 +27,17 @@ struct DrawOptions {
   /// Called with each group as it is complete and judged, which it may move from. Once it returns true nothing more is
   /// drawn: the other groups hold what was drawn of them.
   std::function<bool(Group&)> on_group = nullptr;
-  /// Ranks that draw together: all call with the same groups, and get all groups back, the same on every rank.
-  Comm* comm = nullptr;
+  /// Ranks that draw together: all call with the same groups, and get all groups back, the same on every rank. Null: this
+  /// one alone.
+  const Grid* grid = nullptr;
 };
 
 /// Draws options.samples responses to the prompt of every group and judges them by data[group.example].answer; fills
 /// `samples` (response and verdict). What responses already hold is not drawn again: if `progress` throws an Error of
 /// exit code 130, they hold what was drawn until then, for a later call. Call rollout.begin() before. More samples than the rollout's batch are drawn in
 /// several requests. rollout.stats() is then that of all ranks, and an error of one rank is thrown on all. Returns the seconds spent waiting for verdicts after the last response was complete.
+/// `reward`: null on the ranks of a tensor group that do not lead it (Grid), which get its verdicts.
 double draw_and_judge(std::span<Group> groups, const Dataset& data, const DrawOptions& options, Rollout& rollout,
-                      Reward& reward, Progress& progress);
+                      Reward* reward, Progress& progress);
 
 }  // namespace dapo

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string_view>
 
 #include "core/nvtx.h"
@@ -82,15 +83,15 @@ double majority_of(const std::vector<Sample>& samples) {
 }
 
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
-                    Progress& progress, Comm* comm) {
+                    Progress& progress, const Grid* grid) {
   const NvtxRange range("eval");
   EvalResult result;
-  for (const EvalSet& set : sets) result.sets.push_back(evaluate_set(config, rollout, tokenizer, set, progress, comm));
+  for (const EvalSet& set : sets) result.sets.push_back(evaluate_set(config, rollout, tokenizer, set, progress, grid));
   return result;
 }
 
 SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
-                       Progress& progress, Comm* comm) {
+                       Progress& progress, const Grid* grid) {
   const Stopwatch watch;
   Dataset data = set.data;
   if (config.eval.dedupe) {
@@ -100,14 +101,15 @@ SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& 
   SetResult result;
   result.name = set.name;
   result.n = config.eval.n;
-  Reward reward(config.reward, tokenizer);
+  std::optional<Reward> reward;
+  if (grid == nullptr || grid->leads()) reward.emplace(config.reward, tokenizer);
   std::vector<Group> groups = prompts_of(config, data, tokenizer, rollout.model(), result);
   result.problems = groups.size();
 
   const EvalSection& e = config.eval;
   rollout.begin({.temperature = e.temperature, .top_k = e.top_k, .top_p = e.top_p, .seed = config.trainer.seed});
-  draw_and_judge(groups, data, {e.n, config.data.max_response_length, Phase::eval, nullptr, comm}, rollout, reward,
-                 progress);
+  draw_and_judge(groups, data, {e.n, config.data.max_response_length, Phase::eval, nullptr, grid}, rollout,
+                 reward ? &*reward : nullptr, progress);
   for (Group& g : groups) {
     const Example& example = data[g.example];
     result.all.push_back({example.id, example.answer, std::move(g)});

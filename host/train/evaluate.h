@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/grid.h"
 #include "core/progress.h"
 #include "host/rollout/rollout.h"
 #include "host/train/eval_sets.h"
@@ -50,11 +51,11 @@ double majority_of(const std::vector<Sample>& samples);
 /// Draws config.eval.n responses to each problem of each set and judges them. `rollout` must be idle (between the
 /// trainer's steps). With config.eval.dedupe, copies of a problem are left out, and noted by `progress`. A set's figures
 /// do not depend on the others.
-/// With `comm`, its ranks draw together, and all get the same result.
+/// With `grid`, its ranks draw together, and all get the same result.
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
-                    Progress& progress, Comm* comm = nullptr);
+                    Progress& progress, const Grid* grid = nullptr);
 SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
-                       Progress& progress, Comm* comm = nullptr);
+                       Progress& progress, const Grid* grid = nullptr);
 
 /// How much better a model is than a baseline, on the problems that both have answered.
 struct Comparison {

@@ -28,6 +28,7 @@ class ByteWriter {
     put(text.size());
     bytes_.append(text);
   }
+  void put(const Verdict& v);
   /// What draw_and_judge() fills: the response and its verdict.
   void put(const Sample& s);
   const std::string& bytes() const { return bytes_; }
@@ -59,6 +60,7 @@ class ByteReader {
     const size_t size = get<size_t>();
     text.assign(take(size), size);
   }
+  void get(Verdict& v);
   void get(Sample& s);
 
  private:

@@ -38,8 +38,8 @@ std::unique_ptr<Comm> make_alone(Backend& backend) {
 }
 
 /// The first rank's limits, as its memory allows: how groups are cut and packed must not differ.
-ModelLimits shared_limits(const Config& config, const Weights& weights, Comm& comm) {
-  return value_of_first(comm, training_limits(config, weights.config(), weights.backend()));
+ModelLimits shared_limits(const Config& config, const Weights& weights, const Grid& grid) {
+  return value_of_first(grid.world, training_limits(config, weights.config(), weights.backend()));
 }
 
 void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorithm, int n) {
@@ -57,17 +57,17 @@ void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorith
 }  // namespace
 
 Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train,
-                 Progress& progress, Comm* comm)
+                 Progress& progress, const Grid* grid)
     : config_(config),
-      alone_(comm == nullptr ? make_alone(weights.backend()) : nullptr),
-      comm_(comm == nullptr ? *alone_ : *comm),
-      memory_(weights, shared_limits(config, weights, comm_), &comm_),
+      alone_(grid == nullptr ? make_alone(weights.backend()) : nullptr),
+      grid_(grid == nullptr ? Grid{*alone_, *alone_, *alone_} : *grid),
+      memory_(weights, shared_limits(config, weights, grid_), &grid_.data),
       decoder_(memory_),
       learner_(memory_),
       train_(train),
       progress_(progress),
       rollout_(decoder_, end_ids(config, weights.config(), tokenizer, train)),
-      reward_(config.reward, tokenizer),
+      reward_(grid_.leads() ? std::make_unique<Reward>(config.reward, tokenizer) : nullptr),
       prompts_(encode_prompts(config.data, make_encoder(config, tokenizer), train, "training")),
       cursor_(config.trainer.seed, prompts(), config.data.shuffle) {
   state_.cursor = cursor_.state();
@@ -185,8 +185,8 @@ void Trainer::draw_generation_batch() {
   // 2. Responses: G to each prompt, from the current weights, judged as they become complete.
   PhaseTimes::Row& reward = sums_.phases[Phase::reward];
   try {
-    options.comm = &comm_;
-    reward.seconds += draw_and_judge(now_.drawing, train_, options, rollout_, reward_, progress_);
+    options.grid = &grid_;
+    reward.seconds += draw_and_judge(now_.drawing, train_, options, rollout_, reward_.get(), progress_);
   } catch (...) {
     now_.rollout_stats = rollout_.stats();
     drop_filed();
@@ -383,8 +383,8 @@ void Trainer::end_rollout() {
   state_.solved = nothing_left_to_learn();
   sums_.groups_banked = state_.bank.size();
   sums_.groups_unfinished = state_.unfinished.size();
-  const int64_t slow = reward_.counters().slow;
-  for (const int64_t own : gather_values(comm_, slow - std::exchange(slow_, slow))) sums_.verifier_slow += own;
+  const int64_t slow = reward_ ? reward_->counters().slow : 0;
+  for (const int64_t own : gather_values(grid_.world, slow - std::exchange(slow_, slow))) sums_.verifier_slow += own;
   const Rollout::Stats& s = rollout_.stats();
   sums_.phases[Phase::rollout] = {now_.rollout_seconds - sums_.phases[Phase::reward].seconds, s.drawn_tokens, s.flops};
   sums_.preemptions = s.preemptions;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/grid.h"
 #include "core/progress.h"
 #include "data/cursor.h"
 #include "data/dataset.h"
@@ -61,10 +62,10 @@ struct TrainerState {
 class Trainer {
  public:
   /// Allocates the memory of training_limits(). Keeps a reference to `train`. Prompts are encoded, and dropped or
-  /// refused, as encode_prompts() does. `comm`: the config.parallel.dp ranks that train together; all of them make
-  /// the same calls, hold the same state() and get the same metrics (but for seconds). Null: this one alone.
+  /// refused, as encode_prompts() does. `grid`: the ranks that train together; all of them make the same calls, hold the
+  /// same state() and get the same metrics (but for seconds). Null: this one alone.
   Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress,
-          Comm* comm = nullptr);
+          const Grid* grid = nullptr);
   ~Trainer();
 
   /// The frozen weights of the KL, before the first step of a run with actor.kl_loss_coef > 0.
@@ -133,7 +134,7 @@ class Trainer {
 
   const Config config_;
   const std::unique_ptr<Comm> alone_;  // of one rank, if no other is given
-  Comm& comm_;
+  const Grid grid_;
   ModelMemory memory_;  // of the decoder and the learner, which take turns
   Decoder decoder_;
   Learner learner_;
@@ -141,7 +142,7 @@ class Trainer {
   const Dataset& train_;
   Progress& progress_;
   Rollout rollout_;
-  Reward reward_;
+  const std::unique_ptr<Reward> reward_;  // of a rank that leads its tensor group
   const EncodedPrompts prompts_;
   Cursor cursor_;
   TrainerState state_;

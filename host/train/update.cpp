@@ -64,7 +64,7 @@ Trainer::MiniBatch Trainer::pack(size_t begin, size_t end) const {
     first.push_back(responses);
     responses += inputs.back().responses.size();
   }
-  const std::vector<PackPlan> plans = plan_packs(inputs, pack_limits(config_, learner_), comm_.size());
+  const std::vector<PackPlan> plans = plan_packs(inputs, pack_limits(config_, learner_), grid_.data.size());
   MiniBatch out;
   constexpr int kMasked = -1;
   std::vector<int> tokens(responses, 0), pack_of(responses, kMasked);  // masked responses have no tokens
@@ -86,7 +86,7 @@ Trainer::MiniBatch Trainer::pack(size_t begin, size_t end) const {
   const double share = double(end - begin) / config_.actor.ppo_mini_batch_size;
   for (const PackPlan& plan : plans) {
     out.tokens += tokens_of(plan, inputs);
-    if (plan.rank != comm_.rank()) continue;
+    if (plan.rank != grid_.data.rank()) continue;
     MicroBatch& packed = out.packs.emplace_back(build_pack(inputs, plan));
     std::vector<double> of_pack;
     for (const Placement& p : packed.placements) of_pack.push_back(share * weights[first[p.group] + p.response]);
@@ -113,8 +113,8 @@ bool Trainer::forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& l
   const DapoLoss terms = loss_of(config_.actor);
   PhaseTimes::Row& phase = sums_.phases[Phase::update];
   OwnPass own;
-  if (comm_.rank() == 0) own.loss = loss, own.flops = phase.flops;
-  comm_.together([&] {
+  if (grid_.data.rank() == 0) own.loss = loss, own.flops = phase.flops;
+  grid_.world.together([&] {
     int64_t total = 0, done = 0;
     for (const MicroBatch& packed : mini_batch.packs) {
       const Pack& p = packed.pack;
@@ -133,12 +133,13 @@ bool Trainer::forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& l
       own.flops += 3 * learner_.config().forward_flops(p.ids.size(), attention_pairs(p), p.head_rows.size());
       if (terms.kind == LossKind::gspo) own.flops += learner_.config().forward_flops(0, 0, p.head_rows.size());
       const int64_t of_all = mini_batch.tokens * done / total;  // the ranks have about the same share
-      progress_.report(Phase::update, of_all, mini_batch.tokens, phase.tokens + of_all);
+      // A signal to one rank of a tensor group: the others must not go on to the next pack.
+      grid_.tensor.together([&] { progress_.report(Phase::update, of_all, mini_batch.tokens, phase.tokens + of_all); });
     }
   });
   bool finite_inputs = true;
   loss = {}, phase.flops = 0;
-  for (const OwnPass& pass : gather_values(comm_, own)) {
+  for (const OwnPass& pass : gather_values(grid_.data, own)) {
     loss.add(pass.loss);
     sums_.agreement.add(pass.agreement);
     phase.flops += pass.flops;
@@ -199,21 +200,21 @@ void Trainer::compare_log_probs(const MicroBatch& packed, size_t begin, Agreemen
 }
 
 /// Makes every step that draws show the equality: if no mini-batch before the first update held a response of this step
-/// (banked groups came first, or all were masked), the first rank scores one of its groups.
+/// (banked groups came first, or all were masked), the first tensor group scores one of its groups.
 void Trainer::compare_one_group() {
   if (sums_.agreement.tokens > 0) return;
   const auto fresh = std::ranges::find(now_.groups, sums_.step, &Group::step);
   if (fresh == now_.groups.end()) return;
   Agreement own;
-  comm_.together([&] {
-    if (comm_.rank() != 0) return;
+  grid_.world.together([&] {
+    if (grid_.data.rank() != 0) return;
     const PackInput input = pack_input(*fresh, false, config_.algorithm);
     for (MicroBatch& packed : pack_groups({&input, 1}, pack_limits(config_, learner_))) {
       learner_.score(packed.pack, config_.rollout.temperature);
       compare_log_probs(packed, fresh - now_.groups.begin(), own);
     }
   });
-  sums_.agreement = value_of_first(comm_, own);
+  sums_.agreement = value_of_first(grid_.data, own);
 }
 
 /// Gives every rank the values of the response tokens of all ranks' packs of the whole step.
@@ -225,7 +226,7 @@ void Trainer::share_scores(const std::vector<MicroBatch>& packs, std::vector<flo
       own.put(p.group), own.put(p.response);
       own.put(tokens_of(p, packed.pack.*values));
     }
-  for (const std::string& bytes : comm_.all_gather_bytes(own.bytes()))
+  for (const std::string& bytes : grid_.data.all_gather_bytes(own.bytes()))
     for (ByteReader in(bytes); !in.done();) {
       Group& g = now_.groups[in.get<int>()];
       Sample& s = g.samples[in.get<int>()];
@@ -241,13 +242,13 @@ void Trainer::recompute_old_log_probs() {
   const NvtxRange range("old log-probs");
   MiniBatch all = pack(0, now_.groups.size());
   Agreement own;
-  comm_.together([&] {
+  grid_.world.together([&] {
     for (MicroBatch& packed : all.packs) {
       learner_.score(packed.pack, config_.rollout.temperature);
       compare_log_probs(packed, 0, own);
     }
   });
-  for (const Agreement& agreement : gather_values(comm_, own)) sums_.agreement.add(agreement);
+  for (const Agreement& agreement : gather_values(grid_.data, own)) sums_.agreement.add(agreement);
   share_scores(all.packs, &Pack::log_prob, [&](Group& g, Sample& s, std::vector<float> scores) {
     if (g.step == sums_.step) s.old_log_prob = std::move(scores);
   });
@@ -259,14 +260,14 @@ void Trainer::score_reference() {
   CHECK(reference_ != nullptr, "actor.kl_loss_coef = {}: use_reference() comes first", config_.actor.kl_loss_coef);
   MiniBatch all = pack(0, now_.groups.size());
   double own = 0;
-  comm_.together([&] {
+  grid_.world.together([&] {
     for (MicroBatch& packed : all.packs) {
       const Pack& p = packed.pack;
       learner_.score_reference(packed.pack, config_.rollout.temperature, *reference_);
       own += learner_.config().forward_flops(p.ids.size(), attention_pairs(p), p.head_rows.size());
     }
   });
-  for (const double flops : gather_values(comm_, own)) sums_.phases[Phase::update].flops += flops;
+  for (const double flops : gather_values(grid_.data, own)) sums_.phases[Phase::update].flops += flops;
   share_scores(all.packs, &Pack::ref_log_prob,
                [](Group&, Sample& s, std::vector<float> scores) { s.ref_log_prob = std::move(scores); });
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/grid.h"
 #include "tests/comm_cases.h"
 #include "tests/thread_comm.h"
 
@@ -32,6 +33,27 @@ TEST_P(CommOf, AnErrorOfOneRankIsThrownByAll) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, CommOf, testing::Values(1, 2, 3, 4));
+
+TEST(Grid, EveryPartIsAGroupThatNamesRanksByTheWorld) {
+  for (const auto& [size, tp] : {std::pair{4, 2}, {6, 2}, {6, 3}, {4, 4}, {4, 1}, {1, 1}})
+    run_ranks(size, [tp = tp](HostComm& comm) {
+      const HostGrid grid(comm, tp);
+      EXPECT_EQ(wrong_grid(grid.grid(), tp), "") << comm.size() << " ranks in groups of " << tp;
+    });
+}
+
+TEST(Grid, ARankThatFailsFreesThoseInItsParts) {
+  try {
+    run_ranks(4, [](HostComm& comm) {
+      HostGrid grid(comm, 2);
+      if (comm.rank() == 3) fail_input("rank 3 cannot go on");
+      for (int i = 0; i < 2; ++i) grid.grid().tensor.barrier(), grid.grid().data.barrier();
+    });
+    FAIL() << "nothing was thrown";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "rank 3 cannot go on");
+  }
+}
 
 TEST(ThreadComm, ARankThatFailsFreesTheOthers) {
   try {

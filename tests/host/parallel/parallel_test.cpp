@@ -21,14 +21,14 @@ class JudgeTest : public testing::Test {
       RankSeen s;
       s.rank = r;
       s.here = s.running = true;
-      s.calls = 7;
+      s.calls.fill(7);
       seen_.push_back(s);
     }
   }
   /// Rank 0 and 2 wait in call 8; rank 1 has not come.
   void wait_for_rank_1() {
     for (const int r : {0, 2}) {
-      seen_[r].calls = 8;
+      seen_[r].calls[0] = 8;
       seen_[r].inside = true;
       ++seen_[r].beats;
     }
@@ -38,7 +38,7 @@ class JudgeTest : public testing::Test {
     for (double t = 0; t < most; t += 0.5) {
       for (RankSeen& s : seen_)
         if (s.rank == moving_) ++s.beats;
-      if (const auto culprit = judge_.look(seen_, 0.5)) {
+      if (const auto culprit = judge_.look(seen_, 0.5, tp_)) {
         culprit_ = *culprit;
         return t + 0.5;
       }
@@ -46,7 +46,7 @@ class JudgeTest : public testing::Test {
     return -1;
   }
   std::vector<RankSeen> seen_;
-  int moving_ = -1;
+  int moving_ = -1, tp_ = 1;
   Judge judge_{0, 60};
   Culprit culprit_;
 };
@@ -108,12 +108,12 @@ TEST_F(JudgeTest, ARankThatLeftEarlyIsNamedSoon) {
 TEST_F(JudgeTest, RanksThatLeaveInOrderAreNobodysFault) {
   wait_for_rank_1();
   seen_[1].left = true;  // it has passed the last barrier, which others have not noticed yet
-  seen_[1].calls = 8;
+  seen_[1].calls[0] = 8;
   EXPECT_EQ(seconds_to_culprit(50), -1);
 }
 
 TEST_F(JudgeTest, NobodyIsBlamedWhileThisRankComputes) {
-  seen_[1].calls = 8;
+  seen_[1].calls[0] = 8;
   seen_[1].inside = true;
   EXPECT_EQ(seconds_to_culprit(10000), -1);
 }
@@ -126,6 +126,64 @@ TEST_F(JudgeTest, WhenAllWaitTheRankIsOfAnotherMachine) {
   EXPECT_GE(seconds, 600);
   EXPECT_EQ(culprit_.rank, -1);
   EXPECT_NE(culprit_.why.find("another machine"), std::string::npos);
+}
+
+/// A grid of 2 x 2 ranks, seen by rank 0; none has met another since call 7.
+class GridJudgeTest : public JudgeTest {
+ protected:
+  void SetUp() override {
+    JudgeTest::SetUp();
+    seen_.push_back(seen_.back());
+    seen_.back().rank = 3;
+    tp_ = 2;
+  }
+  /// A rank enters the next call among these ranks.
+  void enter(int rank, Among among) {
+    RankSeen& s = seen_[rank];
+    ++s.calls[static_cast<size_t>(among)];
+    s.among = among;
+    s.inside = true;
+    ++s.beats;
+  }
+};
+
+TEST_F(GridJudgeTest, OtherRanksOfTheGroupCountTheirCallsByThemselves) {
+  seen_[0].calls[1] = seen_[1].calls[1] = 1000;  // the other tensor group decodes less
+  enter(0, Among::data);
+  moving_ = 2;
+  EXPECT_EQ(seconds_to_culprit(1000), -1);
+}
+
+TEST_F(GridJudgeTest, TheRankThatAnotherGroupWaitsForIsNamed) {
+  enter(0, Among::data);    // with rank 2,
+  enter(2, Among::tensor);  // which waits for rank 3
+  enter(1, Among::data);
+  const double seconds = seconds_to_culprit(1000);
+  EXPECT_GE(seconds, 60);
+  EXPECT_LE(seconds, 62);
+  EXPECT_EQ(culprit_.rank, 3);
+}
+
+TEST_F(GridJudgeTest, AStoppedRankInACallOfAnotherGroupIsNamed) {
+  enter(0, Among::data);
+  enter(1, Among::data);
+  enter(2, Among::tensor);
+  enter(3, Among::tensor);
+  seen_[3].stopped = true;
+  EXPECT_LE(seconds_to_culprit(1000), 62);
+  EXPECT_EQ(culprit_.rank, 3);
+  EXPECT_NE(culprit_.why.find("stopped"), std::string::npos) << culprit_.why;
+}
+
+TEST_F(GridJudgeTest, RanksThatWaitForEachOtherAcrossGroupsAreFound) {
+  enter(0, Among::data);  // with rank 2, which has gone to its tensor group, whose rank 3 waits for rank 1,
+  enter(2, Among::tensor);
+  enter(3, Among::data);
+  enter(1, Among::tensor);  // and that for rank 0
+  const double seconds = seconds_to_culprit(10000);
+  EXPECT_GE(seconds, 60);
+  EXPECT_LE(seconds, 62);
+  EXPECT_EQ(culprit_.rank, -1);
 }
 
 TEST_F(JudgeTest, AMachineThatWasSuspendedBlamesNobody) {
@@ -185,9 +243,17 @@ TEST(HeartbeatPage, ShowsOneProcessToAnother) {
   EXPECT_NE(access(("/dev/shm/" + name).c_str(), F_OK), 0);
   begin_heartbeat(mine.ranks()[1]);
   mine.ranks()[1].phase.set("rollout");
-  mine.ranks()[1].enter("all_reduce_sum", 17);
+  mine.ranks()[1].enter("all_reduce_sum", Among::world, 17);
   EXPECT_EQ(rank_text(1, theirs.ranks()[1]),
             fmt::format("rank 1 (pid {}), in phase rollout, in all_reduce_sum, its call 17", getpid()));
+  mine.ranks()[1].leave();
+  mine.ranks()[1].enter("all_gather", Among::tensor, 3);
+  mine.ranks()[1].leave();
+  EXPECT_NE(rank_text(1, theirs.ranks()[1]).find("after all_gather, its call 3 in its tensor group"),
+            std::string::npos);
+  EXPECT_EQ(theirs.tensor_ranks(), 1);
+  mine.set_tensor_ranks(2);
+  EXPECT_EQ(theirs.tensor_ranks(), 2);
   EXPECT_TRUE(alive(theirs.ranks()[1]));
   EXPECT_EQ(theirs.ranks()[0].pid.load(), 0);
   mine.ranks()[1].started.fetch_add(1);  // another process with this pid

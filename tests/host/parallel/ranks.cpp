@@ -1,7 +1,8 @@
 // A program of several ranks for ranks_test.py: starts as dapo_train does (by itself, or by mpirun), and then does what
 // its arguments say.
-//   ranks N LIMIT ops                      the cases of tests/comm_cases.h
-//   ranks N LIMIT loop SECONDS [FAULT R]   a loop of collectives, in which rank R does FAULT
+//   ranks N LIMIT ops [TP]                 the cases of tests/comm_cases.h; with TP those of a grid
+//   ranks N LIMIT loop SECONDS [FAULT R [TP]]   a loop of collectives, in which rank R does FAULT; with TP those of a
+//                                               grid's parts too
 #include "host/parallel/ranks.h"
 
 #include <fmt/format.h>
@@ -21,7 +22,16 @@ namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-void run_ops(Ranks& ranks) {
+void run_ops(Ranks& ranks, int tp) {
+  if (tp > 0) {
+    ranks.split(tp);
+    const std::string wrong = wrong_grid(ranks.grid(), tp);
+    ranks.comm().together([&] {
+      if (!wrong.empty()) fail(kExitInternal, "{}", wrong);
+    });
+    if (ranks.first()) fmt::print("{} x {} ranks, all right\n", ranks.size() / tp, tp);
+    return;
+  }
   for (const std::string& wrong :
        {wrong_collectives(ranks.comm()), wrong_sums(ranks.comm()), wrong_agreement(ranks.comm()),
         ranks.size() > 1 ? wrong_mismatches(ranks.comm()) : std::string()})
@@ -45,15 +55,18 @@ void do_fault(const std::string& fault, Ranks& ranks) {
   if (fault == "agreed") ranks.comm().agree(Error(kExitUsage, "a bad row"));
 }
 
-int run_loop(Ranks& ranks, double seconds, const std::string& fault, int faulty) {
+int run_loop(Ranks& ranks, double seconds, const std::string& fault, int faulty, int tp) {
   std::signal(SIGINT, [](int) { interrupted = 1; });
   std::vector<float> x(1000);
   const Stopwatch since;
+  ranks.split(tp);
   ranks.phase("rollout");
   for (int i = 0;; ++i) {
     ranks.comm().all_reduce_sum(tensor(x));
     if (i == 100 && fault == "agreed" && ranks.rank() != faulty) ranks.comm().agree();
     if (i == 100 && ranks.rank() == faulty) do_fault(fault, ranks);
+    for (int k = 0; tp > 1 && k < 3; ++k) ranks.grid().tensor.all_reduce_sum(tensor(x));
+    if (tp > 1) ranks.grid().data.all_reduce_sum(tensor(x));
     std::vector<double> end{since.seconds() > seconds ? 1.0 : 0.0, interrupted ? 1.0 : 0.0};
     ranks.comm().all_reduce_max(tensor(end));
     if (end[1] > 0) return kExitInterrupted;
@@ -63,8 +76,9 @@ int run_loop(Ranks& ranks, double seconds, const std::string& fault, int faulty)
 
 int run(Ranks& ranks, int argc, char** argv) {
   const std::string what = argc > 3 ? argv[3] : "";
-  if (what == "ops") return run_ops(ranks), kExitOk;
-  return run_loop(ranks, std::atof(argv[4]), argc > 5 ? argv[5] : "", argc > 6 ? std::atoi(argv[6]) : -1);
+  if (what == "ops") return run_ops(ranks, argc > 4 ? std::atoi(argv[4]) : 0), kExitOk;
+  return run_loop(ranks, std::atof(argv[4]), argc > 5 ? argv[5] : "", argc > 6 ? std::atoi(argv[6]) : -1,
+                  argc > 7 ? std::atoi(argv[7]) : 1);
 }
 
 int start(int argc, char** argv) try {

@@ -111,6 +111,18 @@ class Tests:
             ran = Ran(RANKS, ranks, 60, "ops").expect(0, lines=0)
             assert ran.out == f"{ranks} ranks, all right\n", ran
 
+    def test_every_operation_within_the_groups_of_a_grid(self):
+        for ranks, tp in ((4, 2), (4, 4), (3, 1)):
+            ran = Ran(RANKS, ranks, 60, "ops", tp).expect(0, lines=0)
+            assert ran.out == f"{ranks // tp} x {tp} ranks, all right\n", ran
+
+    def test_a_rank_that_stops_in_a_grid_is_named_by_the_ranks_of_other_groups_too(self):
+        for name, what in (("stop", "is stopped"), ("sleep", "hangs: no sign of life for")):
+            file = self.at / "fault"
+            Ran(RANKS, 4, HANG, "loop", 60, name, 3, 2, FAULT_FILE=str(file)).expect(
+                5, r"rank 3 \(pid \d+\), in phase rollout, after all_reduce_sum, its call \d+ " + what)
+            nobody_left()
+
     def test_every_operation_between_3_processes_under_mpirun(self):
         ran = mpirun("-n", 3, RANKS, 3, 60, "ops").expect(0, lines=0)
         assert ran.out.replace("\r", "") == "3 ranks, all right\n", ran

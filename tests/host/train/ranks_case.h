@@ -13,14 +13,16 @@ namespace dapo {
 
 /// One rank of a run.
 struct RankCase {
+  HostGrid grid;
   Config config;
   Toy toy;
   std::unique_ptr<const Tokenizer> tokenizer = (byte_tokenizer(), Tokenizer::load(temp_folder() + "/bytes"));
   Trainer trainer;
-  RankCase(const Config& c, const Dataset& data, Comm& comm, Progress& progress, DType dtype = DType::f32)
-      : config(with_ranks(c, comm.size())),
+  RankCase(const Config& c, const Dataset& data, HostComm& comm, Progress& progress, DType dtype = DType::f32)
+      : grid(comm, 1),
+        config(with_ranks(c, comm.size())),
         toy(guesser(), make_cpu_backend(dtype)),
-        trainer(config, toy.weights, *tokenizer, data, progress, &comm) {}
+        trainer(config, toy.weights, *tokenizer, data, progress, &grid.grid()) {}
 
   static Config with_ranks(Config c, int ranks) {
     c.parallel.dp = ranks;
@@ -70,7 +72,7 @@ inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int step
   RanksRun out;
   out.start = guesser();
   std::vector<RanksRun> all(ranks);
-  run_ranks(ranks, [&](Comm& comm) {
+  run_ranks(ranks, [&](HostComm& comm) {
     NoProgress progress;
     RankCase rank(c, data, comm, progress);
     RanksRun& own = all[comm.rank()];

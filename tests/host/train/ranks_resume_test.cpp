@@ -38,7 +38,7 @@ TEST_P(AnyNumberOfRanks, HoldsTheSameState) {
   const ScratchFolder scratch;
   std::string before = scratch.path("1");
   std::filesystem::create_directory(before);
-  run_ranks(1, [&](Comm& comm) {
+  run_ranks(1, [&](HostComm& comm) {
     NoProgress progress;
     RankCase rank(c, data, comm, progress, dtype);
     for (int step = 0; step < 2; ++step) rank.trainer.step();
@@ -50,7 +50,7 @@ TEST_P(AnyNumberOfRanks, HoldsTheSameState) {
   for (const int ranks : {2, 4, 3, 1}) {
     const std::string next = scratch.path(fmt::format("{}-{}", ++number, ranks));
     std::filesystem::create_directory(next);
-    run_ranks(ranks, [&](Comm& comm) {
+    run_ranks(ranks, [&](HostComm& comm) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress, dtype);
       rank.load(before);
@@ -70,13 +70,13 @@ TEST(RanksResume, AFileThatIsMissingIsAnError) {
   const Config c = with_bank();
   const Dataset data = questions("a");
   const ScratchFolder folder;
-  run_ranks(3, [&](Comm& comm) {
+  run_ranks(3, [&](HostComm& comm) {
     NoProgress progress;
     RankCase rank(c, data, comm, progress);
     rank.save(folder.path(), comm);
   });
   std::filesystem::remove(folder.path("optimizer-00002-of-00003.safetensors"));
-  run_ranks(1, [&](Comm& comm) {
+  run_ranks(1, [&](HostComm& comm) {
     NoProgress progress;
     RankCase rank(c, data, comm, progress);
     try {
@@ -112,7 +112,7 @@ std::vector<float> run_in_pieces(const Config& c, const Dataset& data, int ranks
   for (int done = 0; done < kSteps;) {
     std::vector<int> reached(ranks, done);
     bool stopped = false;
-    run_ranks(ranks, [&](Comm& comm) {
+    run_ranks(ranks, [&](HostComm& comm) {
       StopAt progress(comm.rank() == 1 ? patience : -1);
       RankCase rank(c, data, comm, progress);
       if (begun) rank.load(folder.path());

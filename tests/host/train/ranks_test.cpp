@@ -67,14 +67,14 @@ TEST(Ranks, GradientsAreThoseOfOneRank) {
   const Dataset data = questions("a");
   const auto gradient_on = [&](int ranks) {
     const ScratchFolder folder;
-    run_ranks(ranks, [&](Comm& comm) {
+    run_ranks(ranks, [&](HostComm& comm) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress);
       EXPECT_EQ(rank.trainer.step().updates, 1);
       rank.save(folder.path(), comm);
     });
     std::vector<float> gradient;
-    run_ranks(1, [&](Comm& comm) {  // one rank reads all shards
+    run_ranks(1, [&](HostComm& comm) {  // one rank reads all shards
       NoProgress progress;
       RankCase rank(c, data, comm, progress);
       rank.load(folder.path());
@@ -122,7 +122,7 @@ TEST(Ranks, RecomputedLogProbsAndTheReferenceAreShared) {
   const Dataset data = questions("a");
   std::vector<StepMetrics> metrics[2];
   for (const int ranks : {1, 3})
-    run_ranks(ranks, [&](Comm& comm) {
+    run_ranks(ranks, [&](HostComm& comm) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress);
       Weights reference(*rank.toy.backend, rank.toy.comm, Toy::shapes());
@@ -177,7 +177,7 @@ TEST(Ranks, AnErrorOfOneIsThrownOnAll) {
   const Dataset data = questions("a");
   for (const int at : {0, 1, 3, 8, 12}) {
     std::vector<std::string> errors(3);
-    run_ranks(3, [&](Comm& comm) {
+    run_ranks(3, [&](HostComm& comm) {
       FailAt progress(comm.rank() == 1 ? at : -1, kExitNumerics);
       RankCase rank(c, data, comm, progress);
       try {
@@ -197,11 +197,11 @@ TEST(Ranks, EvaluateLikeOne) {
   const Dataset data = questions("a");
   std::vector<std::string> results[3];
   for (const int ranks : {1, 2, 3})
-    run_ranks(ranks, [&](Comm& comm) {
+    run_ranks(ranks, [&](HostComm& comm) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress);
-      const SetResult r =
-          evaluate_set(rank.config, rank.trainer.rollout(), *rank.tokenizer, {"letters", data}, progress, &comm);
+      const SetResult r = evaluate_set(rank.config, rank.trainer.rollout(), *rank.tokenizer, {"letters", data},
+                                       progress, &rank.grid.grid());
       std::vector<std::string> all = {fmt::format("{} {} {} {}", r.avg.mean, r.maj.mean, r.length_mean, r.tokens)};
       for (const EvalProblem& p : r.all)
         for (const Sample& s : p.group.samples)
