@@ -19,6 +19,7 @@
 #include "host/app/terminal.h"
 #include "host/app/train_run.h"
 #include "host/app/unmet.h"
+#include "host/parallel/launch.h"
 #include "host/train/prompts.h"
 #include "host/train/share.h"
 #include "host/train/step_text.h"
@@ -33,6 +34,7 @@ struct Options {
   std::vector<std::string> settings;
   std::string resume = "auto", replay;
   bool check = false, plan = false, overwrite = false;
+  int restarts = 0;
   std::string cards;  ///< --for: the machine to plan for
 };
 
@@ -83,11 +85,18 @@ int plan_for_cards(const Config& config, const Options& o) {
   return plan.fits ? kExitOk : kExitResources;
 }
 
+/// In a run whose ranks have been started again the folder holds what the ranks before have written: their last
+/// checkpoint, or nothing that is worth keeping.
+Begin first_begin(const Config& config, const Options& o) {
+  const Overwrite given = o.overwrite ? Overwrite::yes : Overwrite::no;
+  if (!restarted()) return find_begin(config, o.resume, given);
+  if (checkpoints_of(config.trainer.run_dir).empty()) return find_begin(config, o.resume, Overwrite::yes);
+  return find_begin(config, "auto", Overwrite::no);
+}
+
 /// Where the run begins. The first rank decides, as it alone may lock the run's folder; the others read the same state.
 Begin begin_of(const Config& config, const Options& o, Comm& comm) {
-  Begin begin = comm.together([&] {
-    return comm.rank() == 0 ? find_begin(config, o.resume, o.overwrite ? Overwrite::yes : Overwrite::no) : Begin();
-  });
+  Begin begin = comm.together([&] { return comm.rank() == 0 ? first_begin(config, o) : Begin(); });
   if (comm.size() == 1) return begin;
   ByteWriter out;
   out.put(begin.checkpoint.has_value()), out.put(begin.replaces);
@@ -234,6 +243,10 @@ int main(int argc, char** argv) {
   app.add_option(
       "--replay", o.replay,
       "run the mini-batch in this folder (RUN/replays/step_N-K) again and say where its numbers are not finite");
+  app.add_option("--restarts", o.restarts,
+                 "start the ranks again up to so many times when one is lost (exit code 5); they go on from the last "
+                 "checkpoint (docs/parallel.md)")
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--overwrite", o.overwrite,
                "begin anew: replace metrics, rollouts, log, checkpoints and models of the run in the run folder");
   CLI::Option* all = app.add_flag("--settings", settings, "print every setting as a commented .cfg file and exit");
@@ -261,7 +274,7 @@ int main(int argc, char** argv) {
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
     const bool plans = o.plan || !o.cards.empty();
-    return dapo::start_ranks(o.config, o.settings, {argv + 1, argv + argc}, plans,
+    return dapo::start_ranks(o.config, o.settings, {argv + 1, argv + argc}, plans, o.restarts,
                              [&](dapo::Ranks& ranks) { return dapo::run(o, ranks); });
   });
 }

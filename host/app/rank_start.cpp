@@ -64,12 +64,32 @@ std::string model_print(const std::string& folder) {
 
 }  // namespace
 
+namespace {
+/// The last file that a run writes when it takes its folder over: by then nothing of an earlier run is left that this one
+/// does not go on from.
+std::string taken_over(const Config& config) {
+  std::error_code none;
+  const fs::path file = fs::path(config.trainer.run_dir) / "config.resolved.cfg";
+  const auto time = fs::last_write_time(file, none);
+  return none ? "" : std::to_string(time.time_since_epoch().count());
+}
+}  // namespace
+
 int start_ranks(const std::string& config, const std::vector<std::string>& settings,
-                const std::vector<std::string>& arguments, bool plans, const std::function<int(Ranks&)>& run) {
+                const std::vector<std::string>& arguments, bool plans, int restarts,
+                const std::function<int(Ranks&)>& run) {
   const GivenRanks given = given_ranks();
-  if (given.by.empty() && !plans)
-    if (const int ranks = load_config(config, settings).parallel.ranks(); ranks > 1)
-      return launch_ranks("dapo_train", ranks, arguments);
+  if (!given.by.empty() && restarts > 0 && !started_by_launch())
+    fail_input("--restarts: {} started this rank, and would have to start it again; leave --restarts out{}", given.by,
+               given.by == "srun" ? ", and see sbatch --requeue" : ", or let dapo_train start its ranks");
+  if (given.by.empty() && !plans) {
+    const Config own = load_config(config, settings);
+    if (const int ranks = own.parallel.ranks(); ranks > 1) {
+      const auto begun = [&own, before = taken_over(own)] { return taken_over(own) != before; };
+      return launch_ranks("dapo_train", ranks, arguments, {restarts, begun});
+    }
+    if (restarts > 0) fail_input("--restarts: this run has one rank, which nobody watches; leave --restarts out");
+  }
   return run_as_rank("dapo_train", given, [&](Ranks& ranks) {
     ranks.compare({{"build", version_text(), "start the same program on all machines"}});
     const Config own = ranks.comm().together([&] { return load_config(config, settings); });

@@ -13,10 +13,12 @@
 namespace dapo {
 
 /// Runs run() as what this process is: the only rank; one of those that mpirun or srun started; or, where the config asks
-/// for several and nothing has started them, the program that starts them with the same `arguments`. Ranks compare
-/// builds and settings first. `plans`: for --plan, which one process prints for any number of ranks.
+/// for several and nothing has started them, the program that starts them with the same `arguments`, and again up to
+/// `restarts` times when a rank is lost. Ranks compare builds and settings first. `plans`: for --plan, which one process
+/// prints for any number of ranks.
 int start_ranks(const std::string& config, const std::vector<std::string>& settings,
-                const std::vector<std::string>& arguments, bool plans, const std::function<int(Ranks&)>& run);
+                const std::vector<std::string>& arguments, bool plans, int restarts,
+                const std::function<int(Ranks&)>& run);
 
 /// Error (exit 2), the same on all ranks, where one has read other rows, another model, or runs on another kind of device: bits
 /// would differ.

@@ -29,6 +29,7 @@ namespace {
 
 constexpr double kStartSeconds = 60;  ///< for all ranks to connect
 constexpr double kLeaveSeconds = 10;  ///< for mpirun, once a rank is gone
+constexpr const char* kRestartVariable = "DAPO_RESTART";
 
 /// Open MPI's settings, where the user has not set others. Between processes of one machine: shared memory only, so that
 /// no rank listens on a port; copied through it, since reading another process is forbidden in containers.
@@ -89,14 +90,17 @@ struct PageName {
 
 class Launch {
  public:
-  Launch(const char* program, int ranks)
-      : program_(program), page_(name_.name, ranks), server_(name_.name), clients_(ranks) {}
+  Launch(const char* program, int ranks, bool again)
+      : program_(program), again_(again), page_(name_.name, ranks), server_(name_.name), clients_(ranks) {}
   int run(const std::string& mpirun, const std::vector<std::string>& arguments) {
     start(mpirun, arguments);
     while (status_ < 0) wait();
     remove_ranks();
     return conclude();
   }
+  /// Whether all ranks ran, and nobody wanted them to stop: then a lost rank is worth another start.
+  bool ran() const { return connected_ == std::ssize(clients_) && interrupts_ == 0; }
+  void say(const std::string& text) const { fmt::print(stderr, "{}: {}\n", program_, text); }
 
  private:
   void start(const std::string& mpirun, const std::vector<std::string>& arguments);
@@ -109,9 +113,9 @@ class Launch {
   void remove_ranks();
   int conclude();
   std::string words_of_mpirun() const;
-  void say(const std::string& text) const { fmt::print(stderr, "{}: {}\n", program_, text); }
 
   const char* program_;
+  const bool again_;
   /// What mpirun prints. Ranks have our own streams, so it is shown only where it says more than we know.
   const OwnedFd words_{memfd_create("mpirun", MFD_CLOEXEC)};
   const PageName name_;
@@ -148,6 +152,7 @@ void Launch::start(const std::string& mpirun, const std::vector<std::string>& ar
   if (getppid() != parent) _exit(kExitLostRank);
   for (const auto& [name, value] : kSettings) setenv(name, value, 0);
   setenv(kJobVariable, name_.name.c_str(), 1);
+  if (again_) setenv(kRestartVariable, "1", 1);
   if (const int null = open("/dev/null", O_RDONLY); null >= 0) dup2(null, STDIN_FILENO);
   for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) dup2(words_.get(), stream);
   execv(mpirun.c_str(), argv.data());
@@ -279,7 +284,11 @@ int launched_exit_code(int wait_status, bool joined) {
   return joined ? kExitLostRank : kExitUsage;  // mpirun itself could not start them
 }
 
-int launch_ranks(const char* program, int ranks, const std::vector<std::string>& arguments) {
+bool restarted() {
+  return std::getenv(kRestartVariable) != nullptr;
+}
+
+int launch_ranks(const char* program, int ranks, const std::vector<std::string>& arguments, const Restarts& restarts) {
   if (!built_with_mpi())
     fail_input(
         "parallel.dp = {}: this program was built without MPI, for one rank; install libopenmpi-dev and openmpi-bin "
@@ -290,7 +299,12 @@ int launch_ranks(const char* program, int ranks, const std::vector<std::string>&
   if (mpirun.empty())
     fail_input("parallel.dp = {}: no mpirun in PATH; install openmpi-bin (make deps does), or set parallel.dp = 1",
                ranks);
-  return Launch(program, ranks).run(mpirun, arguments);
+  for (int times = 1;; ++times) {
+    Launch launch(program, ranks, times > 1 && restarts.begun());
+    const int code = launch.run(mpirun, arguments);
+    if (code != kExitLostRank || times > restarts.most || !launch.ran()) return code;
+    launch.say(fmt::format("starts the ranks again ({} of {} --restarts)", times, restarts.most));
+  }
 }
 
 }  // namespace dapo

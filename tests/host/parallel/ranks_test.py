@@ -263,6 +263,50 @@ class Tests:
         start = ["mpirun", "--oversubscribe", "-n", "1", *self.train(), ":", "-n", "1", *self.train("--set", "actor.lr=2e-6")]
         Ran(*start, cwd=self.at, **OPEN_MPI).expect(2, r"rank 1 on \S+ has another actor.lr than rank 0 on \S+: 2e-06 against 1e-06")
 
+    def rank_of(self, number, seconds=100):
+        """The process of a rank, once it runs."""
+        begin = time.time()
+        while time.time() < begin + seconds:
+            for pid in ours():
+                try:
+                    if f"OMPI_COMM_WORLD_RANK={number}".encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"): return pid
+                except OSError: pass
+            time.sleep(0.05)
+
+    def test_dapo_train_goes_on_by_itself_after_a_rank_is_killed(self):
+        self.prepare()
+        child = subprocess.Popen([str(c) for c in self.train("--restarts", 2, "--set", "trainer.total_steps=10000")], cwd=self.at,
+                                 env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = lambda: len((self.at / "run/metrics.jsonl").read_text().splitlines()) if (self.at / "run/metrics.jsonl").exists() else 0
+        def wait_for(what):
+            begin = time.time()
+            while time.time() < begin + 100 and child.poll() is None and not what(): time.sleep(0.02)
+        wait_for((self.at / "run/rank_1.log").exists)  # the run has begun, and need not have a checkpoint
+        os.kill(self.rank_of(1), signal.SIGKILL)
+        for killed in (1, 2):
+            before = done()
+            wait_for(lambda: done() >= before + 3)  # each step has a checkpoint
+            if killed == 1: os.kill(self.rank_of(1), signal.SIGKILL)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=100)
+        assert child.returncode == 130, (child.returncode, out[-500:], err)
+        want = [r"rank 1 \(pid", r"starts the ranks again \(1 of 2", r"rank 1 \(pid", r"starts the ranks again \(2 of 2", "interrupted: saving"]
+        lines = err.strip().splitlines()
+        assert len(lines) == len(want) and all(re.search(w, l) for w, l in zip(want, lines)), err
+        assert self.steps() == list(range(1, len(self.steps()) + 1)), self.steps()
+        assert "goes on from" in out, out
+        nobody_left()
+
+    def test_restarts_where_they_cannot_be(self):
+        self.prepare()
+        mpirun("-n", 2, "sh", "-c", f"cd {self.at} && exec {TRAIN} run.cfg --restarts 1").expect(2, "--restarts: mpirun started this rank")
+        Ran(*self.train("--restarts", 1, "--set", "parallel.dp=1"), cwd=self.at).expect(2, "--restarts: this run has one rank")
+        Ran(*self.train("--restarts", -1), cwd=self.at).expect(2, "--restarts", lines=None)
+        self.assert_no_run()
+
+    def assert_no_run(self):
+        assert not (self.at / "run").exists(), "a run has begun"
+
     def test_dapo_train_when_a_rank_is_killed_or_the_run_interrupted(self):
         self.prepare()
         for at, (end, code) in enumerate([(signal.SIGKILL, 5), (signal.SIGINT, 130)]):
