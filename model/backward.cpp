@@ -4,14 +4,23 @@
 
 namespace dapo {
 
+/// The gradient of a norm's output: every rank's part has been written, their sum replaces the first.
+Tensor Learner::sum_parts(const Tensor& parts) {
+  Comm& ranks = weights_.tensor_parallel();
+  const Tensor sum = own_part(parts, 0);
+  exchange_parts(ranks, parts);
+  if (ranks.size() > 1) backend_.add_parts(sum, parts);
+  return sum;
+}
+
 void Learner::backward_mlp(const LayerParams& p, const LayerBuffers& b) {
   const int64_t n = b.h.dim(0);
-  const Tensor dx = buffers_.dx.rows(0, n), dact = buffers_.dact.rows(0, n), &dgate_up = b.gate_up, &dh = b.delta;
+  const Tensor dx = buffers_.dx.rows(0, n), dact = buffers_.dact.rows(0, n), &dgate_up = b.gate_up;
   backend_.matmul_backward_input(dact, dx, weights_.view(p.down));
   backend_.swiglu_backward(dgate_up, b.act, dact, b.gate_up);
   backend_.matmul_backward_weight(gradient(p.down), {}, dx, b.act);
-  backend_.matmul_backward_input(dh, dgate_up, weights_.view(p.gate_up));
-  weights_.tensor_parallel().all_reduce_sum(dh);
+  backend_.matmul_backward_input(own_part(b.delta, weights_.tensor_rank().rank), dgate_up, weights_.view(p.gate_up));
+  const Tensor dh = sum_parts(b.delta);
   backend_.rmsnorm(b.h, {}, {}, b.x_mid, {}, weights_.view(p.norm2), config().rms_eps);
   backend_.matmul_backward_weight(gradient(p.gate_up), {}, dgate_up, b.h);
   backend_.rmsnorm_backward(dx, gradient(p.norm2), dh, b.x_mid, weights_.view(p.norm2), b.rstd2);
@@ -19,15 +28,14 @@ void Learner::backward_mlp(const LayerParams& p, const LayerBuffers& b) {
 
 void Learner::backward_attention(const LayerParams& p, const LayerBuffers& b, const PackInputs& in) {
   const int64_t n = b.h.dim(0);
-  const AttentionDims dims = config().attention();
-  const Tensor dx = buffers_.dx.rows(0, n), datt = buffers_.datt.rows(0, n), dqkv = buffers_.dqkv.rows(0, n),
-               &dh = b.delta;
+  const AttentionDims dims = weights_.local().attention();
+  const Tensor dx = buffers_.dx.rows(0, n), datt = buffers_.datt.rows(0, n), dqkv = buffers_.dqkv.rows(0, n);
   backend_.matmul_backward_input(datt, dx, weights_.view(p.o));
   backend_.matmul_backward_weight(gradient(p.o), {}, dx, b.att);
   backend_.attention_backward(dqkv, datt, b.qkv, b.att, b.lse, in.segments, dims);
   backend_.rope(dqkv, memory_.constants().rope, in.positions, dims, true);
-  backend_.matmul_backward_input(dh, dqkv, weights_.view(p.qkv));
-  weights_.tensor_parallel().all_reduce_sum(dh);
+  backend_.matmul_backward_input(own_part(b.delta, weights_.tensor_rank().rank), dqkv, weights_.view(p.qkv));
+  const Tensor dh = sum_parts(b.delta);
   backend_.rmsnorm(b.h, {}, {}, b.x_in, {}, weights_.view(p.norm1), config().rms_eps);
   backend_.matmul_backward_weight(gradient(p.qkv), p.has_bias() ? gradient(p.qkv_bias) : Tensor(), dqkv, b.h);
   backend_.rmsnorm_backward(dx, gradient(p.norm1), dh, b.x_in, weights_.view(p.norm1), b.rstd1);
@@ -78,7 +86,7 @@ void Learner::train(Pack& pack, float temperature, const DapoLoss& loss) {
     backend_.copy_out_now(pack.log_prob.data(), log_prob);
     in.log_ratio = staged_.put(sequence_log_ratios(pack.log_prob, pack.old_log_prob, pack.sequence));
   }
-  const Tensor &dh = head.delta, &dx = head.h;  // each is written after the last read of what it holds
+  const Tensor dh = own_part(head.delta, 0), &dx = head.h;  // each is written after the last read of what it holds
   backend_.lm_dapo(dh, gradient(params.head), log_prob, entropy, losses, clip, head.h, layers_.head(), in.targets,
                    in.old_log_prob, in.advantage, in.weight, in.log_ratio, in.ref_log_prob, temperature, loss);
   backend_.zero(dx);

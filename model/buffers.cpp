@@ -11,10 +11,15 @@ Tensor first_rows(const Tensor& t, int64_t n) {
   return t.rank == 0 ? t : t.rows(0, n);
 }
 
-HeadBuffers lay_head(Arena& arena, int64_t head_rows, int64_t hidden, DType dtype) {
+/// What the ranks add to the residual stream.
+Tensor take_parts(Arena& arena, const char* what, DType dtype, int64_t ranks, int64_t rows, int64_t hidden) {
+  return ranks == 1 ? arena.take(what, dtype, {rows, hidden}) : arena.take(what, dtype, {ranks, rows, hidden});
+}
+
+HeadBuffers lay_head(Arena& arena, int64_t ranks, int64_t head_rows, int64_t hidden, DType dtype) {
   HeadBuffers b;
   b.x = arena.take("head", DType::f32, {head_rows, hidden});
-  b.delta = arena.take("head", dtype, {head_rows, hidden});
+  b.delta = take_parts(arena, "head", dtype, ranks, head_rows, hidden);
   b.h = arena.take("head", dtype, {head_rows, hidden});
   b.rstd = arena.take("head", DType::f32, {head_rows});
   return b;
@@ -29,20 +34,28 @@ Tensor lay_inputs(Arena& arena, std::initializer_list<int64_t> counts) {
 
 }  // namespace
 
+Tensor first_of_parts(const Tensor& parts, int64_t n) {
+  if (parts.rank != 3) return first_rows(parts, n);
+  CHECK_LE(n, parts.dim(1));
+  return Tensor(parts.data, parts.dtype, {parts.dim(0), n, parts.dim(2)});
+}
+
 LayerBuffers LayerBuffers::first(int64_t n) const {
   LayerBuffers b = *this;
-  for (Tensor* t : {&b.x_in, &b.rstd1, &b.h, &b.qkv, &b.att, &b.lse, &b.x_mid, &b.rstd2, &b.gate_up, &b.act, &b.delta})
+  for (Tensor* t : {&b.x_in, &b.rstd1, &b.h, &b.qkv, &b.att, &b.lse, &b.x_mid, &b.rstd2, &b.gate_up, &b.act})
     *t = first_rows(*t, n);
+  b.delta = first_of_parts(delta, n);
   return b;
 }
 
 HeadBuffers HeadBuffers::first(int64_t n) const {
-  return {first_rows(x, n), first_rows(delta, n), first_rows(h, n), first_rows(rstd, n)};
+  return {first_rows(x, n), first_of_parts(delta, n), first_rows(h, n), first_rows(rstd, n)};
 }
 
-RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits& limits, DType dtype) {
+RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype) {
   RolloutBuffers b;
   if (limits.batch == 0) return b;
+  const ModelConfig c = local_config(config, limits.tensor);
   const AttentionDims a = c.attention();
   const int64_t tokens = std::max(limits.batch, limits.prefill_tokens), batch = limits.batch;
   const int64_t pages = limits.kv_pages + 1;  // the last one is where padding sequences of a decode batch write
@@ -50,12 +63,12 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits
   LayerBuffers& l = b.layer;
   l.x_in = l.x_mid = arena.take("activations of a call", DType::f32, {tokens, c.hidden});
   l.h = arena.take("activations of a call", dtype, {tokens, c.hidden});
-  l.delta = arena.take("activations of a call", dtype, {tokens, c.hidden});
+  l.delta = take_parts(arena, "activations of a call", dtype, limits.tensor.ranks, tokens, c.hidden);
   l.qkv = arena.take("activations of a call", dtype, {tokens, a.qkv_width()});
   l.att = arena.take("activations of a call", dtype, {tokens, a.q_width()});
   l.gate_up = arena.take("activations of a call", dtype, {tokens, 2 * int64_t{c.ffn}});
   l.act = arena.take("activations of a call", dtype, {tokens, c.ffn});
-  b.head = lay_head(arena, batch, c.hidden, dtype);
+  b.head = lay_head(arena, limits.tensor.ranks, batch, c.hidden, dtype);
   b.tokens = arena.take("tokens", DType::i32, {batch});
   b.log_prob = arena.take("tokens", DType::f32, {batch});
   b.step_tokens = arena.take("tokens of a decode", DType::i32, {batch * limits.decode_steps});
@@ -66,16 +79,17 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& c, const ModelLimits
   return b;
 }
 
-UpdateBuffers lay_update(Arena& arena, const ModelConfig& c, const ModelLimits& limits, DType dtype) {
+UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype) {
   UpdateBuffers b;
   const int64_t n = limits.pack_tokens, r = limits.pack_head_rows;
   if (n == 0) return b;
+  const ModelConfig c = local_config(config, limits.tensor);
   const AttentionDims a = c.attention();
   const bool keep_all = limits.train && !limits.recompute;
   b.layers.resize(static_cast<size_t>(c.layers));
   LayerBuffers shared;
   shared.h = arena.take("activations of one layer", dtype, {n, c.hidden});
-  shared.delta = arena.take("activations of one layer", dtype, {n, c.hidden});
+  shared.delta = take_parts(arena, "activations of one layer", dtype, limits.tensor.ranks, n, c.hidden);
   for (int i = 0; i < c.layers; ++i) {
     LayerBuffers& l = b.layers[static_cast<size_t>(i)];
     if (i == 0 || keep_all) {
@@ -116,15 +130,17 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& c, const ModelLimits& 
   }
   {
     const ArenaScope scope(arena);
-    b.head = lay_head(arena, r, c.hidden, dtype);
+    b.head = lay_head(arena, limits.tensor.ranks, r, c.hidden, dtype);
   }
   return b;
 }
 
-StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype, int data_ranks) {
+StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig& config, const ModelLimits& limits,
+                       DType dtype) {
   StateBuffers b;
-  const Shards shards(params, data_ranks);
-  const int64_t own = shards.most(), scratch = ShardExchange::scratch_size(shards);
+  const Shards shards(params, limits.data_ranks);
+  const int64_t own = shards.most();
+  const int64_t scratch = std::max(ShardExchange::scratch_size(shards), kv_exchange_size(config, limits.tensor));
   b.gradients = arena.take("gradients", DType::f32, {params.size});
   b.moment1 = arena.take("first moments", DType::f32, {own});
   b.moment2 = arena.take("second moments", DType::f32, {own});
@@ -138,17 +154,23 @@ ConstantBuffers lay_constants(Arena& arena, const ModelConfig& config, const Mod
           arena.take("gradient norm", DType::f64, {1})};
 }
 
-WorkspaceNeeds workspace_needs(const ModelConfig& c, const ModelLimits& limits) {
+WorkspaceNeeds workspace_needs(const ModelConfig& config, const ModelLimits& limits) {
+  const ModelConfig c = local_config(config, limits.tensor);
+  int64_t most_vocab = 0;
+  for (int r = 0; r < limits.tensor.ranks; ++r)
+    most_vocab = std::max(most_vocab, tensor_share(config, {limits.tensor.ranks, r}).vocab.count());
   return {.attention = c.attention(),
           .hidden = c.hidden,
           .ffn = c.ffn,
-          .vocab = c.vocab,
+          .vocab = most_vocab,
           .max_tokens = limits.pack_tokens,
           .max_segments = limits.pack_segments,
           .max_head_rows = limits.pack_head_rows,
           .max_batch = limits.batch,
           .max_rows = limits.batch > 0 ? std::max(limits.batch, limits.prefill_tokens) : 0,
-          .max_length = limits.max_length};
+          .max_length = limits.max_length,
+          .tensor_ranks = limits.tensor.ranks,
+          .vocab_size = config.vocab};
 }
 
 }  // namespace dapo

@@ -24,7 +24,8 @@ struct LayerBuffers {
   Tensor rstd2;    ///< f32[N], of the second norm; empty in a Decoder
   Tensor gate_up;  ///< [N, 2F]; in backward its gradient
   Tensor act;      ///< [N, F]: silu(gate) * up
-  Tensor delta;    ///< [N, C]: what attention or the MLP adds to the residual stream; in backward gradient of h
+  Tensor delta;    ///< [N, C]: what attention or the MLP adds to the residual stream; in backward gradient of h. With P
+                   ///< tensor-parallel ranks [P, N, C]: their parts of it
   /// Views of the first n tokens.
   LayerBuffers first(int64_t n) const;
 };
@@ -32,11 +33,14 @@ struct LayerBuffers {
 /// The R tokens that need the head.
 struct HeadBuffers {
   Tensor x;      ///< f32[R, C]: gathered residual stream, then with delta added
-  Tensor delta;  ///< T[R, C]: gathered output of the last MLP; in backward gradient of h
+  Tensor delta;  ///< T[R, C] or T[P, R, C]: gathered output of the last MLP; in backward gradient of h
   Tensor h;      ///< T[R, C]: output of the final norm; in backward gradient of x
   Tensor rstd;   ///< f32[R], of the final norm
   HeadBuffers first(int64_t n) const;
 };
+
+/// The first n tokens of T[N, C], or of each part of T[P, N, C].
+Tensor first_of_parts(const Tensor& parts, int64_t n);
 
 /// Copies a call's small inputs to the device through pinned host memory, one after another. Inputs of the same sizes
 /// get the same addresses in every call. A call must synchronize before the next one resets.
@@ -102,9 +106,12 @@ struct StateBuffers {
   Tensor gradients;         ///< f32[parameters]
   Tensor moment1, moment2;  ///< f32[shard]
   Tensor remainders;        ///< i16[shard] if T = bf16: master = join_master(weight, remainder)
-  Tensor exchange;          ///< f32: ShardExchange's scratch; empty with one rank
+  Tensor exchange;          ///< f32: scratch of ShardExchange and sum_shared_kv(); empty with one rank
 };
-StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype, int data_ranks);
+/// Elements of scratch that the sum of gradients of shared key/value heads takes (Learner::update).
+int64_t kv_exchange_size(const ModelConfig& config, const TensorRank& at);
+StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig& config, const ModelLimits& limits,
+                       DType dtype);
 
 /// What stays at the bottom of the workspace; the scratch of the ops lies above.
 struct ConstantBuffers {

@@ -106,6 +106,52 @@ void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
   }
 }
 
+int64_t kv_exchange_size(const ModelConfig& c, const TensorRank& at) {
+  return c.kv_heads % at.ranks == 0 ? 0 : 2 * c.attention().kv_width() * (c.hidden + 1);
+}
+
+/// Ranks that hold the same key/value head have each seen the gradient of their own query heads: the sum, in rank order,
+/// replaces it on all of them.
+void Learner::sum_shared_kv() {
+  if (kv_exchange_size(config(), weights_.tensor_rank()) == 0) return;
+  const int64_t width = config().attention().kv_width(), columns = config().hidden;
+  const auto sum = [&](int index, int64_t row_size) {
+    const Param& p = weights_.params().at(index);
+    const Tensor all = state_.exchange.rows(0, 2 * width * row_size), own = gradient(index);
+    const auto each_part = [&](const auto& visit) {
+      const size_t heads = (p.parts.size() - 1) / 2;  // q, then as many parts of k as of v
+      for (size_t i = 1; i < p.parts.size(); ++i) {
+        const ParamPart& part = p.parts[i];
+        const int64_t row = (i <= heads ? 0 : width) + part.tensor_row;
+        visit(all.rows(row * row_size, part.rows * row_size), own.rows(part.row_begin, part.rows));
+      }
+    };
+    backend_.zero(all);
+    each_part([&](const Tensor& to, const Tensor& from) { backend_.copy(to, from); });
+    weights_.tensor_parallel().all_reduce_sum(all);
+    each_part([&](const Tensor& from, const Tensor& to) { backend_.copy(to, from); });
+  };
+  for (const LayerParams& l : weights_.params().layers) {
+    sum(l.qkv, columns);
+    if (l.has_bias()) sum(l.qkv_bias, 1);
+  }
+}
+
+/// Of a slice of the gradients; what several tensor-parallel ranks hold alike is counted by the first of them.
+void Learner::add_squares(const ShardSlice& slice) {
+  const Tensor& norm2 = memory_.constants().norm2;
+  if (weights_.tensor_rank().ranks == 1)  // the padding between parameters is always zero
+    return backend_.sum_of_squares(norm2, state_.gradients.rows(slice.begin, slice.count));
+  const int64_t end = slice.begin + slice.count;
+  for (const Param& p : weights_.params().all)
+    for (const ParamPart& part : p.parts) {
+      const Range rows = rows_within(p, part, slice.begin, end);
+      if (part.copy == 0 && rows.count() > 0)
+        backend_.sum_of_squares(norm2, state_.gradients.rows(p.offset + (part.row_begin + rows.begin) * p.columns,
+                                                             rows.count() * p.columns));
+    }
+}
+
 Learner::UpdateResult Learner::update(const AdamW& params) {
   CHECK(limits().train, "the memory has no room for training");
   memory_.use_workspace();
@@ -113,13 +159,14 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   Comm* const comm = limits().data_ranks > 1 ? memory_.data_parallel() : nullptr;
   const std::vector<ShardSlice> own = slices();
   backend_.zero(norm2);
+  sum_shared_kv();
   if (comm != nullptr) {
     const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
     for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(state_.gradients, b);
   }
-  // The padding between parameters is always zero.
-  for (const ShardSlice& s : own) backend_.sum_of_squares(norm2, state_.gradients.rows(s.begin, s.count));
+  for (const ShardSlice& s : own) add_squares(s);
   if (comm != nullptr) comm->all_reduce_sum(norm2);
+  if (Comm& ranks = weights_.tensor_parallel(); ranks.size() > 1) ranks.all_reduce_sum(norm2);
   for (const ShardSlice& s : own) adamw(s, params);
   if (comm != nullptr) {
     zero_gradients();  // the other ranks' slices
@@ -148,6 +195,7 @@ std::vector<float> Learner::masters() const {
 }
 
 std::vector<float> Learner::logits(const Pack& pack) {
+  CHECK_EQ(weights_.tensor_rank().ranks, 1, "a rank has a part of the vocabulary only");
   const PackInputs in = stage(pack);
   const int64_t n = in.ids.dim(0), v = config().vocab, step = std::min(n, limits().pack_head_rows);
   forward(layers_, in);

@@ -65,7 +65,7 @@ class Learner {
     bool applied;      ///< false: the norm was not finite, so weights and moments are unchanged
   };
   /// AdamW over the table; weight decay only on parameters that are `decayed`. Gradients are zero afterwards, applied
-  /// or not. With several ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
+  /// or not. With several data-parallel ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
   /// weights are gathered: every rank calls it, also one that had no pack. Blocks.
   UpdateResult update(const AdamW& adamw);
   void zero_gradients() { backend_.zero(state_.gradients); }
@@ -79,9 +79,9 @@ class Learner {
   const Shards& shards() const { return memory_.shards(); }
   int data_rank() const { return memory_.data_rank(); }
   std::vector<ShardSlice> slices() const { return shards().slices(data_rank()); }
-  /// The f32 masters of the weights, on the host. One rank only.
+  /// The f32 masters of the weights, on the host. One data-parallel rank only; of a tensor-parallel rank its part.
   std::vector<float> masters() const;
-  /// Logits f32[N, V] of every token of a pack, on the host: for tests and small models. Allocates.
+  /// Logits f32[N, V] of every token of a pack, on the host: for tests and small models. Allocates. One rank only.
   std::vector<float> logits(const Pack& pack);
 
  private:
@@ -98,9 +98,12 @@ class Learner {
   void score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
              std::vector<float>* entropy);
 
+  void sum_shared_kv();
+  void add_squares(const ShardSlice& slice);
   void adamw(const ShardSlice& slice, const AdamW& adamw);
 
   // backward.cpp
+  Tensor sum_parts(const Tensor& parts);
   void backward_layer(int l, const PackInputs& in);
   void backward_mlp(const LayerParams& p, const LayerBuffers& b);
   void backward_attention(const LayerParams& p, const LayerBuffers& b, const PackInputs& in);
