@@ -11,17 +11,25 @@ Tensor first_rows(const Tensor& t, int64_t n) {
   return t.rank == 0 ? t : t.rows(0, n);
 }
 
+/// The first n tokens of [N, C], or of each part of [P, N, C].
+Tensor first_of_parts(const Tensor& parts, int64_t n) {
+  if (parts.rank != 3) return first_rows(parts, n);
+  CHECK_LE(n, parts.dim(1));
+  return Tensor(parts.data, parts.dtype, {parts.dim(0), n, parts.dim(2)});
+}
+
 /// What the ranks add to the residual stream.
 Tensor take_parts(Arena& arena, const char* what, DType dtype, int64_t ranks, int64_t rows, int64_t hidden) {
   return ranks == 1 ? arena.take(what, dtype, {rows, hidden}) : arena.take(what, dtype, {ranks, rows, hidden});
 }
 
-HeadBuffers lay_head(Arena& arena, int64_t ranks, int64_t head_rows, int64_t hidden, DType dtype) {
+/// norm_rows: of the final norm; ranks: whose parts are gathered.
+HeadBuffers lay_head(Arena& arena, int64_t ranks, int64_t head_rows, int64_t norm_rows, int64_t hidden, DType dtype) {
   HeadBuffers b;
-  b.x = arena.take("head", DType::f32, {head_rows, hidden});
+  b.x = arena.take("head", DType::f32, {norm_rows, hidden});
   b.delta = take_parts(arena, "head", dtype, ranks, head_rows, hidden);
   b.h = arena.take("head", dtype, {head_rows, hidden});
-  b.rstd = arena.take("head", DType::f32, {head_rows});
+  b.rstd = arena.take("head", DType::f32, {norm_rows});
   return b;
 }
 
@@ -34,22 +42,27 @@ Tensor lay_inputs(Arena& arena, std::initializer_list<int64_t> counts) {
 
 }  // namespace
 
-Tensor first_of_parts(const Tensor& parts, int64_t n) {
-  if (parts.rank != 3) return first_rows(parts, n);
-  CHECK_LE(n, parts.dim(1));
-  return Tensor(parts.data, parts.dtype, {parts.dim(0), n, parts.dim(2)});
+Tensor own_part(const Tensor& parts, int rank) {
+  return parts.rank == 3 ? parts.rows(rank, 1).view({parts.dim(1), parts.dim(2)}) : parts;
+}
+
+Tensor all_rows(const Tensor& parts, int64_t n) {
+  return parts.rank == 3 ? parts.view({parts.dim(0) * parts.dim(1), parts.dim(2)}).rows(0, n) : parts.rows(0, n);
 }
 
 LayerBuffers LayerBuffers::first(int64_t n) const {
   LayerBuffers b = *this;
-  for (Tensor* t : {&b.x_in, &b.rstd1, &b.h, &b.qkv, &b.att, &b.lse, &b.x_mid, &b.rstd2, &b.gate_up, &b.act})
-    *t = first_rows(*t, n);
-  b.delta = first_of_parts(delta, n);
+  const int64_t own = dealt() ? ceil_div(n, partial.dim(0)) : n;
+  for (Tensor* t : {&b.qkv, &b.att, &b.lse, &b.gate_up, &b.act}) *t = first_rows(*t, n);
+  for (Tensor* t : {&b.x_in, &b.rstd1, &b.x_mid, &b.rstd2}) *t = first_rows(*t, own);
+  for (Tensor* t : {&b.shared_h, &b.delta, &b.partial}) *t = first_of_parts(*t, own);
+  b.h = dealt() ? all_rows(b.shared_h, n) : first_rows(h, n);
   return b;
 }
 
-HeadBuffers HeadBuffers::first(int64_t n) const {
-  return {first_rows(x, n), first_of_parts(delta, n), first_rows(h, n), first_rows(rstd, n)};
+HeadBuffers HeadBuffers::first(int64_t r, int64_t n, int64_t deal) const {
+  const int64_t norm_rows = deal > 1 ? ceil_div(n, deal) : r;
+  return {first_rows(x, norm_rows), first_of_parts(delta, r), first_rows(h, r), first_rows(rstd, norm_rows)};
 }
 
 RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype) {
@@ -68,7 +81,7 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelL
   l.att = arena.take("activations of a call", dtype, {tokens, a.q_width()});
   l.gate_up = arena.take("activations of a call", dtype, {tokens, 2 * int64_t{c.ffn}});
   l.act = arena.take("activations of a call", dtype, {tokens, c.ffn});
-  b.head = lay_head(arena, limits.tensor.ranks, batch, c.hidden, dtype);
+  b.head = lay_head(arena, limits.tensor.ranks, batch, batch, c.hidden, dtype);
   b.tokens = arena.take("tokens", DType::i32, {batch});
   b.log_prob = arena.take("tokens", DType::f32, {batch});
   b.step_tokens = arena.take("tokens of a decode", DType::i32, {batch * limits.decode_steps});
@@ -86,27 +99,34 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   const ModelConfig c = local_config(config, limits.tensor);
   const AttentionDims a = c.attention();
   const bool keep_all = limits.train && !limits.recompute;
+  const int64_t ranks = limits.tensor.ranks;
+  const bool deal = ranks > 1;
+  const int64_t own = ceil_div(n, ranks);  // tokens of a rank between products
   b.layers.resize(static_cast<size_t>(c.layers));
   LayerBuffers shared;
-  shared.h = arena.take("activations of one layer", dtype, {n, c.hidden});
-  shared.delta = take_parts(arena, "activations of one layer", dtype, limits.tensor.ranks, n, c.hidden);
+  shared.h = take_parts(arena, "activations of one layer", dtype, ranks, own, c.hidden);
+  shared.delta = take_parts(arena, "activations of one layer", dtype, ranks, own, c.hidden);
+  if (deal) {
+    shared.shared_h = shared.h;
+    shared.partial = take_parts(arena, "activations of one layer", dtype, ranks, own, c.hidden);
+  }
   for (int i = 0; i < c.layers; ++i) {
     LayerBuffers& l = b.layers[static_cast<size_t>(i)];
     if (i == 0 || keep_all) {
       const char* what = keep_all ? "activations of all layers" : "activations of one layer";
       l = shared;
-      l.rstd1 = arena.take(what, DType::f32, {n});
+      l.rstd1 = arena.take(what, DType::f32, {own});
       l.qkv = arena.take(what, dtype, {n, a.qkv_width()});
       l.att = arena.take(what, dtype, {n, a.q_width()});
       l.lse = arena.take(what, DType::f32, {n, a.heads});
-      l.x_mid = arena.take(what, DType::f32, {n, c.hidden});
-      l.rstd2 = arena.take(what, DType::f32, {n});
+      l.x_mid = arena.take(what, DType::f32, {own, c.hidden});
+      l.rstd2 = arena.take(what, DType::f32, {own});
       l.gate_up = arena.take(what, dtype, {n, 2 * int64_t{c.ffn}});
       if (!limits.train) l.x_in = l.x_mid;
     } else {
       l = b.layers[0];
     }
-    if (limits.train) l.x_in = arena.take("layer inputs", DType::f32, {n, c.hidden});
+    if (limits.train) l.x_in = arena.take("layer inputs", DType::f32, {own, c.hidden});
   }
   b.log_prob = arena.take("losses", DType::f32, {r});
   b.entropy = arena.take("losses", DType::f32, {r});
@@ -115,13 +135,17 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   // In the order of the Learner's put(): ids, positions, segments, six vectors of head rows, the indices of backward,
   // and for GSPO the ratios.
   b.inputs = lay_inputs(arena, {n, n, 3 * limits.pack_segments, r, r, r, r, r, r, n, n + 1, n, n + 1, r, r});
-  if (limits.train) b.dx = arena.take("gradient of the residual stream", dtype, {n, c.hidden});
+  if (limits.train) b.dx = arena.take("gradient of the residual stream", dtype, {own, c.hidden});
   // The following pieces are never needed at the same time, so they lie on top of each other.
   {
     const ArenaScope scope(arena);
     const Tensor act = arena.take("inside the MLP", dtype, {n, c.ffn});
     for (LayerBuffers& l : b.layers) l.act = act;
     if (limits.train) b.dact = arena.take("inside the MLP", dtype, {n, c.ffn});
+  }
+  if (deal) {
+    const ArenaScope scope(arena);
+    b.embedded = arena.take("embeddings", DType::f32, {ranks * own, c.hidden});
   }
   if (limits.train) {
     const ArenaScope scope(arena);
@@ -130,7 +154,7 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   }
   {
     const ArenaScope scope(arena);
-    b.head = lay_head(arena, limits.tensor.ranks, r, c.hidden, dtype);
+    b.head = lay_head(arena, 1, r, deal ? own : r, c.hidden, dtype);
   }
   return b;
 }
@@ -140,7 +164,7 @@ StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig
   StateBuffers b;
   const Shards shards(params, limits.data_ranks);
   const int64_t own = shards.most();
-  const int64_t scratch = std::max(ShardExchange::scratch_size(shards), kv_exchange_size(config, limits.tensor));
+  const int64_t scratch = std::max(ShardExchange::scratch_size(shards), copies_exchange_size(config, limits.tensor));
   b.gradients = arena.take("gradients", DType::f32, {params.size});
   b.moment1 = arena.take("first moments", DType::f32, {own});
   b.moment2 = arena.take("second moments", DType::f32, {own});
