@@ -216,6 +216,42 @@ TEST_P(TensorSplitModel, LikeOneRank) {
 INSTANTIATE_TEST_SUITE_P(Types, TensorSplitModel, testing::Values(DType::f32, DType::bf16),
                          [](const auto& param) { return std::string(dtype_name(param.param)); });
 
+TEST(TensorSplit, FewerTokensThanRanks) {
+  const SplitCase c = split_cases()[1];
+  const ScratchFolder folder;
+  toy_rig(c.config)->weights->save(folder.path());
+  std::map<int, std::vector<std::vector<float>>> log_probs;
+  std::map<int, double> norms;
+  std::mutex mutex;
+  for (const int ranks : {1, c.ranks})
+    run_ranks(ranks, [&](Comm& comm) {
+      const auto backend = rig_backend(DType::f32);
+      Weights weights(*backend, comm, c.config);
+      weights.load(folder.path());
+      Pack pack = make_pack({{{5}, {{250}}}});
+      ModelLimits limits = training_limits(pack);
+      limits.tensor = weights.tensor_rank();
+      ModelMemory memory(weights, limits);
+      Learner learner(memory);
+      learner.begin();
+      learner.train(pack, 1.0f, {});
+      const double norm = learner
+                              .update({.lr = 1e-3f,
+                                       .beta1 = 0.9f,
+                                       .beta2 = 0.999f,
+                                       .eps = 1e-8f,
+                                       .weight_decay = 0,
+                                       .step = 1,
+                                       .max_norm = 0})
+                              .grad_norm;
+      const std::lock_guard lock(mutex);
+      log_probs[ranks].push_back(pack.log_prob);
+      norms[ranks] = norm;
+    });
+  for (const auto& log_prob : log_probs[c.ranks]) EXPECT_LT(max_difference(log_prob, log_probs[1][0]), 2e-5);
+  EXPECT_NEAR(norms[c.ranks], norms[1], 1e-5 * norms[1]);
+}
+
 TEST(TensorSplit, RandomWeightsDoNotDependOnTheRanks) {
   for (const SplitCase& c : split_cases()) {
     Tensors whole, split;
