@@ -82,7 +82,7 @@ $(OUT)/ranks: $(OUT)/tests/host/parallel/ranks.o $(call archive,$(KNOWS_parallel
 # The fuzzer: the readers of files and model text, without model and backends.
 FUZZED := $(wildcard tests/fuzz/*.cpp host/train/settings*.cpp) host/train/objective.cpp host/app/json_lines.cpp host/app/streams.cpp \
   host/app/run_log.cpp host/app/chart.cpp host/app/html.cpp host/app/manifest.cpp host/train/run_state.cpp host/train/alarms.cpp \
-  model/config.cpp model/params.cpp
+  model/config.cpp model/params.cpp model/tensor_split.cpp
 $(OUT)/test_fuzz: $(call objects,$(FUZZED)) $(call archive,verify tokenizer data core)
 	$(LINK)
 $(OUT)/dapo $(OUT)/dapo_train: LIBS = $(CUDA_LIBS)

@@ -103,7 +103,11 @@ struct VocabularySplit {
   int own() const { return ranks == nullptr ? 0 : ranks->rank(); }
   Range of(int rank) const { return share_of(size, kSoftmaxTile, parts(), rank); }
   /// Columns of the largest part.
-  int64_t most() const { return std::min(size, ceil_div(softmax_tiles(size), parts()) * kSoftmaxTile); }
+  int64_t most() const {
+    int64_t columns = 0;
+    for (int r = 0; r < parts(); ++r) columns = std::max(columns, of(r).count());
+    return columns;
+  }
 };
 
 /// The largest calls that will be made: they determine the size of the workspace.

@@ -13,30 +13,45 @@
 namespace dapo {
 
 /// What the forward of one layer reads and writes, for N tokens. Activations are T unless marked f32.
+///
+/// With P tensor-parallel ranks, the sum of what they add to the residual stream is defined part by part, in rank order.
+/// A Decoder's ranks all gather the parts and add all of them. A Learner's ranks deal the tokens between products: M =
+/// ceil(N / P) each, of which the last rank's may be past the end and mean nothing (sequence parallelism: Korthikanti et
+/// al. 2022); both give a token the same bits.
 struct LayerBuffers {
-  Tensor x_in;     ///< f32[N, C]: residual stream that enters the first norm
-  Tensor rstd1;    ///< f32[N], of the first norm; empty in a Decoder
-  Tensor h;        ///< [N, C]: output of the norm that ran last
-  Tensor qkv;      ///< [N, qkv_width], after rope
-  Tensor att;      ///< [N, H * D]: output of attention
-  Tensor lse;      ///< f32[N, H]: log of the sum of exp of the scores; empty in a Decoder
-  Tensor x_mid;    ///< f32[N, C]: residual stream that enters the second norm; may be x_in if no backward follows
-  Tensor rstd2;    ///< f32[N], of the second norm; empty in a Decoder
-  Tensor gate_up;  ///< [N, 2F]; in backward its gradient
-  Tensor act;      ///< [N, F]: silu(gate) * up
-  Tensor delta;    ///< [N, C]: what attention or the MLP adds to the residual stream; in backward gradient of h
+  Tensor x_in;      ///< f32[N or M, C]: residual stream that enters the first norm
+  Tensor rstd1;     ///< f32[N or M], of the first norm; empty in a Decoder
+  Tensor h;         ///< [N, C]: output of the norm that ran last
+  Tensor shared_h;  ///< [P, M, C], h and what is past its end: by the rank that computes the tokens; empty if not dealt
+  Tensor qkv;       ///< [N, qkv_width], after rope
+  Tensor att;       ///< [N, H * D]: output of attention
+  Tensor lse;       ///< f32[N, H]: log of the sum of exp of the scores; empty in a Decoder
+  Tensor x_mid;     ///< f32[N or M, C]: residual stream that enters the second norm; may be x_in if no backward follows
+  Tensor rstd2;     ///< f32[N or M], of the second norm; empty in a Decoder
+  Tensor gate_up;   ///< [N, 2F]; in backward its gradient
+  Tensor act;       ///< [N, F]: silu(gate) * up
+  Tensor delta;    ///< [N, C]: what attention or the MLP adds to the residual stream; in backward gradient of h. With P
+                   ///< ranks their parts of it, [P, N or M, C]
+  Tensor partial;  ///< [P, M, C]: this rank's part for all tokens; in backward also dx of all; empty if not dealt
+  bool dealt() const { return bool(partial); }
   /// Views of the first n tokens.
   LayerBuffers first(int64_t n) const;
 };
 
 /// The R tokens that need the head.
 struct HeadBuffers {
-  Tensor x;      ///< f32[R, C]: gathered residual stream, then with delta added
-  Tensor delta;  ///< T[R, C]: gathered output of the last MLP; in backward gradient of h
+  Tensor x;      ///< f32[R, C]: gathered residual stream, then with delta added; [M, C] of the rank's tokens if dealt
+  Tensor delta;  ///< T[R, C] or T[P, R, C]: gathered output of the last MLP; in backward gradient of h
   Tensor h;      ///< T[R, C]: output of the final norm; in backward gradient of x
-  Tensor rstd;   ///< f32[R], of the final norm
-  HeadBuffers first(int64_t n) const;
+  Tensor rstd;   ///< f32[R], or [M] as x, of the final norm
+  /// r tokens, for a call over n: `deal` ranks share those.
+  HeadBuffers first(int64_t r, int64_t n, int64_t deal) const;
 };
+
+/// The part of P ranks' results that `rank` has: [N, C] of [P, N, C], or all of [N, C].
+Tensor own_part(const Tensor& parts, int rank);
+/// The first n rows of [N, C], or of all parts of [P, M, C] one after another.
+Tensor all_rows(const Tensor& parts, int64_t n);
 
 /// Copies a call's small inputs to the device through pinned host memory, one after another. Inputs of the same sizes
 /// get the same addresses in every call. A call must synchronize before the next one resets.
@@ -90,7 +105,8 @@ RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelL
 struct UpdateBuffers {
   std::vector<LayerBuffers> layers;  ///< by layer; what backward computes again is shared between layers
   HeadBuffers head;
-  Tensor dx;                             ///< T[N, C]: gradient of the residual stream
+  Tensor embedded;                       ///< f32[P * M, C]: embeddings of all tokens, before they are dealt
+  Tensor dx;                             ///< T[N or M, C]: gradient of the residual stream
   Tensor dact, datt, dqkv;               ///< T: gradients inside one layer; that of h lies in LayerBuffers::delta
   Tensor log_prob, entropy, loss, clip;  ///< f32[R], clip u8[R]
   Tensor inputs;                         ///< u8: room for StagedInputs
@@ -102,9 +118,13 @@ struct StateBuffers {
   Tensor gradients;         ///< f32[parameters]
   Tensor moment1, moment2;  ///< f32[shard]
   Tensor remainders;        ///< i16[shard] if T = bf16: master = join_master(weight, remainder)
-  Tensor exchange;          ///< f32: ShardExchange's scratch; empty with one rank
+  Tensor exchange;          ///< f32: scratch of ShardExchange and Learner::sum_copies; empty with one rank
 };
-StateBuffers lay_state(Arena& arena, const ParamTable& params, DType dtype, int data_ranks);
+/// Elements of scratch that summing the gradients of what tensor-parallel ranks hold alike takes: the norms, and one
+/// layer's shared key/value heads.
+int64_t copies_exchange_size(const ModelConfig& config, const TensorRank& at);
+StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig& config, const ModelLimits& limits,
+                       DType dtype);
 
 /// What stays at the bottom of the workspace; the scratch of the ops lies above.
 struct ConstantBuffers {

@@ -23,7 +23,7 @@ void Decoder::begin() {
 LayerBuffers Decoder::forward(const Tensor& ids, const PagedSequences& sequences) const {
   const LayerBuffers b = buffers_.layer.first(ids.dim(0));
   const AttentionInputs in{.positions = {}, .segments = nullptr, .sequences = &sequences, .cache = buffers_.cache};
-  layers_.embed(b, ids);
+  layers_.embed(b, ids, {});
   Tensor delta;
   for (int l = 0; l < config().layers; ++l) {
     layers_.attention_half(l, b, b.x_in, delta, in);
@@ -117,8 +117,8 @@ void Decoder::prefill(const PagedBatch& batch, const Sampling& sampling, std::sp
       stage_sequences(batch, staged_.put(batch.own_length), batch.prefix_length.size(), max_rows, 0);
   const LayerBuffers last = forward(ids, sequences);
   if (draws > 0) {
-    const HeadBuffers head = buffers_.head.first(draws);
-    layers_.final_norm(head, last.x_mid, last.delta, head_rows);
+    const HeadBuffers head = buffers_.head.first(draws, draws, 1);
+    layers_.final_norm(head, last, head_rows);
     const Tensor out = buffers_.tokens.rows(0, draws), out_log_prob = buffers_.log_prob.rows(0, draws);
     const Tensor keys = stage_keys(staged_, batch.keys), positions = staged_.put(batch.positions);
     backend_.lm_sample(out, out_log_prob, head.h, layers_.head(), keys, positions, sampling);
@@ -188,12 +188,12 @@ void Decoder::decode(const PagedBatch& batch, int steps, const Sampling& samplin
   const Tensor counters = staged_.put(growing), positions = counters.rows(n, n);
   const PagedSequences sequences = stage_sequences(all, counters.rows(0, n), batch.ids.size(), 1, steps - 1);
   const Tensor keys = stage_keys(staged_, all.keys), step_log_prob = buffers_.log_prob.rows(0, n);
-  const HeadBuffers head = buffers_.head.first(n);
+  const HeadBuffers head = buffers_.head.first(n, n, 1);
   const uint64_t key = replay_key(memory_.weights().flat(), buffers_.cache, n, sequences, sampling);
   for (int i = 0; i < steps; ++i) {
     backend_.replayable(key, [&] {
       const LayerBuffers last = forward(ids, sequences);
-      layers_.final_norm(head, last.x_mid, last.delta, {});
+      layers_.final_norm(head, last, {});
       backend_.lm_sample(ids, step_log_prob, head.h, layers_.head(), keys, positions, sampling);
       backend_.increment(counters);
     });

@@ -43,7 +43,7 @@ void Learner::forward(const Layers& layers, const PackInputs& in) {
   for (int l = 0; l < config().layers; ++l) {
     const LayerBuffers b = layer(l).first(n);
     if (l == 0) {
-      layers.embed(b, in.ids);
+      layers.embed(b, in.ids, buffers_.embedded);
       x = b.x_in;
     }
     layers.attention_half(l, b, x, delta, attention_inputs(in));
@@ -54,7 +54,7 @@ void Learner::forward(const Layers& layers, const PackInputs& in) {
 
 void Learner::final_norm(const Layers& layers, const PackInputs& in, const Tensor& head_rows, const HeadBuffers& head) {
   const LayerBuffers last = buffers_.layers.back().first(in.ids.dim(0));
-  layers.final_norm(head, last.x_mid, last.delta, head_rows);
+  layers.final_norm(head, last, head_rows);
 }
 
 void Learner::score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
@@ -62,7 +62,7 @@ void Learner::score(const Layers& layers, const Pack& pack, float temperature, s
   const PackInputs in = stage(pack);
   const int64_t r = in.head_rows.dim(0);
   forward(layers, in);
-  const HeadBuffers head = buffers_.head.first(r);
+  const HeadBuffers head = head_buffers(in, r);
   final_norm(layers, in, in.head_rows, head);
   const Tensor scores = buffers_.log_prob.rows(0, r),
                entropies = entropy != nullptr ? buffers_.entropy.rows(0, r) : Tensor();
@@ -106,6 +106,67 @@ void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
   }
 }
 
+int64_t copies_exchange_size(const ModelConfig& c, const TensorRank& at) {
+  if (at.ranks == 1) return 0;
+  const int64_t norms = (2 * int64_t{c.layers} + 1) * c.hidden;
+  return c.kv_heads % at.ranks == 0 ? norms : std::max(norms, 2 * c.attention().kv_width() * (c.hidden + 1));
+}
+
+/// What tensor-parallel ranks hold alike gets the gradients of all of them, in rank order: each has seen only its own
+/// tokens of a norm, and its own query heads of a key/value head.
+void Learner::sum_copies() {
+  const TensorRank at = weights_.tensor_rank();
+  if (at.ranks == 1) return;
+  const ParamTable& params = weights_.params();
+  sum_alike(params.layers.size() * 2 + 1, config().hidden, [&](const auto& visit) {
+    int64_t row = 0;
+    for (const LayerParams& l : params.layers) visit(row++, gradient(l.norm1)), visit(row++, gradient(l.norm2));
+    visit(row, gradient(params.norm));
+  });
+  if (config().kv_heads % at.ranks == 0) return;
+  const int64_t width = config().attention().kv_width();
+  const auto sum_kv = [&](int index, int64_t row_size) {
+    const Param& p = params.at(index);
+    const size_t heads = (p.parts.size() - 1) / 2;  // q, then as many parts of k as of v
+    sum_alike(2 * width, row_size, [&](const auto& visit) {
+      for (size_t i = 1; i < p.parts.size(); ++i)
+        visit((i <= heads ? 0 : width) + p.parts[i].tensor_row,
+              gradient(index).rows(p.parts[i].row_begin, p.parts[i].rows));
+    });
+  };
+  for (const LayerParams& l : params.layers) {
+    sum_kv(l.qkv, config().hidden);
+    if (l.has_bias()) sum_kv(l.qkv_bias, 1);
+  }
+}
+
+/// each(visit) calls visit(row, values) for this rank's values of rows from `row` on of [rows, row_size]; they become the
+/// sums over the ranks that have them.
+template <class Each>
+void Learner::sum_alike(int64_t rows, int64_t row_size, const Each& each) {
+  const Tensor all = state_.exchange.rows(0, rows * row_size);
+  const auto at = [&](int64_t row, const Tensor& values) { return all.rows(row * row_size, values.numel()); };
+  backend_.zero(all);
+  each([&](int64_t row, const Tensor& values) { backend_.copy(at(row, values), values); });
+  weights_.tensor_parallel().all_reduce_sum(all);
+  each([&](int64_t row, const Tensor& values) { backend_.copy(values, at(row, values)); });
+}
+
+/// Of a slice of the gradients; what several tensor-parallel ranks hold alike is counted by the first of them.
+void Learner::add_squares(const ShardSlice& slice) {
+  const Tensor& norm2 = memory_.constants().norm2;
+  if (weights_.tensor_rank().ranks == 1)  // the padding between parameters is always zero
+    return backend_.sum_of_squares(norm2, state_.gradients.rows(slice.begin, slice.count));
+  const int64_t end = slice.begin + slice.count;
+  for (const Param& p : weights_.params().all)
+    for (const ParamPart& part : p.parts) {
+      const Range rows = rows_within(p, part, slice.begin, end);
+      if (part.copy == 0 && rows.count() > 0)
+        backend_.sum_of_squares(norm2, state_.gradients.rows(p.offset + (part.row_begin + rows.begin) * p.columns,
+                                                             rows.count() * p.columns));
+    }
+}
+
 Learner::UpdateResult Learner::update(const AdamW& params) {
   CHECK(limits().train, "the memory has no room for training");
   memory_.use_workspace();
@@ -113,13 +174,14 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   Comm* const comm = limits().data_ranks > 1 ? memory_.data_parallel() : nullptr;
   const std::vector<ShardSlice> own = slices();
   backend_.zero(norm2);
+  sum_copies();
   if (comm != nullptr) {
     const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
     for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(state_.gradients, b);
   }
-  // The padding between parameters is always zero.
-  for (const ShardSlice& s : own) backend_.sum_of_squares(norm2, state_.gradients.rows(s.begin, s.count));
+  for (const ShardSlice& s : own) add_squares(s);
   if (comm != nullptr) comm->all_reduce_sum(norm2);
+  if (Comm& ranks = weights_.tensor_parallel(); ranks.size() > 1) ranks.all_reduce_sum(norm2);
   for (const ShardSlice& s : own) adamw(s, params);
   if (comm != nullptr) {
     zero_gradients();  // the other ranks' slices
@@ -148,6 +210,7 @@ std::vector<float> Learner::masters() const {
 }
 
 std::vector<float> Learner::logits(const Pack& pack) {
+  CHECK_EQ(weights_.tensor_rank().ranks, 1, "a rank has a part of the vocabulary only");
   const PackInputs in = stage(pack);
   const int64_t n = in.ids.dim(0), v = config().vocab, step = std::min(n, limits().pack_head_rows);
   forward(layers_, in);
@@ -160,7 +223,7 @@ std::vector<float> Learner::logits(const Pack& pack) {
     std::iota(index.begin(), index.end(), static_cast<int32_t>(begin));
     staged_.reset();
     const Tensor head_rows = staged_.put(index), y(block.data(), backend_.dtype(), {count, v});
-    const HeadBuffers head = buffers_.head.first(count);
+    const HeadBuffers head = head_buffers(in, count);
     final_norm(layers_, in, head_rows, head);
     backend_.matmul(y, head.h, layers_.head(), {});
     const size_t values = static_cast<size_t>(count * v);

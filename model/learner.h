@@ -1,6 +1,7 @@
 // Learner: log-probs, gradients and updates of weights, over packs.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <vector>
@@ -65,7 +66,7 @@ class Learner {
     bool applied;      ///< false: the norm was not finite, so weights and moments are unchanged
   };
   /// AdamW over the table; weight decay only on parameters that are `decayed`. Gradients are zero afterwards, applied
-  /// or not. With several ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
+  /// or not. With several data-parallel ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
   /// weights are gathered: every rank calls it, also one that had no pack. Blocks.
   UpdateResult update(const AdamW& adamw);
   void zero_gradients() { backend_.zero(state_.gradients); }
@@ -79,9 +80,9 @@ class Learner {
   const Shards& shards() const { return memory_.shards(); }
   int data_rank() const { return memory_.data_rank(); }
   std::vector<ShardSlice> slices() const { return shards().slices(data_rank()); }
-  /// The f32 masters of the weights, on the host. One rank only.
+  /// The f32 masters of the weights, on the host. One data-parallel rank only; of a tensor-parallel rank its part.
   std::vector<float> masters() const;
-  /// Logits f32[N, V] of every token of a pack, on the host: for tests and small models. Allocates.
+  /// Logits f32[N, V] of every token of a pack, on the host: for tests and small models. Allocates. One rank only.
   std::vector<float> logits(const Pack& pack);
 
  private:
@@ -89,6 +90,15 @@ class Learner {
   void stage_for_training(const Pack& pack, PackInputs& in);
   AttentionInputs attention_inputs(const PackInputs& in) const { return {in.positions, &in.segments, nullptr, {}}; }
   const LayerBuffers& layer(int l) const { return buffers_.layers[static_cast<size_t>(l)]; }
+  /// Tokens of n whose norms this rank computes.
+  int64_t own_tokens(int64_t n) const {
+    const TensorRank at = weights_.tensor_rank();
+    const int64_t each = ceil_div(n, at.ranks);
+    return std::clamp(n - at.rank * each, int64_t{0}, each);
+  }
+  HeadBuffers head_buffers(const PackInputs& in, int64_t rows) const {
+    return buffers_.head.first(rows, in.ids.dim(0), weights_.tensor_rank().ranks);
+  }
   Tensor gradient(int index) const { return weights_.params().view(state_.gradients, index); }
   /// All layers; buffers_.layers then hold what backward reads.
   void forward(const Layers& layers, const PackInputs& in);
@@ -98,10 +108,18 @@ class Learner {
   void score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
              std::vector<float>* entropy);
 
+  void sum_copies();
+  template <class Each>
+  void sum_alike(int64_t rows, int64_t row_size, const Each& each);
+  void add_squares(const ShardSlice& slice);
   void adamw(const ShardSlice& slice, const AdamW& adamw);
 
   // backward.cpp
   void backward_layer(int l, const PackInputs& in);
+  void backward_norm_and_product(const LayerBuffers& b, const Tensor& dy, int w, int bias, int norm, const Tensor& x,
+                                 const Tensor& rstd);
+  void backward_final_norm(const HeadBuffers& head, const LayerBuffers& last, const PackInputs& in);
+  Tensor whole_dx(const LayerBuffers& b, int64_t n) const;
   void backward_mlp(const LayerParams& p, const LayerBuffers& b);
   void backward_attention(const LayerParams& p, const LayerBuffers& b, const PackInputs& in);
 

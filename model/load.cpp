@@ -11,12 +11,14 @@
 namespace dapo {
 namespace {
 
-/// A run of elements of one tensor in a file, and its place in the flat buffer.
+/// Rows of one tensor in a file, or the same columns of them, and their place in the flat buffer.
 struct Slice {
   const TensorInfo* from;
   int64_t from_element;
   int64_t to_element;  ///< in the flat buffer
-  int64_t count;
+  int64_t rows, columns;
+  int64_t stride;  ///< elements from one row to the next in the file
+  int64_t count() const { return rows * columns; }
 };
 
 float half_to_float(uint16_t h) {
@@ -117,23 +119,26 @@ LoadPlan plan_load(const SafetensorsReader& file, const ParamTable& params, cons
     if (!unused.emplace(naming.table_name(t.name), &t).second) unused.emplace(t.name, &t);
   refuse_packed(unused);
   LoadPlan plan;
+  TensorMap used;  // a tensor may have several parts
   for (const Param& p : params.all)
     for (const ParamPart& part : p.parts) {
-      const auto it = unused.find(part.name);
-      if (it == unused.end())
+      if (auto tensor = unused.extract(part.name)) used.insert(std::move(tensor));
+      const auto it = used.find(part.name);
+      if (it == used.end())
         fail_input("{}: tensor '{}' is missing; does config.json belong to these files?", folder, part.name);
       const TensorInfo& t = *it->second;
       TensorInfo want;
-      want.dtype = t.dtype, want.shape = p.shape_of(part);
+      want.dtype = t.dtype, want.shape = p.tensor_shape(part);
       if (t.shape != want.shape)
         fail_input("{}: tensor '{}' is {}, but config.json asks for {}", t.file, t.name, t.describe(), want.describe());
       if (element_size(t.dtype) == 0)
         fail_input("{}: tensor '{}' is {}, expected F32, BF16, F16 or F64; is the checkpoint quantised?", t.file,
                    t.name, t.describe());
-      const int64_t count = part.rows * p.columns, begin = p.offset + part.row_begin * p.columns;
-      for (int64_t at = 0; at < count; at += kUploadElements)
-        plan.slices.push_back({&t, at, begin + at, std::min(kUploadElements, count - at)});
-      unused.erase(it);
+      const int64_t begin = p.offset + part.row_begin * p.columns,
+                    step = std::max<int64_t>(1, kUploadElements / p.columns);
+      for (int64_t row = 0; row < part.rows; row += step)
+        plan.slices.push_back({&t, (part.tensor_row + row) * p.tensor_columns + p.column_begin, begin + row * p.columns,
+                               std::min(step, part.rows - row), p.columns, p.tensor_columns});
     }
   std::erase_if(unused, [](const auto& t) { return t.first.ends_with("rotary_emb.inv_freq"); });  // computed here
   size_t ignored = 0;
@@ -162,15 +167,21 @@ std::string Weights::load(const std::string& folder) {
   const DType dtype = backend_.dtype();
   const std::string same = dtype == DType::f32 ? "F32" : "BF16";
   std::vector<Tensor> to;
-  for (const Slice& s : plan.slices) to.push_back(flat_.rows(s.to_element, s.count));
+  for (const Slice& s : plan.slices) to.push_back(flat_.rows(s.to_element, s.count()));
   upload(backend_, to, [&](size_t i, void* p) {
     const Slice& s = plan.slices[i];
-    const uint64_t size = element_size(s.from->dtype), offset = static_cast<uint64_t>(s.from_element) * size;
-    const size_t bytes = static_cast<size_t>(s.count) * size;
-    if (s.from->dtype == same) return file.read(*s.from, offset, p, bytes);
-    std::vector<char> raw(bytes);
-    file.read(*s.from, offset, raw.data(), bytes);
-    convert(p, dtype, raw.data(), s.from->dtype, s.count);
+    const size_t size = element_size(s.from->dtype), run = static_cast<size_t>(s.columns) * size;
+    const auto read = [&](char* to_rows) {
+      const uint64_t first = static_cast<uint64_t>(s.from_element) * size;
+      if (s.columns == s.stride) return file.read(*s.from, first, to_rows, static_cast<size_t>(s.rows) * run);
+      for (int64_t r = 0; r < s.rows; ++r)
+        file.read(*s.from, first + static_cast<uint64_t>(r * s.stride) * size, to_rows + static_cast<size_t>(r) * run,
+                  run);
+    };
+    if (s.from->dtype == same) return read(static_cast<char*>(p));
+    std::vector<char> raw(static_cast<size_t>(s.rows) * run);
+    read(raw.data());
+    convert(p, dtype, raw.data(), s.from->dtype, s.count());
   });
   return plan.note;
 }

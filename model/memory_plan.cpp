@@ -8,7 +8,7 @@ namespace dapo {
 MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, const ModelLimits& limits) {
   CHECK(limits.max_length > 0 && limits.page_size % kKvTile == 0, "length {}, page size {}", limits.max_length,
         limits.page_size);
-  const ParamTable params = parameter_table(config);
+  const ParamTable params = parameter_table(config, limits.tensor);
   const DType dtype = device.dtype;
   MemoryPlan plan{};
   const auto measure = [&](const char* name, auto&& lay_out) {
@@ -20,7 +20,7 @@ MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, cons
   plan.weights = measure("weights", [&](Arena& a) { a.take("weights", dtype, {params.size}); });
   plan.reference =
       limits.reference ? measure("reference", [&](Arena& a) { a.take("reference", dtype, {params.size}); }) : 0;
-  plan.state = limits.train ? measure("state", [&](Arena& a) { lay_state(a, params, dtype, limits.data_ranks); }) : 0;
+  plan.state = limits.train ? measure("state", [&](Arena& a) { lay_state(a, params, config, limits, dtype); }) : 0;
   plan.rollout = measure("rollout", [&](Arena& a) { lay_rollout(a, config, limits, dtype); });
   plan.update = measure("update", [&](Arena& a) { lay_update(a, config, limits, dtype); });
   plan.workspace = measure("workspace", [&](Arena& a) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "model/config.h"
+#include "model/tensor_split.h"
 
 namespace dapo {
 
@@ -22,6 +22,7 @@ struct ModelLimits {
   bool train = false;          ///< keep activations for backward, gradients and moments; false: score() alone
   bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
   int data_ranks = 1;          ///< ranks that share moments and low halves of the masters (model/shards.h)
+  TensorRank tensor{};         ///< of the ranks that share the model itself (model/tensor_split.h)
   bool reference = false;      ///< other weights of the same shapes lie beside: Learner::score_reference
 
   // The Decoder's batches; batch = 0: no Decoder.

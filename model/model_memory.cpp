@@ -45,10 +45,12 @@ ModelMemory::ModelMemory(Weights& weights, const ModelLimits& limits, Comm* data
       workspace_arena_("workspace", workspace_.data(), workspace_.bytes()),
       constants_(lay_constants(workspace_arena_, weights.config(), limits)),
       pinned_(backend(), input_bytes(weights.config(), limits, backend().dtype()), OwnedBlock::pinned) {
+  CHECK_EQ(limits.tensor.ranks, weights.tensor_rank().ranks, "limits.tensor");
+  CHECK_EQ(limits.tensor.rank, weights.tensor_rank().rank, "limits.tensor");
   CHECK_EQ(data_parallel != nullptr ? data_parallel->size() : 1, limits.data_ranks, "data_ranks");
   if (limits.train) {
     Arena arena("state", state_.data(), state_.bytes());
-    state_buffers_ = lay_state(arena, weights.params(), backend().dtype(), limits.data_ranks);
+    state_buffers_ = lay_state(arena, weights.params(), weights.config(), limits, backend().dtype());
   }
   const std::vector<float> rope = rope_table(weights.config(), limits.max_length);
   backend().copy_in(constants_.rope, rope.data());

@@ -11,18 +11,26 @@ class Builder {
  public:
   explicit Builder(ParamTable& table) : table_(table) {}
 
-  int matrix(const std::string& name, int64_t rows, int64_t columns, Split split, std::vector<ParamPart> parts) {
-    return add({name, rows, columns, true, 0, true, split, std::move(parts)});
+  int matrix(const std::string& name, int64_t columns, std::vector<ParamPart> parts) {
+    return add(name, columns, true, {0, columns}, std::move(parts));
   }
-  int vector(const std::string& name, int64_t rows, Split split, std::vector<ParamPart> parts) {
-    return add({name, rows, 1, false, 0, true, split, std::move(parts)});
+  /// Columns `own` of tensors with `all` columns.
+  int matrix(const std::string& name, const Range& own, int64_t all, std::vector<ParamPart> parts) {
+    return add(name, own.count(), true, {own.begin, all}, std::move(parts));
+  }
+  int vector(const std::string& name, std::vector<ParamPart> parts) {
+    return add(name, 1, false, {0, 1}, std::move(parts));
   }
 
  private:
-  int add(Param p) {
-    p.offset = table_.size;
-    table_.size += round_up(p.numel(), kParamAlign);
-    table_.all.push_back(std::move(p));
+  struct Columns {
+    int64_t begin, of;
+  };
+  int add(const std::string& name, int64_t columns, bool matrix, const Columns& from, std::vector<ParamPart> parts) {
+    int64_t rows = 0;
+    for (ParamPart& part : parts) part.row_begin = rows, rows += part.rows;
+    table_.all.push_back({name, rows, columns, matrix, table_.size, true, from.begin, from.of, std::move(parts)});
+    table_.size += round_up(rows * columns, kParamAlign);
     return static_cast<int>(table_.all.size()) - 1;
   }
   ParamTable& table_;
@@ -30,36 +38,55 @@ class Builder {
 
 }  // namespace
 
-ParamTable parameter_table(const ModelConfig& c) {
+ParamTable parameter_table(const ModelConfig& c, const TensorRank& at) {
   ParamTable t;
   Builder b(t);
-  const AttentionDims a = c.attention();
-  const int64_t q = a.q_width(), kv = a.kv_width();
-  const auto qkv_parts = [&](const std::string& hf, const char* kind) -> std::vector<ParamPart> {
-    return {{hf + "self_attn.q_proj." + kind, 0, q},
-            {hf + "self_attn.k_proj." + kind, q, kv},
-            {hf + "self_attn.v_proj." + kind, q + kv, kv}};
+  const TensorShare share = tensor_share(c, at);
+  const auto rows = [](const std::string& name, const Range& own, int64_t all) {
+    return ParamPart{name, 0, own.count(), own.begin, all};
   };
-  t.embedding =
-      b.matrix("embedding.weight", c.vocab, c.hidden, Split::rows, {{"model.embed_tokens.weight", 0, c.vocab}});
+  const auto whole = [&](const std::string& name, int64_t count) {
+    ParamPart part = rows(name, {0, count}, count);
+    part.copies = at.ranks, part.copy = at.rank;
+    return part;
+  };
+  const auto qkv_parts = [&](const std::string& hf, const char* kind) {
+    const int64_t d = c.head_dim, q = c.attention().q_width(), kv = c.attention().kv_width();
+    std::vector<ParamPart> parts = {
+        rows(hf + "self_attn.q_proj." + kind, {share.heads.begin * d, share.heads.end * d}, q)};
+    for (const char* name : {"self_attn.k_proj.", "self_attn.v_proj."}) {
+      if (c.kv_heads % at.ranks == 0) {
+        parts.push_back(rows(hf + name + kind, {share.kv_heads.begin * d, share.kv_heads.end * d}, kv));
+        continue;
+      }
+      for (int64_t k = share.kv_heads.begin; k < share.kv_heads.end; ++k) {
+        const Range holders = kv_head_holders(c, at.ranks, k);
+        parts.push_back(rows(hf + name + kind, {k * d, (k + 1) * d}, kv));
+        parts.back().copies = static_cast<int>(holders.count());
+        parts.back().copy = at.rank - static_cast<int>(holders.begin);
+      }
+    }
+    return parts;
+  };
+  t.embedding = b.matrix("embedding.weight", c.hidden, {rows("model.embed_tokens.weight", share.vocab, c.vocab)});
   for (int l = 0; l < c.layers; ++l) {
     const std::string name = fmt::format("layers.{}.", l), hf = "model." + name;
     LayerParams p{};
-    p.norm1 = b.vector(name + "norm1.weight", c.hidden, Split::none, {{hf + "input_layernorm.weight", 0, c.hidden}});
-    p.qkv = b.matrix(name + "qkv.weight", a.qkv_width(), c.hidden, Split::rows, qkv_parts(hf, "weight"));
-    if (c.qkv_bias) p.qkv_bias = b.vector(name + "qkv.bias", a.qkv_width(), Split::rows, qkv_parts(hf, "bias"));
-    p.o = b.matrix(name + "o.weight", c.hidden, q, Split::columns, {{hf + "self_attn.o_proj.weight", 0, c.hidden}});
-    p.norm2 =
-        b.vector(name + "norm2.weight", c.hidden, Split::none, {{hf + "post_attention_layernorm.weight", 0, c.hidden}});
-    p.gate_up = b.matrix(name + "gate_up.weight", 2 * int64_t{c.ffn}, c.hidden, Split::rows,
-                         {{hf + "mlp.gate_proj.weight", 0, c.ffn}, {hf + "mlp.up_proj.weight", c.ffn, c.ffn}});
+    p.norm1 = b.vector(name + "norm1.weight", {whole(hf + "input_layernorm.weight", c.hidden)});
+    p.qkv = b.matrix(name + "qkv.weight", c.hidden, qkv_parts(hf, "weight"));
+    if (c.qkv_bias) p.qkv_bias = b.vector(name + "qkv.bias", qkv_parts(hf, "bias"));
+    p.o = b.matrix(name + "o.weight", {share.heads.begin * c.head_dim, share.heads.end * c.head_dim},
+                   c.attention().q_width(), {rows(hf + "self_attn.o_proj.weight", {0, c.hidden}, c.hidden)});
+    p.norm2 = b.vector(name + "norm2.weight", {whole(hf + "post_attention_layernorm.weight", c.hidden)});
+    p.gate_up = b.matrix(
+        name + "gate_up.weight", c.hidden,
+        {rows(hf + "mlp.gate_proj.weight", share.ffn, c.ffn), rows(hf + "mlp.up_proj.weight", share.ffn, c.ffn)});
     p.down =
-        b.matrix(name + "down.weight", c.hidden, c.ffn, Split::columns, {{hf + "mlp.down_proj.weight", 0, c.hidden}});
+        b.matrix(name + "down.weight", share.ffn, c.ffn, {rows(hf + "mlp.down_proj.weight", {0, c.hidden}, c.hidden)});
     t.layers.push_back(p);
   }
-  t.norm = b.vector("norm.weight", c.hidden, Split::none, {{"model.norm.weight", 0, c.hidden}});
-  t.head =
-      c.tied ? t.embedding : b.matrix("head.weight", c.vocab, c.hidden, Split::rows, {{"lm_head.weight", 0, c.vocab}});
+  t.norm = b.vector("norm.weight", {whole("model.norm.weight", c.hidden)});
+  t.head = c.tied ? t.embedding : b.matrix("head.weight", c.hidden, {rows("lm_head.weight", share.vocab, c.vocab)});
   return t;
 }
 
@@ -79,8 +106,10 @@ std::vector<WeightShape> weight_shapes(const ParamTable& params) {
     return WeightShape{p.rows, p.columns, bias, logits};
   };
   const LayerParams& l = params.layers.front();
-  return {shape(l.qkv, l.has_bias(), false), shape(l.o, false, false), shape(l.gate_up, false, false),
-          shape(l.down, false, false), shape(params.head, false, true)};
+  std::vector<WeightShape> shapes = {shape(l.qkv, l.has_bias(), false), shape(l.o, false, false),
+                                     shape(l.gate_up, false, false), shape(l.down, false, false)};
+  if (params.at(params.head).rows > 0) shapes.push_back(shape(params.head, false, true));
+  return shapes;
 }
 
 }  // namespace dapo

@@ -1,4 +1,4 @@
-// The parameter table: names, shapes, offsets, and how each parameter is split between ranks. Loading, saving, random
+// The parameter table: names, shapes, offsets, and what of each parameter a rank has. Loading, saving, random
 // starts, the optimizer and gradient checks all walk it.
 #pragma once
 
@@ -6,31 +6,39 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "model/config.h"
+#include "model/tensor_split.h"
 
 namespace dapo {
 
-/// How tensor parallelism splits a parameter (Megatron): whole on every rank, by output rows, or by input columns.
-enum class Split : uint8_t { none, rows, columns };
-
-/// One tensor of the Hugging Face folder: rows [row_begin, row_begin + rows) of its parameter.
+/// Rows of one tensor of the Hugging Face folder, all of them unless ranks share it: rows [row_begin, row_begin + rows)
+/// of its parameter.
 struct ParamPart {
   std::string name;         ///< "model.layers.0.self_attn.q_proj.weight"
   int64_t row_begin, rows;  ///< a vector has rows of one element
+  int64_t tensor_row;       ///< the first of them in the tensor
+  int64_t tensor_rows;      ///< of the tensor
+  int copies = 1;           ///< tensor-parallel ranks that hold these rows; their values are the same
+  int copy = 0;             ///< which of these ranks this is
 };
 
 /// One parameter. q, k, v (and gate, up) are adjacent parts of one parameter: one matrix, one product.
 struct Param {
-  std::string name;       ///< "layers.0.qkv.weight"
-  int64_t rows, columns;  ///< columns = 1 for vectors
-  bool matrix;            ///< false: a vector, a tensor of rank 1
-  int64_t offset;         ///< elements from the start of the flat buffer, a multiple of 64
-  bool decayed;           ///< weight decay applies; true for all, as torch.optim.AdamW does by default
-  Split split;
+  std::string name;        ///< "layers.0.qkv.weight"
+  int64_t rows, columns;   ///< columns = 1 for vectors
+  bool matrix;             ///< false: a vector, a tensor of rank 1
+  int64_t offset;          ///< elements from the start of the flat buffer, a multiple of 64
+  bool decayed;            ///< weight decay applies; true for all, as torch.optim.AdamW does by default
+  int64_t column_begin;    ///< the first of its columns in the tensors of the folder
+  int64_t tensor_columns;  ///< of those tensors
   std::vector<ParamPart> parts;
   int64_t numel() const { return rows * columns; }
-  std::vector<int64_t> shape_of(const ParamPart& part) const {
-    return matrix ? std::vector<int64_t>{part.rows, columns} : std::vector<int64_t>{part.rows};
+  /// Shape of `part.rows` rows as this rank has them, and of the tensor in the folder.
+  std::vector<int64_t> shape_of(const ParamPart& part) const { return shape(part.rows, columns); }
+  std::vector<int64_t> tensor_shape(const ParamPart& part) const { return shape(part.tensor_rows, tensor_columns); }
+
+ private:
+  std::vector<int64_t> shape(int64_t r, int64_t c) const {
+    return matrix ? std::vector<int64_t>{r, c} : std::vector<int64_t>{r};
   }
 };
 
@@ -63,7 +71,8 @@ struct ParamTable {
 /// The rows of a part of `p` that lie in elements [begin, end) of a flat buffer, which begin and end at rows.
 Range rows_within(const Param& p, const ParamPart& part, int64_t begin, int64_t end);
 
-ParamTable parameter_table(const ModelConfig& config);
+/// The parameters as one rank of a tensor-parallel group has them.
+ParamTable parameter_table(const ModelConfig& config, const TensorRank& at = {});
 /// Shapes of the weights in matrix products: those of one layer, and the head.
 std::vector<WeightShape> weight_shapes(const ParamTable& params);
 

@@ -26,11 +26,12 @@ RowIndex index_by(const std::vector<int32_t>& keys, size_t key_count) {
   return index;
 }
 
-/// The distinct keys alone, for keys from a large range (a vocabulary).
-RowIndex index_by_distinct(const std::vector<int32_t>& keys, std::vector<int32_t>& distinct) {
+/// The distinct keys alone, for keys from a large range (a vocabulary); only those that are in `own`, counted from its
+/// begin.
+RowIndex index_by_distinct(const std::vector<int32_t>& keys, const Range& own, std::vector<int32_t>& distinct) {
   RowIndex index;
-  index.rows.resize(keys.size());
-  std::iota(index.rows.begin(), index.rows.end(), 0);
+  for (int32_t row = 0; row < std::ssize(keys); ++row)
+    if (const int32_t k = keys[static_cast<size_t>(row)]; k >= own.begin && k < own.end) index.rows.push_back(row);
   const auto key = [&](int32_t row) { return keys[static_cast<size_t>(row)]; };
   std::stable_sort(index.rows.begin(), index.rows.end(), [&](int32_t a, int32_t b) { return key(a) < key(b); });
   int32_t at = 0;
@@ -39,6 +40,7 @@ RowIndex index_by_distinct(const std::vector<int32_t>& keys, std::vector<int32_t
     ++at;
   }
   index.offsets.push_back(at);
+  for (int32_t& k : distinct) k -= static_cast<int32_t>(own.begin);
   return index;
 }
 
@@ -104,7 +106,9 @@ void Learner::stage_for_training(const Pack& pack, PackInputs& in) {
   CHECK(pack.ref_log_prob.empty() || pack.ref_log_prob.size() == pack.head_rows.size());
   if (!pack.ref_log_prob.empty()) in.ref_log_prob = staged_.put(pack.ref_log_prob);
   std::vector<int32_t> distinct;
-  const RowIndex by_id = index_by_distinct(pack.ids, distinct), by_token = index_by(pack.head_rows, pack.ids.size());
+  const Range own = tensor_share(config(), weights_.tensor_rank()).vocab;
+  const RowIndex by_id = index_by_distinct(pack.ids, own, distinct),
+                 by_token = index_by(pack.head_rows, pack.ids.size());
   in.tokens_by_id = {staged_.put(distinct), staged_.put(by_id.offsets), staged_.put(by_id.rows)};
   in.heads_by_token = {{}, staged_.put(by_token.offsets), staged_.put(by_token.rows)};
 }

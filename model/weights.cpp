@@ -14,20 +14,21 @@ Weights::Weights(Backend& backend, Comm& tensor_parallel, const ModelConfig& con
     : backend_(backend),
       tensor_parallel_(tensor_parallel),
       config_(config),
-      params_(parameter_table(config)),
+      local_(local_config(config, tensor_rank())),
+      params_(parameter_table(config, tensor_rank())),
       block_(backend, Tensor(nullptr, backend.dtype(), {params_.size}).bytes(), OwnedBlock::dense),
       flat_(block_.data(), backend.dtype(), {params_.size}) {
-  CHECK_EQ(tensor_parallel.size(), 1, "weights are not split over ranks: one rank per model");
+  if (tensor_parallel.size() > 1) backend.split_vocabulary({&tensor_parallel, config.vocab});
 }
 
 namespace {
 
 constexpr uint32_t kInitDraws = 0x696e6974u;  // "init": keeps these draws apart from all others of the same seed
 
-/// Elements [begin, begin + count) of parameter `index`.
+/// Rows [begin, begin + count) of parameter `index`, of which row r is row r + shift of the whole parameter.
 struct InitJob {
   size_t index;
-  int64_t begin, count;
+  int64_t begin, count, shift;
 };
 
 /// Box-Muller: elements 2k and 2k + 1 are the two normals of one draw.
@@ -43,8 +44,11 @@ float initial_normal(uint64_t seed, size_t index, int64_t element) {
 void draw(uint64_t seed, float std, const Param& p, const InitJob& job, DType dtype, void* to) {
   const bool norm =
       p.name.ends_with("norm.weight") || p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight");
-  for (int64_t i = 0; i < job.count; ++i) {
-    const float v = p.matrix ? std * initial_normal(seed, job.index, job.begin + i) : norm ? 1.0f : 0.0f;
+  for (int64_t i = 0; i < job.count * p.columns; ++i) {
+    const int64_t row = job.begin + job.shift + i / p.columns, column = p.column_begin + i % p.columns;
+    const float v = p.matrix ? std * initial_normal(seed, job.index, row * p.tensor_columns + column)
+                    : norm   ? 1.0f
+                             : 0.0f;
     if (dtype == DType::f32)
       static_cast<float*>(to)[i] = v;
     else
@@ -55,13 +59,20 @@ void draw(uint64_t seed, float std, const Param& p, const InitJob& job, DType dt
 }  // namespace
 
 void Weights::init(uint64_t seed, float std) {
+  const ParamTable whole = parameter_table(config_);
   std::vector<InitJob> jobs;
   std::vector<Tensor> to;
   for (size_t i = 0; i < params_.all.size(); ++i) {
     const Param& p = params_.all[i];
-    for (int64_t at = 0; at < p.numel(); at += kUploadElements) {
-      jobs.push_back({i, at, std::min(kUploadElements, p.numel() - at)});
-      to.push_back(flat_.rows(p.offset + at, jobs.back().count));
+    const int64_t step = std::max<int64_t>(1, kUploadElements / p.columns);
+    for (const ParamPart& part : p.parts) {
+      const int64_t first =
+          std::ranges::find(whole.all[i].parts, part.name, &ParamPart::name)->row_begin + part.tensor_row;
+      const int64_t end = part.row_begin + part.rows;
+      for (int64_t at = part.row_begin; at < end; at += step) {
+        jobs.push_back({i, at, std::min(step, end - at), first - part.row_begin});
+        to.push_back(flat_.rows(p.offset + at * p.columns, jobs.back().count * p.columns));
+      }
     }
   }
   upload(backend_, to,
@@ -87,6 +98,7 @@ void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, cons
 }
 
 void Weights::save(const std::string& folder) const {
+  CHECK_EQ(tensor_parallel_.size(), 1, "a rank has a part of the model only");
   std::vector<TensorToWrite> tensors;
   add_tensors(tensors, params_, "", flat_.dtype, 0, params_.size,
               [this](int64_t first, int64_t count, void* to) { backend_.copy_out_now(to, flat_.rows(first, count)); });

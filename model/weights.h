@@ -15,14 +15,18 @@ namespace dapo {
 
 class Weights {
  public:
-  /// Allocates; values are unspecified until load() or init(). Error (exit 3) if the device has too little memory.
+  /// Allocates this rank's part; values are unspecified until load() or init(). Splits the backend's vocabulary over the
+  /// ranks of `tensor_parallel`. Error (exit 2) if the model cannot be split over so many ranks, (exit 3) if the device
+  /// has too little memory.
   Weights(Backend& backend, Comm& tensor_parallel, const ModelConfig& config);
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
   Backend& backend() const { return backend_; }
   Comm& tensor_parallel() const { return tensor_parallel_; }
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const { return config_; }  ///< of the whole model
+  TensorRank tensor_rank() const { return {tensor_parallel_.size(), tensor_parallel_.rank()}; }
+  const ModelConfig& local() const { return local_; }  ///< what this rank has of it
   const ParamTable& params() const { return params_; }
 
   /// T[params().size]: all parameters in table order.
@@ -38,13 +42,13 @@ class Weights {
   /// Matrices ~ Normal(0, std), biases 0, norms 1. Each element is a pure function of (seed, parameter, index).
   void init(uint64_t seed, float std);
   /// Writes model.safetensors (above 5 GB: shards and their index), config.json and generation_config.json; weights as
-  /// T. Error (exit 3) if the disk refuses.
+  /// T. Error (exit 3) if the disk refuses. One tensor-parallel rank only.
   void save(const std::string& folder) const;
 
  private:
   Backend& backend_;
   Comm& tensor_parallel_;
-  const ModelConfig config_;
+  const ModelConfig config_, local_;
   const ParamTable params_;
   const OwnedBlock block_;
   const Tensor flat_;

@@ -321,8 +321,7 @@ TEST(Memory, HasNoRoomForOtherCalls) {
   rig.learner_for(limits).score(pack, 1.0f);
   EXPECT_NE(error_of(kExitInternal, [&] { rig.learner->train(pack, 1.0f, {}); }).find("no room for training"),
             std::string::npos);
-  EXPECT_NE(error_of(kExitInternal, [&] { rig.learner->update({}); }).find("no room for training"),
-            std::string::npos);
+  EXPECT_NE(error_of(kExitInternal, [&] { rig.learner->update({}); }).find("no room for training"), std::string::npos);
   EXPECT_NE(error_of(kExitInternal, [&] { Decoder decoder(*rig.memory); }).find("no room for decoding"),
             std::string::npos);
 }

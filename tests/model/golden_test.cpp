@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/model/rig.h"
+#include "tests/thread_comm.h"
 
 namespace dapo {
 namespace {
@@ -123,6 +124,43 @@ TEST_P(Golden, SupervisedLossGradientsAndThreeSteps) {
   const double e = worst("after_3_adamw_steps.safetensors", to_host(*rig_->backend, rig_->weights->flat()));
   fmt::print("{}: weights after three steps {:.1e} ({})\n", GetParam(), e, name_);
   EXPECT_LE(e, kWeights) << name_;
+}
+
+TEST_P(Golden, TensorParallelRanks) {
+  if (rig_->backend->device() != Device::cpu) GTEST_SKIP() << "skipped: ranks are threads with memory of the host";
+  std::ifstream in(folder_ + "/golden.json");
+  const auto golden = nlohmann::json::parse(in);
+  const auto want_log_prob = read_values<float>(*forward_, "log_prob"),
+             want_entropy = read_values<float>(*forward_, "entropy");
+  int ranks = 2;
+  while (!why_not_split(rig_->weights->config(), ranks).empty()) ++ranks;
+  run_ranks(ranks, [&](Comm& comm) {
+    const auto backend = rig_backend(DType::f32);
+    Weights weights(*backend, comm, load_model_config(folder_));
+    weights.load(folder_);
+    ModelLimits limits = training_limits(pack_);
+    limits.tensor = weights.tensor_rank();
+    ModelMemory memory(weights, limits);
+    Learner split(memory);
+    split.begin();
+    Pack pack = pack_;
+    split.score(pack, 1.0f);
+    EXPECT_LE(max_difference(pack.log_prob, want_log_prob), kLogProb);
+    EXPECT_LE(max_difference(pack.entropy, want_entropy), kLogProb);
+    for (int step = 1; step <= 3; ++step) {
+      split.train(pack, 1.0f, {});
+      const auto& want = golden["sft_steps"][static_cast<size_t>(step - 1)];
+      EXPECT_NEAR(loss(pack), want["loss"].get<double>(), kLogProb);
+      const auto result = split.update({.lr = 1e-3f,
+                                        .beta1 = 0.9f,
+                                        .beta2 = 0.999f,
+                                        .eps = 1e-8f,
+                                        .weight_decay = 0.1f,
+                                        .step = step,
+                                        .max_norm = 1.0f});
+      EXPECT_NEAR(result.grad_norm, want["grad_norm"].get<double>(), kGradient * want["grad_norm"].get<double>());
+    }
+  });
 }
 
 TEST_P(Golden, GreedyTokens) {
