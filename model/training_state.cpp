@@ -15,10 +15,10 @@ namespace dapo {
 
 TrainingState::TrainingState(const Learner& learner)
     : weights_(learner.weights()),
-      rank_(learner.data_rank()),
-      ranks_(learner.shards().ranks()),
+      rank_(learner.data_rank() * weights_.tensor_rank().ranks + weights_.tensor_rank().rank),
+      ranks_(learner.shards().ranks() * weights_.tensor_rank().ranks),
       slices_(learner.slices()),
-      parts_{{{"", rank_ == 0 ? weights_.flat() : Tensor()},
+      parts_{{{"", rank_ == 0 && weights_.tensor_rank().ranks == 1 ? weights_.flat() : Tensor()},
               {"moment1.", learner.moment1()},
               {"moment2.", learner.moment2()},
               {"remainder.", learner.remainders()}}} {
@@ -55,7 +55,7 @@ ReadFlat TrainingState::reader(const Part& part, int64_t shift) const {
 }
 
 void TrainingState::save_model(const std::string& folder) const {
-  CHECK_EQ(rank_, 0, "the first rank saves the model");
+  CHECK(parts_[0].device, "the first rank saves the model");
   std::vector<TensorToWrite> tensors;
   add_tensors(tensors, weights_.params(), "", weights_.flat().dtype, 0, weights_.params().size, reader(parts_[0], 0));
   write_safetensors(folder, tensors);
@@ -75,7 +75,22 @@ void TrainingState::save_optimizer(const std::string& folder) const {
 
 namespace {
 
-/// Where the moments of a checkpoint lie: the stored rows of every tensor, from the files of all ranks that wrote it.
+/// Part of a tensor.
+struct Rectangle {
+  Range rows, columns;
+  int64_t area() const { return rows.count() * columns.count(); }
+};
+
+Range overlap(const Range& a, const Range& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+Rectangle overlap(const Rectangle& a, const Rectangle& b) {
+  return {overlap(a.rows, b.rows), overlap(a.columns, b.columns)};
+}
+
+/// Where the moments of a checkpoint lie: the stored rectangles of every tensor, from the files of all ranks that wrote
+/// it.
 class StoredMoments {
  public:
   explicit StoredMoments(const std::string& folder) : folder_(folder) {
@@ -83,41 +98,36 @@ class StoredMoments {
       files_.push_back(std::make_unique<SafetensorsReader>(path));
       for (const TensorInfo& t : files_.back()->tensors()) add(t, *files_.back());
     }
-    for (auto& [name, rows] : tensors_)
-      std::ranges::sort(rows, {}, [](const Rows& r) { return std::pair(r.begin, r.end); });
   }
 
-  struct Rows {
-    int64_t begin, end;  ///< end < 0: the whole tensor
+  struct Stored {
+    Range rows, columns;  ///< end < 0: all
     const TensorInfo* info;
     const SafetensorsReader* file;
   };
 
-  /// Calls read(rows, from, count): `count` rows of the tensor lie in `rows` from their row `from` on, for rows
-  /// [want.begin, want.end) of a part, in order.
+  /// Calls read(stored, its place, the part of it that is wanted) for all that together make up the rectangle `want` of a
+  /// tensor.
   template <class Read>
-  void each(const std::string& name, DType dtype, const Param& p, const ParamPart& part, const Range& want,
+  void each(const std::string& name, DType dtype, const Param& p, const ParamPart& part, const Rectangle& want,
             Read read) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end())
       fail_input("{}: tensor '{}' is missing: it belongs to another model, or model.dtype has changed", folder_, name);
-    int64_t next = 0;  // rows that the stored pieces must cover one after another
-    for (const Rows& rows : found->second) {
-      ParamPart stored = part;
-      const int64_t end = rows.end < 0 ? part.rows : rows.end;
-      stored.rows = end - rows.begin;
-      if (rows.info->shape != p.shape_of(stored) || rows.info->dtype != (dtype == DType::f32 ? "F32" : "I16") ||
-          end > part.rows)
-        fail_input("{}: tensor '{}' is {}, which does not fit the model", rows.info->file, rows.info->name,
-                   rows.info->describe());
-      if (rows.begin != next) break;
-      next = end;
-      const int64_t from = std::max(rows.begin, want.begin), to = std::min(end, want.end);
-      if (from < to) read(rows, from - rows.begin, to - from);
+    int64_t covered = 0;
+    std::vector<Rectangle> before;
+    bool twice = false;
+    for (const Stored& s : found->second) {
+      const Rectangle at = place(s, dtype, p, part), here = overlap(at, want);
+      if (here.area() == 0) continue;
+      for (const Rectangle& other : before) twice = twice || overlap(other, here).area() > 0;
+      before.push_back(here);
+      covered += here.area();
+      read(s, at, here);
     }
-    if (next != part.rows)
-      fail_input("{}: tensor '{}': the files of its ranks do not hold each of its {} rows once (row {})", folder_, name,
-                 part.rows, next);
+    if (covered != want.area() || twice)
+      fail_input("{}: tensor '{}': the files of its ranks do not hold each of its {} rows once", folder_, name,
+                 part.tensor_rows);
   }
 
  private:
@@ -134,29 +144,55 @@ class StoredMoments {
     return files;
   }
 
-  /// "NAME", or "NAME|r0:r1".
+  /// Where a stored tensor lies in the whole one.
+  static Rectangle place(const Stored& s, DType dtype, const Param& p, const ParamPart& part) {
+    const Rectangle at{s.rows.end < 0 ? Range{0, part.tensor_rows} : s.rows,
+                       s.columns.end < 0 ? Range{0, p.tensor_columns} : s.columns};
+    std::vector<int64_t> shape = {at.rows.count()};
+    if (p.matrix) shape.push_back(at.columns.count());
+    if (s.info->shape != shape || s.info->dtype != (dtype == DType::f32 ? "F32" : "I16") ||
+        at.rows.end > part.tensor_rows || at.columns.end > p.tensor_columns)
+      fail_input("{}: tensor '{}' is {}, which does not fit the model", s.info->file, s.info->name, s.info->describe());
+    return at;
+  }
+
+  /// "NAME", "NAME|r0:r1" or "NAME|r0:r1|c0:c1".
   void add(const TensorInfo& t, const SafetensorsReader& file) {
+    Stored stored{{0, -1}, {0, -1}, &t, &file};
     const size_t bar = t.name.find('|');
-    Rows rows{0, -1, &t, &file};
-    if (bar != t.name.npos) {
-      const char *at = t.name.data() + bar + 1, *end = t.name.data() + t.name.size();
-      const auto [colon, error] = std::from_chars(at, end, rows.begin);
-      const bool first = error == std::errc() && colon < end && *colon == ':';
-      const auto last = first ? std::from_chars(colon + 1, end, rows.end) : std::from_chars_result{at, std::errc()};
-      if (!first || last.ec != std::errc() || last.ptr != end || rows.begin < 0 || rows.end <= rows.begin)
-        fail_input("{}: tensor '{}': expected a name, or NAME|FIRST_ROW:END_ROW", t.file, t.name);
-    }
-    tensors_[t.name.substr(0, bar)].push_back(rows);
+    std::string_view rest = std::string_view(t.name).substr(std::min(bar, t.name.size()));
+    for (Range* range : {&stored.rows, &stored.columns})
+      if (!rest.empty() && !take_range(rest, *range)) break;
+    if (!rest.empty())
+      fail_input("{}: tensor '{}': expected a name, NAME|FIRST_ROW:END_ROW or NAME|FIRST_ROW:END_ROW|FIRST:END_COLUMN",
+                 t.file, t.name);
+    tensors_[t.name.substr(0, bar)].push_back(stored);
+  }
+
+  /// Takes "|first:end" off the text; false if it does not begin so.
+  static bool take_range(std::string_view& text, Range& range) {
+    const char *at = text.data() + 1, *end = text.data() + text.size();
+    Range found{};
+    const auto first = std::from_chars(at, end, found.begin);
+    if (first.ec != std::errc() || first.ptr == end || *first.ptr != ':') return false;
+    const auto last = std::from_chars(first.ptr + 1, end, found.end);
+    if (last.ec != std::errc() || found.begin < 0 || found.end <= found.begin || (last.ptr < end && *last.ptr != '|'))
+      return false;
+    range = found;
+    text = std::string_view(last.ptr, static_cast<size_t>(end - last.ptr));
+    return true;
   }
 
   const std::string folder_;
   std::vector<std::unique_ptr<SafetensorsReader>> files_;
-  std::map<std::string, std::vector<Rows>> tensors_;
+  std::map<std::string, std::vector<Stored>> tensors_;
 };
 
+/// Rows of a stored tensor, or some columns of them, that lie side by side in the rank's own buffer.
 struct Piece {
-  StoredMoments::Rows rows;
+  StoredMoments::Stored from;
   int64_t first;  ///< element of the stored tensor
+  int64_t rows, columns, stride;
 };
 
 /// Plans the read of this rank's shard in pieces that keep a thread busy.
@@ -165,17 +201,22 @@ void plan_pieces(const StoredMoments& stored, const ParamTable& params, const st
   for (const ShardSlice& s : slices)
     for (const Param& p : params.all)
       for (const ParamPart& part : p.parts) {
-        const Range want = rows_within(p, part, s.begin, s.begin + s.count);
-        if (want.count() == 0) continue;
-        int64_t at = s.local + p.offset + (part.row_begin + want.begin) * p.columns - s.begin;
+        const Range own = rows_within(p, part, s.begin, s.begin + s.count);
+        if (own.count() == 0) continue;
+        const Rectangle want{{part.tensor_row + own.begin, part.tensor_row + own.end},
+                             {p.column_begin, p.column_begin + p.columns}};
+        const int64_t first = s.local + p.offset + (part.row_begin + own.begin) * p.columns - s.begin;
         stored.each(prefix + part.name, shard.dtype, p, part, want,
-                    [&](const StoredMoments::Rows& rows, int64_t row, int64_t count) {
-                      const int64_t end = at + count * p.columns;
-                      for (int64_t first = row * p.columns; at < end; first += kUploadElements) {
-                        const int64_t size = std::min(kUploadElements, end - at);
-                        from.push_back({rows, first});
-                        to.push_back(shard.rows(at, size));
-                        at += size;
+                    [&](const StoredMoments::Stored& file, const Rectangle& at, const Rectangle& here) {
+                      const int64_t columns = here.columns.count(), stride = at.columns.count();
+                      const int64_t step = columns == p.columns ? std::max<int64_t>(1, kUploadElements / columns) : 1;
+                      for (int64_t row = here.rows.begin; row < here.rows.end; row += step) {
+                        const int64_t rows = std::min(step, here.rows.end - row);
+                        from.push_back({file, (row - at.rows.begin) * stride + here.columns.begin - at.columns.begin,
+                                        rows, columns, stride});
+                        to.push_back(shard.rows(
+                            first + (row - want.rows.begin) * p.columns + here.columns.begin - want.columns.begin,
+                            rows * columns));
                       }
                     });
       }
@@ -193,8 +234,14 @@ void load_optimizer(const Learner& learner, const std::string& folder) {
   plan_pieces(stored, params, slices, "moment2.", learner.moment2(), from, to);
   if (learner.remainders()) plan_pieces(stored, params, slices, "remainder.", learner.remainders(), from, to);
   upload(learner.backend(), to, [&](size_t i, void* p) {
-    const StoredMoments::Rows& rows = from[i].rows;
-    rows.file->read(*rows.info, uint64_t(from[i].first) * dtype_size(to[i].dtype), p, to[i].bytes());
+    const Piece& piece = from[i];
+    const size_t size = dtype_size(to[i].dtype), run = static_cast<size_t>(piece.columns) * size;
+    const auto read = [&](int64_t first, void* rows, size_t bytes) {
+      piece.from.file->read(*piece.from.info, static_cast<uint64_t>(first) * size, rows, bytes);
+    };
+    if (piece.columns == piece.stride) return read(piece.first, p, to[i].bytes());
+    for (int64_t r = 0; r < piece.rows; ++r)
+      read(piece.first + r * piece.stride, static_cast<char*>(p) + static_cast<size_t>(r) * run, run);
   });
 }
 

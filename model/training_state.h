@@ -15,18 +15,18 @@ namespace dapo {
 class TrainingState {
  public:
   explicit TrainingState(const Learner& learner);
-  /// Of a copy: weights (T; of the first rank only, as the others' are the same), and of this rank's shard the moments
-  /// (f32) and remainders (i16, if T = bf16).
+  /// Of a copy: weights (T; of the first rank of a run without tensor parallelism only), and of this rank's shard the
+  /// moments (f32) and remainders (i16, if T = bf16).
   size_t bytes() const;
   /// Error (exit 3) if the host has too little memory.
   void copy_to_host();
 
   const ModelConfig& config() const { return weights_.config(); }
-  /// As Weights::save. May run in another thread once there is a copy.
+  /// As Weights::save. May run in another thread once there is a copy. Not of tensor-parallel ranks (model/whole_model.h).
   void save_model(const std::string& folder) const;
   /// "moment1.NAME" and "moment2.NAME" F32, "remainder.NAME" I16: master = weight and remainder (core/dtype.h); of a
-  /// tensor that several ranks share "moment1.NAME|r0:r1", rows [r0, r1). One file of this rank's shard:
-  /// folder/optimizer.safetensors, or optimizer-0000i-of-0000N.safetensors of N ranks. Error (exit 3) if the disk
+  /// tensor that several ranks share a rectangle, "moment1.NAME|r0:r1|c0:c1" (add_tensors). One file of this rank's
+  /// shard: folder/optimizer.safetensors, or optimizer-0000i-of-0000N.safetensors of N ranks. Error (exit 3) if the disk
   /// refuses.
   void save_optimizer(const std::string& folder) const;
 
@@ -39,13 +39,13 @@ class TrainingState {
   ReadFlat reader(const Part& part, int64_t shift) const;
 
   const Weights& weights_;
-  const int rank_, ranks_;
+  const int rank_, ranks_;  // of the whole grid
   const std::vector<ShardSlice> slices_;
   std::array<Part, 4> parts_;  // the first: the weights
 };
 
-/// Reads this rank's shard of what save_optimizer() wrote on any number of ranks. Error (exit 2) names the tensor that
-/// is missing, in part or whole, or has another shape.
+/// Reads this rank's shard of what save_optimizer() wrote on any grid of ranks. Error (exit 2) names the tensor that is
+/// missing, in part or whole, or has another shape.
 void load_optimizer(const Learner& learner, const std::string& folder);
 
 }  // namespace dapo

@@ -84,10 +84,13 @@ void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, cons
   for (const Param& p : params.all)
     for (const ParamPart& part : p.parts) {
       const Range rows = rows_within(p, part, begin, end);
-      if (rows.count() == 0) continue;
+      if (rows.count() == 0 || part.copy != 0) continue;
       std::string name = prefix + part.name;
       ParamPart stored = part;
-      if (rows.count() < part.rows) name += fmt::format("|{}:{}", rows.begin, rows.end);
+      const bool all_columns = p.columns == p.tensor_columns;
+      if (rows.count() < part.tensor_rows || !all_columns)
+        name += fmt::format("|{}:{}", part.tensor_row + rows.begin, part.tensor_row + rows.end);
+      if (!all_columns) name += fmt::format("|{}:{}", p.column_begin, p.column_begin + p.columns);
       stored.rows = rows.count();
       const int64_t first = p.offset + (part.row_begin + rows.begin) * p.columns;
       out.push_back({name, dtype, p.shape_of(stored), [=](uint64_t offset, void* to, size_t bytes) {

@@ -57,7 +57,8 @@ class Weights {
 /// Copies elements [first, first + count) of a flat buffer to host memory.
 using ReadFlat = std::function<void(int64_t first, int64_t count, void* to)>;
 /// Adds the tensors of a flat buffer, by the names of the Hugging Face folder with `prefix` before them: those rows that
-/// lie in its elements [begin, end). A tensor of which only rows [r0, r1) do is named NAME|r0:r1.
+/// lie in its elements [begin, end). A tensor of which only rows [r0, r1) do is named NAME|r0:r1; one of which this rank
+/// has columns [c0, c1) alone NAME|r0:r1|c0:c1. What several tensor-parallel ranks hold is added on the first of them.
 void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, const std::string& prefix, DType dtype,
                  int64_t begin, int64_t end, const ReadFlat& read);
 

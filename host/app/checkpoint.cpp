@@ -17,6 +17,7 @@
 #include "host/app/manifest.h"
 #include "host/app/session.h"
 #include "host/train/share.h"
+#include "model/whole_model.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -75,13 +76,14 @@ struct CheckpointWriter::Job {
 };
 
 CheckpointWriter::CheckpointWriter(const std::string& run, int keep, std::string tokenizer_from, std::string about,
-                                   Progress& progress, Comm& comm)
+                                   Progress& progress, const Grid& grid)
     : folder_(run + "/checkpoints"),
       tokenizer_from_(std::move(tokenizer_from)),
       about_(std::move(about)),
       keep_(keep),
       progress_(progress),
-      comm_(comm) {
+      grid_(grid),
+      comm_(grid.world) {
   if (!first()) return;
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(folder_, none)) {
@@ -149,6 +151,7 @@ void CheckpointWriter::save(const Learner& learner, const RunState& state) {
   comm_.together([&] {
     if (first()) make_folder(*fresh);
   });
+  write_shared_model(learner.weights(), *fresh);
   const bool copy = !value_of_any(comm_, bytes > host_memory_available() / 2 / comm_.size());
   if (!copy && !std::exchange(noted_, true))
     progress_.note(fmt::format("a checkpoint is written before the next step begins: a copy of it, {:.2f} GB, would "
@@ -172,6 +175,7 @@ void CheckpointWriter::save_at(const std::string& folder, const Learner& learner
   comm_.together([&] {
     if (first()) make_folder(job);
   });
+  write_shared_model(learner.weights(), job);
   comm_.together([&] { write_files(job); });
   comm_.together([&] {
     if (first()) publish(job);
@@ -206,13 +210,29 @@ void CheckpointWriter::make_folder(const Job& job) {
   });
 }
 
+/// The model of a tensor group, whose ranks all take part.
+void CheckpointWriter::write_shared_model(const Weights& weights, const Job& job) {
+  if (grid_.tensor.size() == 1) return;
+  const std::string fresh = job.at.folder + ".tmp";
+  try {
+    comm_.together([&] {
+      if (grid_.data.rank() != 0) return;
+      lend_parts(weights, grid_.tensor,
+                 [&] { writing(job.at.folder, false, [&] { save_whole(weights, grid_.tensor, fresh + "/model"); }); });
+    });
+  } catch (const Error&) {
+    if (first()) remove_leftovers(fresh);
+    throw;
+  }
+}
+
 /// This rank's files, synced.
 void CheckpointWriter::write_files(const Job& job) {
   const std::string fresh = job.at.folder + ".tmp";
   writing(job.at.folder, comm_.size() == 1, [&] {
     job.training->save_optimizer(fresh);
     if (!first()) return;
-    job.training->save_model(fresh + "/model");
+    if (grid_.tensor.size() == 1) job.training->save_model(fresh + "/model");
     copy_tokenizer(tokenizer_from_, fresh + "/model");
     job.image->write(fresh);
   });

@@ -7,7 +7,8 @@
 //
 // A checkpoint is written as step_N.tmp: files synced, then the manifest, then the folder is renamed, then its parent
 // synced; only then are older ones removed. So a crash or a power cut at any moment leaves the last complete one. With
-// several ranks the manifest and all that follows is the first rank's work, once all have synced their files.
+// several ranks the manifest and all that follows is the first rank's work, once all have synced their files. A model
+// that tensor-parallel ranks share is written before the step goes on, as its parts go through the communicators.
 #pragma once
 
 #include <compare>
@@ -16,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/comm.h"
+#include "core/grid.h"
 #include "core/progress.h"
 #include "host/app/manifest.h"
 #include "host/train/run_state.h"
@@ -41,7 +42,7 @@ class CheckpointWriter {
   /// the best one beside them. `about`: JSON for the manifest. Of several ranks, all make the same calls; all throw the
   /// same errors.
   CheckpointWriter(const std::string& run, int keep, std::string tokenizer_from, std::string about, Progress& progress,
-                   Comm& comm);
+                   const Grid& grid);
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
@@ -63,6 +64,7 @@ class CheckpointWriter {
  private:
   struct Job;
   void make_folder(const Job& job);
+  void write_shared_model(const Weights& weights, const Job& job);
   void write_files(const Job& job);
   void publish(const Job& job);
   void write(const Job& job);
@@ -71,7 +73,8 @@ class CheckpointWriter {
   const std::string folder_, tokenizer_from_, about_;
   const int keep_;
   Progress& progress_;
-  Comm& comm_;
+  const Grid grid_;
+  Comm& comm_;  // all ranks
   std::thread thread_;
   std::unique_ptr<Job> job_;  // being written; kept until the next
   std::string last_;          // folder of the last one written

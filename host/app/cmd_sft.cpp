@@ -56,7 +56,7 @@ int run_sft_command(const SftOptions& o) {
   progress.log(provenance_text(about));
   AppendFile metrics(fresh.path() + "/metrics.jsonl");
   const auto save = [&](const std::string& to) {
-    return save_patiently(fresh.path(), *s.weights, progress, *s.comm, [&] {
+    return save_patiently(fresh.path(), *s.weights, progress, *s.tensor, [&] {
       write_model_folder(*s.weights, config.model.path, fresh.path());
       metrics.complete();
       return fresh.publish(about, to);

@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "core/choices.h"
 #include "core/files.h"
+#include "host/app/grid_choice.h"
 #include "host/app/interrupt.h"
 #include "host/app/plan.h"
 #include "host/app/plan_cards.h"
@@ -124,8 +125,7 @@ int run(const Options& o, Ranks& ranks) {
   ChosenBackend chosen = comm.together([&] {
     ChosenBackend made = make_backend(config.model.device, config.model.dtype, config.model.threads);
     if (comm.size() > 1 && made.backend->device() != Device::cpu)
-      fail_input("parallel.dp = {}: ranks on GPUs are not supported yet; set parallel.dp = 1, or --device cpu",
-                 config.parallel.dp);
+      fail_input("parallel: {} ranks on GPUs are not supported yet; set dp and tp to 1, or --device cpu", comm.size());
     return made;
   });
   const ModelConfig shape = comm.together([&] {
@@ -135,7 +135,7 @@ int run(const Options& o, Ranks& ranks) {
   });
   Begin begin;
   if (!o.replay.empty()) {
-    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1");
+    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1 --set parallel.tp=1");
     begin = read_begin(config, o.replay);
   } else if (!o.plan && !o.check) {
     begin = begin_of(config, o, comm);
@@ -144,6 +144,11 @@ int run(const Options& o, Ranks& ranks) {
   const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
   jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
   const Config given = config;  // before it is fitted to this machine's memory
+  const int all = config.parallel.ranks();
+  comm.together([&] { choose_grid(config, shape, *chosen.backend, all); });
+  config.parallel.tp = value_of_first(comm, config.parallel.tp);
+  config.parallel.dp = all / config.parallel.tp;
+  if (comm.size() == all) ranks.split(config.parallel.tp);
   const RunPlan plan = comm.together([&] { return make_plan(config, shape, *chosen.backend); });
   // The ranks may find different amounts of memory: the first one's pages, and only if all fit.
   config.rollout.kv_memory_gb = value_of_first(comm, config.rollout.kv_memory_gb);
@@ -156,7 +161,8 @@ int run(const Options& o, Ranks& ranks) {
       unmet_settings(given, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
   if (o.plan || o.check) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
-    chosen.backend->prepare_products(weight_shapes(parameter_table(shape)), most_product_rows(plan.limits));
+    chosen.backend->prepare_products(weight_shapes(parameter_table(shape, plan.limits.tensor)),
+                                     most_product_rows(plan.limits));
     print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
                           plan_text(plan, config, shape, *chosen.backend, measured)));
     if (o.plan) {
@@ -179,7 +185,8 @@ int run(const Options& o, Ranks& ranks) {
     notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
   Session s = comm.together([&] {
-    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
+    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights(),
+                        &ranks.grid().tensor);
   });
   compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
   const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });

@@ -1,5 +1,6 @@
 #include "host/app/plan.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "core/check.h"
 #include "core/sizes.h"
 #include "data/dataset.h"
+#include "host/app/grid_choice.h"
 #include "host/app/plan_cards.h"
 #include "host/app/save.h"
 #include "host/app/session.h"
@@ -182,12 +184,16 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
             "{:9.2f} GiB  {:>21}  with {:.2f} GiB of program and libraries and {:.2f} of a checkpoint's copy",
             gib(peak), bytes_text(static_cast<double>(peak)), gib(resident_bytes()), gib(copy));
   }
-  const int ranks = config.parallel.dp, share = ranks_that_share(config, backend);
+  const ParallelSection& grid = config.parallel;
+  const int share = ranks_that_share(config, backend);
   out.add("this machine has", "{:9.2f} GiB free of {:.2f}{}", gib(plan.available), gib(plan.total),
           share > 1 ? fmt::format(" for each of {} ranks", share) : "");
-  if (ranks > 1)
-    out.add("ranks", "{:9} with all weights and gradients each, and 1/{} of moments and remainders; memory is a rank's",
-            ranks, ranks);
+  if (grid.ranks() > 1)
+    out.add("ranks",
+            "{:9} = {} x {}: {} with 1/{} of the weights and gradients each, and 1/{} of moments and remainders; "
+            "memory is that of the largest part",
+            grid.ranks(), grid.dp, grid.tp, grid.ranks(), grid.tp, grid.ranks());
+  out.add("the model splits over", "{} ranks (parallel.tp)", fmt::join(possible_splits(model, model.heads), ", "));
   const int typical = std::max(1, config.data.max_response_length / 4);
   add_disk(out, config, model, backend.dtype(), std::min(256, config.data.max_prompt_length), typical);
   add_time(out, plan, config, model, backend, measured, typical);

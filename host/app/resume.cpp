@@ -35,11 +35,11 @@ void compare_settings(const RunState& state, const Config& config, const std::st
   for (const SettingChange& c : changed_settings(state.settings, config)) {
     const std::string text = fmt::format("{} = {} (was {})", c.key, c.now, c.before);
     // That mode weighs a token by its pack, and other ranks have other packs.
-    const bool weighs_by_pack =
-        c.key == "parallel.dp" && config.actor.loss_agg_mode == LossAgg::token_mean_per_micro_batch;
+    const bool weighs_by_pack = (c.key == "parallel.dp" || c.key == "parallel.tp") &&
+                                config.actor.loss_agg_mode == LossAgg::token_mean_per_micro_batch;
     if (!c.harmless || weighs_by_pack)
       refused.push_back(text);
-    else if (c.key == "model.device" || c.key == "parallel.dp")
+    else if (c.key == "model.device" || c.key == "parallel.dp" || c.key == "parallel.tp")
       notes.push_back(text + ": sums are rounded in another order there");
     else if (c.key == "trainer.total_steps" && config.actor.lr_schedule != LrSchedule::constant)
       notes.push_back(text + ": the learning rate now ends there");

@@ -183,10 +183,10 @@ void RunFolder::evaluation(int64_t step, const EvalResult& result, const Tokeniz
   progress_.note(fmt::format("the responses of the evaluation after step {} are lost: {}", step, e.what()).c_str());
 }
 
-std::string RunFolder::save_model(const Weights& weights, int64_t step, bool last) {
+std::string RunFolder::save_model(const Weights& weights, Comm& tensor, int64_t step, bool last) {
   const std::string to = last ? path_ + "/model" : fmt::format("{}/models/step_{}", path_, step);
   FreshFolder fresh(to, Overwrite::yes);
-  write_model_folder(weights, tokenizer_from_, fresh.path());
+  write_model_folder(weights, tokenizer_from_, fresh.path(), &tensor);
   nlohmann::ordered_json about = nlohmann::ordered_json::parse(about_);
   about["step"] = step;
   return fresh.publish(about.dump());

@@ -39,7 +39,7 @@ class RunFolder {
   void evaluation(int64_t step, const EvalResult& result, const Tokenizer& tokenizer);
   /// model/ (the last), or models/step_N; a folder that transformers loads. Returns its path. Error (exit 3) if it
   /// cannot be written.
-  std::string save_model(const Weights& weights, int64_t step, bool last);
+  std::string save_model(const Weights& weights, Comm& tensor, int64_t step, bool last);
   /// Makes metrics.jsonl durable, as far as it is written.
   void sync() { metrics_.sync(); }
   /// Error (exit 3) if lines of metrics.jsonl or events of tensorboard/ are still unwritten.

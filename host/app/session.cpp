@@ -7,6 +7,7 @@
 #include "core/check.h"
 #include "core/sizes.h"
 #include "model/learner.h"
+#include "model/whole_model.h"
 
 namespace dapo {
 namespace fs = std::filesystem;
@@ -39,7 +40,7 @@ FoundModel find_model(const std::string& path) {
 }
 
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start, uint64_t seed, float init_std,
-                     Tokens tokens, const std::string& weights_from) {
+                     Tokens tokens, const std::string& weights_from, Comm* tensor) {
   Session s;
   const auto [config, downloaded] = find_model(folder);
   if (!downloaded)
@@ -47,7 +48,8 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   s.folder = folder;
   s.device = chosen.why;
   s.backend = std::move(chosen.backend);
-  s.comm = make_single_comm(*s.backend);
+  s.alone = make_single_comm(*s.backend);
+  s.tensor = tensor != nullptr && tensor->size() > 1 ? tensor : s.alone.get();
   const std::string& weights = weights_from.empty() ? folder : weights_from;
   const bool loads = has_weights(weights);
   if (!loads && start == Start::folder)
@@ -62,11 +64,12 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
     if (id < 0 || id >= config.vocab)
       fail_input("{}: eos_token_id {} is outside the vocabulary of {}", folder, id, config.vocab);
 
-  const size_t bytes = static_cast<size_t>(config.parameters()) * dtype_size(s.backend->dtype());
+  const ParamTable table = parameter_table(config, {s.tensor->size(), s.tensor->rank()});
+  const size_t bytes = static_cast<size_t>(table.size) * dtype_size(s.backend->dtype());
   if (const size_t there = s.backend->memory_available(); bytes > there)
     fail(kExitResources, "{}: weights take {:.1f} GiB as {}, {:.1f} GiB are free; use a smaller model", folder,
          gib(bytes), dtype_name(s.backend->dtype()), gib(there));
-  s.weights = std::make_unique<Weights>(*s.backend, *s.comm, config);
+  s.weights = std::make_unique<Weights>(*s.backend, *s.tensor, config);
   if (!loads)
     s.weights->init(seed, init_std);
   else if (const std::string note = s.weights->load(weights); !note.empty())
@@ -81,7 +84,7 @@ std::unique_ptr<Weights> open_reference(const std::string& folder, const Session
   const ModelConfig shapes = find_model(folder).config;
   check_same_shapes(shapes, session.weights->config(), folder);
   if (!has_weights(folder)) fail_input("{}: no model.safetensors in it; a reference needs weights", folder);
-  auto weights = std::make_unique<Weights>(*session.backend, *session.comm, shapes);
+  auto weights = std::make_unique<Weights>(*session.backend, *session.tensor, shapes);
   if (const std::string note = weights->load(folder); !note.empty()) fmt::print(stderr, "{}: {}\n", folder, note);
   return weights;
 }
@@ -97,8 +100,11 @@ void copy_tokenizer(const std::string& from, const std::string& to) {
   }
 }
 
-void write_model_folder(const Weights& weights, const std::string& from, const std::string& to) {
-  weights.save(to);
+void write_model_folder(const Weights& weights, const std::string& from, const std::string& to, Comm* tensor) {
+  if (tensor != nullptr)
+    save_whole(weights, *tensor, to);
+  else
+    weights.save(to);
   copy_tokenizer(from, to);
 }
 

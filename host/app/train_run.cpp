@@ -12,6 +12,7 @@
 #include "host/train/share.h"
 #include "host/train/step_text.h"
 #include "host/train/stuck.h"
+#include "model/whole_model.h"
 #include "tokenizer/jinja.h"
 
 namespace dapo {
@@ -43,6 +44,13 @@ struct Run {
       if (first()) work(*folder);
     });
   }
+  /// The same, in which it may save the model: the ranks of its tensor group give it their parts.
+  template <class Work>
+  void with_model(Work&& work) {
+    comm.together([&] {
+      if (grid.data.rank() == 0) lend_parts(*session.weights, grid.tensor, [&] { work(*folder); });
+    });
+  }
   bool asked_to_stop() { return stopped = stopped || value_of_any(comm, interrupted()); }
 };
 
@@ -56,8 +64,8 @@ StepMetrics step_or_save(Run& run) {
   } catch (const Error& e) {
     if (e.code() != kExitNumerics || trainer.state().refused == refused) throw;
     std::string saved;
-    run.in_folder([&](RunFolder& folder) {
-      saved = folder.save_model(*run.session.weights, step, false);
+    run.with_model([&](RunFolder& folder) {
+      saved = folder.save_model(*run.session.weights, run.grid.tensor, step, false);
       if (run.config.trainer.log_rollouts) folder.rollouts(step, trainer, *run.session.tokenizer, run.data);
     });
     fail(e.code(), "{}; the weights of the last good update are in {}", e.what(), saved);
@@ -237,8 +245,8 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
           .grid = ranks.grid(),
           .comm = comm,
           .folder = std::move(folder),
-          .checkpoints =
-              CheckpointWriter(config.trainer.run_dir, config.trainer.keep, config.model.path, about, progress, comm),
+          .checkpoints = CheckpointWriter(config.trainer.run_dir, config.trainer.keep, config.model.path, about,
+                                          progress, ranks.grid()),
           .stuck = StuckWatch(config, begin.state.stuck),
           .state = begin.state,
           .saved = from};
@@ -299,7 +307,7 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     }
     const std::string saved = save_patiently(config.trainer.run_dir, *s.weights, progress, comm, [&] {
       std::string to;
-      run.in_folder([&](RunFolder& own) { to = own.save_model(*s.weights, step, true); });
+      run.with_model([&](RunFolder& own) { to = own.save_model(*s.weights, run.grid.tensor, step, true); });
       return to;
     });
     if (run.first())

@@ -36,14 +36,15 @@ void set_packs(ModelLimits& l, const ModelConfig& model, const DeviceSize& devic
     set(std::max(longest, l.pack_tokens / 2));
 }
 
-double page_bytes(const ModelConfig& model, const DeviceSize& device, int page_size) {
+double page_bytes(const ModelConfig& whole, const DeviceSize& device, int page_size, const TensorRank& at) {
+  const ModelConfig model = local_config(whole, at);
   return 2.0 * model.layers * model.kv_heads * model.head_dim * page_size * dtype_size(device.dtype);
 }
 
 /// `least`: pages of the longest sequence.
 void set_pages(ModelLimits& l, const ModelConfig& model, const DeviceSize& device, double kv_memory_gb, int64_t wanted,
                int64_t least) {
-  const double page = page_bytes(model, device, l.page_size);
+  const double page = page_bytes(model, device, l.page_size, l.tensor);
   l.kv_pages = 0;
   double bytes = kv_memory_gb * 1e9;
   const auto fit = [page](double b) -> int64_t { return b / page + 1e-6; };
@@ -72,15 +73,25 @@ int64_t least_pages(const Config& c) {
 }  // namespace
 
 int ranks_that_share(const Config& c, const DeviceSize& device) {
-  return device.device == Device::cpu ? c.parallel.dp : 1;
+  return device.device == Device::cpu ? c.parallel.ranks() : 1;
+}
+
+TensorRank largest_rank(const ModelConfig& model, int tp) {
+  TensorRank largest{tp, 0};
+  const auto size = [&](const TensorRank& at) {
+    return std::pair(local_config(model, at).kv_heads, parameter_table(model, at).size);
+  };
+  for (int r = 1; r < tp; ++r)
+    if (size({tp, r}) > size(largest)) largest.rank = r;
+  return largest;
 }
 
 double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device) {
-  return page_bytes(model, device, limits.page_size) * static_cast<double>(limits.kv_pages) / 1e9;
+  return page_bytes(model, device, limits.page_size, limits.tensor) * static_cast<double>(limits.kv_pages) / 1e9;
 }
 
 double least_kv_gb(const Config& c, const ModelConfig& model, const DeviceSize& device) {
-  return page_bytes(model, device, c.rollout.page_size) * least_pages(c) / 1e9;
+  return page_bytes(model, device, c.rollout.page_size, largest_rank(model, c.parallel.tp)) * least_pages(c) / 1e9;
 }
 
 void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response) {
@@ -96,6 +107,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Dev
   device.total /= ranks_that_share(c, whole);
   ModelLimits l;
   l.data_ranks = c.parallel.dp;
+  l.tensor = largest_rank(model, c.parallel.tp);
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;
   l.max_length = longest;

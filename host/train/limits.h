@@ -21,10 +21,14 @@ void check_positions(const ModelConfig& model, const std::string& folder, int64_
 /// kv_memory_gb is set and less than least_kv_gb.
 ModelLimits training_limits(const Config& config, const ModelConfig& model, const DeviceSize& device);
 
+/// The rank of a tensor-parallel group of `tp` that needs the most memory, which a plan is for: heads and vocabulary may
+/// not divide evenly.
+TensorRank largest_rank(const ModelConfig& model, int tp);
+
 /// Ranks of the run that share this device's memory: on a CPU all of them, while each has a GPU of its own.
 int ranks_that_share(const Config& config, const DeviceSize& device);
 
-/// GB (1e9 bytes) of the KV pages that are laid out.
+/// GB (1e9 bytes) of the KV pages that a rank lays out.
 double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSize& device);
 
 /// GB (1e9 bytes) of KV pages for the longest prompt with the longest response.

@@ -63,6 +63,7 @@ struct Reader {
     wrong("= {} is too small: {} {}", shown, r.above_low ? "more than" : "at least", r.low);
   }
   int64_t whole(const toml::node& v, double low, double high) const {
+    if (!s.rule.zero.empty() && v.value_exact<std::string>() == s.rule.zero) return 0;
     const auto x = v.value_exact<int64_t>();
     if (!x) wrong_kind("whole number", v);
     const auto d = static_cast<double>(in_range(static_cast<double>(*x), std::to_string(*x)));
@@ -248,7 +249,8 @@ void read_setting(Config& config, const std::string& setting) {
   const Setting& s = known_setting(where, key);
   const Member member = s.member(config);
   const bool texts = std::holds_alternative<std::vector<std::string>*>(member);
-  const bool textual = texts || std::holds_alternative<std::string*>(member) || !s.choices().empty();
+  const bool textual = texts || std::holds_alternative<std::string*>(member) || !s.choices().empty() ||
+                       (text == s.rule.zero && !text.empty());
   const bool written = !text.empty() && (text[0] == '"' || text[0] == '\'' || (text[0] == '[' && texts));
   if (textual && !written) return assign(config, where, s, toml::value<std::string>(text));
   const toml::parse_result parsed = parse("value = " + text, where);

@@ -3,6 +3,7 @@
 // ./dapo_train --settings and docs/settings.md print.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -192,9 +193,9 @@ struct TrainerSection {
 };
 
 struct ParallelSection {
-  int dp = 1, tp = 1;
+  int dp = 1, tp = 1;  ///< tp 0: auto; dp then counts all ranks
   double hang_seconds = 60;
-  int ranks() const { return dp * tp; }
+  int ranks() const { return dp * std::max(1, tp); }
 };
 
 struct Config {

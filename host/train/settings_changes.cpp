@@ -47,6 +47,7 @@ bool is_harmless(std::string_view key) {
                                             "trainer.nonfinite_patience",
                                             "trainer.stuck_patience",
                                             "parallel.dp",
+                                            "parallel.tp",
                                             "parallel.hang_seconds"};
   return key.starts_with("eval.") || key.starts_with("sft.") ||
          std::ranges::find(kHarmless, key) != std::end(kHarmless);

@@ -84,10 +84,8 @@ void check_config(const Config& c, Use use, const std::string& where) {
   require(c.eval.temperature == 0 || c.eval.temperature >= static_cast<float>(kLeastTemperature),
           "eval.temperature = {:g} is too small: at least {}, or 0: the most probable token", c.eval.temperature,
           kLeastTemperature);
-  require(c.parallel.tp == 1,
-          "parallel.tp = {}: not supported yet; set it to 1, and parallel.dp to the number of ranks", c.parallel.tp);
-  require(use != Use::sft || c.parallel.dp == 1, "parallel.dp = {}: dapo sft runs on one rank; set it to 1",
-          c.parallel.dp);
+  require(use != Use::sft || c.parallel.ranks() == 1,
+          "parallel.dp x parallel.tp = {} ranks: dapo sft runs on one; set both to 1", c.parallel.ranks());
   if (use != Use::train) return;
 
   const int batch = c.data.train_batch_size, mini = c.actor.ppo_mini_batch_size;
@@ -97,6 +95,12 @@ void check_config(const Config& c, Use use, const std::string& where) {
   require(batch % mini == 0,
           "actor.ppo_mini_batch_size = {} does not divide data.train_batch_size = {}; {} would (both count prompts)",
           mini, batch, divisor);
+
+  require(
+      c.parallel.tp == 0 || int64_t{mini} * c.rollout.n >= c.parallel.dp,
+      "parallel.dp = {}: a mini-batch has {} responses (actor.ppo_mini_batch_size x rollout.n), and some ranks would "
+      "never have one; lower parallel.dp, or raise parallel.tp instead",
+      c.parallel.dp, int64_t{mini} * c.rollout.n);
 
   const int64_t most = int64_t{c.data.gen_batch_size} * c.algorithm.max_num_gen_batches;
   require(c.data.gen_batch_size == 0 || most >= batch,

@@ -14,8 +14,7 @@ constexpr std::string_view kFixedKl =
     "the KL goes into the loss with a fixed factor and a frozen reference: "
     "actor.kl_loss_coef, actor.kl_loss_type, model.reference";
 constexpr std::string_view kNoCritic = "there is no critic: see algorithm.adv_estimator";
-constexpr std::string_view kNoStrategies =
-    "parallel.dp is the number of ranks, and all there is to choose: leave it out";
+constexpr std::string_view kNoStrategies = "parallel.dp and parallel.tp are all there is to choose: leave it out";
 constexpr std::string_view kLogs = "numbers go to metrics.jsonl in trainer.run_dir: leave it out";
 constexpr std::string_view kEngine = "rollout runs in this program, on the training weights: leave it out";
 

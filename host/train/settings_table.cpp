@@ -23,6 +23,10 @@ constexpr Rule above(double low) {
 constexpr Rule within(double low, double high) {
   return {{}, low, high};
 }
+constexpr Rule or_word(std::string_view word, Rule rule) {
+  rule.zero = word;
+  return rule;
+}
 constexpr Rule fraction_above_0() {
   return {{}, 0, 1, true};
 }
@@ -280,10 +284,13 @@ constexpr Setting kSettings[] = {
         "steps in a row without any group of right and wrong responses before exit code 4; 0: never"),
 
     ROW(parallel, dp, within(1, 4096),
-        "ranks that each draw and train on a part of the prompts; above 1, dapo_train starts them by mpirun "
-        "(docs/parallel.md)",
+        "copies of the weights, each of which draws and trains on a part of the prompts; dapo_train starts dp x tp "
+        "ranks "
+        "by mpirun if that is above 1 (docs/parallel.md)",
         {.verl = "trainer.n_gpus_per_node", .trl = "num_processes"}),
-    ROW(parallel, tp, within(1, 1024), "ranks that share one copy of the weights; this version: 1",
+    ROW(parallel, tp, or_word("auto", within(1, 1024)),
+        "ranks that share one copy of the weights; auto: the fewest with which a rank's part fits its memory, and dp "
+        "counts all ranks",
         {.verl = "rollout.tensor_model_parallel_size", .trl = "vllm_tensor_parallel_size"}),
     ROW(parallel, hang_seconds, seconds(),
         "a rank that others wait for, and that shows no sign of life for so many seconds, ends the run (exit code 5)"),

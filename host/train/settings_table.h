@@ -22,7 +22,8 @@ using Member =
 struct Rule {
   std::string_view choices = {};
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
-  bool above_low = false;  ///< low itself is out
+  bool above_low = false;      ///< low itself is out
+  std::string_view zero = {};  ///< a word that may stand in place of a number, and is stored as 0
 };
 
 /// The setting's name in other programs, where it differs. verl: the whole key, but for "actor_rollout_ref.".

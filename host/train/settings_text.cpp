@@ -50,7 +50,10 @@ struct Writer {
 };
 
 std::string value_text(const Setting& s, Config& config) {
-  return std::visit(Writer{}, s.member(config));
+  const Member member = s.member(config);
+  if (const auto* number = std::get_if<int*>(&member); number != nullptr && !s.rule.zero.empty() && **number == 0)
+    return quoted(s.rule.zero);
+  return std::visit(Writer{}, member);
 }
 
 /// What a value may be: "more than 0, at most 1", or the choices with `separator`; "" if its type says it all.
@@ -58,7 +61,8 @@ std::string values_text(const Setting& s, std::string_view separator) {
   if (!s.choices().empty()) return choice_list(s.choices(), separator);
   if (std::isinf(s.rule.low)) return "";
   const std::string high = std::isinf(s.rule.high) ? "" : fmt::format(", at most {}", s.rule.high);
-  return fmt::format("{} {}{}", s.rule.above_low ? "more than" : "at least", s.rule.low, high);
+  return fmt::format("{}{}{} {}{}", s.rule.zero, s.rule.zero.empty() ? "" : ", or ",
+                     s.rule.above_low ? "more than" : "at least", s.rule.low, high);
 }
 
 /// "verl: `a`; TRL: `b`", with `quote` around each name.

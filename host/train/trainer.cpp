@@ -39,7 +39,9 @@ std::unique_ptr<Comm> make_alone(Backend& backend) {
 
 /// The first rank's limits, as its memory allows: how groups are cut and packed must not differ.
 ModelLimits shared_limits(const Config& config, const Weights& weights, const Grid& grid) {
-  return value_of_first(grid.world, training_limits(config, weights.config(), weights.backend()));
+  ModelLimits limits = value_of_first(grid.world, training_limits(config, weights.config(), weights.backend()));
+  limits.tensor = weights.tensor_rank();
+  return limits;
 }
 
 void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorithm, int n) {

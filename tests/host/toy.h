@@ -33,6 +33,12 @@ struct Toy {
     set(weights.flat(), values);
   }
 
+  /// One of the ranks that share a model, with the weights of a folder.
+  Toy(const std::string& folder, std::unique_ptr<Backend> device, Comm& tensor)
+      : backend(std::move(device)), weights(*backend, tensor, shapes()) {
+    weights.load(folder);
+  }
+
   static ModelConfig shapes() {
     ModelConfig c;
     c.hidden = 32;

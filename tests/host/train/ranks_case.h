@@ -6,40 +6,61 @@
 
 #include "host/train/run_state.h"
 #include "model/training_state.h"
+#include "model/whole_model.h"
 #include "tests/host/train/trainer_case.h"
 #include "tests/thread_comm.h"
 
 namespace dapo {
 
-/// One rank of a run.
+/// The guesser (trainer_case.h) as a folder, from which ranks load their parts.
+inline const std::string& guesser_folder() {
+  static const std::string path = [] {
+    const std::string folder = temp_folder() + "/guesser";
+    std::filesystem::create_directory(folder);
+    Toy(guesser()).weights.save(folder);
+    return folder;
+  }();
+  return path;
+}
+
+/// One rank of a run, in a grid whose tensor groups have `tp` ranks.
 struct RankCase {
-  HostGrid grid;
+  HostGrid owner;
+  const Grid& grid = owner.grid();
   Config config;
   Toy toy;
   std::unique_ptr<const Tokenizer> tokenizer = (byte_tokenizer(), Tokenizer::load(temp_folder() + "/bytes"));
   Trainer trainer;
-  RankCase(const Config& c, const Dataset& data, HostComm& comm, Progress& progress, DType dtype = DType::f32)
-      : grid(comm, 1),
-        config(with_ranks(c, comm.size())),
-        toy(guesser(), make_cpu_backend(dtype)),
-        trainer(config, toy.weights, *tokenizer, data, progress, &grid.grid()) {}
+  RankCase(const Config& c, const Dataset& data, HostComm& comm, Progress& progress, DType dtype = DType::f32,
+           int tp = 1)
+      : owner(comm, tp),
+        config(on_grid(c, comm.size() / tp, tp)),
+        toy(guesser_folder(), make_cpu_backend(dtype), grid.tensor),
+        trainer(config, toy.weights, *tokenizer, data, progress, &grid) {}
 
-  static Config with_ranks(Config c, int ranks) {
-    c.parallel.dp = ranks;
+  static Config on_grid(Config c, int dp, int tp) {
+    c.parallel.dp = dp, c.parallel.tp = tp;
     return c;
   }
+  /// The Hugging Face folder of the model, by all ranks.
+  void save_model(const std::string& folder) {
+    grid.world.together([&] {
+      if (grid.data.rank() == 0)
+        lend_parts(toy.weights, grid.tensor, [&] { save_whole(toy.weights, grid.tensor, folder); });
+    });
+  }
   /// Writes a checkpoint together with the other ranks.
-  void save(const std::string& folder, Comm& comm) {
+  void save(const std::string& folder) {
     TrainingState training(trainer.learner());
     training.copy_to_host();
     training.save_optimizer(folder);
-    if (comm.rank() == 0) {
-      training.save_model(folder);
+    save_model(folder);
+    if (grid.world.rank() == 0) {
       RunState state;
       state.trainer = trainer.snapshot();
       StateImage(state).write(folder);
     }
-    comm.barrier();
+    grid.world.barrier();
   }
   void load(const std::string& folder) {
     toy.weights.load(folder);
@@ -67,26 +88,30 @@ struct RanksRun {
   std::vector<float> start, weights;
 };
 
-/// `steps` steps; checks that all ranks hold the same weights and groups.
-inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int steps) {
+/// `steps` steps; checks that all ranks hold the same groups, and those of a data group the same weights.
+inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int steps, int tp = 1) {
+  const ScratchFolder folder;
   RanksRun out;
   out.start = guesser();
   std::vector<RanksRun> all(ranks);
   run_ranks(ranks, [&](HostComm& comm) {
     NoProgress progress;
-    RankCase rank(c, data, comm, progress);
+    RankCase rank(c, data, comm, progress, DType::f32, tp);
     RanksRun& own = all[comm.rank()];
     for (int step = 0; step < steps; ++step) {
       own.metrics.push_back(rank.trainer.step());
       own.drawn.push_back(drawn(rank.trainer));
     }
     own.weights = rank.toy.get(rank.toy.weights.flat());
+    rank.save_model(folder.path());
   });
-  for (const RanksRun& own : all) {
-    EXPECT_EQ(own.drawn, all[0].drawn);
-    EXPECT_TRUE(same_bits(own.weights, all[0].weights)) << "the ranks have other weights";
+  for (int r = 0; r < ranks; ++r) {
+    EXPECT_EQ(all[r].drawn, all[0].drawn);
+    EXPECT_TRUE(same_bits(all[r].weights, all[r % tp].weights)) << "the ranks have other weights";
   }
-  out.drawn = all[0].drawn, out.metrics = all[0].metrics, out.weights = all[0].weights;
+  Toy whole;
+  whole.weights.load(folder.path());
+  out.drawn = all[0].drawn, out.metrics = all[0].metrics, out.weights = whole.get(whole.weights.flat());
   return out;
 }
 

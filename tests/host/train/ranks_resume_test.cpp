@@ -43,7 +43,7 @@ TEST_P(AnyNumberOfRanks, HoldsTheSameState) {
     RankCase rank(c, data, comm, progress, dtype);
     for (int step = 0; step < 2; ++step) rank.trainer.step();
     EXPECT_FALSE(rank.trainer.state().bank.empty());
-    rank.save(before, comm);
+    rank.save(before);
   });
   const Image want = image_of(before);
   int number = 0;
@@ -54,7 +54,7 @@ TEST_P(AnyNumberOfRanks, HoldsTheSameState) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress, dtype);
       rank.load(before);
-      rank.save(next, comm);
+      rank.save(next);
     });
     before = next;
   }
@@ -73,7 +73,7 @@ TEST(RanksResume, AFileThatIsMissingIsAnError) {
   run_ranks(3, [&](HostComm& comm) {
     NoProgress progress;
     RankCase rank(c, data, comm, progress);
-    rank.save(folder.path(), comm);
+    rank.save(folder.path());
   });
   std::filesystem::remove(folder.path("optimizer-00002-of-00003.safetensors"));
   run_ranks(1, [&](HostComm& comm) {
@@ -124,7 +124,7 @@ std::vector<float> run_in_pieces(const Config& c, const Dataset& data, int ranks
         if (comm.rank() == 0) stopped = true;
       }
       comm.barrier();
-      rank.save(folder.path(), comm);
+      rank.save(folder.path());
       if (comm.rank() == 0) weights = rank.toy.get(rank.toy.weights.flat());
     });
     for (const int r : reached) EXPECT_EQ(r, reached[0]) << "the ranks stopped at different steps";

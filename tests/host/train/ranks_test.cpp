@@ -71,7 +71,7 @@ TEST(Ranks, GradientsAreThoseOfOneRank) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress);
       EXPECT_EQ(rank.trainer.step().updates, 1);
-      rank.save(folder.path(), comm);
+      rank.save(folder.path());
     });
     std::vector<float> gradient;
     run_ranks(1, [&](HostComm& comm) {  // one rank reads all shards
@@ -200,8 +200,8 @@ TEST(Ranks, EvaluateLikeOne) {
     run_ranks(ranks, [&](HostComm& comm) {
       NoProgress progress;
       RankCase rank(c, data, comm, progress);
-      const SetResult r = evaluate_set(rank.config, rank.trainer.rollout(), *rank.tokenizer, {"letters", data},
-                                       progress, &rank.grid.grid());
+      const SetResult r =
+          evaluate_set(rank.config, rank.trainer.rollout(), *rank.tokenizer, {"letters", data}, progress, &rank.grid);
       std::vector<std::string> all = {fmt::format("{} {} {} {}", r.avg.mean, r.maj.mean, r.length_mean, r.tokens)};
       for (const EvalProblem& p : r.all)
         for (const Sample& s : p.group.samples)
