@@ -123,9 +123,11 @@ namespace {
 
 /// oneDNN's AMX kernels are not batch-invariant (2.6, measured on a Xeon with amx_bf16: rollout and training differed
 /// by .02 nats), so its products stay within AVX-512 unless the user sets another limit in the environment. This must
-/// run before oneDNN's first use.
+/// run before oneDNN's first use. Products are kept by us (matmul.cpp): one of a single row that oneDNN's own cache gave,
+/// after a product of other strides, rounded otherwise than a new one (2.6).
 void limit_instruction_set() {
   static const bool once = [] {
+    dnnl_set_primitive_cache_capacity(0);
     if (std::getenv("ONEDNN_MAX_CPU_ISA") == nullptr && std::getenv("DNNL_MAX_CPU_ISA") == nullptr)
       dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
     return true;

@@ -45,7 +45,7 @@ void look(Findings& out, const Learner& learner, const char* what, const Tensor&
 }  // namespace
 
 std::string Trainer::replay() {
-  CHECK_EQ(comm_.size(), 1, "a replay runs on one rank");
+  CHECK_EQ(grid_.world.size(), 1, "a replay runs on one rank");
   Findings out;
   look(out, learner_, "weights", learner_.weights().flat());
   look(out, learner_, "first moments", learner_.moment1());

@@ -38,7 +38,8 @@ TEST(Grids, DrawAndTrainOnWhatOneRankWould) {
     for (int s = 0; s < kSteps; ++s) {
       EXPECT_EQ(run.drawn[s], one.drawn[s]) << dp << " x " << tp << ", step " << s + 1;
       const StepMetrics &m = run.metrics[s], &want = one.metrics[s];
-      EXPECT_TRUE(m.groups_generated == 0 || m.mismatch == 0) << "the log-probs of rollout and training";
+      EXPECT_TRUE(m.groups_generated == 0 || m.mismatch == 0)
+          << dp << " x " << tp << ", step " << s + 1 << ": rollout and training differ";
       EXPECT_EQ(m.mismatch_tokens, want.mismatch_tokens);
       EXPECT_EQ(m.tokens_trained, want.tokens_trained);
       EXPECT_EQ(m.groups_kept, want.groups_kept);
