@@ -96,6 +96,7 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   UpdateBuffers b;
   const int64_t n = limits.pack_tokens, r = limits.pack_head_rows;
   if (n == 0) return b;
+  if (limits.train) b.gradients = arena.take("gradients", DType::f32, {parameter_table(config, limits.tensor).size});
   const ModelConfig c = local_config(config, limits.tensor);
   const AttentionDims a = c.attention();
   const bool keep_all = limits.train && !limits.recompute;
@@ -165,7 +166,6 @@ StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig
   const Shards shards(params, limits.data_ranks);
   const int64_t own = shards.most();
   const int64_t scratch = std::max(ShardExchange::scratch_size(shards), copies_exchange_size(config, limits.tensor));
-  b.gradients = arena.take("gradients", DType::f32, {params.size});
   b.moment1 = arena.take("first moments", DType::f32, {own});
   b.moment2 = arena.take("second moments", DType::f32, {own});
   if (dtype == DType::bf16) b.remainders = arena.take("remainders of the masters", DType::i16, {own});

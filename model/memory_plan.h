@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/backend.h"
@@ -65,6 +66,11 @@ struct MemoryPlan {
     size_t bytes;  ///< pieces that are never needed at the same time may overlap
   };
   std::vector<Piece> pieces;  ///< of all arenas
+  size_t bytes_of(std::string_view what) const {
+    size_t sum = 0;
+    for (const Piece& p : pieces) sum += p.what == what ? p.bytes : 0;
+    return sum;
+  }
 };
 /// Allocates nothing: runs the layout code on arenas that only count.
 MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, const ModelLimits& limits);

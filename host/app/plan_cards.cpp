@@ -52,13 +52,10 @@ CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, con
   p.limits = plan.limits;
   const double n = tensor;
   p.weights = static_cast<double>(plan.memory.weights) / n;
-  p.gradients = 4 * parameters / n;
   p.optimizer = divided / n / p.data;
   // A KV head that several cards need is kept by each of them; activations are divided by rows or by columns.
   const double copies = std::max(1.0, n / model.kv_heads);
-  double kv = 0;
-  for (const MemoryPlan::Piece& piece : plan.memory.pieces)
-    if (piece.what == "KV pages") kv = static_cast<double>(piece.bytes);
+  const double kv = static_cast<double>(plan.memory.bytes_of("KV pages"));
   const double rollout = (static_cast<double>(plan.memory.rollout) - kv + kv * copies) / n;
   p.shared = std::max(rollout, static_cast<double>(plan.memory.update) / n);
   if (tensor > 1)  // rows gathered before a product
@@ -163,10 +160,9 @@ CardsText plan_cards_text(const Config& config, const ModelConfig& model, const 
        p.data == 1 ? "y" : "ies");
   for (const auto& [name, bytes, more] :
        {std::tuple{"weights", p.weights, std::string()},
-        {"gradients", p.gradients, ""},
         {"optimizer", p.optimizer, ""},
         {"rollout or update", p.shared,
-         fmt::format("{} sequences at once, {} KV pages of {} tokens; packs of {} tokens{}", p.limits.batch,
+         fmt::format("{} sequences at once, {} KV pages of {} tokens; gradients, packs of {} tokens{}", p.limits.batch,
                      p.limits.kv_pages, p.limits.page_size, p.limits.pack_tokens,
                      p.limits.recompute ? ", recomputed" : "")},
         {"workspace", p.workspace, ""},
