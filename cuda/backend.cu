@@ -1,6 +1,7 @@
 // The CUDA backend's memory, order and graphs. An error of the driver names the call and the reason.
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "cuda/cuda_backend.h"
@@ -73,6 +74,14 @@ struct CudaBackend<T>::State {
   /// Of zeroed_counters(), the largest last: recorded graphs may hold the smaller ones.
   std::vector<unsigned*> counters;
   int64_t counted = 0;
+  std::map<const char*, size_t> pinned;  ///< blocks of allocate_host()
+
+  bool is_pinned(const void* p) const {
+    const auto after = pinned.upper_bound(static_cast<const char*>(p));
+    if (after == pinned.begin()) return false;
+    const auto& [begin, bytes] = *std::prev(after);
+    return static_cast<const char*>(p) < begin + bytes;
+  }
 
   void keep(uint64_t key, cudaGraphExec_t graph) {
     if (graphs.size() >= kGraphs) {
@@ -150,20 +159,38 @@ void CudaBackend<T>::release(void* p, size_t) {
 template <class T>
 void* CudaBackend<T>::allocate_host(size_t bytes) {
   void* p = nullptr;
-  if (bytes > 0) CUDA_CHECK(cudaMallocHost(&p, bytes));
+  if (bytes == 0) return p;
+  const cudaError_t e = cudaMallocHost(&p, bytes);
+  if (e == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail(kExitResources, "cannot pin {:.2f} GB of the host's memory", gb(bytes));
+  }
+  cuda_check(e, "cudaMallocHost");
+  state_->pinned[static_cast<const char*>(p)] = bytes;
   return p;
 }
 template <class T>
 void CudaBackend<T>::release_host(void* p, size_t) {
-  if (p != nullptr) cudaFreeHost(p);
+  if (p == nullptr) return;
+  state_->pinned.erase(static_cast<const char*>(p));
+  cudaFreeHost(p);
+}
+
+/// Tensors may lie in pinned memory, which kernels read and write over the bus.
+template <class T>
+void CudaBackend<T>::copy_on_host(void* to, const void* from, size_t bytes) {
+  synchronize();
+  std::memcpy(to, from, bytes);
 }
 
 template <class T>
 void CudaBackend<T>::copy_in(const Tensor& to, const void* from) {
+  if (state_->is_pinned(to.data)) return copy_on_host(to.data, from, to.bytes());
   if (to.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to.data, from, to.bytes(), cudaMemcpyHostToDevice, stream_));
 }
 template <class T>
 void CudaBackend<T>::copy_out(void* to, const Tensor& from) {
+  if (state_->is_pinned(from.data)) return copy_on_host(to, from.data, from.bytes());
   if (from.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to, from.data, from.bytes(), cudaMemcpyDeviceToHost, stream_));
 }
 template <class T>

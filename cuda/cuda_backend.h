@@ -103,6 +103,7 @@ class CudaBackend final : public Backend {
  private:
   /// The public constructor delegates to it, so that the destructor runs if that one fails half-way.
   explicit CudaBackend(const cudaDeviceProp& properties);
+  void copy_on_host(void* to, const void* from, size_t bytes);
   struct State;  // events of record(), recorded graphs by key
   cudaStream_t stream_ = nullptr;
   cudaDeviceProp properties_{};

@@ -146,7 +146,7 @@ void Learner::sum_copies() {
 /// sums over the ranks that have them.
 template <class Each>
 void Learner::sum_alike(int64_t rows, int64_t row_size, const Each& each) {
-  const Tensor all = state_.exchange.rows(0, rows * row_size);
+  const Tensor all = memory_.constants().exchange.rows(0, rows * row_size);
   const auto at = [&](int64_t row, const Tensor& values) { return all.rows(row * row_size, values.numel()); };
   backend_.zero(all);
   each([&](int64_t row, const Tensor& values) { backend_.copy(at(row, values), values); });
@@ -179,7 +179,7 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   backend_.zero(norm2);
   sum_copies();
   if (comm != nullptr) {
-    const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
+    const ShardExchange exchange(backend_, *comm, shards(), memory_.constants().exchange);
     for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(buffers_.gradients, b);
   }
   for (const ShardSlice& s : own) add_squares(s);
@@ -188,7 +188,7 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   for (const ShardSlice& s : own) adamw(s, params);
   if (comm != nullptr) {
     zero_gradients();  // the other ranks' slices
-    const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
+    const ShardExchange exchange(backend_, *comm, shards(), memory_.constants().exchange);
     for (size_t b = 0; b < shards().buckets(); ++b) exchange.gather(weights_.flat(), b);
   }
   double sum = 0;

@@ -165,7 +165,7 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
     add_arena(out, "reference", "reference", m.reference, m,
               fmt::format("{}, frozen; one forward pass of every response a step (actor.kl_loss_coef = {:g})",
                           reference_folder(config), config.actor.kl_loss_coef));
-  add_arena(out, "optimizer", "state", m.state, m, "");
+  add_arena(out, "optimizer", "state", m.state + m.host, m, l.offload_optimizer ? "pinned memory of the host" : "");
   add_arena(out, "rollout", "rollout", m.rollout, m,
             fmt::format("{} sequences at once, {} KV pages of {} tokens", l.batch, l.kv_pages, l.page_size));
   add_arena(
@@ -204,6 +204,14 @@ std::vector<std::string> settings_that_fit(const Config& config, const ModelConf
       return false;
     }
   };
+  if (device.device == Device::cuda && !config.model.offload_optimizer)
+    for (const bool recompute : {false, true}) {
+      std::vector<std::string> settings = {"model.offload_optimizer=true"};
+      if (recompute) settings.push_back("model.recompute=true");
+      if (!fits(config, settings)) continue;
+      out.push_back("--set " + fmt::format("{}", fmt::join(settings, " --set ")));
+      break;
+    }
   for (const bool recompute : {false, true})
     for (int share = recompute && !config.model.recompute ? 1 : 2; share <= 64; share *= 2) {
       if (recompute && config.model.recompute) continue;

@@ -16,6 +16,7 @@ struct CardPlan {
   ModelLimits limits;                             ///< of one copy
   double weights = 0, optimizer = 0, shared = 0;  ///< bytes a card; shared: KV pages, or gradients and activations
   double workspace = 0, other = 0;                ///< other: CUDA's context, libraries, buffers of collectives
+  double host = 0;  ///< bytes of the host's memory for a card: the optimizer, if it is offloaded
   double total() const { return weights + optimizer + shared + workspace + other; }
   bool fits() const { return total() <= cards.gpu->memory; }
 };

@@ -85,7 +85,7 @@ TEST(Shards, APlanCountsOneRanksShare) {
     EXPECT_EQ(static_cast<int64_t>(plan.bytes_of("gradients")), all);
     for (const char* moment : {"first moments", "second moments"})
       EXPECT_NEAR(bytes[moment], all / ranks, ranks == 1 ? 0 : cuts) << moment << " of " << ranks << " ranks";
-    EXPECT_EQ(bytes.contains("exchange between ranks"), ranks > 1);
+    EXPECT_EQ(plan.bytes_of("exchange between ranks") > 0, ranks > 1);
   }
 }
 
