@@ -41,13 +41,15 @@ struct Heartbeat {
   std::atomic<uint64_t> beats{0};   ///< grows while the rank moves
   std::atomic<uint64_t> calls{0};   ///< collectives begun, the one under way included
   std::atomic<bool> inside{false};  ///< the last one has not been left
+  std::atomic<bool> device{false};  ///< what it is inside of is a wait for its device, whose own work may be long
   std::atomic<bool> left{false};    ///< the rank is done, and leaves
   SharedWord op, phase;
 
   void beat() { beats.fetch_add(1, std::memory_order_relaxed); }
-  void enter(std::string_view name, uint64_t call) {
+  void enter(std::string_view name, uint64_t call, bool waits_for_device = false) {
     op.set(name);
     calls.store(call, std::memory_order_relaxed);
+    device.store(waits_for_device, std::memory_order_relaxed);
     inside.store(true, std::memory_order_release);
     beat();
   }
@@ -57,5 +59,22 @@ struct Heartbeat {
   }
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free, "a lock would be the process's own");
+
+/// The heartbeat says that the rank is inside a collective, or waits for its device after one.
+class Entered {
+ public:
+  Entered(Heartbeat* heartbeat, std::string_view op, uint64_t call, bool waits_for_device = false)
+      : heartbeat_(heartbeat) {
+    if (heartbeat_) heartbeat_->enter(op, call, waits_for_device);
+  }
+  ~Entered() {
+    if (heartbeat_) heartbeat_->leave();
+  }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  Heartbeat* heartbeat_;
+};
 
 }  // namespace dapo

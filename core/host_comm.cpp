@@ -56,21 +56,6 @@ struct HostComm::Header {
   }
 };
 
-/// The heartbeat says that the rank is inside a collective.
-struct HostComm::Entered {
-  Entered(Heartbeat* heartbeat, const char* op, uint64_t call) : heartbeat_(heartbeat) {
-    if (heartbeat_) heartbeat_->enter(op, call);
-  }
-  ~Entered() {
-    if (heartbeat_) heartbeat_->leave();
-  }
-  Entered(const Entered&) = delete;
-  Entered& operator=(const Entered&) = delete;
-
- private:
-  Heartbeat* heartbeat_;
-};
-
 HostComm::Header HostComm::header(const char* op, DType dtype, int64_t count, int root) const {
   Header h;
   std::strncpy(h.op.data(), op, h.op.size() - 1);

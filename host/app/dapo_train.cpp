@@ -112,13 +112,7 @@ int run(const Options& o, Ranks& ranks) {
   Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
   if (!o.cards.empty()) return plan_for_cards(config, o);
-  ChosenBackend chosen = comm.together([&] {
-    ChosenBackend made = make_backend(config.model.device, config.model.dtype, config.model.threads);
-    if (comm.size() > 1 && made.backend->device() != Device::cpu)
-      fail_input("parallel.dp = {}: ranks on GPUs are not supported yet; set parallel.dp = 1, or --device cpu",
-                 config.parallel.dp);
-    return made;
-  });
+  ChosenBackend chosen = rank_backend(config.model, ranks);
   const ModelConfig shape = comm.together([&] {
     ModelConfig found = find_model(config.model.path).config;
     check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
@@ -175,7 +169,7 @@ int run(const Options& o, Ranks& ranks) {
   compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
   const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm);
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &comm, s.ranks.get());
   if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);

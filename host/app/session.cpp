@@ -47,6 +47,7 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   s.folder = folder;
   s.device = chosen.why;
   s.backend = std::move(chosen.backend);
+  s.ranks = std::move(chosen.ranks);
   s.comm = make_single_comm(*s.backend);
   const std::string& weights = weights_from.empty() ? folder : weights_from;
   const bool loads = has_weights(weights);

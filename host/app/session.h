@@ -16,6 +16,7 @@ namespace dapo {
 
 struct Session {
   std::unique_ptr<Backend> backend;
+  std::shared_ptr<Comm> ranks;  ///< ChosenBackend::ranks
   std::unique_ptr<Comm> comm;
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<Weights> weights;

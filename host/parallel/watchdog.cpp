@@ -42,18 +42,20 @@ std::optional<Culprit> Judge::late(const std::vector<RankSeen>& ranks) const {
   const auto me = std::find_if(ranks.begin(), ranks.end(), [&](const RankSeen& r) { return r.rank == me_; });
   const double waited = memory_[me - ranks.begin()].still;
   if (!me->inside || waited < limit_) return std::nullopt;
+  // A device waits for collectives that were begun, not for what their ranks do since.
+  const auto place = [&](const RankSeen& r) { return std::tuple(r.calls, r.inside || me->device); };
   const RankSeen* behind = nullptr;
   for (const RankSeen& r : ranks)
-    if (r.here && !r.left && (!behind || std::tuple(r.calls, r.inside) < std::tuple(behind->calls, behind->inside)))
-      behind = &r;
+    if (r.here && !r.left && (!behind || place(r) < place(*behind))) behind = &r;
   const Memory& m = memory_[behind - ranks.data()];
   const bool elsewhere = std::any_of(ranks.begin(), ranks.end(), [](const RankSeen& r) { return !r.here; });
-  if (std::tuple(behind->calls, behind->inside) == std::tuple(me->calls, me->inside)) {
+  if (place(*behind) == place(*me)) {
     // A stopped rank looks as if it waited like the others.
     for (const RankSeen& r : ranks)
       if (r.here && r.stopped && memory_[&r - ranks.data()].still >= limit_)
         return Culprit{r.rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", memory_[&r - ranks.data()].still)};
-    if (elsewhere && waited < limit_ * kBusyTimes) return std::nullopt;
+    const bool works = std::any_of(ranks.begin(), ranks.end(), [](const RankSeen& r) { return r.here && r.device; });
+    if ((elsewhere || works) && waited < limit_ * kBusyTimes) return std::nullopt;
     return Culprit{-1, fmt::format("a rank {} has not come for {:.0f} s",
                                    elsewhere ? "of another machine" : "that waits as well", waited)};
   }
@@ -98,6 +100,7 @@ std::vector<RankSeen> Watchdog::see() {
     if (s.here) {
       s.left = h.left.load();
       s.inside = h.inside.load();
+      s.device = s.inside && h.device.load();
       s.calls = h.calls.load();
       s.beats = h.beats.load();
       const ProcessState p = process_state(h.pid.load());

@@ -20,7 +20,8 @@ struct RankSeen {
   int rank = 0;
   bool here = false;  ///< it runs, or ran, on this machine
   bool running = false, stopped = false, inside = false, left = false;
-  bool busy = false;  ///< it has used the CPU, or waits for a disk, since the last look
+  bool device = false;  ///< it waits for its device, which may be at work of its own
+  bool busy = false;    ///< it has used the CPU, or waits for a disk, since the last look
   uint64_t calls = 0, beats = 0;
 };
 

@@ -57,11 +57,11 @@ void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorith
 }  // namespace
 
 Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train,
-                 Progress& progress, Comm* comm)
+                 Progress& progress, Comm* comm, Comm* device_comm)
     : config_(config),
       alone_(comm == nullptr ? make_alone(weights.backend()) : nullptr),
       comm_(comm == nullptr ? *alone_ : *comm),
-      memory_(weights, shared_limits(config, weights, comm_), &comm_),
+      memory_(weights, shared_limits(config, weights, comm_), device_comm == nullptr ? &comm_ : device_comm),
       decoder_(memory_),
       learner_(memory_),
       train_(train),

@@ -63,8 +63,9 @@ class Trainer {
   /// Allocates the memory of training_limits(). Keeps a reference to `train`. Prompts are encoded, and dropped or
   /// refused, as encode_prompts() does. `comm`: the config.parallel.dp ranks that train together; all of them make
   /// the same calls, hold the same state() and get the same metrics (but for seconds). Null: this one alone.
+  /// `device_comm`: the same ranks, for memory of the device; null: `comm`, on CPUs.
   Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress,
-          Comm* comm = nullptr);
+          Comm* comm = nullptr, Comm* device_comm = nullptr);
   ~Trainer();
 
   /// The frozen weights of the KL, before the first step of a run with actor.kl_loss_coef > 0.
