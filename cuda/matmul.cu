@@ -91,7 +91,7 @@ void CudaBackend<T>::matmul_backward_weight(const Tensor& dw, const Tensor& db, 
   const unsigned strips = ceil_div(columns, kBiasThreads);
   launch(column_sums_kernel<T>, {dim3(strips, blocks), dim3(kBiasThreads), 0, stream_}, parts.as<float>(),
          dy.as<const T>(), narrow(k), columns);
-  add_parts(db.as<float>(), parts.as<const float>(), blocks, columns, stream_);
+  cuda::add_parts(db.as<float>(), parts.as<const float>(), blocks, columns, stream_);
 }
 
 size_t matmul_workspace(const WorkspaceNeeds& needs) {
