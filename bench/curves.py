@@ -13,17 +13,19 @@ COLORS = ["#8a8880", "#b08a2e", "#3d9a6b", "#9b5fc0", "#2a78d6", "#e0552b"]
 LEFT, TOP, WIDTH, HEIGHT, PANEL = 48, 40, 330, 230, 400
 
 
-def panel(title, curves, top, ticks, unit, x_title="step", log_x=False, colors=COLORS):
-    """curves: for each line {x: [values]}, drawn as their mean with a band of one standard deviation. log_x: decades of x."""
+def panel(title, curves, top, ticks, unit, x_title="step", log_x=0, colors=COLORS):
+    """curves: for each line {x: [values]}, drawn as their mean with a band of one standard deviation.
+    log_x: 0, or the base of the logarithm of x, whose powers are marked."""
     xs = [x for c in curves for x in c]
-    low, high = (math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs)))) if log_x else (0, max(xs))
-    x = lambda v: LEFT + WIDTH * ((math.log10(v) if log_x else v) - low) / (high - low)
+    log = lambda v: round(math.log(v, log_x), 9)
+    low, high = (math.floor(log(min(xs))), math.ceil(log(max(xs)))) if log_x else (0, max(xs))
+    x = lambda v: LEFT + WIDTH * ((log(v) if log_x else v) - low) / (high - low)
     y = lambda v: TOP + HEIGHT * (1 - min(v, top) / top)
     out = [f'<text class="title" x="{LEFT}" y="22">{title}</text>']
     for t in ticks:
         out.append(f'<line class="{"grid" if t else "axis"}" x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
                    f'<text x="{LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{t:g}{unit}</text>')
-    for v in [10.0 ** e for e in range(low, high + 1)] if log_x else range(0, high + 1, max(1, high // 4)):
+    for v in [float(log_x) ** e for e in range(low, high + 1)] if log_x else range(0, high + 1, max(1, high // 4)):
         out.append(f'<text x="{x(v):.1f}" y="{TOP + HEIGHT + 17}" text-anchor="middle">{v:g}</text>')
     out.append(f'<text x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 34}" text-anchor="middle">{x_title}</text>')
     for color, curve in zip(colors, curves):

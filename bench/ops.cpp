@@ -142,7 +142,7 @@ void measure(benchmark::State& state, Run& run, Backend& b, const BenchCase& c, 
       std::optional<ProductsBy> own;
       if (c.product) own.emplace(b, ProductsBy::own);
       OpClock clock(b, operands.sets(), body, run.least());
-      for (auto _ : state) {
+      for ([[maybe_unused]] auto _ : state) {
         samples.push_back(clock.sample());
         state.SetIterationTime(samples.back());
       }

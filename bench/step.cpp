@@ -146,6 +146,7 @@ StepRow time_steps(const Options& o, const Config& config, Weights& weights, con
 
 nlohmann::json json_of(const StepRow& row) {
   std::vector<double> seconds;
+  seconds.reserve(row.steps.size());
   for (const StepMetrics& m : row.steps) seconds.push_back(m.seconds);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

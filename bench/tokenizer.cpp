@@ -55,19 +55,19 @@ void report(benchmark::State& state) {
 }
 
 void encode(benchmark::State& state) {
-  for (auto _ : state)
+  for ([[maybe_unused]] auto _ : state)
     for (const std::string& line : input().lines) benchmark::DoNotOptimize(input().tokenizer->encode(line));
   report(state);
 }
 
 void decode(benchmark::State& state) {
-  for (auto _ : state)
+  for ([[maybe_unused]] auto _ : state)
     for (const auto& ids : input().ids) benchmark::DoNotOptimize(input().tokenizer->decode(ids));
   report(state);
 }
 
 void load(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(Tokenizer::load(input().path));
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(Tokenizer::load(input().path));
 }
 
 BENCHMARK(encode)->Unit(benchmark::kMillisecond);

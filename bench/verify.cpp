@@ -22,7 +22,7 @@ std::string reasoning() {
 
 void run(benchmark::State& state, const Verifier& v, const std::vector<VerifyItem>& items) {
   size_t i = 0, right = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     right += v.verify(items[i]).acc;
     if (++i == items.size()) i = 0;
   }
@@ -62,7 +62,7 @@ void register_all() {
                                [=](benchmark::State& state) {
                                  VerifierPool pool(make_verifier("math_dapo"), static_cast<int>(state.range(0)));
                                  const std::vector<VerifyItem> items(8192, {text + "Answer: 42", "42"});
-                                 for (auto _ : state) benchmark::DoNotOptimize(pool.submit(items).get().size());
+                                 for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(pool.submit(items).get().size());
                                  state.SetItemsProcessed(state.iterations() * 8192);
                                })
       ->Arg(1)

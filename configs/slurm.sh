@@ -1,5 +1,6 @@
 #!/bin/bash
-# Several machines under Slurm, CPU ranks (GPUs of several ranks do not train yet): sbatch configs/slurm.sh configs/gsm8k.cfg
+# Several machines under Slurm, here with CPU ranks: sbatch configs/slurm.sh configs/gsm8k.cfg
+# With GPUs: ntasks-per-node is their number, and #SBATCH --gpus-per-task=1.
 # The folder of the run, the model and the data must be on a file system that all nodes share.
 #SBATCH --job-name=dapo
 #SBATCH --nodes=2

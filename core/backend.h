@@ -147,7 +147,9 @@ class Backend {
   /// step).
   virtual void* allocate(size_t bytes, bool dense = false) = 0;
   virtual void release(void* p, size_t bytes) = 0;
-  virtual void* allocate_host(size_t bytes) = 0;  ///< host memory for asynchronous copies (pinned)
+  /// Pinned memory of the host, for asynchronous copies. A tensor in it is an operand of elementwise ops and adamw as one
+  /// on the device is, at the speed of the bus; copy() and zero() are for the device alone. Error kExitResources.
+  virtual void* allocate_host(size_t bytes) = 0;
   virtual void release_host(void* p, size_t bytes) = 0;
   virtual void copy_in(const Tensor& to, const void* from) = 0;  ///< host to device; `from` must live until it is done
   virtual void copy_out(void* to, const Tensor& from) = 0;       ///< device to host, asynchronous

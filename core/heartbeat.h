@@ -50,15 +50,17 @@ struct Heartbeat {
   std::array<std::atomic<uint64_t>, kGroupings> calls{};  ///< collectives begun, the one under way included: by Among
   std::atomic<Among> among{Among::world};                 ///< the ranks of the last one
   std::atomic<bool> inside{false};                        ///< which has not been left
-  std::atomic<bool> left{false};                          ///< the rank is done, and leaves
+  std::atomic<bool> device{false};  ///< what it is inside of is a wait for its device, whose own work may be long
+  std::atomic<bool> left{false};    ///< the rank is done, and leaves
   SharedWord op, phase;
 
   uint64_t calls_of(Among a) const { return calls[static_cast<size_t>(a)].load(); }
   void beat() { beats.fetch_add(1, std::memory_order_relaxed); }
-  void enter(std::string_view name, Among ranks, uint64_t call) {
+  void enter(std::string_view name, Among ranks, uint64_t call, bool waits_for_device = false) {
     op.set(name);
     among.store(ranks, std::memory_order_relaxed);
     calls[static_cast<size_t>(ranks)].store(call, std::memory_order_relaxed);
+    device.store(waits_for_device, std::memory_order_relaxed);
     inside.store(true, std::memory_order_release);
     beat();
   }
@@ -68,5 +70,22 @@ struct Heartbeat {
   }
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free, "a lock would be the process's own");
+
+/// The heartbeat says that the rank is inside a collective, or waits for its device after one.
+class Entered {
+ public:
+  Entered(Heartbeat* heartbeat, std::string_view op, Among ranks, uint64_t call, bool waits_for_device = false)
+      : heartbeat_(heartbeat) {
+    if (heartbeat_) heartbeat_->enter(op, ranks, call, waits_for_device);
+  }
+  ~Entered() {
+    if (heartbeat_) heartbeat_->leave();
+  }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  Heartbeat* heartbeat_;
+};
 
 }  // namespace dapo

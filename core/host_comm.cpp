@@ -56,21 +56,6 @@ struct HostComm::Header {
   }
 };
 
-/// The heartbeat says that the rank is inside a collective.
-struct HostComm::Entered {
-  Entered(const HostComm& comm, const char* op) : heartbeat_(comm.heartbeat_) {
-    if (heartbeat_) heartbeat_->enter(op, comm.among_, comm.sequence_);
-  }
-  ~Entered() {
-    if (heartbeat_) heartbeat_->leave();
-  }
-  Entered(const Entered&) = delete;
-  Entered& operator=(const Entered&) = delete;
-
- private:
-  Heartbeat* heartbeat_;
-};
-
 HostComm::Header HostComm::header(const char* op, DType dtype, int64_t count, int root) const {
   Header h;
   std::strncpy(h.op.data(), op, h.op.size() - 1);
@@ -157,14 +142,14 @@ void HostComm::sum(T* data, int64_t n) {
 
 void HostComm::all_reduce_sum(const Tensor& t) {
   ++sequence_;
-  const Entered entered(*this, "all_reduce_sum");
+  const Entered entered(heartbeat_, "all_reduce_sum", among_, sequence_);
   meet(header("all_reduce_sum", t.dtype, t.numel(), -1));
   with_summable("all_reduce_sum", t, [&](auto type) { sum(static_cast<decltype(type)*>(t.data), t.numel()); });
 }
 
 void HostComm::all_reduce_max(const Tensor& t) {
   ++sequence_;
-  const Entered entered(*this, "all_reduce_max");
+  const Entered entered(heartbeat_, "all_reduce_max", among_, sequence_);
   meet(header("all_reduce_max", t.dtype, t.numel(), -1));
   with_summable("all_reduce_max", t, [&](auto type) {
     using T = decltype(type);
@@ -179,7 +164,7 @@ void HostComm::all_reduce_max(const Tensor& t) {
 
 void HostComm::all_gather(const Tensor& out, const Tensor& in) {
   ++sequence_;
-  const Entered entered(*this, "all_gather");
+  const Entered entered(heartbeat_, "all_gather", among_, sequence_);
   expect_rows("all_gather", out, in, size_);
   meet(header("all_gather", in.dtype, in.numel(), -1));
   exchange({static_cast<char*>(out.data), in.bytes()}, {static_cast<char*>(in.data), 0}, in.bytes());
@@ -187,7 +172,7 @@ void HostComm::all_gather(const Tensor& out, const Tensor& in) {
 
 void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
   ++sequence_;
-  const Entered entered(*this, "reduce_scatter");
+  const Entered entered(heartbeat_, "reduce_scatter", among_, sequence_);
   expect_rows("reduce_scatter", in, out, size_);
   meet(header("reduce_scatter", out.dtype, out.numel(), -1));
   with_summable("reduce_scatter", in, [&](auto type) {
@@ -205,7 +190,7 @@ void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
 
 void HostComm::all_to_all(const Tensor& out, const Tensor& in) {
   ++sequence_;
-  const Entered entered(*this, "all_to_all");
+  const Entered entered(heartbeat_, "all_to_all", among_, sequence_);
   if (out.dtype != in.dtype || out.numel() != in.numel() || in.numel() % size_ != 0 ||
       (out.data == in.data && in.bytes() > 0))
     fail(kExitInternal, "all_to_all: {} and {} are not two tensors of one size that {} ranks divide", out.describe(),
@@ -217,14 +202,14 @@ void HostComm::all_to_all(const Tensor& out, const Tensor& in) {
 
 void HostComm::broadcast(const Tensor& t, int root) {
   ++sequence_;
-  const Entered entered(*this, "broadcast");
+  const Entered entered(heartbeat_, "broadcast", among_, sequence_);
   CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
   meet(header("broadcast", t.dtype, t.numel(), root));
   spread(static_cast<char*>(t.data), t.bytes(), root);
 }
 
 void HostComm::send(const Tensor& t, int to) {
-  const Entered entered(*this, "send");
+  const Entered entered(heartbeat_, "send", among_, sequence_);
   CHECK(to >= 0 && to < size_ && to != rank_, "rank {} sends to rank {} of {}", rank_, to, size_);
   const Header h = header("send", t.dtype, t.numel(), to);
   put(reinterpret_cast<const char*>(&h), sizeof h, to);
@@ -232,7 +217,7 @@ void HostComm::send(const Tensor& t, int to) {
 }
 
 void HostComm::recv(const Tensor& t, int from) {
-  const Entered entered(*this, "recv");
+  const Entered entered(heartbeat_, "recv", among_, sequence_);
   CHECK(from >= 0 && from < size_ && from != rank_, "rank {} receives from rank {} of {}", rank_, from, size_);
   Header h;
   take(reinterpret_cast<char*>(&h), sizeof h, from);
@@ -244,19 +229,19 @@ void HostComm::recv(const Tensor& t, int from) {
 
 void HostComm::meet_for(const char* op, DType dtype, int64_t count, int root) {
   ++sequence_;
-  const Entered entered(*this, op);
+  const Entered entered(heartbeat_, op, among_, sequence_);
   meet(header(op, dtype, count, root));
 }
 
 void HostComm::barrier() {
   ++sequence_;
-  const Entered entered(*this, "barrier");
+  const Entered entered(heartbeat_, "barrier", among_, sequence_);
   meet(header("barrier", DType::u8, 0, -1));
 }
 
 std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
   ++sequence_;
-  const Entered entered(*this, "all_gather_bytes");
+  const Entered entered(heartbeat_, "all_gather_bytes", among_, sequence_);
   const std::vector<Header> all = meet(header("all_gather_bytes", DType::u8, std::ssize(bytes), -1), true);
   int64_t most = 0;
   for (const Header& h : all) most = std::max(most, h.count);
@@ -271,7 +256,7 @@ std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
 
 std::string HostComm::broadcast_bytes(std::string bytes, int root) {
   ++sequence_;
-  const Entered entered(*this, "broadcast_bytes");
+  const Entered entered(heartbeat_, "broadcast_bytes", among_, sequence_);
   CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
   const std::vector<Header> all =
       meet(header("broadcast_bytes", DType::u8, rank_ == root ? std::ssize(bytes) : 0, root), true);

@@ -58,6 +58,8 @@ class HostComm : public Comm {
 
   /// Where this rank tells what it does; none by default.
   void report_to(Heartbeat* heartbeat) { heartbeat_ = heartbeat; }
+  Heartbeat* heartbeat() const { return heartbeat_; }
+  Among among() const { return among_; }
   /// Collectives begun.
   uint64_t sequence() const { return sequence_; }
 
@@ -79,7 +81,6 @@ class HostComm : public Comm {
 
  private:
   struct Header;
-  struct Entered;
   Header header(const char* op, DType dtype, int64_t count, int root) const;
   std::vector<Header> meet(const Header& mine, bool lengths_differ = false);
   [[noreturn]] void out_of_step(const std::vector<Header>& all, bool lengths_differ) const;

@@ -1,6 +1,9 @@
 // The CUDA backend's memory, order and graphs. An error of the driver names the call and the reason.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <map>
+#include <thread>
 #include <vector>
 
 #include "cuda/cuda_backend.h"
@@ -54,6 +57,14 @@ cudaDeviceProp check_device() {
   return properties;
 }
 
+/// The GPU of each thread is its own; a new thread has the first.
+thread_local int thread_device = 0;
+void use(int device) {
+  if (device == thread_device) return;
+  CUDA_CHECK(cudaSetDevice(device));
+  thread_device = device;
+}
+
 }  // namespace
 
 template <class T>
@@ -73,6 +84,14 @@ struct CudaBackend<T>::State {
   /// Of zeroed_counters(), the largest last: recorded graphs may hold the smaller ones.
   std::vector<unsigned*> counters;
   int64_t counted = 0;
+  std::map<const char*, size_t> pinned;  ///< blocks of allocate_host()
+
+  bool is_pinned(const void* p) const {
+    const auto after = pinned.upper_bound(static_cast<const char*>(p));
+    if (after == pinned.begin()) return false;
+    const auto& [begin, bytes] = *std::prev(after);
+    return static_cast<const char*>(p) < begin + bytes;
+  }
 
   void keep(uint64_t key, cudaGraphExec_t graph) {
     if (graphs.size() >= kGraphs) {
@@ -83,11 +102,32 @@ struct CudaBackend<T>::State {
     }
     graphs.emplace(key, Recorded{graph, ++replays});
   }
+  void drop_graphs() {
+    for (auto& [key, recorded] : graphs) cudaGraphExecDestroy(recorded.graph);
+    graphs.clear();
+  }
+};
+
+/// The heartbeat of this rank says that it waits, while this lives.
+template <class T>
+class CudaBackend<T>::Waiting {
+ public:
+  explicit Waiting(const CudaBackend& backend) : watch_(backend.watches_.empty() ? nullptr : backend.watches_.back()) {
+    if (watch_ != nullptr) watch_->begin_wait();
+  }
+  ~Waiting() {
+    if (watch_ != nullptr) watch_->end_wait();
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  DeviceWatch* watch_;
 };
 
 template <class T>
 CudaBackend<T>::CudaBackend(const cudaDeviceProp& properties)
-    : properties_(properties), state_(std::make_unique<State>()) {}
+    : properties_(properties), device_(thread_device), state_(std::make_unique<State>()) {}
 
 template <class T>
 CudaBackend<T>::CudaBackend() : CudaBackend(check_device()) {
@@ -101,7 +141,7 @@ template <class T>
 CudaBackend<T>::~CudaBackend() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   products_.reset();
-  for (auto& [key, recorded] : state_->graphs) cudaGraphExecDestroy(recorded.graph);
+  state_->drop_graphs();
   for (unsigned* c : state_->counters) cudaFree(c);
   for (cudaEvent_t e : state_->events)
     if (e != nullptr) cudaEventDestroy(e);
@@ -121,6 +161,7 @@ size_t CudaBackend<T>::memory_total() const {
 }
 template <class T>
 size_t CudaBackend<T>::memory_available() const {
+  use_device();
   size_t available = 0, total = 0;
   CUDA_CHECK(cudaMemGetInfo(&available, &total));
   return available;
@@ -130,6 +171,7 @@ template <class T>
 void* CudaBackend<T>::allocate(size_t bytes, bool) {
   void* p = nullptr;
   if (bytes == 0) return p;
+  use_device();
   const cudaError_t e = cudaMalloc(&p, bytes);
   if (e == cudaErrorMemoryAllocation) {
     cudaGetLastError();
@@ -150,21 +192,46 @@ void CudaBackend<T>::release(void* p, size_t) {
 template <class T>
 void* CudaBackend<T>::allocate_host(size_t bytes) {
   void* p = nullptr;
-  if (bytes > 0) CUDA_CHECK(cudaMallocHost(&p, bytes));
+  if (bytes == 0) return p;
+  use_device();
+  const cudaError_t e = cudaMallocHost(&p, bytes);
+  if (e == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail(kExitResources, "cannot pin {:.2f} GB of the host's memory", gb(bytes));
+  }
+  cuda_check(e, "cudaMallocHost");
+  state_->pinned[static_cast<const char*>(p)] = bytes;
   return p;
 }
 template <class T>
 void CudaBackend<T>::release_host(void* p, size_t) {
-  if (p != nullptr) cudaFreeHost(p);
+  if (p == nullptr) return;
+  state_->pinned.erase(static_cast<const char*>(p));
+  cudaFreeHost(p);
+}
+
+/// Tensors may lie in pinned memory, which kernels read and write over the bus.
+template <class T>
+void CudaBackend<T>::copy_on_host(void* to, const void* from, size_t bytes) {
+  synchronize();
+  std::memcpy(to, from, bytes);
 }
 
 template <class T>
 void CudaBackend<T>::copy_in(const Tensor& to, const void* from) {
-  if (to.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to.data, from, to.bytes(), cudaMemcpyHostToDevice, stream_));
+  if (to.bytes() == 0) return;
+  if (state_->is_pinned(to.data)) return copy_on_host(to.data, from, to.bytes());
+  use_device();
+  const Waiting waiting(*this);  // for memory that is not pinned
+  CUDA_CHECK(cudaMemcpyAsync(to.data, from, to.bytes(), cudaMemcpyHostToDevice, stream_));
 }
 template <class T>
 void CudaBackend<T>::copy_out(void* to, const Tensor& from) {
-  if (from.bytes() > 0) CUDA_CHECK(cudaMemcpyAsync(to, from.data, from.bytes(), cudaMemcpyDeviceToHost, stream_));
+  if (from.bytes() == 0) return;
+  if (state_->is_pinned(from.data)) return copy_on_host(to, from.data, from.bytes());
+  use_device();
+  const Waiting waiting(*this);
+  CUDA_CHECK(cudaMemcpyAsync(to, from.data, from.bytes(), cudaMemcpyDeviceToHost, stream_));
 }
 template <class T>
 void CudaBackend<T>::copy(const Tensor& to, const Tensor& from) {
@@ -178,6 +245,7 @@ void CudaBackend<T>::zero(const Tensor& t) {
 
 template <class T>
 uint64_t CudaBackend<T>::record() {
+  use_device();
   const uint64_t mark = state_->next++;
   CUDA_CHECK(cudaEventRecord(state_->events[mark % State::kMarks], stream_));
   return mark;
@@ -194,11 +262,44 @@ bool CudaBackend<T>::done(uint64_t mark) {
 template <class T>
 void CudaBackend<T>::wait(uint64_t mark) {
   CHECK(mark < state_->next, "mark {} was never recorded", mark);
-  CUDA_CHECK(cudaEventSynchronize(state_->events[mark % State::kMarks]));
+  cudaEvent_t const event = state_->events[mark % State::kMarks];
+  if (watches_.empty())
+    CUDA_CHECK(cudaEventSynchronize(event));
+  else
+    wait_until("cudaEventQuery", [&] { return cudaEventQuery(event); });
 }
 template <class T>
 void CudaBackend<T>::synchronize() {
-  CUDA_CHECK(cudaStreamSynchronize(stream_));
+  if (watches_.empty())
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+  else
+    wait_until("cudaStreamQuery", [&] { return cudaStreamQuery(stream_); });
+}
+
+template <class T>
+template <class Done>
+void CudaBackend<T>::wait_until(const char* call, Done&& done) {
+  const Waiting waiting(*this);
+  auto asked = std::chrono::steady_clock::now();
+  for (cudaError_t e; (e = done()) != cudaSuccess;) {
+    if (e != cudaErrorNotReady) cuda_check(e, call);
+    std::this_thread::yield();
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked < std::chrono::milliseconds(1)) continue;
+    asked = now;
+    for (DeviceWatch* w : watches_) w->check();
+  }
+}
+
+template <class T>
+void CudaBackend<T>::use_device() const {
+  use(device_);
+}
+
+template <class T>
+void CudaBackend<T>::unwatch(DeviceWatch* w) {
+  std::erase(watches_, w);
+  state_->drop_graphs();
 }
 
 template <class T>
@@ -226,6 +327,7 @@ void CudaBackend<T>::replayable(uint64_t key, const std::function<void()>& body)
     return;
   }
   found->second.used = ++state_->replays;
+  const Waiting waiting(*this);  // where the stream's queue is full
   CUDA_CHECK(cudaGraphLaunch(found->second.graph, stream_));
 }
 
@@ -258,8 +360,26 @@ std::string cuda_unsuitable() {
   return cuda::unsuitable(&properties);
 }
 
-std::unique_ptr<Backend> make_cuda_backend(DType dtype) {
+std::vector<CudaGpu> cuda_gpus() {
+  std::vector<CudaGpu> gpus;
+  if (!cuda_unsuitable().empty()) return gpus;
+  int count = 0;
+  CUDA_CHECK(cudaGetDeviceCount(&count));
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp p{};
+    CUDA_CHECK(cudaGetDeviceProperties(&p, i));
+    std::string uuid = "GPU";
+    for (int b = 0; b < 16; ++b)
+      uuid += fmt::format("{}{:02x}", b == 0 || b == 4 || b == 6 || b == 8 || b == 10 ? "-" : "",
+                          static_cast<unsigned>(static_cast<unsigned char>(p.uuid.bytes[b])));
+    gpus.push_back({uuid, fmt::format("{:04x}:{:02x}:{:02x}.0", p.pciDomainID, p.pciBusID, p.pciDeviceID)});
+  }
+  return gpus;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(DType dtype, int index) {
   CHECK(dtype == DType::f32 || dtype == DType::bf16);
+  cuda::use(index);
   if (dtype == DType::bf16) return std::make_unique<cuda::CudaBackend<bf16>>();
   return std::make_unique<cuda::CudaBackend<float>>();
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "core/backend.h"
 #include "cuda/cuda_device.h"
@@ -25,6 +26,17 @@ namespace cuda {
 inline constexpr int kKvSplit = 512;
 
 class Products;
+
+/// What a communicator does while its thread waits for the device: another rank may never come (nccl_comm.cu).
+class DeviceWatch {
+ public:
+  virtual void begin_wait() = 0;
+  virtual void end_wait() = 0;
+  virtual void check() = 0;  ///< Error if what the device waits for will not come
+
+ protected:
+  ~DeviceWatch() = default;
+};
 
 template <class T>
 class CudaBackend final : public Backend {
@@ -95,6 +107,10 @@ class CudaBackend final : public Backend {
   /// n counters on the device that are zero between kernels: a kernel that counts its blocks sets them to zero again.
   unsigned* zeroed_counters(int64_t n);
 
+  // For nccl_comm.cu. Waits ask `w` from here on; its end drops recorded steps, which may hold its collectives.
+  void watch(DeviceWatch* w) { watches_.push_back(w); }
+  void unwatch(DeviceWatch* w);
+
   // For probe.h.
   cudaStream_t stream() const { return stream_; }
   const cudaDeviceProp& properties() const { return properties_; }
@@ -103,9 +119,18 @@ class CudaBackend final : public Backend {
  private:
   /// The public constructor delegates to it, so that the destructor runs if that one fails half-way.
   explicit CudaBackend(const cudaDeviceProp& properties);
+  void copy_on_host(void* to, const void* from, size_t bytes);
   struct State;  // events of record(), recorded graphs by key
+  class Waiting;
+  /// Makes the backend's GPU that of the calling thread.
+  void use_device() const;
+  /// Asks until done() is no longer cudaErrorNotReady.
+  template <class Done>
+  void wait_until(const char* call, Done&& done);
   cudaStream_t stream_ = nullptr;
   cudaDeviceProp properties_{};
+  int device_ = 0;
+  std::vector<DeviceWatch*> watches_;
   std::unique_ptr<Products> products_;
   std::unique_ptr<State> state_;
 };

@@ -11,7 +11,9 @@ namespace dapo {
 
 /// `backend`: the CUDA backend of this rank; tensors are memory of its device, and work is queued on its stream. `host`
 /// connects the same ranks: it carries the identifier, the checks that all ranks call the same, and bytes of the host.
-/// Both must outlive the communicator. Error (exit 3) if NCCL does not start, as with two ranks on one GPU.
+/// Both must outlive the communicator. Error (exit 2) if there is no NCCL, (exit 3) if it does not start, as with two ranks on one GPU; the same
+/// on all ranks. While it exists, waits of the backend show in the heartbeat of `host`, and end with an Error (exit 5) if
+/// NCCL reports that a rank is lost.
 std::unique_ptr<Comm> make_nccl_comm(Backend& backend, HostComm& host);
 
 }  // namespace dapo

@@ -1,6 +1,9 @@
 // lm_sample: a block draws the token of one row (core/softmax.h). The tiles' largest logits show which tiles can hold
 // columns that a filter keeps, so that only those are read again; thresholds are found by histograms over the bits of
 // the logits, without a sort. Counts and masses are integers, so no result depends on the order of a sum.
+#include <algorithm>
+#include <utility>
+
 #include "core/op_checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/head_chunks.h"
@@ -302,21 +305,68 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 }  // namespace
 
+SplitDraws::SplitDraws(Arena& workspace, int64_t rows, int64_t most, int ranks, int64_t vocab) {
+  const int64_t each = ceil_div(rows, ranks);
+  exchanged = workspace.take("exchanged logits", DType::f32, {ranks, each, most});
+  logits = workspace.take("whole rows of logits", DType::f32, {each, vocab});
+  tiles = workspace.take("tiles of whole rows", DType::u8, {each, softmax_tiles(vocab), sizeof(SoftmaxTile)});
+  tokens = workspace.take("draws", DType::i32, {ranks * each});
+  log_prob = workspace.take("draws", DType::f32, {ranks * each});
+}
+
 template <class T>
 void CudaBackend<T>::lm_sample(const Tensor& tokens, const Tensor& log_prob, const Tensor& x, const Tensor& head,
                                const Tensor& keys, const Tensor& positions, const Sampling& sampling) {
-  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling, vocabulary_split());
-  const int vocab = narrow(head.dim(0));
+  const VocabularySplit& split = vocabulary_split();
+  check_lm_sample(dtype(), tokens, log_prob, x, head, keys, positions, sampling, split);
   const float inverse = sampling.temperature == 0.0f ? 1.0f : 1.0f / sampling.temperature;
   const float scale = softmax_scale(inverse);
-  for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, x, head,
-                  [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
-                    launch_overlapped(sample_kernel, {grid_of(n), dim3(kThreads), 0, stream_},
-                                      tokens.as<int32_t>() + first, log_prob.as<float>() + first,
-                                      logits.as<const float>(), tiles, keys.as<const int32_t>() + 3 * first,
-                                      positions.as<const int32_t>() + first, sampling, inverse, scale,
-                                      softmax_least(sampling.min_p), vocab, narrow(softmax_tiles(vocab)));
-                  });
+  /// Draws for rows [first, first + n).
+  const auto draw = [&](int32_t* to, float* log_prob_to, int64_t first, int64_t n, const Tensor& logits,
+                        SoftmaxTile* tiles) {
+    const int vocab = narrow(logits.dim(1));
+    launch_overlapped(sample_kernel, {grid_of(n), dim3(kThreads), 0, stream_}, to, log_prob_to,
+                      logits.as<const float>(), tiles, keys.as<const int32_t>() + 3 * first,
+                      positions.as<const int32_t>() + first, sampling, inverse, scale, softmax_least(sampling.min_p),
+                      vocab, narrow(softmax_tiles(vocab)));
+  };
+  if (split.ranks == nullptr)
+    return for_head_chunks(*products_, workspace(), stream_, kScoredLogits, scale, split, x, head,
+                           [&](int64_t first, int64_t n, const Tensor& logits, SoftmaxTile* tiles) {
+                             draw(tokens.as<int32_t>() + first, log_prob.as<float>() + first, first, n, logits, tiles);
+                           });
+  if (x.dim(0) == 0) return;
+  // Each rank draws for a part of the rows, after an exchange that gives it their logits whole.
+  const int64_t ranks = split.parts(), most = split.most();
+  const int64_t chunk = head_chunk_rows(x.dim(0), most, kScoredLogits);
+  const ArenaScope scope(workspace());
+  const Tensor room = workspace().take("logits", DType::f32, {round_up(chunk, ranks), most});
+  const SplitDraws scratch(workspace(), chunk, most, split.parts(), split.size);
+  for (int64_t first = 0; first < x.dim(0); first += chunk) {
+    const int64_t n = std::min(chunk, x.dim(0) - first), each = ceil_div(n, ranks);
+    head_logits(*products_, room, x.rows(first, n), head, most);
+    const Tensor exchanged(scratch.exchanged.data, DType::f32, {ranks, each, most});
+    split.ranks->all_to_all(exchanged, Tensor(room.data, DType::f32, {ranks, each, most}));
+    const Tensor drawn = scratch.tokens.rows(0, ranks * each), drawn_log_prob = scratch.log_prob.rows(0, ranks * each);
+    const int64_t begin = split.own() * each, own = std::clamp<int64_t>(n - begin, 0, each);
+    if (own > 0) {
+      const Tensor logits = scratch.logits.rows(0, own);
+      for (int p = 0; p < split.parts(); ++p) {
+        const Range columns = split.of(p);
+        if (columns.count() > 0)
+          CUDA_CHECK(cudaMemcpy2DAsync(logits.as<float>() + columns.begin, split.size * sizeof(float),
+                                       exchanged.rows(p, 1).data, most * sizeof(float), columns.count() * sizeof(float),
+                                       own, cudaMemcpyDeviceToDevice, stream_));
+      }
+      auto* const tiles = static_cast<SoftmaxTile*>(scratch.tiles.data);
+      softmax_tiles_of(tiles, logits.as<const float>(), own, split.size, scale, stream_);
+      draw(drawn.as<int32_t>() + begin, drawn_log_prob.as<float>() + begin, first + begin, own, logits, tiles);
+    }
+    for (const auto& [all, to] : {std::pair(&drawn, &tokens), std::pair(&drawn_log_prob, &log_prob)}) {
+      split.ranks->all_gather(all->view({ranks, each}), all->rows(begin, each));
+      copy(to->rows(first, n), all->rows(0, n));
+    }
+  }
 }
 
 template void CudaBackend<float>::lm_sample(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,

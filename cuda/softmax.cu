@@ -64,6 +64,7 @@ __global__ void __launch_bounds__(kThreads, 6)
 void softmax_tiles_of(SoftmaxTile* tiles, const float* logits, int64_t rows, int64_t vocab, float scale,
                       cudaStream_t stream) {
   CHECK(vocab <= kSoftmaxColumns, "a vocabulary of {}", vocab);
+  if (vocab == 0) return;  // a rank without columns
   const int count = narrow(softmax_tiles(vocab));
   const int64_t warps = rows * ceil_div(count, kWarpTiles);
   // Few rows: small blocks, so that every SM has one.

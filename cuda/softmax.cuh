@@ -39,6 +39,34 @@ __device__ __forceinline__ void load_logits(float (&to)[4], const float* row, in
   }
 }
 
+__device__ __forceinline__ RowSoftmax softmax_of(const SoftmaxSums& sums, float top, float inverse_temperature,
+                                                 float scale, float exponent) {
+  const SoftmaxLogs logs = softmax_logs(sums, top, scale, exponent);
+  return {inverse_temperature,
+          top * inverse_temperature,
+          sums.weighted == sums.weighted ? logs.log_sum : NAN,
+          logs.entropy,
+          top,
+          scale,
+          exponent,
+          sums.total};
+}
+
+/// The sums of a row's tiles, by a block of kSoftmaxThreads; the same in every thread. bad: the row has no softmax.
+__device__ __forceinline__ SoftmaxSums row_sums(const SoftmaxTile* tiles, int count, float scale, float exponent,
+                                                bool bad, Mass* masses, double* scratch) {
+  Mass total = 0;
+  double weighted = bad ? NAN : 0.0;
+  for (int t = thread_x(); t < count; t += kSoftmaxThreads) {
+    const SoftmaxSums sums = softmax_sums(tiles[t], exponent, scale);
+    total += sums.total;
+    weighted += sums.weighted;
+  }
+  total = block_sum(total, masses);
+  weighted = block_sum(weighted, scratch);
+  return {total, weighted};
+}
+
 /// Merges a row's tiles, by a block of kSoftmaxThreads; the same in every thread.
 __device__ inline RowSoftmax row_softmax(const SoftmaxTile* tiles, int count, float inverse_temperature, float scale) {
   __shared__ double scratch[kWarp];
@@ -53,24 +81,8 @@ __device__ inline RowSoftmax row_softmax(const SoftmaxTile* tiles, int count, fl
   top = block_max(top, reinterpret_cast<float*>(scratch));
   const float exponent = softmax_exponent(top, scale);
   bad |= !(fabsf(exponent) < INFINITY);
-  Mass total = 0;
-  double weighted = bad ? NAN : 0.0;
-  for (int t = thread_x(); t < count; t += kSoftmaxThreads) {
-    const SoftmaxSums sums = softmax_sums(tiles[t], exponent, scale);
-    total += sums.total;
-    weighted += sums.weighted;
-  }
-  total = block_sum(total, masses);
-  weighted = block_sum(weighted, scratch);
-  const SoftmaxLogs logs = softmax_logs({total, weighted}, top, scale, exponent);
-  return {inverse_temperature,
-          top * inverse_temperature,
-          weighted == weighted ? logs.log_sum : NAN,
-          logs.entropy,
-          top,
-          scale,
-          exponent,
-          total};
+  return softmax_of(row_sums(tiles, count, scale, exponent, bad, masses, scratch), top, inverse_temperature, scale,
+                    exponent);
 }
 
 }  // namespace dapo::cuda

@@ -83,7 +83,7 @@ std::string half_text(uint16_t bits) {
   const double step = std::ldexp(1.0, std::max(exponent, 1) - 25), sign = bits & 0x8000 ? -1 : 1,
                value = sign * step * (exponent == 0 ? fraction : fraction + 1024);
   for (int digits = 1; digits < 6; ++digits)
-    if (const std::string text = fmt::format("{:.{}g}", value, digits); std::abs(std::stod(text) - value) < step / 2)
+    if (std::string text = fmt::format("{:.{}g}", value, digits); std::abs(std::stod(text) - value) < step / 2)
       return text;
   return fmt::format("{}", value);
 }

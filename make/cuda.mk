@@ -1,9 +1,9 @@
 # cuda/ by nvcc if it is installed; otherwise the programs are built for the CPU only.
 CUDA_SOURCES := $(wildcard cuda/*.cu cuda/*.cpp)
 CUDA_TESTS   := $(wildcard tests/cuda/*.cpp) tests/model/golden_test.cpp tests/model/equality_test.cpp
-# NCCL, between GPUs, if its header is present.
+# NCCL, between GPUs, if its header is present; the library is loaded at run time.
 NCCL_H       := $(if $(NVCC),$(wildcard $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))/include/nccl.h /usr/include/nccl.h))
-NVCC_OBJECTS := $(if $(NVCC),$(patsubst %,$(OUT)/nvcc/%.o,$(if $(NCCL_H),$(CUDA_SOURCES),$(filter-out cuda/nccl_comm.cu,$(CUDA_SOURCES)))))
+NVCC_OBJECTS := $(if $(NVCC),$(patsubst %,$(OUT)/nvcc/%.o,$(CUDA_SOURCES)))
 NVCCFLAGS := -std=c++20 -I. -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra -DFMT_USE_CONSTEXPR=1 \
   -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_90,code=compute_90
 

@@ -96,6 +96,7 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   UpdateBuffers b;
   const int64_t n = limits.pack_tokens, r = limits.pack_head_rows;
   if (n == 0) return b;
+  if (limits.train) b.gradients = arena.take("gradients", DType::f32, {parameter_table(config, limits.tensor).size});
   const ModelConfig c = local_config(config, limits.tensor);
   const AttentionDims a = c.attention();
   const bool keep_all = limits.train && !limits.recompute;
@@ -159,23 +160,24 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   return b;
 }
 
-StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig& config, const ModelLimits& limits,
-                       DType dtype) {
+StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelLimits& limits, DType dtype) {
   StateBuffers b;
-  const Shards shards(params, limits.data_ranks);
-  const int64_t own = shards.most();
-  const int64_t scratch = std::max(ShardExchange::scratch_size(shards), copies_exchange_size(config, limits.tensor));
-  b.gradients = arena.take("gradients", DType::f32, {params.size});
+  const int64_t own = Shards(params, limits.data_ranks).most();
   b.moment1 = arena.take("first moments", DType::f32, {own});
   b.moment2 = arena.take("second moments", DType::f32, {own});
   if (dtype == DType::bf16) b.remainders = arena.take("remainders of the masters", DType::i16, {own});
-  if (scratch > 0) b.exchange = arena.take("exchange between ranks", DType::f32, {scratch});
   return b;
 }
 
-ConstantBuffers lay_constants(Arena& arena, const ModelConfig& config, const ModelLimits& limits) {
-  return {arena.take("rotary table", DType::f32, {limits.max_length, config.head_dim}),
-          arena.take("gradient norm", DType::f64, {1})};
+ConstantBuffers lay_constants(Arena& arena, const ParamTable& params, const ModelConfig& config,
+                              const ModelLimits& limits) {
+  ConstantBuffers b;
+  b.rope = arena.take("rotary table", DType::f32, {limits.max_length, config.head_dim});
+  b.norm2 = arena.take("gradient norm", DType::f64, {1});
+  const int64_t exchange = std::max(ShardExchange::scratch_size(Shards(params, limits.data_ranks)),
+                                    copies_exchange_size(config, limits.tensor));
+  if (limits.train && exchange > 0) b.exchange = arena.take("exchange between ranks", DType::f32, {exchange});
+  return b;
 }
 
 WorkspaceNeeds workspace_needs(const ModelConfig& config, const ModelLimits& limits) {

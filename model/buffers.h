@@ -101,8 +101,9 @@ struct RolloutBuffers {
 };
 RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype);
 
-/// The activations of a pack of N tokens, and backward's gradients.
+/// The gradients, the activations of a pack of N tokens, and backward's gradients of these.
 struct UpdateBuffers {
+  Tensor gradients;  ///< f32[parameters], flat, in table order: they are zero while the Decoder has the arena
   std::vector<LayerBuffers> layers;  ///< by layer; what backward computes again is shared between layers
   HeadBuffers head;
   Tensor embedded;                       ///< f32[P * M, C]: embeddings of all tokens, before they are dealt
@@ -113,25 +114,25 @@ struct UpdateBuffers {
 };
 UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype);
 
-/// Flat buffers in table order; moments and remainders of one rank's shard (of the largest: Shards::most()).
+/// Flat buffers in table order, of one rank's shard (of the largest: Shards::most()).
 struct StateBuffers {
-  Tensor gradients;         ///< f32[parameters]
   Tensor moment1, moment2;  ///< f32[shard]
   Tensor remainders;        ///< i16[shard] if T = bf16: master = join_master(weight, remainder)
-  Tensor exchange;          ///< f32: scratch of ShardExchange and Learner::sum_copies; empty with one rank
 };
+StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelLimits& limits, DType dtype);
+
 /// Elements of scratch that summing the gradients of what tensor-parallel ranks hold alike takes: the norms, and one
 /// layer's shared key/value heads.
 int64_t copies_exchange_size(const ModelConfig& config, const TensorRank& at);
-StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelConfig& config, const ModelLimits& limits,
-                       DType dtype);
 
 /// What stays at the bottom of the workspace; the scratch of the ops lies above.
 struct ConstantBuffers {
-  Tensor rope;   ///< f32[max_length, D]: Backend::rope
-  Tensor norm2;  ///< f64[1]: squared norm of the gradient
+  Tensor rope;      ///< f32[max_length, D]: Backend::rope
+  Tensor norm2;     ///< f64[1]: squared norm of the gradient
+  Tensor exchange;  ///< f32: scratch of ShardExchange and Learner::sum_copies; empty with one rank, or without training
 };
-ConstantBuffers lay_constants(Arena& arena, const ModelConfig& config, const ModelLimits& limits);
+ConstantBuffers lay_constants(Arena& arena, const ParamTable& params, const ModelConfig& config,
+                              const ModelLimits& limits);
 WorkspaceNeeds workspace_needs(const ModelConfig& config, const ModelLimits& limits);
 
 }  // namespace dapo

@@ -31,10 +31,12 @@ Learner::Learner(ModelMemory& memory)
 
 void Learner::begin() {
   memory_.use_workspace();
+  const bool again = memory_.held_by(this);
   Arena arena = memory_.give_shared(this);
   buffers_ = lay_update(arena, config(), limits(), backend_.dtype());
   CHECK_EQ(arena.peak(), memory_.plan().update, "the plan differs from the layout");
   staged_ = memory_.staged_inputs(buffers_.inputs);
+  if (limits().train && !again) zero_gradients();
 }
 
 void Learner::forward(const Layers& layers, const PackInputs& in) {
@@ -102,7 +104,7 @@ void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
     backend_.adamw(weights_.flat().rows(begin, count),
                    state_.remainders ? state_.remainders.rows(local, count) : Tensor(),
                    state_.moment1.rows(local, count), state_.moment2.rows(local, count),
-                   state_.gradients.rows(begin, count), memory_.constants().norm2, run);
+                   buffers_.gradients.rows(begin, count), memory_.constants().norm2, run);
   }
 }
 
@@ -144,7 +146,7 @@ void Learner::sum_copies() {
 /// sums over the ranks that have them.
 template <class Each>
 void Learner::sum_alike(int64_t rows, int64_t row_size, const Each& each) {
-  const Tensor all = state_.exchange.rows(0, rows * row_size);
+  const Tensor all = memory_.constants().exchange.rows(0, rows * row_size);
   const auto at = [&](int64_t row, const Tensor& values) { return all.rows(row * row_size, values.numel()); };
   backend_.zero(all);
   each([&](int64_t row, const Tensor& values) { backend_.copy(at(row, values), values); });
@@ -156,19 +158,20 @@ void Learner::sum_alike(int64_t rows, int64_t row_size, const Each& each) {
 void Learner::add_squares(const ShardSlice& slice) {
   const Tensor& norm2 = memory_.constants().norm2;
   if (weights_.tensor_rank().ranks == 1)  // the padding between parameters is always zero
-    return backend_.sum_of_squares(norm2, state_.gradients.rows(slice.begin, slice.count));
+    return backend_.sum_of_squares(norm2, buffers_.gradients.rows(slice.begin, slice.count));
   const int64_t end = slice.begin + slice.count;
   for (const Param& p : weights_.params().all)
     for (const ParamPart& part : p.parts) {
       const Range rows = rows_within(p, part, slice.begin, end);
       if (part.copy == 0 && rows.count() > 0)
-        backend_.sum_of_squares(norm2, state_.gradients.rows(p.offset + (part.row_begin + rows.begin) * p.columns,
-                                                             rows.count() * p.columns));
+        backend_.sum_of_squares(norm2, buffers_.gradients.rows(p.offset + (part.row_begin + rows.begin) * p.columns,
+                                                               rows.count() * p.columns));
     }
 }
 
 Learner::UpdateResult Learner::update(const AdamW& params) {
   CHECK(limits().train, "the memory has no room for training");
+  CHECK(memory_.held_by(this), "begin() comes before update");
   memory_.use_workspace();
   const Tensor& norm2 = memory_.constants().norm2;
   Comm* const comm = limits().data_ranks > 1 ? memory_.data_parallel() : nullptr;
@@ -176,8 +179,8 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   backend_.zero(norm2);
   sum_copies();
   if (comm != nullptr) {
-    const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
-    for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(state_.gradients, b);
+    const ShardExchange exchange(backend_, *comm, shards(), memory_.constants().exchange);
+    for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(buffers_.gradients, b);
   }
   for (const ShardSlice& s : own) add_squares(s);
   if (comm != nullptr) comm->all_reduce_sum(norm2);
@@ -185,7 +188,7 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   for (const ShardSlice& s : own) adamw(s, params);
   if (comm != nullptr) {
     zero_gradients();  // the other ranks' slices
-    const ShardExchange exchange(backend_, *comm, shards(), state_.exchange);
+    const ShardExchange exchange(backend_, *comm, shards(), memory_.constants().exchange);
     for (size_t b = 0; b < shards().buckets(); ++b) exchange.gather(weights_.flat(), b);
   }
   double sum = 0;

@@ -37,8 +37,8 @@ std::vector<float> sequence_log_ratios(std::span<const float> log_prob, std::spa
 /// the reference.
 void check_same_shapes(const ModelConfig& reference, const ModelConfig& model, const std::string& folder);
 
-/// score() and train() work between begin() and the begin() of a Decoder on the same memory: both use the shared arena
-/// in turn. update() and the state work at any time.
+/// score(), train(), update() and the gradients work between begin() and the begin() of a Decoder on the same memory:
+/// both use the shared arena in turn. The other state works at any time.
 class Learner {
  public:
   /// The memory must have room: limits().pack_tokens > 0; for train() and update() also limits().train.
@@ -51,7 +51,7 @@ class Learner {
   const ModelConfig& config() const { return weights_.config(); }
   const ModelLimits& limits() const { return memory_.limits(); }
 
-  /// Takes the shared arena. A Decoder's KV pages are lost.
+  /// Takes the shared arena. A Decoder's KV pages are lost; gradients are zero, unless this Learner had the arena.
   void begin();
   /// Sets log_prob and entropy of pack.targets at this temperature. Blocks.
   void score(Pack& pack, float temperature);
@@ -69,11 +69,11 @@ class Learner {
   /// or not. With several data-parallel ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
   /// weights are gathered: every rank calls it, also one that had no pack. Blocks.
   UpdateResult update(const AdamW& adamw);
-  void zero_gradients() { backend_.zero(state_.gradients); }
+  void zero_gradients() { backend_.zero(buffers_.gradients); }
 
   // State, for checkpoints and tests: flat, in table order; empty unless limits().train. All but the gradients are this
   // rank's shard: of each slice in slices(), the elements from its `local` on.
-  Tensor gradients() const { return state_.gradients; }    ///< f32
+  Tensor gradients() const { return buffers_.gradients; }  ///< f32
   Tensor moment1() const { return state_.moment1; }        ///< f32
   Tensor moment2() const { return state_.moment2; }        ///< f32
   Tensor remainders() const { return state_.remainders; }  ///< i16; empty if T = f32
@@ -99,7 +99,7 @@ class Learner {
   HeadBuffers head_buffers(const PackInputs& in, int64_t rows) const {
     return buffers_.head.first(rows, in.ids.dim(0), weights_.tensor_rank().ranks);
   }
-  Tensor gradient(int index) const { return weights_.params().view(state_.gradients, index); }
+  Tensor gradient(int index) const { return weights_.params().view(buffers_.gradients, index); }
   /// All layers; buffers_.layers then hold what backward reads.
   void forward(const Layers& layers, const PackInputs& in);
   /// The final norm of head_rows, after forward().

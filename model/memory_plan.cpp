@@ -20,11 +20,13 @@ MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, cons
   plan.weights = measure("weights", [&](Arena& a) { a.take("weights", dtype, {params.size}); });
   plan.reference =
       limits.reference ? measure("reference", [&](Arena& a) { a.take("reference", dtype, {params.size}); }) : 0;
-  plan.state = limits.train ? measure("state", [&](Arena& a) { lay_state(a, params, config, limits, dtype); }) : 0;
+  if (limits.train)
+    (limits.offload_optimizer ? plan.host : plan.state) =
+        measure("state", [&](Arena& a) { lay_state(a, params, limits, dtype); });
   plan.rollout = measure("rollout", [&](Arena& a) { lay_rollout(a, config, limits, dtype); });
   plan.update = measure("update", [&](Arena& a) { lay_update(a, config, limits, dtype); });
   plan.workspace = measure("workspace", [&](Arena& a) {
-    lay_constants(a, config, limits);
+    lay_constants(a, params, config, limits);
     a.take("scratch of the ops", DType::u8,
            {static_cast<int64_t>(device.workspace_bytes(workspace_needs(config, limits)))});
   });

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/backend.h"
@@ -21,9 +22,10 @@ struct ModelLimits {
   int64_t pack_head_rows = 0;  ///< tokens of a pack that predict a target
   bool train = false;          ///< keep activations for backward, gradients and moments; false: score() alone
   bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
-  int data_ranks = 1;          ///< ranks that share moments and low halves of the masters (model/shards.h)
-  TensorRank tensor{};         ///< of the ranks that share the model itself (model/tensor_split.h)
-  bool reference = false;      ///< other weights of the same shapes lie beside: Learner::score_reference
+  bool offload_optimizer = false;  ///< moments and remainders lie in pinned memory of the host; AdamW reads them there
+  int data_ranks = 1;              ///< ranks that share moments and low halves of the masters (model/shards.h)
+  TensorRank tensor{};             ///< of the ranks that share the model itself (model/tensor_split.h)
+  bool reference = false;          ///< other weights of the same shapes lie beside: Learner::score_reference
 
   // The Decoder's batches; batch = 0: no Decoder.
   int batch = 0;           ///< sequences of a decode step; also draws of a prefill
@@ -59,12 +61,18 @@ int64_t most_sequence_pages(const ModelLimits& limits);
 /// Bytes of each arena. The Decoder and the Learner use theirs in turn, so the larger one counts.
 struct MemoryPlan {
   size_t weights, reference, state, rollout, update, workspace;
+  size_t host;  ///< of pinned memory of the host, not in total(): the state, if it is offloaded
   size_t total() const { return weights + reference + state + std::max(rollout, update) + workspace; }
   struct Piece {
     std::string arena, what;
     size_t bytes;  ///< pieces that are never needed at the same time may overlap
   };
   std::vector<Piece> pieces;  ///< of all arenas
+  size_t bytes_of(std::string_view what) const {
+    size_t sum = 0;
+    for (const Piece& p : pieces) sum += p.what == what ? p.bytes : 0;
+    return sum;
+  }
 };
 /// Allocates nothing: runs the layout code on arenas that only count.
 MemoryPlan plan_memory(const DeviceSize& device, const ModelConfig& config, const ModelLimits& limits);

@@ -1,5 +1,7 @@
 #include "model/model_memory.h"
 
+#include <cstring>
+
 #include "model/forward.h"
 
 namespace dapo {
@@ -39,18 +41,19 @@ ModelMemory::ModelMemory(Weights& weights, const ModelLimits& limits, Comm* data
       data_parallel_(data_parallel),
       shards_(weights.params(), limits.data_ranks),
       plan_(plan_that_fits(weights, limits)),
-      state_(backend(), plan_.state, OwnedBlock::dense),
+      state_(backend(), plan_.state + plan_.host, limits.offload_optimizer ? OwnedBlock::pinned : OwnedBlock::dense),
       shared_(backend(), std::max(plan_.rollout, plan_.update)),
       workspace_(backend(), plan_.workspace),
       workspace_arena_("workspace", workspace_.data(), workspace_.bytes()),
-      constants_(lay_constants(workspace_arena_, weights.config(), limits)),
+      constants_(lay_constants(workspace_arena_, weights.params(), weights.config(), limits)),
       pinned_(backend(), input_bytes(weights.config(), limits, backend().dtype()), OwnedBlock::pinned) {
   CHECK_EQ(limits.tensor.ranks, weights.tensor_rank().ranks, "limits.tensor");
   CHECK_EQ(limits.tensor.rank, weights.tensor_rank().rank, "limits.tensor");
   CHECK_EQ(data_parallel != nullptr ? data_parallel->size() : 1, limits.data_ranks, "data_ranks");
   if (limits.train) {
     Arena arena("state", state_.data(), state_.bytes());
-    state_buffers_ = lay_state(arena, weights.params(), weights.config(), limits, backend().dtype());
+    state_buffers_ = lay_state(arena, weights.params(), limits, backend().dtype());
+    if (limits.offload_optimizer) std::memset(state_.data(), 0, state_.bytes());
   }
   const std::vector<float> rope = rope_table(weights.config(), limits.max_length);
   backend().copy_in(constants_.rope, rope.data());

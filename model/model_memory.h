@@ -7,9 +7,9 @@
 
 namespace dapo {
 
-/// Allocated once, for the largest calls; nothing is allocated inside a step. `state`: gradients, and the rank's
-/// shard of moments and remainders of the fp32 masters (training only). `shared`: the Decoder's KV pages and activations or the Learner's activations,
-/// in turn. `workspace`: constants, and scratch of the ops above them.
+/// Allocated once, for the largest calls; nothing is allocated inside a step. `state`: the rank's shard of moments and
+/// of the remainders of the f32 masters (training only), on the device or in pinned memory of the host. `shared`: the Decoder's KV pages and activations, or the
+/// Learner's gradients and activations, in turn. `workspace`: constants, and scratch of the ops above them.
 class ModelMemory {
  public:
   /// Error (exit 3), with the bytes of each piece, if the device has too little memory.

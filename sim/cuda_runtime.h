@@ -91,8 +91,12 @@ typedef void (*cudaHostFn_t)(void*);
 #define cudaHostAllocPortable 1u
 #define cudaHostRegisterDefault 0u
 
+struct cudaUUID_t {
+  char bytes[16];
+};
 struct cudaDeviceProp {
   char name[256];
+  cudaUUID_t uuid;
   std::size_t totalGlobalMem, sharedMemPerBlock;
   int regsPerBlock, warpSize, maxThreadsPerBlock;
   int maxThreadsDim[3], maxGridSize[3];

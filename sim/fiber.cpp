@@ -31,7 +31,12 @@ thread_local Fibers* arriving = nullptr;
 }  // namespace
 
 Fibers::~Fibers() {
-  for (auto& f : all_) munmap(const_cast<char*>(static_cast<const char*>(f->low)) - kPage, kStackBytes + kPage);
+  for (auto& f : all_) {
+#ifdef __SANITIZE_ADDRESS__
+    ASAN_UNPOISON_MEMORY_REGION(f->low, f->size);  // something else will be mapped here
+#endif
+    munmap(const_cast<char*>(static_cast<const char*>(f->low)) - kPage, kStackBytes + kPage);
+  }
 }
 
 Fiber* Fibers::start(void (*entry)()) {

@@ -1,17 +1,23 @@
+// Ranks are threads, or processes of one machine: all that passes between them goes through memory that they share, a
+// file without a name (memfd) that the rank which made the identifier holds open until all have come.
 #include "nccl.h"
 
-#include <condition_variable>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_bf16.h"
 #include "cuda_streams.h"
+#include "nccl_lanes.h"
 
 namespace {
 
@@ -43,146 +49,122 @@ std::size_t size_of(ncclDataType_t t) {
 }
 
 template <class T, class Sum>
-void fold(const std::vector<Call>& calls, std::size_t offset, std::size_t n, ncclRedOp_t op, void* out) {
+void fold(const std::vector<std::vector<char>>& parts, ncclRedOp_t op, std::size_t n, void* out) {
   for (std::size_t i = 0; i < n; ++i) {
-    Sum s = static_cast<Sum>(static_cast<const T*>(calls[0].send)[offset + i]);
-    for (std::size_t r = 1; r < calls.size(); ++r) {
-      const Sum v = static_cast<Sum>(static_cast<const T*>(calls[r].send)[offset + i]);
+    const auto part = [&](std::size_t r) { return static_cast<Sum>(reinterpret_cast<const T*>(parts[r].data())[i]); };
+    Sum s = part(0);
+    for (std::size_t r = 1; r < parts.size(); ++r) {
+      const Sum v = part(r);
       s = op == ncclSum ? s + v : op == ncclProd ? s * v : op == ncclMax ? std::max(s, v) : std::min(s, v);
     }
     static_cast<T*>(out)[i] = static_cast<T>(s);
   }
 }
 
-void reduce(const std::vector<Call>& calls, std::size_t offset, std::size_t n, std::vector<char>& out) {
-  out.resize(n * size_of(calls[0].type));
-  switch (calls[0].type) {
+/// The parts of all ranks, in rank order.
+void reduce(const std::vector<std::vector<char>>& parts, const Call& c) {
+  switch (c.type) {
     case ncclInt8:
-      return fold<signed char, int>(calls, offset, n, calls[0].op, out.data());
+      return fold<signed char, int>(parts, c.op, c.count, c.receive);
     case ncclUint8:
-      return fold<unsigned char, unsigned>(calls, offset, n, calls[0].op, out.data());
+      return fold<unsigned char, unsigned>(parts, c.op, c.count, c.receive);
     case ncclInt32:
-      return fold<int, int>(calls, offset, n, calls[0].op, out.data());
+      return fold<int, int>(parts, c.op, c.count, c.receive);
     case ncclUint32:
-      return fold<unsigned, unsigned>(calls, offset, n, calls[0].op, out.data());
+      return fold<unsigned, unsigned>(parts, c.op, c.count, c.receive);
     case ncclInt64:
-      return fold<long long, long long>(calls, offset, n, calls[0].op, out.data());
+      return fold<long long, long long>(parts, c.op, c.count, c.receive);
     case ncclUint64:
-      return fold<unsigned long long, unsigned long long>(calls, offset, n, calls[0].op, out.data());
+      return fold<unsigned long long, unsigned long long>(parts, c.op, c.count, c.receive);
     case ncclFloat32:
-      return fold<float, float>(calls, offset, n, calls[0].op, out.data());
+      return fold<float, float>(parts, c.op, c.count, c.receive);
     case ncclFloat64:
-      return fold<double, double>(calls, offset, n, calls[0].op, out.data());
+      return fold<double, double>(parts, c.op, c.count, c.receive);
     case ncclBfloat16:
-      return fold<__nv_bfloat16, float>(calls, offset, n, calls[0].op, out.data());
+      return fold<__nv_bfloat16, float>(parts, c.op, c.count, c.receive);
   }
 }
 
-/// The calls of all ranks with one sequence number, once all have arrived; all results are computed before any is
-/// stored, since buffers may be shared.
-void run(const std::vector<Call>& calls) {
-  const Call& c = calls[0];
-  const std::size_t bytes = c.count * size_of(c.type), ranks = calls.size();
-  std::vector<char> out;
-  if (c.kind == Kind::all_reduce || c.kind == Kind::reduce) {
-    reduce(calls, 0, c.count, out);
-    for (std::size_t r = 0; r < ranks; ++r)
-      if (c.kind == Kind::all_reduce || static_cast<int>(r) == c.root) std::memcpy(calls[r].receive, out.data(), bytes);
-  } else if (c.kind == Kind::reduce_scatter) {
-    reduce(calls, 0, c.count * ranks, out);
-    for (std::size_t r = 0; r < ranks; ++r) std::memcpy(calls[r].receive, out.data() + r * bytes, bytes);
-  } else if (c.kind == Kind::all_gather) {
-    for (const Call& from : calls)
-      out.insert(out.end(), static_cast<const char*>(from.send), static_cast<const char*>(from.send) + bytes);
-    for (const Call& to : calls) std::memcpy(to.receive, out.data(), out.size());
-  } else {
-    for (const Call& to : calls) std::memmove(to.receive, calls[c.root].send, bytes);
-  }
-}
-
-struct Meeting {
-  std::vector<Call> calls;
-  std::size_t come = 0, left = 0;
-  bool wrong = false;
-};
-
-struct Message {
-  const void* data;
-  std::size_t bytes;
-  bool taken = false, wrong = false;
-};
-
-struct Ranks {
+/// Files of identifiers of this process, until all of their ranks have come.
+struct Files {
   std::mutex mutex;
-  std::condition_variable changed;
-  std::map<std::uint64_t, Meeting> meetings;
-  std::map<std::pair<int, int>, std::deque<std::shared_ptr<Message>>> messages;  // from, to
-  std::size_t count;
-  bool aborted = false;
+  std::map<int, unsigned> serial;  // by descriptor
+  unsigned next = 0;
 };
-
-std::mutex all_mutex;
-std::map<std::string, std::weak_ptr<Ranks>> all_ranks;
+Files& files() {
+  static auto* f = new Files;
+  return *f;
+}
 
 }  // namespace
 
 struct ncclComm {
-  std::shared_ptr<Ranks> ranks;
+  sim::Shared* shared;
   int rank;
-  std::uint64_t posted = 0;
-
-  std::uint64_t post(const Call& c) {
-    std::lock_guard lock(ranks->mutex);
-    Meeting& m = ranks->meetings[posted];
-    m.calls.resize(ranks->count);
-    m.calls[rank] = c;
-    if (++m.come == ranks->count) {
-      for (const Call& other : m.calls)
-        m.wrong |= other.kind != c.kind || other.count != c.count || other.type != c.type || other.op != c.op ||
-                   other.root != c.root;
-      if (!m.wrong) run(m.calls);
-      ranks->changed.notify_all();
+  int file;  ///< of the identifier, where this process made it; else -1
+  unsigned serial;
+  std::size_t size() const { return shared->ranks; }
+  ~ncclComm() {
+    close_file();
+    munmap(shared, sim::Shared::bytes(static_cast<int>(size())));
+  }
+  /// Once all ranks have come, or this one goes.
+  void close_file() {
+    if (file < 0) return;
+    std::lock_guard lock(files().mutex);
+    if (const auto f = files().serial.find(file); f != files().serial.end() && f->second == serial) {
+      files().serial.erase(f);
+      close(file);
     }
-    return posted++;
-  }
-  ncclResult_t wait(std::uint64_t sequence) {
-    std::unique_lock lock(ranks->mutex);
-    Meeting& m = ranks->meetings[sequence];
-    ranks->changed.wait(lock, [&] { return m.come == ranks->count || ranks->aborted; });
-    if (ranks->aborted && m.come != ranks->count) return ncclRemoteError;
-    const bool wrong = m.wrong;
-    if (++m.left == ranks->count) ranks->meetings.erase(sequence);
-    return wrong ? ncclInvalidUsage : ncclSuccess;
-  }
-
-  std::shared_ptr<Message> offer(const Call& c) {
-    std::lock_guard lock(ranks->mutex);
-    auto message = std::make_shared<Message>(Message{c.send, c.count * size_of(c.type)});
-    ranks->messages[{rank, c.root}].push_back(message);
-    ranks->changed.notify_all();
-    return message;
-  }
-  ncclResult_t receive(const Call& c) {
-    std::unique_lock lock(ranks->mutex);
-    auto& queue = ranks->messages[{c.root, rank}];
-    ranks->changed.wait(lock, [&] { return !queue.empty() || ranks->aborted; });
-    if (queue.empty()) return ncclRemoteError;
-    const std::shared_ptr<Message> message = queue.front();
-    queue.pop_front();
-    message->wrong = message->bytes != c.count * size_of(c.type);
-    if (!message->wrong) std::memmove(c.receive, message->data, message->bytes);
-    message->taken = true;
-    ranks->changed.notify_all();
-    return message->wrong ? ncclInvalidUsage : ncclSuccess;
-  }
-  ncclResult_t wait_taken(const Message& message) {
-    std::unique_lock lock(ranks->mutex);
-    ranks->changed.wait(lock, [&] { return message.taken || ranks->aborted; });
-    return !message.taken ? ncclRemoteError : message.wrong ? ncclInvalidUsage : ncclSuccess;
+    file = -1;
   }
 };
 
 namespace {
+
+/// A call of a group, with what it receives before it is added up.
+struct Work {
+  ncclComm_t comm;
+  Call call;
+  std::vector<std::vector<char>> parts;
+};
+
+void pass(sim::Exchange& exchange, const Work& w, std::size_t peer, bool sends, void* data, std::size_t bytes) {
+  const Call& c = w.call;
+  const bool message = c.kind == Kind::send || c.kind == Kind::receive;
+  const sim::Header header = message ? sim::Header{static_cast<std::uint32_t>(Kind::send), 0, 0, 0, bytes, bytes}
+                                     : sim::Header{static_cast<std::uint32_t>(c.kind),
+                                                   static_cast<std::uint32_t>(c.type),
+                                                   static_cast<std::uint32_t>(c.op),
+                                                   static_cast<std::uint32_t>(c.root),
+                                                   c.count,
+                                                   bytes};
+  const auto own = static_cast<std::size_t>(w.comm->rank);
+  exchange.pass(w.comm->shared, sends ? own : peer, sends ? peer : own, sends, header, data);
+}
+
+void add(sim::Exchange& exchange, Work& w) {
+  const Call& c = w.call;
+  const std::size_t bytes = c.count * size_of(c.type), ranks = w.comm->size();
+  const auto own = static_cast<std::size_t>(w.comm->rank), root = static_cast<std::size_t>(c.root);
+  auto* const out = static_cast<char*>(const_cast<void*>(c.send));
+  auto* const in = static_cast<char*>(c.receive);
+  if (c.kind == Kind::send) return pass(exchange, w, root, true, out, bytes);
+  if (c.kind == Kind::receive) return pass(exchange, w, root, false, in, bytes);
+  const bool sums =
+      c.kind == Kind::all_reduce || c.kind == Kind::reduce_scatter || (c.kind == Kind::reduce && own == root);
+  if (sums) w.parts.assign(ranks, std::vector<char>(bytes));
+  for (std::size_t peer = 0; peer < ranks; ++peer) {
+    const bool to_peer = c.kind == Kind::reduce ? peer == root : c.kind != Kind::broadcast || own == root;
+    const bool from_peer = c.kind == Kind::reduce ? own == root : c.kind != Kind::broadcast || peer == root;
+    pass(exchange, w, peer, true, c.kind == Kind::reduce_scatter ? out + peer * bytes : out, to_peer ? bytes : 0);
+    pass(exchange, w, peer, false,
+         sums                         ? w.parts[peer].data()
+         : c.kind == Kind::all_gather ? in + peer * bytes
+                                      : in,
+         from_peer ? bytes : 0);
+  }
+}
 
 struct Grouped {
   ncclComm_t comm;
@@ -192,24 +174,18 @@ struct Grouped {
 thread_local int depth = 0;
 thread_local std::vector<Grouped> grouped;
 
-/// All begin before any waits.
+/// All begin before any waits; results are stored when all has come, since buffers may be shared.
 ncclResult_t run_group(const std::vector<Grouped>& calls) {
-  std::vector<std::pair<ncclComm_t, std::uint64_t>> meetings;
-  std::vector<std::pair<ncclComm_t, std::shared_ptr<Message>>> sent;
-  for (const auto& [comm, call, stream] : calls)
-    if (call.kind == Kind::send)
-      sent.emplace_back(comm, comm->offer(call));
-    else if (call.kind != Kind::receive)
-      meetings.emplace_back(comm, comm->post(call));
-  ncclResult_t result = ncclSuccess;
-  for (const auto& [comm, call, stream] : calls)
-    if (call.kind == Kind::receive)
-      if (const ncclResult_t r = comm->receive(call)) result = r;
-  for (const auto& [comm, message] : sent)
-    if (const ncclResult_t r = comm->wait_taken(*message)) result = r;
-  for (const auto& [comm, sequence] : meetings)
-    if (const ncclResult_t r = comm->wait(sequence)) result = r;
-  return result;
+  std::vector<Work> works;
+  works.reserve(calls.size());
+  sim::Exchange exchange;
+  for (const auto& [comm, call, stream] : calls) add(exchange, works.emplace_back(Work{comm, call, {}}));
+  const sim::Exchange::Result result = exchange.run();
+  if (result == sim::Exchange::Result::aborted) return ncclRemoteError;
+  if (result == sim::Exchange::Result::wrong) return ncclInvalidUsage;
+  for (const Work& w : works)
+    if (!w.parts.empty()) reduce(w.parts, w.call);
+  return ncclSuccess;
 }
 
 ncclResult_t submit_group(const std::vector<Grouped>& calls) {
@@ -226,7 +202,7 @@ ncclResult_t submit_group(const std::vector<Grouped>& calls) {
 
 ncclResult_t collective(const char* name, const Call& c, ncclComm_t comm, cudaStream_t stream) {
   if (const int injected = sim::enter(name)) return static_cast<ncclResult_t>(injected);
-  if (!comm || c.root < 0 || c.root >= static_cast<int>(comm->ranks->count)) return ncclInvalidArgument;
+  if (!comm || c.root < 0 || c.root >= static_cast<int>(comm->size())) return ncclInvalidArgument;
   if (depth) return grouped.push_back({comm, c, stream}), ncclSuccess;
   return submit_group({{comm, c, stream}});
 }
@@ -237,25 +213,36 @@ ncclResult_t ncclGetVersion(int* version) {
   return *version = 22700, ncclSuccess;
 }
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
-  static std::mutex mutex;
-  static unsigned next = 0;
-  std::lock_guard lock(mutex);
+  const int file = memfd_create("sim-nccl", MFD_CLOEXEC);
+  if (file < 0) return ncclSystemError;
+  std::lock_guard lock(files().mutex);
+  files().serial[file] = files().next;
   std::memset(id, 0, sizeof *id);
-  std::snprintf(id->internal, sizeof id->internal, "sim-%u", next++);
+  std::snprintf(id->internal, sizeof id->internal, "%d %d %u", static_cast<int>(getpid()), file, files().next++);
   return ncclSuccess;
 }
 ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank) {
   if (const int injected = sim::enter("ncclCommInitRank")) return static_cast<ncclResult_t>(injected);
-  if (ranks <= 0 || rank < 0 || rank >= ranks) return ncclInvalidArgument;
-  std::lock_guard lock(all_mutex);
-  auto& known = all_ranks[id.internal];
-  auto shared = known.lock();
-  if (!shared) {
-    known = shared = std::make_shared<Ranks>();
-    shared->count = static_cast<std::size_t>(ranks);
+  int process = 0, file = -1;
+  unsigned serial = 0;
+  if (ranks <= 0 || rank < 0 || rank >= ranks || std::sscanf(id.internal, "%d %d %u", &process, &file, &serial) != 3)
+    return ncclInvalidArgument;
+  const bool own = process == getpid();
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%d/fd/%d", process, file);
+  const int opened = open(path, O_RDWR | O_CLOEXEC);
+  if (opened < 0) return ncclSystemError;
+  sim::Shared* const shared = sim::map_shared(opened, ranks);
+  close(opened);
+  if (!shared) return ncclSystemError;
+  std::uint32_t none = 0;
+  if (!shared->ranks.compare_exchange_strong(none, static_cast<std::uint32_t>(ranks)) &&
+      none != static_cast<std::uint32_t>(ranks)) {
+    munmap(shared, sim::Shared::bytes(ranks));
+    return ncclInvalidUsage;
   }
-  if (shared->count != static_cast<std::size_t>(ranks)) return ncclInvalidUsage;
-  *comm = new ncclComm{shared, rank};
+  *comm = new ncclComm{shared, rank, own ? file : -1, serial};
+  if (++shared->here == static_cast<std::uint32_t>(ranks) && own) (*comm)->close_file();
   sim::count_handles(1);
   return ncclSuccess;
 }
@@ -265,22 +252,17 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  {
-    std::lock_guard lock(comm->ranks->mutex);
-    comm->ranks->aborted = true;
-    comm->ranks->changed.notify_all();
-  }
+  comm->shared->aborted = 1;
   return ncclCommDestroy(comm);
 }
 ncclResult_t ncclCommCount(const ncclComm_t comm, int* ranks) {
-  return *ranks = static_cast<int>(comm->ranks->count), ncclSuccess;
+  return *ranks = static_cast<int>(comm->size()), ncclSuccess;
 }
 ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
   return *rank = comm->rank, ncclSuccess;
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
-  std::lock_guard lock(comm->ranks->mutex);
-  *error = comm->ranks->aborted ? ncclRemoteError : ncclSuccess;
+  *error = comm->shared->aborted ? ncclRemoteError : ncclSuccess;
   return ncclSuccess;
 }
 const char* ncclGetErrorString(ncclResult_t r) {

@@ -1,4 +1,4 @@
-// Stands in for NCCL: ranks are host threads of one process (or one thread with groups). Sums run in rank order in
+// Stands in for NCCL: ranks are processes, or host threads (or one thread with groups). Sums run in rank order in
 // fp32.
 #pragma once
 

@@ -1,5 +1,7 @@
 // The device as programs see it: its properties, how many there are, the driver's version. Tests change them.
 #include <cstdio>
+#include <cstdlib>
+#include <vector>
 
 #include "allocations.h"
 #include "calls.h"
@@ -35,12 +37,35 @@ cudaDeviceProp h100() {
 
 struct Device {
   cudaDeviceProp properties = h100();
-  int count = 1, driver = 13000;
+  int count = -1, driver = 13000;  // -1: those that are visible
 };
 Device& device() {
   static auto* d = new Device;
   return *d;
 }
+
+/// The machine's GPUs that this process sees: DAPO_SIM_DEVICES of them (1), or those that CUDA_VISIBLE_DEVICES counts up.
+const std::vector<int>& visible() {
+  static const auto* seen = [] {
+    const char* const devices = std::getenv("DAPO_SIM_DEVICES");
+    const int all = devices ? std::atoi(devices) : 1;
+    auto* list = new std::vector<int>;
+    if (const char* at = std::getenv("CUDA_VISIBLE_DEVICES")) {
+      for (int n = 0, i = 0; std::sscanf(at, "%d%n", &i, &n) == 1 && i >= 0 && i < all; at += *at == ',') {
+        list->push_back(i);
+        at += n;
+      }
+    } else {
+      for (int i = 0; i < all; ++i) list->push_back(i);
+    }
+    return list;
+  }();
+  return *seen;
+}
+int device_count() {
+  return device().count >= 0 ? device().count : static_cast<int>(visible().size());
+}
+thread_local int current = 0;
 
 }  // namespace
 
@@ -65,7 +90,7 @@ void reset_device() {
   set_library_other_bits(0);
   set_library_version(130000);
   set_device_properties(h100());
-  set_device_count(1);
+  set_device_count(-1);
   set_driver_version(13000);
   fail_call(0, 0);
   take_fault();
@@ -75,28 +100,33 @@ void reset_device() {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   ENTER("cudaGetDeviceCount");
-  *count = sim::device().count;
+  *count = sim::device_count();
   if (sim::device().driver < CUDART_VERSION / 1000 * 1000) return sim::keep(cudaErrorInsufficientDriver);
   return *count > 0 ? cudaSuccess : sim::keep(cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int i) {
   ENTER("cudaSetDevice");
-  return i >= 0 && i < sim::device().count ? cudaSuccess : sim::keep(cudaErrorInvalidDevice);
+  if (i < 0 || i >= sim::device_count()) return sim::keep(cudaErrorInvalidDevice);
+  sim::current = i;
+  return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* i) {
   ENTER("cudaGetDevice");
-  *i = 0;
+  *i = sim::current;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int i) {
   ENTER("cudaGetDeviceProperties");
-  if (i < 0 || i >= sim::device().count) return sim::keep(cudaErrorInvalidDevice);
+  if (i < 0 || i >= sim::device_count()) return sim::keep(cudaErrorInvalidDevice);
   *p = sim::device().properties;
+  const int physical = i < static_cast<int>(sim::visible().size()) ? sim::visible()[static_cast<std::size_t>(i)] : i;
+  p->uuid.bytes[15] = static_cast<char>(physical + 1);
+  p->pciBusID += physical;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int i) {
   ENTER("cudaDeviceGetAttribute");
-  if (i < 0 || i >= sim::device().count) return sim::keep(cudaErrorInvalidDevice);
+  if (i < 0 || i >= sim::device_count()) return sim::keep(cudaErrorInvalidDevice);
   const cudaDeviceProp& p = sim::device().properties;
   switch (a) {
     case cudaDevAttrMaxThreadsPerBlock:

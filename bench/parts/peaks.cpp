@@ -104,6 +104,7 @@ double median(std::vector<double> values) {
 double median_seconds(Backend& backend, int runs, std::function<void()> body, double least, int samples) {
   OpClock clock(backend, runs, std::move(body), least);
   std::vector<double> all;
+  all.reserve(samples);
   for (int i = 0; i < samples; ++i) all.push_back(clock.sample());
   return median(std::move(all));
 }

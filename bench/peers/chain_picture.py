@@ -27,7 +27,7 @@ def main():
     curves = [{r["seconds"]: [100 * r["acc"]] for r in rows_of(sys.argv[2]) if "acc" in r}, ours(sys.argv[1])]
     colors = ["#8a8880", "#2a78d6"]
     same = [{i + 1: v for i, v in enumerate(c.values())} for c in curves]
-    print(picture([panel("Right answers of those drawn, by time", curves, 100, range(0, 101, 25), " %", "seconds of training", True, colors),
+    print(picture([panel("Right answers of those drawn, by time", curves, 100, range(0, 101, 25), " %", "seconds of training", 10, colors),
                    panel("by step", same, 100, range(0, 101, 25), " %", colors=colors)], ["TRL", "dapo.cu"],
                   "Share of right answers over time and over steps, dapo.cu and TRL", colors), end="")
 

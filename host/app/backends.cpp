@@ -9,9 +9,11 @@
 
 #include "core/check.h"
 #include "core/choices.h"
+#include "core/host_comm.h"
 #include "cpu/cpu_backend.h"
 #ifdef DAPO_CUDA
 #include "cuda/cuda_device.h"
+#include "cuda/nccl_comm.h"
 #endif
 
 namespace dapo {
@@ -21,15 +23,29 @@ namespace {
 std::string no_gpu() {
   return cuda_unsuitable();
 }
-std::unique_ptr<Backend> make_gpu(DType dtype) {
-  return make_cuda_backend(dtype);
+std::unique_ptr<Backend> make_gpu(DType dtype, int index) {
+  return make_cuda_backend(dtype, index);
+}
+std::vector<VisibleGpu> list_gpus() {
+  std::vector<VisibleGpu> gpus;
+  for (CudaGpu& gpu : cuda_gpus()) gpus.push_back({std::move(gpu.uuid), std::move(gpu.pci)});
+  return gpus;
+}
+std::unique_ptr<Comm> make_gpu_comm(Backend& backend, HostComm& hosts) {
+  return make_nccl_comm(backend, hosts);
 }
 constexpr bool kBuilt = true;
 #else
 std::string no_gpu() {
   return "this program was built without CUDA";
 }
-std::unique_ptr<Backend> make_gpu(DType) {
+std::unique_ptr<Backend> make_gpu(DType, int) {
+  return nullptr;
+}
+std::vector<VisibleGpu> list_gpus() {
+  return {};
+}
+std::unique_ptr<Comm> make_gpu_comm(Backend&, HostComm&) {
   return nullptr;
 }
 constexpr bool kBuilt = false;
@@ -42,7 +58,7 @@ ChosenBackend make_backend(std::string_view device, std::string_view dtype, int 
                       threads);
 }
 
-ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads) {
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads, int gpu_index) {
   const int most = std::max(256, 4 * omp_get_num_procs());
   if (threads < 0 || threads > most)
     fail_input("model.threads (--threads) = {}: must be 0 (all cores) to {} on this machine with {} cores", threads,
@@ -60,7 +76,7 @@ ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads) 
   const DType type =
       dtype == DTypeChoice::bf16 || (dtype == DTypeChoice::automatic && native) ? DType::bf16 : DType::f32;
   ChosenBackend chosen;
-  chosen.backend = gpu ? make_gpu(type) : make_cpu_backend(type);
+  chosen.backend = gpu ? make_gpu(type, gpu_index) : make_cpu_backend(type);
   chosen.why = chosen.backend->describe();
   if (device == DeviceChoice::automatic && !gpu) chosen.why += "; no GPU in use: " + why_not;
   if (dtype == DTypeChoice::automatic)
@@ -71,6 +87,18 @@ ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads) 
 
 bool built_with_cuda() {
   return kBuilt;
+}
+
+std::vector<VisibleGpu> visible_gpus(DeviceChoice device) {
+  return device == DeviceChoice::cpu ? std::vector<VisibleGpu>() : list_gpus();
+}
+
+std::shared_ptr<Comm> make_device_comm(Backend& backend, Comm& hosts) {
+  if (hosts.size() == 1) return make_single_comm(backend);
+  if (backend.device() == Device::cpu) return {std::shared_ptr<Comm>(), &hosts};
+  auto* const host_memory = dynamic_cast<HostComm*>(&hosts);
+  CHECK(host_memory != nullptr, "the ranks' communicator is not one of host memory");
+  return make_gpu_comm(backend, *host_memory);
 }
 
 std::unique_ptr<Comm> make_single_comm(Backend& backend) {

@@ -6,6 +6,7 @@
 
 #include "core/backend.h"
 #include "core/comm.h"
+#include "host/app/rank_gpus.h"
 #include "host/train/settings.h"
 
 namespace dapo {
@@ -13,17 +14,27 @@ namespace dapo {
 struct ChosenBackend {
   std::unique_ptr<Backend> backend;
   std::string why;  ///< one line: what was chosen and why
+  /// Of the grid (core/grid.h), for memory of the device: the ranks that share the weights, and those that train the same
+  /// part of them. Null: this one alone.
+  std::shared_ptr<Comm> tensor, data;
 };
 
 /// threads: of the CPU, 0: all cores. automatic: a GPU if there is one; bf16 if the device multiplies it natively.
 /// Error (exit 2) for a device that this build or machine does not have, and for a CPU that lacks the instructions the
-/// program was compiled for.
-ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0);
+/// program was compiled for. gpu: which of visible_gpus().
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0, int gpu = 0);
 /// The same from the values of --device and --dtype. Error (exit 2) for an unknown value.
 ChosenBackend make_backend(std::string_view device, std::string_view dtype, int threads = 0);
 
 /// Whether this program was built with the CUDA backend.
 bool built_with_cuda();
+/// The GPUs that this process sees; none on the CPU. Error (exit 3) if the driver cannot list them.
+std::vector<VisibleGpu> visible_gpus(DeviceChoice device);
+
+/// What connects the ranks of `hosts` in memory of their devices: NCCL between GPUs, `hosts` itself on CPUs. All of them
+/// call it, each with the backend of its rank; both must outlive the result. Error (exit 2 or 3), the same on all,
+/// if there is no NCCL, or it does not start.
+std::shared_ptr<Comm> make_device_comm(Backend& backend, Comm& hosts);
 
 /// A single-rank group on this backend.
 std::unique_ptr<Comm> make_single_comm(Backend& backend);

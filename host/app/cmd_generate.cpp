@@ -95,7 +95,7 @@ void draw_and_write(const GenerateOptions& o, const std::vector<Prompt>& prompts
       groups[written] = {};
     }
   }
-  if (stream) print_out(std::string(text->finish()) + "\n");
+  if (text) print_out(std::string(text->finish()) + "\n");
   if (rollout.busy()) {  // interrupted: complete groups are kept, in prompt order
     size_t complete = written;
     for (size_t i = written; !stream && i < groups.size(); ++i)
@@ -120,18 +120,17 @@ int run_generate_command(const GenerateOptions& o) {
   config.data.prompt_suffix = o.suffix;
   config.rollout.max_num_seqs = std::max(o.batch, o.n);  // the samples of a prompt start together
   std::optional<PromptEncoder> encoder;
-  if (s.tokenizer)
-    encoder.emplace(config.data, o.model, *s.tokenizer);
-  else if (o.has_prompt)
-    fail_input("--prompt: {} has no tokenizer; give --prompts with \"ids\"", o.model);
+  if (s.tokenizer) encoder.emplace(config.data, o.model, *s.tokenizer);
 
   std::vector<Prompt> prompts;
-  if (o.has_prompt)
+  if (o.has_prompt) {
+    if (!encoder) fail_input("--prompt: {} has no tokenizer; give --prompts with \"ids\"", o.model);
     prompts.push_back({"0", encoder->encode(o.prompt)});
-  else
+  } else {
     read_rows(o.prompts, [&](const JsonRow& row) {
       prompts.push_back(read_prompt(row, encoder ? &*encoder : nullptr, prompts.size()));
     });
+  }
   size_t longest = 0;
   for (const Prompt& p : prompts) {
     longest = std::max(longest, p.ids.size());

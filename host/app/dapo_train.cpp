@@ -122,12 +122,7 @@ int run(const Options& o, Ranks& ranks) {
   Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
   if (!o.cards.empty()) return plan_for_cards(config, o);
-  ChosenBackend chosen = comm.together([&] {
-    ChosenBackend made = make_backend(config.model.device, config.model.dtype, config.model.threads);
-    if (comm.size() > 1 && made.backend->device() != Device::cpu)
-      fail_input("parallel: {} ranks on GPUs are not supported yet; set dp and tp to 1, or --device cpu", comm.size());
-    return made;
-  });
+  ChosenBackend chosen = rank_backend(config.model, ranks);
   const ModelConfig shape = comm.together([&] {
     ModelConfig found = find_model(config.model.path).config;
     check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
@@ -148,7 +143,10 @@ int run(const Options& o, Ranks& ranks) {
   comm.together([&] { choose_grid(config, shape, *chosen.backend, all); });
   config.parallel.tp = value_of_first(comm, config.parallel.tp);
   config.parallel.dp = all / config.parallel.tp;
-  if (comm.size() == all) ranks.split(config.parallel.tp);
+  if (comm.size() == all) {
+    ranks.split(config.parallel.tp);
+    connect_devices(chosen, ranks.grid());
+  }
   const RunPlan plan = comm.together([&] { return make_plan(config, shape, *chosen.backend); });
   // The ranks may find different amounts of memory: the first one's pages, and only if all fit.
   config.rollout.kv_memory_gb = value_of_first(comm, config.rollout.kv_memory_gb);
@@ -185,13 +183,12 @@ int run(const Options& o, Ranks& ranks) {
     notes = {measured.ceilings.flops / 1e9, plan_text(plan, config, shape, *chosen.backend, measured)};
   }
   Session s = comm.together([&] {
-    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights(),
-                        &ranks.grid().tensor);
+    return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
   });
   compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
   const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &ranks.grid());
+  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &ranks.grid(), s.data.get());
   if (reference) trainer.use_reference(*reference);
   if (!o.check) {
     progress.line(s.device);

@@ -167,7 +167,7 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
     add_arena(out, "reference", "reference", m.reference, m,
               fmt::format("{}, frozen; one forward pass of every response a step (actor.kl_loss_coef = {:g})",
                           reference_folder(config), config.actor.kl_loss_coef));
-  add_arena(out, "gradients, optimizer", "state", m.state, m, "");
+  add_arena(out, "optimizer", "state", m.state + m.host, m, l.offload_optimizer ? "pinned memory of the host" : "");
   add_arena(out, "rollout", "rollout", m.rollout, m,
             fmt::format("{} sequences at once, {} KV pages of {} tokens", l.batch, l.kv_pages, l.page_size));
   add_arena(
@@ -210,6 +210,14 @@ std::vector<std::string> settings_that_fit(const Config& config, const ModelConf
       return false;
     }
   };
+  if (device.device == Device::cuda && !config.model.offload_optimizer)
+    for (const bool recompute : {false, true}) {
+      std::vector<std::string> settings = {"model.offload_optimizer=true"};
+      if (recompute) settings.push_back("model.recompute=true");
+      if (!fits(config, settings)) continue;
+      out.push_back("--set " + fmt::format("{}", fmt::join(settings, " --set ")));
+      break;
+    }
   for (const bool recompute : {false, true})
     for (int share = recompute && !config.model.recompute ? 1 : 2; share <= 64; share *= 2) {
       if (recompute && config.model.recompute) continue;
@@ -262,7 +270,8 @@ std::string too_large_text(const std::string& path, const RunPlan& plan, const C
   for (const std::string& s : settings) out += fmt::format("  ./dapo_train {} {}\n", path, s);
   if (settings.empty())
     out += fmt::format("  {}: no setting makes it fit; weights, gradients and optimizer alone take {:.1f} GiB\n",
-                       config.model.path, gib(plan.memory.weights + plan.memory.state));
+                       config.model.path,
+                       gib(plan.memory.weights + plan.memory.state + plan.memory.bytes_of("gradients")));
   for (const char* name : {"gsm8k.cfg", "demo.cfg"}) {
     const fs::path other = fs::path(path).parent_path() / name;
     if (!fs::exists(other) || fs::path(path).filename() == name) continue;

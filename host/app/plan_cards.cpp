@@ -44,7 +44,8 @@ CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, con
   p.other = kContext + (cards.count > 1 ? kCollectives : 0);
   const double parameters = static_cast<double>(model.parameters());
   const double divided = parameters * (t == DType::bf16 ? 10 : 8);  // moments, and remainders of the masters
-  const double saved = divided * (1 - 1.0 / p.data);
+  const bool offload = config.model.offload_optimizer;
+  const double saved = offload ? 0 : divided * (1 - 1.0 / p.data);
   // A copy is planned as one device with the memory of its cards, and with what ZeRO-1 takes off them.
   const double memory = tensor * (cards.gpu->memory - p.other) + saved / kUsableMemory;
   Config c = share_of(config, p.data);
@@ -52,13 +53,10 @@ CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, con
   p.limits = plan.limits;
   const double n = tensor;
   p.weights = static_cast<double>(plan.memory.weights) / n;
-  p.gradients = 4 * parameters / n;
-  p.optimizer = divided / n / p.data;
+  (offload ? p.host : p.optimizer) = divided / n / p.data;
   // A KV head that several cards need is kept by each of them; activations are divided by rows or by columns.
   const double copies = std::max(1.0, n / model.kv_heads);
-  double kv = 0;
-  for (const MemoryPlan::Piece& piece : plan.memory.pieces)
-    if (piece.what == "KV pages") kv = static_cast<double>(piece.bytes);
+  const double kv = static_cast<double>(plan.memory.bytes_of("KV pages"));
   const double rollout = (static_cast<double>(plan.memory.rollout) - kv + kv * copies) / n;
   p.shared = std::max(rollout, static_cast<double>(plan.memory.update) / n);
   if (tensor > 1)  // rows gathered before a product
@@ -95,7 +93,7 @@ PhaseTable table_of(const CardPlan& p, const Config& config, const ModelConfig& 
   auto least = step_costs(c, model, p.limits, t, kept), expected = step_costs(c, model, p.limits, t, drawn);
   for (auto* costs : {&least, &expected})
     for (PhaseCost& cost : *costs)
-      if (cost.kind == PhaseCost::update) cost.bytes /= p.data;
+      if (cost.kind == PhaseCost::update) cost.bytes /= p.data, cost.bus_bytes /= p.data * p.tensor;
   PhaseTable out =
       phase_table(least, expected, tail_seconds(c, model, t, drawn, copy, shares), copy, shares, model.layers);
   double collectives = 0;
@@ -163,15 +161,16 @@ CardsText plan_cards_text(const Config& config, const ModelConfig& model, const 
        p.data == 1 ? "y" : "ies");
   for (const auto& [name, bytes, more] :
        {std::tuple{"weights", p.weights, std::string()},
-        {"gradients", p.gradients, ""},
         {"optimizer", p.optimizer, ""},
         {"rollout or update", p.shared,
-         fmt::format("{} sequences at once, {} KV pages of {} tokens; packs of {} tokens{}", p.limits.batch,
+         fmt::format("{} sequences at once, {} KV pages of {} tokens; gradients, packs of {} tokens{}", p.limits.batch,
                      p.limits.kv_pages, p.limits.page_size, p.limits.pack_tokens,
                      p.limits.recompute ? ", recomputed" : "")},
         {"workspace", p.workspace, ""},
         {"CUDA, collectives", p.other, ""}})
     line(name, "{:9.2f} GiB  {:>21}{}", gib(bytes), bytes_text(bytes), more.empty() ? "" : "  " + more);
+  if (p.host > 0)
+    line("of the host's memory", "{:9.2f} GiB  {:>21}  optimizer of one card", gib(p.host), bytes_text(p.host));
   line("needs a card", "{:9.2f} GiB of {:.2f}{}", gib(p.total()), gib(cards.gpu->memory),
        p.fits() ? "" : ": DOES NOT FIT");
   if (!p.fits()) return {out + refusal(config, model, t, p), false};

@@ -13,10 +13,11 @@ namespace dapo {
 struct CardPlan {
   Cards cards;
   int tensor = 1, data = 1;
-  ModelLimits limits;                                            ///< of one copy
-  double weights = 0, gradients = 0, optimizer = 0, shared = 0;  ///< bytes a card; shared: KV pages or activations
-  double workspace = 0, other = 0;  ///< other: CUDA's context, libraries, buffers of collectives
-  double total() const { return weights + gradients + optimizer + shared + workspace + other; }
+  ModelLimits limits;                             ///< of one copy
+  double weights = 0, optimizer = 0, shared = 0;  ///< bytes a card; shared: KV pages, or gradients and activations
+  double workspace = 0, other = 0;                ///< other: CUDA's context, libraries, buffers of collectives
+  double host = 0;  ///< bytes of the host's memory for a card: the optimizer, if it is offloaded
+  double total() const { return weights + optimizer + shared + workspace + other; }
   bool fits() const { return total() <= cards.gpu->memory; }
 };
 /// The fewest cards a copy that leave some memory free, else the fewest that fit; the largest split if none fits.

@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "data/dataset.h"
+#include "host/app/backends.h"
 #include "host/parallel/ranks.h"
 #include "host/train/settings.h"
 
@@ -19,6 +20,12 @@ namespace dapo {
 int start_ranks(const std::string& config, const std::vector<std::string>& settings,
                 const std::vector<std::string>& arguments, bool plans, int restarts,
                 const std::function<int(Ranks&)>& run);
+
+/// The backend of this rank: of several on GPUs, each takes one of its machine's, and the cores near it. Errors are the
+/// same on all ranks.
+ChosenBackend rank_backend(const ModelSection& model, Ranks& ranks);
+/// Connects the memory of the ranks' devices. Errors are the same on all ranks.
+void connect_devices(ChosenBackend& chosen, const Grid& grid);
 
 /// Error (exit 2), the same on all ranks, where one has read other rows, another model, or runs on another kind of device: bits
 /// would differ.

@@ -40,7 +40,7 @@ FoundModel find_model(const std::string& path) {
 }
 
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start, uint64_t seed, float init_std,
-                     Tokens tokens, const std::string& weights_from, Comm* tensor) {
+                     Tokens tokens, const std::string& weights_from) {
   Session s;
   const auto [config, downloaded] = find_model(folder);
   if (!downloaded)
@@ -48,8 +48,8 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   s.folder = folder;
   s.device = chosen.why;
   s.backend = std::move(chosen.backend);
-  s.alone = make_single_comm(*s.backend);
-  s.tensor = tensor != nullptr && tensor->size() > 1 ? tensor : s.alone.get();
+  s.tensor = chosen.tensor ? std::move(chosen.tensor) : make_single_comm(*s.backend);
+  s.data = std::move(chosen.data);
   const std::string& weights = weights_from.empty() ? folder : weights_from;
   const bool loads = has_weights(weights);
   if (!loads && start == Start::folder)

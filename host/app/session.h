@@ -16,8 +16,8 @@ namespace dapo {
 
 struct Session {
   std::unique_ptr<Backend> backend;
-  std::unique_ptr<Comm> alone;  ///< without tensor parallelism
-  Comm* tensor = nullptr;       ///< the ranks that share the weights
+  std::shared_ptr<Comm> tensor;  ///< ChosenBackend::tensor; not null
+  std::shared_ptr<Comm> data;    ///< ChosenBackend::data
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<Weights> weights;
   std::string folder;
@@ -37,10 +37,8 @@ enum class Tokens : uint8_t {
 /// Loads the folder's tokenizer and model onto the device. Error (exit 2) names what is missing or does not match
 /// (more tokens in the tokenizer than in the model, an eos id outside the vocabulary); exit 3 if the weights do not fit
 /// in memory. `weights_from`: another folder that holds the weights, of the same shapes; "" for `folder` itself.
-/// `tensor`: the ranks that share the weights, for memory of the device; null, or of one rank: this one alone.
 Session open_session(const std::string& folder, ChosenBackend chosen, Start start = Start::folder, uint64_t seed = 1,
-                     float init_std = 0, Tokens tokens = Tokens::need, const std::string& weights_from = "",
-                     Comm* tensor = nullptr);
+                     float init_std = 0, Tokens tokens = Tokens::need, const std::string& weights_from = "");
 
 /// The weights of `folder`, frozen, beside those of the session; null if it is "". Error (exit 2) unless they have the
 /// shapes of the session's.

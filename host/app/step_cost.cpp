@@ -94,6 +94,11 @@ std::vector<PhaseCost> step_costs(const Config& c, const ModelConfig& m, const M
   PhaseCost update{.name = "update", .tokens = 0, .kind = PhaseCost::update};
   update.passes = updates;
   update.bytes = updates * parameters * (4 + 2 * 16);
+  if (limits.offload_optimizer) {  // moments and remainders, or moments alone
+    const double state = t == DType::bf16 ? 10 : 8;
+    update.bus_bytes = updates * parameters * state;
+    update.bytes -= 2 * update.bus_bytes;
+  }
 
   std::vector<PhaseCost> out = {prefill, decode};
   const auto add_forward_pass = [&](const char* name) {
@@ -111,15 +116,20 @@ std::vector<PhaseCost> step_costs(const Config& c, const ModelConfig& m, const M
   return out;
 }
 
+namespace {
+/// Bytes per second each way, both at once: PCIe 5.0 x16 as copies reach it.
+constexpr double kBus = 50e9;
+}  // namespace
+
 double least_seconds(const PhaseCost& cost, const Ceilings& ceilings) {
-  return std::max(cost.flops / ceilings.flops, cost.bytes / ceilings.bytes_per_second);
+  return std::max({cost.flops / ceilings.flops, cost.bytes / ceilings.bytes_per_second, cost.bus_bytes / kBus});
 }
 
 double expected_seconds(const PhaseCost& cost, const Ceilings& ceilings, const Shares& shares, int layers) {
   const double products = (cost.flops - cost.attention) / (ceilings.flops * shares.products);
   switch (cost.kind) {
     case PhaseCost::update:
-      return cost.bytes / (ceilings.bytes_per_second * shares.update);
+      return std::max(cost.bytes / (ceilings.bytes_per_second * shares.update), cost.bus_bytes / kBus);
     case PhaseCost::decode:  // attention of a decode step is bound by its bytes
       return std::max(products, cost.bytes / (ceilings.bytes_per_second * shares.memory)) +
              cost.passes * layers * shares.layer_seconds;

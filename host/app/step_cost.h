@@ -36,6 +36,7 @@ struct PhaseCost {
   double flops = 0;      ///< of products and attention
   double attention = 0;  ///< of `flops`, those of attention
   double bytes = 0;      ///< read and written at least: weights once a pass, keys and values, activations, state
+  double bus_bytes = 0;  ///< each way between the GPU and the host's memory: state that lies there
   double passes = 0;     ///< calls that read the weights once: prefills, decode steps, packs; updates
   enum Kind : uint8_t { many_tokens, decode, update } kind = many_tokens;
 };

@@ -31,14 +31,15 @@ constexpr double kStartSeconds = 60;  ///< for all ranks to connect
 constexpr double kLeaveSeconds = 10;  ///< for mpirun, once a rank is gone
 constexpr const char* kRestartVariable = "DAPO_RESTART";
 
-/// Open MPI's settings, where the user has not set others. Between processes of one machine: shared memory only, so that
+/// Settings of Open MPI and NCCL, where the user has not set others. Between processes of one machine: shared memory only, so that
 /// no rank listens on a port; copied through it, since reading another process is forbidden in containers.
-constexpr std::array<std::array<const char*, 2>, 5> kSettings = {{
+constexpr std::array<std::array<const char*, 2>, 6> kSettings = {{
     {"OMPI_MCA_pml", "ob1"},
     {"OMPI_MCA_btl", "self,vader"},
     {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
     {"OMPI_MCA_mpi_yield_when_idle", "1"},
     {"OMPI_MCA_plm_rsh_agent", "true"},  // no other machine: mpirun need not find ssh
+    {"NCCL_SOCKET_IFNAME", "lo"},        // where its ranks meet
 }};
 
 std::string find_program(const char* name) {

@@ -20,12 +20,6 @@
 namespace dapo {
 namespace {
 
-std::string host_name() {
-  char name[256] = "?";
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
 /// Both standard streams to this file.
 void redirect_to(int out, int error) {
   std::fflush(stdout);
@@ -34,19 +28,13 @@ void redirect_to(int out, int error) {
   dup2(error, STDERR_FILENO);
 }
 
-/// CPU threads, where the environment does not set them: the cores that this rank may use, divided by the ranks that may
-/// use the same; those that a launcher has bound have cores of their own.
-void share_cores(Comm& comm) {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  sched_getaffinity(0, sizeof cores, &cores);
-  const std::string mine = host_name() + std::string(reinterpret_cast<const char*>(&cores), sizeof cores);
-  const std::vector<std::string> all = comm.all_gather_bytes(mine);
-  const auto sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
-  if (!std::getenv("OMP_NUM_THREADS")) omp_set_num_threads(std::max(1, omp_get_num_procs() / sharing));
-}
-
 }  // namespace
+
+std::string host_name() {
+  char name[256] = "?";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
 
 bool started_by_launch() {
   return std::getenv(kJobVariable) != nullptr;
@@ -65,7 +53,7 @@ Ranks::Ranks(const char* program, const GivenRanks& given) : program_(program), 
         "{} says that there are {} ranks, MPI sees {}: start them with the mpirun of this Open MPI, or with srun "
         "--mpi=pmix",
         given.by, given.size, size());
-  share_cores(comm());
+  share_cores();
   const char* const job = std::getenv(kJobVariable);
   const std::string name = comm().broadcast_bytes(job ? job : HeartbeatPage::new_name(), 0);
   comm().together([&] { page_ = HeartbeatPage(name, size()); });
@@ -89,6 +77,18 @@ void Ranks::take_terminal(const GivenRanks& given) {
   early_ = OwnedFd(memfd_create("dapo-rank-log", MFD_CLOEXEC));
   if (!early_) fail(kExitResources, "memfd_create: {}", std::strerror(errno));
   redirect_to(early_.get(), early_.get());
+}
+
+/// Where the environment does not set them: the cores that this rank may use, divided by the ranks that may use the same;
+/// those that are bound to others have cores of their own.
+void Ranks::share_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  sched_getaffinity(0, sizeof cores, &cores);
+  const std::string mine = host_name() + std::string(reinterpret_cast<const char*>(&cores), sizeof cores);
+  const std::vector<std::string> all = comm().all_gather_bytes(mine);
+  const auto sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
+  if (!std::getenv("OMP_NUM_THREADS")) omp_set_num_threads(std::max(1, omp_get_num_procs() / sharing));
 }
 
 void Ranks::expect_size(int configured) {

@@ -17,6 +17,9 @@
 
 namespace dapo {
 
+/// Of this machine.
+std::string host_name();
+
 /// What must be the same on all ranks, or must not: "config" -> a hash.
 struct StartFact {
   std::string name, value;
@@ -50,6 +53,8 @@ class Ranks {
   void compare(const std::vector<StartFact>& facts);
   /// From here on a rank that died ends the run with exit code 5, and one that hangs for `limit` seconds.
   void watch(double limit);
+  /// CPU threads by the cores that this rank may use now; all ranks call it.
+  void share_cores();
   /// "rollout", ...: for the line that names a culprit. Also a sign of life.
   void phase(std::string_view name);
   /// A sign of life.

@@ -50,9 +50,12 @@ std::optional<Culprit> Judge::late(const std::vector<RankSeen>& ranks, int tp) c
   if (!at->inside || still(ranks, *at) < limit_) return std::nullopt;
   for (size_t hops = 0;; ++hops) {
     const Among among = at->among;
+    const bool device = at->device;
     const RankSeen* behind = at;
     for (const RankSeen& r : ranks)
-      if (r.here && !r.left && meet(r.rank, at->rank, among, tp) && r.place(among) < behind->place(among)) behind = &r;
+      if (r.here && !r.left && meet(r.rank, at->rank, among, tp) &&
+          r.place(among, device) < behind->place(among, device))
+        behind = &r;
     if (behind == at || hops > ranks.size()) return stuck(ranks, *at, tp);
     at = behind;
     if (!at->inside || at->among == among) break;
@@ -69,15 +72,16 @@ std::optional<Culprit> Judge::late(const std::vector<RankSeen>& ranks, int tp) c
 std::optional<Culprit> Judge::stuck(const std::vector<RankSeen>& ranks, const RankSeen& at, int tp) const {
   const double waited = still(ranks, at);
   if (waited < limit_) return std::nullopt;
-  bool elsewhere = false;
+  bool elsewhere = false, works = false;
   for (const RankSeen& r : ranks) {
     if (!meet(r.rank, at.rank, at.among, tp)) continue;
     elsewhere = elsewhere || !r.here;
+    works = works || (r.here && r.device);
     // A stopped rank looks as if it waited like the others.
     if (r.here && r.stopped && still(ranks, r) >= limit_)
       return Culprit{r.rank, fmt::format("is stopped (a SIGSTOP, for {:.0f} s)", still(ranks, r))};
   }
-  if (elsewhere && waited < limit_ * kBusyTimes) return std::nullopt;
+  if ((elsewhere || works) && waited < limit_ * kBusyTimes) return std::nullopt;
   return Culprit{-1, fmt::format("a rank {} has not come for {:.0f} s",
                                  elsewhere ? "of another machine" : "that waits as well", waited)};
 }
@@ -116,6 +120,7 @@ std::vector<RankSeen> Watchdog::see() {
     if (s.here) {
       s.left = h.left.load();
       s.inside = h.inside.load();
+      s.device = s.inside && h.device.load();
       s.among = h.among.load();
       for (size_t a = 0; a < s.calls.size(); ++a) s.calls[a] = h.calls[a].load();
       s.beats = h.beats.load();

@@ -22,12 +22,16 @@ struct RankSeen {
   int rank = 0;
   bool here = false;  ///< it runs, or ran, on this machine
   bool running = false, stopped = false, inside = false, left = false;
+  bool device = false;                       ///< it waits for its device, which may be at work of its own
   bool busy = false;                         ///< it has used the CPU, or waits for a disk, since the last look
   Among among = Among::world;                ///< the ranks of the last collective
   std::array<uint64_t, kGroupings> calls{};  ///< by Among
   uint64_t beats = 0;
-  /// How far it is among those ranks: two ranks that wait for each other are as far.
-  std::pair<uint64_t, bool> place(Among a) const { return {calls[static_cast<size_t>(a)], inside && among == a}; }
+  /// How far it is among those ranks. A device waits for collectives that were begun (`begun`), not for what their ranks
+  /// do since.
+  std::pair<uint64_t, bool> place(Among a, bool begun) const {
+    return {calls[static_cast<size_t>(a)], begun || (inside && among == a)};
+  }
 };
 
 /// The rank that the others leave for, and why, as a clause.

@@ -301,7 +301,7 @@ class Drawing {
 
   const std::span<Group> groups_;
   const Dataset& data_;
-  int leader() const { return grid_.tensor.world_rank(0); }
+  int leader() const { return grid_.world.rank() - grid_.tensor.rank(); }
 
   const DrawOptions& options_;
   const Grid& grid_;

@@ -26,10 +26,11 @@ int decode_steps(const Config& c, const DeviceSize& device) {
   return c.rollout.collect_every > 0 ? c.rollout.collect_every : device.device == Device::cpu ? 1 : 16;
 }
 
-void set_packs(ModelLimits& l, const ModelConfig& model, const DeviceSize& device, bool recompute, int64_t wanted,
-               int64_t longest, bool fixed) {
+void set_packs(ModelLimits& l, const ModelConfig& model, const DeviceSize& device, const ModelSection& keeps,
+               int64_t wanted, int64_t longest, bool fixed) {
   l.train = true;
-  l.recompute = recompute;
+  l.recompute = keeps.recompute;
+  l.offload_optimizer = keeps.offload_optimizer && device.device != Device::cpu;
   const auto set = [&](int64_t tokens) { l.pack_tokens = l.pack_segments = l.pack_head_rows = tokens; };
   set(std::max(wanted, longest));
   while (!fixed && l.pack_tokens > longest && plan_memory(device, model, l).total() > budget(device))
@@ -118,7 +119,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Dev
   l.batch = std::max(c.rollout.max_num_seqs, c.rollout.n);
   l.decode_steps = decode_steps(c, device);
   l.prefill_tokens = prefill_tokens(c, device);
-  set_packs(l, model, device, c.model.recompute,
+  set_packs(l, model, device, c.model,
             fixed ? c.actor.ppo_max_token_len : std::min(mini_batch, most_pack_tokens(device)), longest, fixed);
   const int64_t groups = ceil_div(l.batch, c.rollout.n) + 1;
   const int64_t wanted = l.batch * pages_for(response, l.page_size) + groups * pages_for(prompt, l.page_size);
@@ -159,7 +160,7 @@ ModelLimits sft_limits(const Config& c, const ModelConfig& model, const DeviceSi
   const int64_t longest = int64_t{c.data.max_prompt_length} + c.data.max_response_length;
   const bool fixed = c.actor.ppo_max_token_len > 0;
   l.max_length = longest;
-  set_packs(l, model, device, c.model.recompute,
+  set_packs(l, model, device, c.model,
             fixed ? c.actor.ppo_max_token_len : std::min(c.sft.batch_size * longest, most_pack_tokens(device)), longest,
             fixed);
   return l;

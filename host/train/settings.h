@@ -35,6 +35,7 @@ struct ModelSection {
   DTypeChoice dtype = DTypeChoice::automatic;
   int threads = 0;
   bool recompute = false;
+  bool offload_optimizer = false;
 };
 
 enum class OverlongPrompts : uint8_t { drop, error };

@@ -29,6 +29,7 @@ bool is_harmless(std::string_view key) {
                                             "model.device",
                                             "model.threads",
                                             "model.recompute",
+                                            "model.offload_optimizer",
                                             "data.train_files",
                                             "data.val_files",
                                             "rollout.max_num_seqs",

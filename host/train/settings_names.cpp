@@ -88,6 +88,7 @@ constexpr Alias kAliases[] = {
     {"reward_fn|reward_function|reward_model|custom_reward_function|remote_rm_url|scorer", "reward.verifier"},
     {"overlong_penalty|overlong_penalty_len|overlong_buffer_length", "reward.overlong_buffer_len"},
     {"activation_checkpointing", "model.recompute"},
+    {"optimizer_offload|cpu_offload|adam_offload", "model.offload_optimizer"},
     {"bf16|fp16|torch_dtype|precision|mixed_precision", "model.dtype"},
     {"num_threads|cpu_threads", "model.threads"},
     {"random_seed|data_seed", "trainer.seed"},

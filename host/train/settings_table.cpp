@@ -66,6 +66,11 @@ constexpr Setting kSettings[] = {
         "keep only the input of each layer and run its forward pass again in the backward pass: less memory, more "
         "time, the same bits",
         {.verl = "model.enable_gradient_checkpointing", .trl = "gradient_checkpointing"}),
+    ROW(model, offload_optimizer, any(),
+        "keep AdamW's moments and the low halves of the masters in the host's memory, pinned: 10 bytes a parameter "
+        "less "
+        "on the GPU, and an update reads and writes them over the bus; the same bits. No effect on a CPU",
+        {.verl = "actor.fsdp_config.optimizer_offload"}),
 
     ROW(data, train_files, any(),
         "JSONL or Parquet files of prompts with answers, folders of them or patterns (docs/data.md)"),

@@ -59,11 +59,11 @@ void set_advantages(std::vector<Group>& groups, const AlgorithmSection& algorith
 }  // namespace
 
 Trainer::Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train,
-                 Progress& progress, const Grid* grid)
+                 Progress& progress, const Grid* grid, Comm* device_data)
     : config_(config),
       alone_(grid == nullptr ? make_alone(weights.backend()) : nullptr),
       grid_(grid == nullptr ? Grid{*alone_, *alone_, *alone_} : *grid),
-      memory_(weights, shared_limits(config, weights, grid_), &grid_.data),
+      memory_(weights, shared_limits(config, weights, grid_), device_data == nullptr ? &grid_.data : device_data),
       decoder_(memory_),
       learner_(memory_),
       train_(train),

@@ -63,9 +63,10 @@ class Trainer {
  public:
   /// Allocates the memory of training_limits(). Keeps a reference to `train`. Prompts are encoded, and dropped or
   /// refused, as encode_prompts() does. `grid`: the ranks that train together; all of them make the same calls, hold the
-  /// same state() and get the same metrics (but for seconds). Null: this one alone.
+  /// same state() and get the same metrics (but for seconds). Null: this one alone. `device_data`: Grid::data for memory
+  /// of the device; null: that, on CPUs.
   Trainer(const Config& config, Weights& weights, const Tokenizer& tokenizer, const Dataset& train, Progress& progress,
-          const Grid* grid = nullptr);
+          const Grid* grid = nullptr, Comm* device_data = nullptr);
   ~Trainer();
 
   /// The frozen weights of the KL, before the first step of a run with actor.kl_loss_coef > 0.

@@ -63,13 +63,18 @@ TEST_P(Equality, RecomputeChangesNoBit) {
   EXPECT_EQ(log_probs[0], log_probs[1]);
 }
 
-TEST_P(Equality, AStepRepeatsToTheBit) {
+TEST_P(Equality, AStepRepeatsToTheBitWhereverItsStateLies) {
   std::vector<float> weights[2];
   for (auto& w : weights) {
     const auto rig = toy_rig(toy_config(), GetParam());
     Pack pack = make_pack(some_groups());
     give_losses(pack);
-    rig->learner_for(training_limits(pack));
+    ModelLimits limits = training_limits(pack);
+    limits.offload_optimizer = &w == &weights[1];
+    const MemoryPlan plan = plan_memory(*rig->backend, toy_config(), limits);
+    EXPECT_EQ(limits.offload_optimizer ? plan.state : plan.host, 0u);
+    EXPECT_GT(limits.offload_optimizer ? plan.host : plan.state, 0u);
+    rig->learner_for(limits);
     for (int step = 1; step <= 2; ++step) {
       rig->learner->train(pack, 1.0f, {});
       rig->learner->update({.lr = 1e-2f,

@@ -79,7 +79,7 @@ class Guarded {
   Guarded& operator=(const Guarded&) = delete;
 
   void fill(const std::byte* contents) {
-    std::memcpy(host_.data() + kGuard, contents, tensor.bytes());
+    std::copy_n(contents, tensor.bytes(), host_.data() + kGuard);  // none, perhaps
     backend_.copy_in(all_, host_.data());
     backend_.synchronize();
   }

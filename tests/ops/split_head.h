@@ -22,6 +22,7 @@ struct SplitHeadCase {
   DType type;
   int64_t rows, hidden, vocab;
   Sampling sampling;
+  float entropy_coef = 0.01f;
 };
 
 /// Multiples of 1 / unit with few bits: their products have exact sums, so that logits do not depend on how a backend
@@ -32,14 +33,21 @@ inline Values exact_values(int64_t n, DType t, double unit, unsigned seed) {
   return v;
 }
 
+/// Workspace for calls of up to `rows` rows, training too.
+inline WorkspaceNeeds split_head_needs(int64_t rows, int64_t hidden, int64_t vocab, const VocabularySplit& split) {
+  WorkspaceNeeds needs = least_needs();
+  // One rank splits nothing in a run, only in tests on one GPU: it takes no more than two do for twice the rows.
+  const int alone = split.ranks != nullptr && split.parts() == 1 ? 2 : 1;
+  needs.hidden = hidden, needs.max_tokens = needs.max_head_rows = needs.max_batch = needs.max_rows = alone * rows;
+  needs.vocab = split.ranks == nullptr ? vocab : split.most();
+  needs.tensor_ranks = alone * split.parts(), needs.vocab_size = vocab;
+  return needs;
+}
+
 /// What a rank computes with columns `own` of the vocabulary.
 inline HeadResults head_results(Backend& b, const SplitHeadCase& c, const VocabularySplit& split) {
   const Range own = split.ranks == nullptr ? Range{0, c.vocab} : split.of(split.own());
-  WorkspaceNeeds needs = least_needs();
-  needs.hidden = c.hidden, needs.max_tokens = needs.max_head_rows = needs.max_batch = needs.max_rows = c.rows;
-  needs.vocab = split.ranks == nullptr ? c.vocab : split.most();
-  needs.tensor_ranks = split.parts(), needs.vocab_size = c.vocab;
-  const ScopedWorkspace workspace(b, needs);
+  const ScopedWorkspace workspace(b, split_head_needs(c.rows, c.hidden, c.vocab, split));
   b.split_vocabulary(split);
   const Values head = exact_values(c.vocab * c.hidden, c.type, 16, 2), targets = [&] {
     Values t;
@@ -63,7 +71,7 @@ inline HeadResults head_results(Backend& b, const SplitHeadCase& c, const Vocabu
       dhead(b, DType::f32, {own.count(), c.hidden});
   b.lm_logprob(log_prob, entropy, x, part, target, 0.7f);
   DapoLoss params;
-  params.entropy_coef = 0.01f;
+  params.entropy_coef = c.entropy_coef;
   b.lm_dapo(dx, dhead, trained, entropy, loss, clip, x, part, target, {}, advantage, weight, {}, {}, 0.7f, params);
   b.lm_sample(tokens, sampled, x, part, key, position, c.sampling);
   b.synchronize();
@@ -78,7 +86,7 @@ inline std::vector<SplitHeadCase> split_head_cases(const std::vector<DType>& typ
     for (const int64_t vocab : {int64_t{700}, int64_t{100}}) {  // six tiles; one, so that a rank has none
       all.push_back({t, 5, 24, vocab, {.temperature = 0.7f, .seed = 11}});
       all.push_back({t, 9, 24, vocab, {.temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f, .seed = 12}});
-      all.push_back({t, 1, 24, vocab, {.temperature = 0, .seed = 13}});
+      all.push_back({t, 1, 24, vocab, {.temperature = 0, .seed = 13}, 0.0f});
     }
   return all;
 }

@@ -1,7 +1,10 @@
-// NCCL's stand-in: ranks as threads, and as one thread with groups.
+// NCCL's stand-in: ranks as threads, as one thread with groups, and as processes.
 #include <gtest/gtest.h>
 #include <nccl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <numeric>
 #include <thread>
 
 #include "sim.h"
@@ -79,6 +82,58 @@ TEST(Nccl, MessagesBetweenRanks) {
       ncclCommDestroy(comm);
     });
   for (auto& r : ranks) r.join();
+}
+
+/// "" if this rank of two gets what it should: sums and messages larger than what fits between two ranks at once.
+const char* talk(ncclUniqueId id, int rank) {
+  constexpr std::size_t kCount = 200'000;
+  ncclComm_t comm;
+  if (ncclCommInitRank(&comm, 2, id, rank)) return "init";
+  std::vector<float> own(kCount);
+  std::iota(own.begin(), own.end(), float(rank));
+  DeviceArray<float> x(own), y(kCount), sum(kCount);
+  if (ncclAllReduce(x.data(), sum.data(), kCount, ncclFloat, ncclSum, comm, nullptr)) return "all-reduce";
+  ncclGroupStart();
+  ncclSend(x.data(), kCount, ncclFloat, 1 - rank, comm, nullptr);
+  ncclRecv(y.data(), kCount, ncclFloat, 1 - rank, comm, nullptr);
+  if (ncclGroupEnd()) return "messages";
+  const std::vector<float> sums = sum.host(), theirs = y.host();
+  for (std::size_t i = 0; i < kCount; ++i)
+    if (sums[i] != 2 * float(i) + 1 || theirs[i] != float(i) + float(1 - rank)) return "values";
+  if (ncclAllReduce(x.data(), x.data(), kCount - std::size_t(rank), ncclFloat, ncclSum, comm, nullptr) !=
+      ncclInvalidUsage)
+    return "a mismatch";
+  ncclCommDestroy(comm);
+  return "";
+}
+
+TEST(Nccl, RanksAsProcesses) {
+  ncclUniqueId id;
+  ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  const pid_t child = fork();
+  if (child == 0) _exit(*talk(id, 1) == 0 ? 0 : 1);
+  EXPECT_STREQ(talk(id, 0), "");
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Nccl, AnAbortEndsTheWaitForARankThatHasDied) {
+  ncclUniqueId id;
+  ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  ncclComm_t comm, other, of_child;
+  const pid_t child = fork();
+  if (child == 0) _exit(ncclCommInitRank(&of_child, 3, id, 2));
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  ASSERT_EQ(ncclCommInitRank(&comm, 3, id, 0), ncclSuccess);
+  ASSERT_EQ(ncclCommInitRank(&other, 3, id, 1), ncclSuccess);
+  std::thread abort([&] { ncclCommAbort(other); });
+  DeviceArray<float> x(1, 1.0f);
+  EXPECT_EQ(ncclAllReduce(x.data(), x.data(), 1, ncclFloat, ncclSum, comm, nullptr), ncclRemoteError);
+  abort.join();
+  ncclCommDestroy(comm);
 }
 
 }  // namespace

@@ -186,6 +186,32 @@ TEST_F(GridJudgeTest, RanksThatWaitForEachOtherAcrossGroupsAreFound) {
   EXPECT_EQ(culprit_.rank, -1);
 }
 
+TEST_F(JudgeTest, ADeviceMayWorkForLongUnlessARankIsBehind) {
+  const auto wait_for_devices = [&] {
+    seen_.clear();
+    SetUp();
+    judge_ = Judge(0, 60);
+    for (RankSeen& s : seen_) s.calls.fill(8), s.inside = s.device = true, ++s.beats;
+  };
+  wait_for_devices();
+  double seconds = seconds_to_culprit(10000);
+  EXPECT_GE(seconds, 600);
+  EXPECT_EQ(culprit_.rank, -1);
+  wait_for_devices();
+  seen_[1].inside = seen_[1].device = false;  // it has begun what the others wait for, and does something else
+  EXPECT_GE(seconds_to_culprit(10000), 600);
+  wait_for_devices();
+  seen_[1].calls.fill(7);
+  seen_[1].inside = seen_[1].device = false;
+  seconds = seconds_to_culprit(10000);
+  EXPECT_LE(seconds, 62);
+  EXPECT_EQ(culprit_.rank, 1);
+  wait_for_devices();
+  seen_[1].stopped = true;
+  EXPECT_LE(seconds_to_culprit(10000), 62);
+  EXPECT_EQ(culprit_.rank, 1);
+}
+
 TEST_F(JudgeTest, AMachineThatWasSuspendedBlamesNobody) {
   wait_for_rank_1();
   EXPECT_FALSE(judge_.look(seen_, 0.5));

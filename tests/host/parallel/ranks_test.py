@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from small_run import make_tuned
 
 PROGRAMS = pathlib.Path(os.environ.get("DAPO_PROGRAMS", ROOT / "build/release")).resolve()
-RANKS, TRAIN = PROGRAMS / "ranks", PROGRAMS / "dapo_train"
+RANKS, TRAIN, SIM_TRAIN = PROGRAMS / "ranks", PROGRAMS / "dapo_train", PROGRAMS / "sim/dapo_train"
 MARK = "RANKS_TEST=" + uuid.uuid4().hex  # in the environment of all that this test starts
 # A rank that died is noticed by its machine within 5 s, one that hangs within the limit (here HANG) and 5 s more.
 HANG, DEAD_S, BUSY_S = "2", 5, float(os.environ.get("RANKS_TEST_SLACK", 10))  # BUSY_S: for a machine under other load
@@ -47,6 +47,13 @@ run_dir = "run"
 dp = 2
 """
 
+# Of the simulator's device; the entropy bonus gives gradients where all responses are wrong.
+GPU_CONFIG = CONFIG.replace('device = "cpu"', 'device = "cuda"\ndtype = "f32"').replace("train_batch_size = 4", "train_batch_size = 2").replace(
+    "ppo_mini_batch_size = 2", "ppo_mini_batch_size = 1\nentropy_coeff = 0.1\nlr = 1e-3\nlr_warmup_steps = 0").replace(
+    "max_response_length = 12", "max_response_length = 10").replace("n = 4", "n = 2").replace("total_steps = 4\nsave_every = 1", "total_steps = 2")
+# MPI's memory is not the sanitizer's, under which the simulator runs.
+SIM = {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": "2"}
+
 
 def environment(**more):
     name, value = MARK.split("=")
@@ -54,10 +61,10 @@ def environment(**more):
 
 
 class Ran:
-    def __init__(self, *command, cwd=None, **env):
+    def __init__(self, *command, cwd=None, limit=120, **env):
         self.began = time.time()
         ran = subprocess.run([str(c) for c in command], cwd=cwd, env=environment(**env), stdin=subprocess.DEVNULL, capture_output=True,
-                             text=True, timeout=120)
+                             text=True, timeout=limit)
         self.code, self.out, self.err = ran.returncode, ran.stdout, ran.stderr
         self.lines = re.split("^-{20,}$", self.err, maxsplit=1, flags=re.M)[0].splitlines()  # without mpirun's own words
 
@@ -247,6 +254,10 @@ class Tests:
         make_tuned(PROGRAMS, self.at)
         (self.at / "run.cfg").write_text(CONFIG)
 
+    def prepare_gpu(self):
+        self.prepare()
+        (self.at / "gpu.cfg").write_text(GPU_CONFIG)
+
     def steps(self):
         return [json.loads(line)["step"] for line in (self.at / "run/metrics.jsonl").read_text().splitlines()]
 
@@ -326,12 +337,59 @@ class Tests:
         Ran(*self.train("--set", f"trainer.total_steps={last + 1}"), cwd=self.at).expect(0, lines=0)
         assert self.steps()[-2:] == [last, last + 1], self.steps()
 
+    def gpu_run(self, name, ranks):
+        """Two steps on simulated GPUs in folder `name`: its metrics, without those of time and how groups are cut, its responses, and
+        the bytes of its weights."""
+        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={ranks}", "--set", f"trainer.run_dir={name}", cwd=self.at, limit=500, **SIM)
+        ran.expect(0, lines=0)
+        run = self.at / name
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        metrics = [{k: v for k, v in line.items() if not re.search("seconds|_per_s|flops|alarms|update/rows", k)} for line in lines]
+        responses = [[json.loads(line)["ids"] for line in (run / f"rollouts/step_{n}.jsonl").read_text().splitlines()] for n in (1, 2)]
+        return metrics, responses, (run / "model/model.safetensors").read_bytes()
+
+    def test_gpus_one_rank_and_two_between_processes(self):
+        self.prepare_gpu()
+        one, two, again = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", 2)
+        assert one[1] == two[1], (one[1], two[1])
+        assert two == again, "another run of the same two ranks has other numbers"
+        assert one[0][-1]["update/grad_norm"] > 0
+        for a, b in zip(one[0], two[0]):
+            assert a.keys() == b.keys()
+            for k, v in a.items():
+                assert v == b[k] or isinstance(v, float) and abs(v - b[k]) <= 1e-4 * max(abs(v), 1e-3), (k, v, b[k])
+
+    def test_gpus_that_are_too_few_or_taken_twice(self):
+        self.prepare_gpu()
+        Ran(SIM_TRAIN, "gpu.cfg", cwd=self.at, **SIM | {"DAPO_SIM_DEVICES": "1"}).expect(
+            2, r"^dapo_train: rank 1 on \S+ has no GPU left: 2 ranks share 1 there; start at most one rank a GPU")
+        mpirun("-n", 2, "sh", "-c", f"CUDA_VISIBLE_DEVICES=1,$OMPI_COMM_WORLD_RANK; export CUDA_VISIBLE_DEVICES; cd {self.at} && "
+               f"exec {SIM_TRAIN} gpu.cfg", **SIM).expect(2, r"^dapo_train: rank 1 on \S+ would run on GPU-\S+2, as rank 0 does; give each")
+
+    def test_gpus_of_a_rank_that_is_killed(self):
+        self.prepare_gpu()
+        child = subprocess.Popen([str(SIM_TRAIN), "gpu.cfg", "--set", "trainer.total_steps=1000"], cwd=self.at, env=environment(**SIM),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        log = self.at / "run/rank_1.log"
+        begin = time.time()
+        while time.time() < begin + 200 and not (log.exists() and "step 1/1000" in log.read_text()): time.sleep(0.1)
+        rank = next(p for p in ours() if b"OMPI_COMM_WORLD_RANK=1" in pathlib.Path(f"/proc/{p}/environ").read_bytes().split(b"\0"))
+        os.kill(rank, signal.SIGKILL)
+        killed = time.time()
+        out, err = child.communicate(timeout=100)
+        assert child.returncode == 5 and len(err.strip().splitlines()) == 1 and "rank 1 (pid " in err, (child.returncode, out[-500:], err)
+        assert time.time() - killed < DEAD_S + BUSY_S, time.time() - killed
+        nobody_left()
+
 
 def main():
     for program in (RANKS, TRAIN, PROGRAMS / "dapo"):
         if not program.exists(): sys.exit(f"{program} is not built; make test builds it")
     words = [w for w in sys.argv[1:] if not w.startswith("--")]
     tests = [name for name in dir(Tests) if name.startswith("test_") and (not words or any(w in name for w in words))]
+    if not SIM_TRAIN.exists():
+        print(f"skipped: ranks on GPUs: {SIM_TRAIN} is not built")
+        tests = [name for name in tests if "test_gpus" not in name]
     why = "mpirun is not in PATH" if not shutil.which("mpirun") else ""
     if not why and "without MPI" in Ran(RANKS, 2, 60, "ops").err: why = "the programs are built without MPI"
     if why:

@@ -1,11 +1,9 @@
-// The NCCL communicator: ranks as threads, with the simulator's NCCL between their devices' memory.
+// The NCCL communicator.
 #include "cuda/nccl_comm.h"
 
 #include <gtest/gtest.h>
 
-#include "cuda/cuda_device.h"
-#include "tests/comm_cases.h"
-#include "tests/thread_comm.h"
+#include "tests/cuda/gpu_ranks.h"
 
 namespace dapo {
 namespace {
@@ -77,11 +75,12 @@ class ThroughDevice final : public Comm {
 
 class NcclOf : public testing::TestWithParam<int> {
  protected:
+  void SetUp() override {
+    if (const std::string why = no_nccl(); !why.empty()) GTEST_SKIP() << why;
+  }
   void with_ranks(const std::function<void(Comm&)>& work) {
-    run_ranks(GetParam(), [&](Comm& host) {
-      const std::unique_ptr<Backend> backend = make_cuda_backend(DType::f32);
-      const std::unique_ptr<Comm> nccl = make_nccl_comm(*backend, dynamic_cast<HostComm&>(host));
-      ThroughDevice comm(*backend, *nccl);
+    run_gpu_ranks(DType::f32, GetParam(), [&](Backend& backend, Comm& nccl) {
+      ThroughDevice comm(backend, nccl);
       work(comm);
     });
   }
@@ -100,7 +99,45 @@ TEST_P(NcclOf, ARankOutOfStepIsNamed) {
   with_ranks([](Comm& comm) { EXPECT_EQ(wrong_mismatches(comm), ""); });
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, NcclOf, testing::Values(1, 2, 3));
+TEST(NcclComm, WaitsForTheDeviceShowInTheHeartbeat) {
+  if (!cuda_simulated()) GTEST_SKIP() << "two ranks on one GPU";
+  run_ranks(2, [&](Comm& host) {
+    Heartbeat heartbeat;
+    auto& own = dynamic_cast<HostComm&>(host);
+    own.report_to(&heartbeat);
+    const std::unique_ptr<Backend> backend = make_cuda_backend(DType::f32);
+    {
+      const std::unique_ptr<Comm> nccl = make_nccl_comm(*backend, own);
+      backend->synchronize();
+      EXPECT_EQ(heartbeat.op.text(), "device wait");
+      EXPECT_TRUE(heartbeat.device);
+      EXPECT_FALSE(heartbeat.inside);
+      EXPECT_EQ(heartbeat.calls, own.sequence());
+    }
+    host.barrier();
+    backend->synchronize();
+    EXPECT_EQ(heartbeat.op.text(), "barrier") << "after its end the backend waits as before";
+    own.report_to(nullptr);
+  });
+}
+
+TEST(NcclComm, AnErrorOfOneRankEndsTheWaitsOfTheOthers) {
+  if (!cuda_simulated()) GTEST_SKIP() << "two ranks on one GPU";
+  std::string error;
+  EXPECT_THROW(run_ranks(2,
+                         [&](Comm& host) {
+                           const std::unique_ptr<Backend> backend = make_cuda_backend(DType::f32);
+                           const std::unique_ptr<Comm> nccl = make_nccl_comm(*backend, dynamic_cast<HostComm&>(host));
+                           if (host.rank() == 1) fail_input("a bad row");
+                           float x = 0;
+                           ThroughDevice comm(*backend, *nccl);
+                           error = error_of([&] { comm.recv(Tensor::of(std::span<float>(&x, 1)), 1); });
+                         }),
+               Error);
+  EXPECT_EQ(error.substr(0, 3), "5: ") << error;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclOf, testing::ValuesIn(gpu_rank_counts()));
 
 }  // namespace
 }  // namespace dapo
