@@ -79,9 +79,6 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
                 const std::vector<std::string>& arguments, bool plans, int restarts,
                 const std::function<int(Ranks&)>& run) {
   const GivenRanks given = given_ranks();
-  if (!given.by.empty() && restarts > 0 && !started_by_launch())
-    fail_input("--restarts: {} started this rank, and would have to start it again; leave --restarts out{}", given.by,
-               given.by == "srun" ? ", and see sbatch --requeue" : ", or let dapo_train start its ranks");
   if (given.by.empty() && !plans) {
     const Config own = load_config(config, settings);
     if (const int ranks = own.parallel.ranks(); ranks > 1) {
@@ -91,6 +88,12 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
     if (restarts > 0) fail_input("--restarts: this run has one rank, which nobody watches; leave --restarts out");
   }
   return run_as_rank("dapo_train", given, [&](Ranks& ranks) {
+    if (!given.by.empty() && restarts > 0 && !started_by_launch())
+      throw AgreedError(kExitUsage, fmt::format("--restarts: {0} started this rank, and would have to start it again; "
+                                                "leave --restarts out{1}",
+                                                given.by,
+                                                given.by == "srun" ? ", and see sbatch --requeue"
+                                                                   : ", or let dapo_train start its ranks"));
     ranks.compare({{"build", version_text(), "start the same program on all machines"}});
     const Config own = ranks.comm().together([&] { return load_config(config, settings); });
     ranks.compare(setting_facts(own));

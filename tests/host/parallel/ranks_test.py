@@ -270,9 +270,73 @@ class Tests:
         assert not (self.at / "run/rank_0.log").exists()
         Ran(*self.train("--set", "actor.lr=-1"), cwd=self.at).expect(2, "actor.lr")
         Ran(*self.train("--set", "data.train_files=none.jsonl"), cwd=self.at).expect(2, "^dapo_train: .*none.jsonl")
-        Ran(*self.train("--set", "parallel.tp=2"), cwd=self.at).expect(2, "parallel.tp = 2: not supported yet")
         start = ["mpirun", "--oversubscribe", "-n", "1", *self.train(), ":", "-n", "1", *self.train("--set", "actor.lr=2e-6")]
         Ran(*start, cwd=self.at, **OPEN_MPI).expect(2, r"rank 1 on \S+ has another actor.lr than rank 0 on \S+: 2e-06 against 1e-06")
+
+    def grid(self, dp, tp, steps, *more):
+        return Ran(*self.train("--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.total_steps={steps}", *more), cwd=self.at)
+
+    def lines(self):
+        return [json.loads(line) for line in (self.at / "run/metrics.jsonl").read_text().splitlines()]
+
+    def drawn(self, step):
+        """The tokens of a step's responses, in order."""
+        return [json.loads(line)["ids"] for line in (self.at / f"run/rollouts/step_{step}.jsonl").read_text().splitlines()]
+
+    def weights(self):
+        return (self.at / "run/model/model.safetensors").read_bytes()
+
+    def test_dapo_train_on_grids(self):
+        """In f32 any grid draws the same tokens; one grid repeats to the bit."""
+        f32 = ("--set", "model.dtype=f32")
+        want, weights = None, {}
+        for dp, tp in ((1, 1), (1, 2), (2, 2), (1, 4), (2, 2)):
+            shutil.rmtree(self.at / "run", ignore_errors=True)
+            self.prepare()
+            self.grid(dp, tp, 3, *f32).expect(0, lines=0)
+            run = [self.drawn(step) for step in (1, 2, 3)]
+            want = want or run
+            assert run == want, f"{dp} x {tp} draws other tokens"
+            assert all(line["update/mismatch"] == 0 for line in self.lines()), self.lines()
+            again = weights.setdefault((dp, tp), self.weights())
+            assert again == self.weights(), "a run on the same grid has other weights"
+
+    def test_dapo_train_goes_on_on_another_grid(self):
+        self.prepare()
+        for steps, (dp, tp) in enumerate(((1, 1), (2, 2), (1, 4), (1, 1)), 1):
+            ran = self.grid(dp, tp, steps).expect(0, lines=None)
+            assert steps == 1 or "goes on from" in ran.out, ran
+        assert self.steps() == [1, 2, 3, 4], self.steps()
+        assert all(line["update/mismatch"] == 0 for line in self.lines()), self.lines()
+
+    def test_dapo_train_chooses_the_smallest_split_that_fits(self):
+        self.prepare()
+        self.grid(2, "auto", 1).expect(0, lines=0)
+        plan = self.grid(4, "auto", 1, "--plan").expect(0, lines=0).out
+        assert re.search(r"ranks +4 = 4 x 1", plan) and re.search(r"the model splits over +1, 2, 4 ranks", plan), plan
+
+    def test_grids_that_cannot_be(self):
+        self.prepare()
+        self.grid(1, 3, 1).expect(2, r"parallel.tp = 3: the model cannot be split over so many ranks: .*; it can be over 1, 2, 4$")
+        self.grid(16, 1, 1).expect(2, "parallel.dp = 16: a mini-batch has 8 responses")
+        self.grid(1, 0, 1).expect(2, "parallel.tp = 0 is too small: at least 1", lines=1)
+        start = ["mpirun", "--oversubscribe", "-n", "3", *self.train("--set", "parallel.tp=2")]
+        Ran(*start, cwd=self.at, **OPEN_MPI).expect(2, "parallel.dp x parallel.tp = 4 ranks, but mpirun started 3")
+        self.assert_no_run()
+
+    def test_an_interrupted_grid_saves_and_goes_on(self):
+        self.prepare()
+        child = subprocess.Popen([str(c) for c in self.train("--set", "parallel.tp=2", "--set", "trainer.total_steps=1000")], cwd=self.at,
+                                 env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        begin, log = time.time(), self.at / "run/rank_3.log"
+        while time.time() < begin + 100 and not (log.exists() and "step 2/1000" in log.read_text()): time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=100)
+        assert child.returncode == 130 and "interrupted: saving" in err, (child.returncode, out[-500:], err)
+        nobody_left()
+        last = self.steps()[-1]
+        self.grid(1, 2, last + 1).expect(0, lines=None)
+        assert self.steps() == list(range(1, last + 2)), self.steps()
 
     def rank_of(self, number, seconds=100):
         """The process of a rank, once it runs."""
@@ -302,7 +366,7 @@ class Tests:
         out, err = child.communicate(timeout=100)
         assert child.returncode == 130, (child.returncode, out[-500:], err)
         want = [r"rank 1 \(pid", r"starts the ranks again \(1 of 2", r"rank 1 \(pid", r"starts the ranks again \(2 of 2", "interrupted: saving"]
-        lines = err.strip().splitlines()
+        lines = [line for line in err.splitlines() if line]
         assert len(lines) == len(want) and all(re.search(w, l) for w, l in zip(want, lines)), err
         assert self.steps() == list(range(1, len(self.steps()) + 1)), self.steps()
         assert "goes on from" in out, out
