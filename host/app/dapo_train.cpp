@@ -12,6 +12,7 @@
 #include "host/app/interrupt.h"
 #include "host/app/plan.h"
 #include "host/app/plan_cards.h"
+#include "host/app/plan_grids.h"
 #include "host/app/provenance.h"
 #include "host/app/rank_start.h"
 #include "host/app/report_error.h"
@@ -37,6 +38,7 @@ struct Options {
   bool check = false, plan = false, overwrite = false;
   int restarts = 0;
   std::string cards;  ///< --for: the machine to plan for
+  std::string grids;  ///< --grids: the GPU to plan grids of
 };
 
 Dataset load_data(const Config& config) {
@@ -121,6 +123,7 @@ Begin begin_of(const Config& config, const Options& o, Comm& comm) {
 int run(const Options& o, Ranks& ranks) {
   Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
+  if (!o.grids.empty()) return print_out(plan_grids_text(config, *parse_cards(o.grids).gpu)), kExitOk;
   if (!o.cards.empty()) return plan_for_cards(config, o);
   ChosenBackend chosen = rank_backend(config.model, ranks);
   const ModelConfig shape = comm.together([&] {
@@ -241,6 +244,10 @@ int main(int argc, char** argv) {
   app.add_option("--for", o.cards,
                  "with --plan: for other machines, such as 8xh100 (a100, h100, h200, rtx4090, with or without a count)")
       ->needs(plan);
+  app.add_option("--grids", o.grids,
+                 "with --plan: the smallest grid of every known model on 1 to 128 of these GPUs, trained as the config "
+                 "says")
+      ->needs(plan);
   app.add_option("--resume", o.resume,
                  "auto (default): go on with the run in trainer.run_dir, if it holds one; no: do not; or the folder of "
                  "a checkpoint to go on from");
@@ -277,7 +284,7 @@ int main(int argc, char** argv) {
     if (!device.empty()) o.settings.push_back("model.device=" + device);
     if (!dtype.empty()) o.settings.push_back("model.dtype=" + dtype);
     if (!seed.empty()) o.settings.push_back("trainer.seed=" + seed);
-    const bool plans = o.plan || !o.cards.empty();
+    const bool plans = o.plan || !o.cards.empty() || !o.grids.empty();
     return dapo::start_ranks(o.config, o.settings, {argv + 1, argv + argc}, plans, o.restarts,
                              [&](dapo::Ranks& ranks) { return dapo::run(o, ranks); });
   });

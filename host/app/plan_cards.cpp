@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/sizes.h"
+#include "host/app/grid_choice.h"
 #include "host/app/plan.h"
 #include "host/train/limits.h"
 #include "host/train/step_text.h"
@@ -23,11 +24,6 @@ DType type_of(const Config& config) {
   return config.model.dtype == DTypeChoice::f32 ? DType::f32 : DType::bf16;
 }
 
-/// Whether the heads can be divided: whole groups of a KV head, or a group over several cards.
-bool divides(const ModelConfig& m, int tensor) {
-  return m.heads >= tensor && (m.kv_heads % tensor == 0 || tensor % m.kv_heads == 0);
-}
-
 /// The config that one of `data` copies runs.
 Config share_of(const Config& config, int data) {
   Config c = config;
@@ -42,49 +38,48 @@ CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, con
   p.tensor = tensor;
   p.data = cards.count / tensor;
   p.other = kContext + (cards.count > 1 ? kCollectives : 0);
-  const double parameters = static_cast<double>(model.parameters());
-  const double divided = parameters * (t == DType::bf16 ? 10 : 8);  // moments, and remainders of the masters
-  const bool offload = config.model.offload_optimizer;
-  const double saved = offload ? 0 : divided * (1 - 1.0 / p.data);
-  // A copy is planned as one device with the memory of its cards, and with what ZeRO-1 takes off them.
-  const double memory = tensor * (cards.gpu->memory - p.other) + saved / kUsableMemory;
   Config c = share_of(config, p.data);
-  const RunPlan plan = make_plan(c, model, size_of(*cards.gpu, t, memory));
+  c.parallel.tp = tensor;
+  c.parallel.dp = p.data;
+  const RunPlan plan = make_plan(c, model, size_of(*cards.gpu, t, cards.gpu->memory - p.other));
   p.limits = plan.limits;
-  const double n = tensor;
-  p.weights = static_cast<double>(plan.memory.weights) / n;
-  (offload ? p.host : p.optimizer) = divided / n / p.data;
-  // A KV head that several cards need is kept by each of them; activations are divided by rows or by columns.
-  const double copies = std::max(1.0, n / model.kv_heads);
-  const double kv = static_cast<double>(plan.memory.bytes_of("KV pages"));
-  const double rollout = (static_cast<double>(plan.memory.rollout) - kv + kv * copies) / n;
-  p.shared = std::max(rollout, static_cast<double>(plan.memory.update) / n);
-  if (tensor > 1)  // rows gathered before a product
-    p.shared += 2.0 * static_cast<double>(p.limits.pack_tokens) * model.hidden * static_cast<double>(dtype_size(t));
-  p.workspace = static_cast<double>(plan.memory.workspace) / n;
+  p.weights = static_cast<double>(plan.memory.weights + plan.memory.reference);
+  p.optimizer = static_cast<double>(plan.memory.state);
+  p.host = static_cast<double>(plan.memory.host);
+  p.shared = static_cast<double>(std::max(plan.memory.rollout, plan.memory.update));
+  p.workspace = static_cast<double>(plan.memory.workspace);
   return p;
 }
 
-/// Seconds that collectives add to a phase of one copy.
-double collective_seconds(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& cost) {
+/// What a card sends in a phase, and the seconds that it takes.
+struct Wire {
+  double bytes = 0, seconds = 0;
+};
+Wire wire_of(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& cost) {
   const double T = p.tensor, D = p.data, size = static_cast<double>(dtype_size(t)), f = (T - 1) / T;
   const double link = p.cards.gpu->link, row = m.hidden * size;
-  double seconds = 0;
-  if (T > 1 && cost.kind == PhaseCost::decode)
-    seconds += kSumsPerLayer * m.layers * (cost.passes * kCollectiveSeconds + 2 * f * cost.tokens * row / link);
+  Wire w;
+  const auto send = [&](double bytes, double bytes_per_second) {
+    w.bytes += bytes;
+    w.seconds += bytes / bytes_per_second;
+  };
+  if (T > 1 && cost.kind == PhaseCost::decode) {
+    w.seconds += kSumsPerLayer * m.layers * cost.passes * kCollectiveSeconds;
+    send(kSumsPerLayer * m.layers * 2 * f * cost.tokens * row, link);
+  }
   if (T > 1 && cost.kind == PhaseCost::many_tokens) {
     const double crossings = cost.name == "forward, backward" ? (p.limits.recompute ? 11 : 10) : 4;
-    seconds += crossings * f * cost.tokens * m.layers * row / link;
+    send(crossings * f * cost.tokens * m.layers * row, link);
   }
-  if (D > 1 && cost.kind == PhaseCost::update) {  // gradients in f32 out, weights in T back
-    const double wire = p.cards.count > kMostTensor ? std::min(kNetwork, link) : link;
-    seconds += cost.passes * (4 + size) * static_cast<double>(m.parameters()) / T * (D - 1) / D / wire;
-  }
-  return seconds;
+  if (D > 1 && cost.kind == PhaseCost::update)  // gradients in f32 out, weights in T back
+    send(cost.passes * (4 + size) * static_cast<double>(m.parameters()) / T * (D - 1) / D,
+         p.cards.count > kMostTensor ? std::min(kNetwork, link) : link);
+  return w;
 }
 
 /// The work of one card of a copy. Collectives are added to the expected times alone, in place of a tail.
-PhaseTable table_of(const CardPlan& p, const Config& config, const ModelConfig& model, DType t, int response) {
+PhaseTable table_of(const CardPlan& p, const Config& config, const ModelConfig& model, DType t, int response,
+                    Wire* wire = nullptr) {
   const Config c = share_of(config, p.data);
   const Ceilings card = ceilings_of(*p.cards.gpu, t);
   const Shares shares = measured_shares(Device::cuda, model);
@@ -96,11 +91,17 @@ PhaseTable table_of(const CardPlan& p, const Config& config, const ModelConfig& 
       if (cost.kind == PhaseCost::update) cost.bytes /= p.data, cost.bus_bytes /= p.data * p.tensor;
   PhaseTable out =
       phase_table(least, expected, tail_seconds(c, model, t, drawn, copy, shares), copy, shares, model.layers);
-  double collectives = 0;
-  for (const PhaseCost& cost : expected) collectives += collective_seconds(p, model, t, cost);
+  Wire sum;
+  for (const PhaseCost& cost : expected) {
+    const Wire w = wire_of(p, model, t, cost);
+    sum.bytes += w.bytes;
+    sum.seconds += w.seconds;
+  }
   if (p.cards.count > 1)
-    out.text += fmt::format("    {:<22} {:>51} {:>11}\n", "collectives", "", duration_text(collectives));
-  out.expected += collectives;
+    out.text += fmt::format("    {:<22} {:>9} {:>9} {:>9} {:>21} {:>11}\n", "collectives", "", "", si_text(sum.bytes),
+                            "", duration_text(sum.seconds));
+  out.expected += sum.seconds;
+  if (wire != nullptr) *wire = sum;
   return out;
 }
 
@@ -119,8 +120,8 @@ std::string refusal(const Config& config, const ModelConfig& model, DType t, con
 CardPlan plan_cards(const Config& config, const ModelConfig& model, DType t, const Cards& cards) {
   CardPlan best;
   bool found = false;
-  for (int tensor = 1; tensor <= std::min(kMostTensor, cards.count); tensor *= 2) {
-    if (cards.count % tensor != 0 || !divides(model, tensor)) continue;
+  for (const int tensor : possible_splits(model, std::min(kMostTensor, cards.count))) {
+    if (cards.count % tensor != 0) continue;
     const CardPlan p = plan_split(config, model, t, cards, tensor);
     if (p.fits() && p.total() + kSpare <= cards.gpu->memory) return p;
     if (!found || !best.fits()) best = p, found = true;
@@ -134,11 +135,17 @@ std::string cards_that_fit_text(const Config& config, const ModelConfig& model) 
     int count = 1;
     while (count <= kMostCards && !plan_cards(config, model, type_of(config), {count, &gpu}).fits()) count *= 2;
     if (count <= kMostCards)
-      out += fmt::format("  --for {:<12} {} x {} of {:.0f} GiB{}\n",
+      out += fmt::format("  --for {:<12} {} x {} of {:.0f} GiB\n",
                          count == 1 ? std::string(gpu.key) : fmt::format("{}x{}", count, gpu.key), count, gpu.name,
-                         gib(gpu.memory), count > 1 ? "; this version trains on one" : "");
+                         gib(gpu.memory));
   }
   return out;
+}
+
+CardStep card_step(const CardPlan& plan, const Config& config, const ModelConfig& model, DType t, int response) {
+  Wire wire;
+  const PhaseTable table = table_of(plan, config, model, t, response, &wire);
+  return {table.expected, wire.bytes, wire.seconds};
 }
 
 CardsText plan_cards_text(const Config& config, const ModelConfig& model, const Cards& cards) {
@@ -154,7 +161,10 @@ CardsText plan_cards_text(const Config& config, const ModelConfig& model, const 
   line("", "(72 % and 90 % of the data sheet, as measured on an H200)");
   line("", "{}", shares_text(Device::cuda));
   if (cards.count > 1)
-    line("", "This version trains on ONE card: the figures are what a split over {} would need.", cards.count);
+    line(
+        "",
+        "Several GPUs were tested in the simulator only; collectives are taken at {:.0f} GB/s, {:.0f} between machines",
+        cards.gpu->link / 1e9, kNetwork / 1e9);
   line("model", "{}: {:.2f} G parameters, {} layers, {}", config.model.path,
        static_cast<double>(model.parameters()) / 1e9, model.layers, dtype_name(t));
   line("split", "{} card{} a copy of the weights, {} cop{}", p.tensor, p.tensor == 1 ? "" : "s", p.data,

@@ -23,6 +23,13 @@ struct CardPlan {
 /// The fewest cards a copy that leave some memory free, else the fewest that fit; the largest split if none fits.
 CardPlan plan_cards(const Config& config, const ModelConfig& model, DType t, const Cards& cards);
 
+/// A step with responses of `response` tokens.
+struct CardStep {
+  double seconds;                   ///< expected
+  double wire_bytes, wire_seconds;  ///< that a card sends, and the part of `seconds` that this takes
+};
+CardStep card_step(const CardPlan& plan, const Config& config, const ModelConfig& model, DType t, int response);
+
 struct CardsText {
   std::string text;
   bool fits;

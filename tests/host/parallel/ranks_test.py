@@ -290,11 +290,11 @@ class Tests:
         """In f32 any grid draws the same tokens; one grid repeats to the bit."""
         f32 = ("--set", "model.dtype=f32")
         want, weights = None, {}
-        for dp, tp in ((1, 1), (1, 2), (2, 2), (1, 4), (2, 2)):
+        for dp, tp in ((1, 1), (2, 2), (2, 2)):
             shutil.rmtree(self.at / "run", ignore_errors=True)
             self.prepare()
-            self.grid(dp, tp, 3, *f32).expect(0, lines=0)
-            run = [self.drawn(step) for step in (1, 2, 3)]
+            self.grid(dp, tp, 2, *f32).expect(0, lines=0)
+            run = [self.drawn(step) for step in (1, 2)]
             want = want or run
             assert run == want, f"{dp} x {tp} draws other tokens"
             assert all(line["update/mismatch"] == 0 for line in self.lines()), self.lines()
