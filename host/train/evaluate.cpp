@@ -33,10 +33,12 @@ std::vector<Group> prompts_of(const Config& config, const Dataset& data, const T
 
 void summarize(const Config& config, SetResult& r) {
   std::vector<double> avg, maj;
-  std::vector<std::pair<int, std::vector<double>>> pass;
+  std::vector<std::pair<int, std::vector<double>>> pass, maj_k;
   double length = 0, truncated = 0, responses = 0;
   for (int k : config.eval.pass_k)
     if (k <= config.eval.n) pass.emplace_back(k, std::vector<double>());
+  for (int k : config.eval.pass_k)  // maj@1 is avg@n
+    if (k > 1 && k < config.eval.n) maj_k.emplace_back(k, std::vector<double>());
   for (const EvalProblem& p : r.all) {
     const int n = p.group.samples.size(), right = p.group.correct();
     for (const Sample& s : p.group.samples) {
@@ -47,10 +49,13 @@ void summarize(const Config& config, SetResult& r) {
     responses += n;
     avg.push_back(double(right) / n);
     for (auto& [k, values] : pass) values.push_back(pass_at_k(n, right, k));
-    maj.push_back(majority_of(p.group.samples));
+    const std::vector<Vote> votes = votes_of(p.group.samples);
+    maj.push_back(majority(votes));
+    for (auto& [k, values] : maj_k) values.push_back(majority_at_k(votes, k));
   }
   r.avg = estimate(avg);
   for (const auto& [k, values] : pass) r.pass.emplace_back(k, estimate(values));
+  for (const auto& [k, values] : maj_k) r.maj_k.emplace_back(k, estimate(values));
   r.maj = estimate(maj);
   r.length_mean = length / responses;
   r.truncated = truncated / responses;
@@ -74,11 +79,11 @@ void note_oddities(const Config& config, const SetResult& r, Progress& progress)
 
 }  // namespace
 
-double majority_of(const std::vector<Sample>& samples) {
+std::vector<Vote> votes_of(const std::vector<Sample>& samples) {
   std::vector<Vote> votes;
   votes.reserve(samples.size());
   for (const Sample& s : samples) votes.push_back({s.verdict.found ? s.verdict.pred : "", s.verdict.acc});
-  return majority(votes);
+  return votes;
 }
 
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,

@@ -80,7 +80,7 @@ TEST(Evaluate, ResponsesWithoutAnAnswerDoNotVote) {
     std::vector<Sample> samples(responses.size());
     for (size_t i = 0; i < responses.size(); ++i)
       samples[i].verdict = make_verifier(verifier)->verify(responses[i], "1/2");
-    return majority_of(samples);
+    return majority(votes_of(samples));
   };
   EXPECT_EQ(judge("math_dapo", {"cut", "cut", "cut", "Answer: 1/2", "Answer: 1/2", "Answer: 3"}), 1);
   EXPECT_EQ(judge("boxed", {"\\boxed{\\frac12}", "\\boxed{0.5}", "\\boxed{3}", "\\boxed{3}", "\\boxed{.50}"}), 1);
@@ -109,7 +109,10 @@ TEST(Evaluate, IsTheSameEveryTimeAndInParts) {
   ASSERT_EQ(a.pass.size(), 2u);
   EXPECT_DOUBLE_EQ(a.pass[0].second.mean, a.avg.mean);
   EXPECT_GT(a.pass[1].second.mean, a.avg.mean);
-  for (const Estimate& e : {a.avg, a.maj, a.pass[1].second}) {
+  ASSERT_EQ(a.maj_k.size(), 1u);  // between 1 and n
+  EXPECT_EQ(a.maj_k[0].first, 4);
+  EXPECT_EQ(a.maj_k[0].second.mean, b.maj_k[0].second.mean);
+  for (const Estimate& e : {a.avg, a.maj, a.pass[1].second, a.maj_k[0].second}) {
     EXPECT_LT(e.low, e.high);
     EXPECT_LE(e.low, e.mean);
     EXPECT_GE(e.high, e.mean);
@@ -151,6 +154,8 @@ TEST(Evaluate, EachSetHasItsOwnFigures) {
   EXPECT_EQ(value(alone, "eval/avg"), alone.sets[0].avg.mean);
   EXPECT_EQ(value(alone, "eval/pass@4_low"), alone.sets[0].pass[1].second.low);
   EXPECT_EQ(value(alone, "eval/maj_high"), alone.sets[0].maj.high);
+  EXPECT_EQ(value(alone, "eval/maj@4"), alone.sets[0].maj_k[0].second.mean);
+  EXPECT_EQ(value(alone, "eval/maj@4_low"), alone.sets[0].maj_k[0].second.low);
   EXPECT_EQ(value(alone, "eval/a/avg"), -1);
   EXPECT_EQ(value(both, "eval/a/avg"), alone.sets[0].avg.mean);
   EXPECT_EQ(value(both, "eval/none/pass@4"), 0);
