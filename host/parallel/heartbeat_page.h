@@ -26,9 +26,13 @@ class HeartbeatPage {
   std::span<Heartbeat> ranks() const {
     return {reinterpret_cast<Heartbeat*>(shared_ + 1), static_cast<size_t>(count_)};
   }
-  /// True once, for the first process that asks: it prints what is wrong.
-  bool first_to_report() const { return shared_->reported.exchange(1) == 0; }
-  bool reported() const { return shared_->reported.load() != 0; }
+  /// True once, for the first process that asks: it prints what is wrong. `code`: the run's exit code, not 0.
+  bool first_to_report(int code) const {
+    int32_t none = 0;
+    return shared_->reported.compare_exchange_strong(none, code);
+  }
+  /// The exit code of the one who has reported; 0: nobody has.
+  int reported() const { return shared_->reported.load(); }
 
  private:
   struct alignas(Heartbeat) Shared {  // the heartbeats follow

@@ -20,7 +20,7 @@ struct RankSeen {
   int rank = 0;
   bool here = false;  ///< it runs, or ran, on this machine
   bool running = false, stopped = false, inside = false, left = false;
-  bool busy = false;  ///< it has used the CPU, or waits for a disk, since the last look
+  bool busy = false;  ///< it has used the CPU since the last look, or waits for it, or for a disk
   uint64_t calls = 0, beats = 0;
 };
 
