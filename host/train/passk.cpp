@@ -107,9 +107,14 @@ double majority_at_k(const std::vector<Vote>& votes, int k) {
   CHECK(k >= 1 && k <= n, "maj@k with n {}, k {}", n, k);
   if (k == n) return majority(votes);
   const std::vector<Count> counts = count_votes(votes);
+  std::map<int, double> share;  // by votes: answers with as many win as often
   double right = 0;
-  for (size_t a = 0; a < counts.size(); ++a)
-    if (counts[a].right > 0) right += double(counts[a].right) / counts[a].votes * share_of_wins(counts, a, n, k);
+  for (size_t a = 0; a < counts.size(); ++a) {
+    if (counts[a].right == 0) continue;
+    const auto [at, is_new] = share.try_emplace(counts[a].votes);
+    if (is_new) at->second = share_of_wins(counts, a, n, k);
+    right += double(counts[a].right) / counts[a].votes * at->second;
+  }
   return std::min(right, 1.0);
 }
 

@@ -89,8 +89,9 @@ TEST(Majority, AtKOfManyVotes) {
   const double three = (600. * 599 * 598 + 3 * 600. * 599 * 400) / (1000. * 999 * 998);
   EXPECT_NEAR(majority_at_k(votes, 3), three, 1e-10);
   // every answer another one: whoever is drawn, each has one vote
-  for (int i = 0; i < 1000; ++i) votes[i] = {std::to_string(i), i < 100};
-  for (const int k : {1, 7, 500, 999}) EXPECT_NEAR(majority_at_k(votes, k), 0.1, 1e-10) << k;
+  votes.resize(200);
+  for (int i = 0; i < 200; ++i) votes[i] = {std::to_string(i), i < 20};
+  for (const int k : {1, 7, 100, 199}) EXPECT_NEAR(majority_at_k(votes, k), 0.1, 1e-10) << k;
 }
 
 TEST(Estimate, IntervalIsByProblem) {
