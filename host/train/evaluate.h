@@ -48,14 +48,20 @@ struct EvalResult {
 /// The votes of one problem's responses. Those without an answer do not vote.
 std::vector<Vote> votes_of(const std::vector<Sample>& samples);
 
+/// What an interrupted evaluation has drawn: the groups of each set that it had begun, in order.
+using DrawnSets = std::vector<std::vector<Group>>;
+
 /// Draws config.eval.n responses to each problem of each set and judges them. `rollout` must be idle (between the
 /// trainer's steps). With config.eval.dedupe, copies of a problem are left out, and noted by `progress`. A set's figures
 /// do not depend on the others.
 /// With `comm`, its ranks draw together, and all get the same result.
+/// `drawn`: where `progress` throws an Error of exit code 130, it gets what was drawn until then; an evaluation that
+/// begins with it, by the same weights and settings, draws the rest and has the same result. Problems that are not those
+/// of the interrupted one are drawn anew. Empty after an evaluation that is complete.
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
-                    Progress& progress, Comm* comm = nullptr);
+                    Progress& progress, Comm* comm = nullptr, DrawnSets* drawn = nullptr);
 SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
-                       Progress& progress, Comm* comm = nullptr);
+                       Progress& progress, Comm* comm = nullptr, std::vector<Group>* drawn = nullptr);
 
 /// How much better a model is than a baseline, on the problems that both have answered.
 struct Comparison {
