@@ -20,7 +20,7 @@ namespace {
 /// A shell script as a verifier; the file that $1 names is in the test's folder.
 class CommandTest : public ::testing::Test {
  protected:
-  VerifierOptions script(const std::string& text, double timeout = 20) {
+  VerifierOptions script(const std::string& text, double timeout = 1000) {
     VerifierOptions o;
     o.command = {"sh", "-c", text, "sh", file_};
     o.timeout = timeout;
@@ -125,21 +125,21 @@ TEST_F(CommandTest, WhatIsNotAnAnswerIsAnErrorAndSaysWhy) {
     double timeout;
     std::string reason;
   } cases[] = {
-      {"echo lost module >&2; exit 3", 20, "ended with exit code 3: lost module"},
-      {read + "exit 0", 20, "ended with exit code 0"},
-      {read + "kill -9 $$", 20, "was killed by signal 9"},
-      {read + "echo fine", 20, "printed what is not JSON: \"fine\"; expected {\"score\": 1.0"},
-      {read + "echo '[1]'", 20, "not a JSON object: \"[1]\""},
-      {read + "echo 1.0", 20, "not a JSON object"},
-      {read + "echo '{\"socre\": 1}'", 20, "neither \"score\" nor \"acc\""},
-      {read + "echo '{\"score\": \"1\"}'", 20, "a \"score\" that is not a number"},
-      {read + "echo '{\"score\": NaN}'", 20, "not JSON"},
-      {read + "echo '{\"score\": 1e300}'", 20, "out of range"},
-      {read + "echo '{\"score\": 1, \"acc\": \"yes\"}'", 20, "an \"acc\" that is not true or false"},
-      {read + "echo '{\"error\": \"no sandbox\"}'", 20, "reports: no sandbox"},
-      {read + "printf '{\"score\": 1}\\n{\"score\": 1}\\n'", 20, "more than one line"},
-      {read + "head -c 3000000 /dev/zero | tr '\\0' x; sleep 100", 20, "more than 1048576 bytes without a line end"},
-      {"exec >&-; sleep 100", 20, "closed its output"},
+      {"echo lost module >&2; exit 3", 1000, "ended with exit code 3: lost module"},
+      {read + "exit 0", 1000, "ended with exit code 0"},
+      {read + "kill -9 $$", 1000, "was killed by signal 9"},
+      {read + "echo fine", 1000, "printed what is not JSON: \"fine\"; expected {\"score\": 1.0"},
+      {read + "echo '[1]'", 1000, "not a JSON object: \"[1]\""},
+      {read + "echo 1.0", 1000, "not a JSON object"},
+      {read + "echo '{\"socre\": 1}'", 1000, "neither \"score\" nor \"acc\""},
+      {read + "echo '{\"score\": \"1\"}'", 1000, "a \"score\" that is not a number"},
+      {read + "echo '{\"score\": NaN}'", 1000, "not JSON"},
+      {read + "echo '{\"score\": 1e300}'", 1000, "out of range"},
+      {read + "echo '{\"score\": 1, \"acc\": \"yes\"}'", 1000, "an \"acc\" that is not true or false"},
+      {read + "echo '{\"error\": \"no sandbox\"}'", 1000, "reports: no sandbox"},
+      {read + "printf '{\"score\": 1}\\n{\"score\": 1}\\n'", 1000, "more than one line"},
+      {read + "head -c 3000000 /dev/zero | tr '\\0' x; sleep 100", 1000, "more than 1048576 bytes without a line end"},
+      {"exec >&-; sleep 100", 1000, "closed its output"},
       {read + "exec <&-; sleep 100", 0.03,
        "gave no answer within 0.3 s (reward.timeout)"},  // ten times as long at first
       {read + "sleep 100", 0.03, "gave no answer within 0.3 s (reward.timeout)"},
@@ -153,7 +153,7 @@ TEST_F(CommandTest, WhatIsNotAnAnswerIsAnErrorAndSaysWhy) {
     EXPECT_NE(v.reason.find(c.reason), std::string::npos) << c.program << "\n" << v.reason;
   }
   // requests longer than a pipe holds
-  const VerifyItem large{std::string(1 << 20, 'x'), "t"};
+  const VerifyItem large{std::string(1 << 18, 'x'), "t"};
   EXPECT_NE(verdict(script("sleep 100", 0.03), large).reason.find("no answer within"), std::string::npos);
   EXPECT_NE(verdict(script("exec <&-; sleep 100"), large).reason.find("closed its input"), std::string::npos);
   EXPECT_NE(verdict(script("echo '{\"score\": 1}'; sleep 100"), large)
@@ -188,6 +188,7 @@ TEST_F(CommandTest, ProgramsThatCannotBeStartedAreErrorsBeforeTheRun) {
 
 TEST_F(CommandTest, OneTextIsCutAtBlanksOutsideQuotes) {
   VerifierOptions o;
+  o.timeout = 1000;
   o.command = {"sh -c 'while read -r line; do echo \"{\\\"score\\\": $1}\"; done'  sh \"0.5\""};
   EXPECT_EQ(verdict(o).score, 0.5f) << verdict(o).reason;
 }
@@ -253,6 +254,7 @@ TEST_F(CommandTest, TheExampleOfTheDocsWorks) {
   const size_t begin = docs.find("```python\n") + 10, end = docs.find("```", begin);
   ASSERT_NE(end, docs.npos);
   VerifierOptions o;
+  o.timeout = 1000;
   o.command = {"python3 " + scratch_.write("reward.py", docs.substr(begin, end - begin))};
   const auto v = make_verifier("command", o);
   Verdict right = v->verify({"So x = 42.", "42"}), wrong = v->verify({"So 41", "42"}),
