@@ -275,6 +275,7 @@ std::vector<Spec> evaluation(std::span<const RunRecord> runs, std::vector<std::s
     if (name != "eval/pass@1") spec.lines.push_back({name.c_str(), name.c_str() + 5, "", "", true});
   if (runs.size() == 1) return {spec};
   std::vector<Spec> one_each;  // a run is a colour
+  one_each.reserve(spec.lines.size());
   for (const Line& line : spec.lines) one_each.push_back({line.name, "%", 100, {line}});
   return one_each;
 }
