@@ -121,6 +121,7 @@ run-tests: $(TESTS) all $(if $(RELEASE),$(OUT)/ranks cuda-compile $(GPU_CHECK_SI
 	    tests/host/app/crash_test.py tests/host/parallel/ranks_test.py)
 test-nightly: export DAPO_KILLS := 1000
 test-nightly: export DAPO_CRASH := all
+test-nightly: export DAPO_STEPS := 20000
 test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker
 sanitize:  ## the tests under ASan and UBSan
 	@$(MAKE) --no-print-directory VARIANT=asan test

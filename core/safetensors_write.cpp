@@ -78,6 +78,7 @@ void write_file(const std::string& path, std::vector<const TensorToWrite*> tenso
 
 void write_safetensors_file(const std::string& path, const std::vector<TensorToWrite>& tensors) {
   std::vector<const TensorToWrite*> all;
+  all.reserve(tensors.size());
   for (const TensorToWrite& t : tensors) all.push_back(&t);
   std::vector<char> buffer(kChunk);
   write_file(path, all, buffer);

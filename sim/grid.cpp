@@ -112,7 +112,10 @@ Workers* workers = nullptr;
 void write_kernels() {
   const char* path = std::getenv("DAPO_SIM_KERNELS");
   if (std::FILE* f = path ? std::fopen(path, "a") : nullptr) {
-    for (const auto& k : launched_kernels()) std::fprintf(f, "%s\n", k.c_str());
+    std::string lines;
+    for (const auto& k : launched_kernels()) lines += k + "\n";
+    std::setvbuf(f, nullptr, _IONBF, 0);  // one write: other processes append to the same file
+    std::fwrite(lines.data(), 1, lines.size(), f);
     std::fclose(f);
   }
 }

@@ -75,6 +75,7 @@ std::vector<Frames> frames(const std::vector<const void*>& codes) {
   }
   for (const auto& [file, places] : unknown) look_up(file, places);
   std::vector<Frames> out;
+  out.reserve(codes.size());
   for (const void* code : codes) out.push_back(known->at(code));
   return out;
 }
@@ -105,6 +106,7 @@ std::string function_name(const void* code) {
 std::vector<std::string> function_names(const std::vector<const void*>& codes) {
   frames(codes);  // together
   std::vector<std::string> names;
+  names.reserve(codes.size());
   for (const void* code : codes) names.push_back(function_name(code));
   return names;
 }

@@ -20,10 +20,13 @@
 
 namespace dapo {
 
+/// How long a rank is waited for: longer than the slowest test under sanitizers on a busy machine.
+constexpr std::chrono::seconds kThreadLimit{1200};
+
 /// What the threads share. A rank that fails, or does not come within the limit, makes the others' calls fail.
 class ThreadGroup {
  public:
-  explicit ThreadGroup(int size, std::chrono::seconds limit = std::chrono::seconds(120))
+  explicit ThreadGroup(int size, std::chrono::seconds limit = kThreadLimit)
       : size_(size), limit_(limit), blocks_(size) {}
   int size() const { return size_; }
 
@@ -130,8 +133,7 @@ class ThreadComm final : public HostComm {
 };
 
 /// Runs rank(comm) on `size` threads, which share the cores. Throws what the first rank to fail threw.
-inline void run_ranks(int size, const std::function<void(HostComm&)>& rank,
-                      std::chrono::seconds limit = std::chrono::seconds(120)) {
+inline void run_ranks(int size, const std::function<void(HostComm&)>& rank, std::chrono::seconds limit = kThreadLimit) {
   ThreadGroup group(size, limit);
   std::mutex mutex;
   std::exception_ptr first;

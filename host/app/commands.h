@@ -31,7 +31,7 @@ struct EvalOptions {
   std::vector<std::string> data;
   std::string out;  ///< JSONL of every response
 };
-/// avg@n, pass@k, maj@n of a model on sets of problems; of two models, and their difference, paired by problem.
+/// avg@n, pass@k, maj@k of a model on sets of problems; of two models, and their difference, paired by problem.
 int run_eval_command(const EvalOptions& o);
 
 struct GenerateOptions {

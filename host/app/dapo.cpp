@@ -49,7 +49,7 @@ CLI::App& add_sft(CLI::App& app, SftOptions& o) {
 }
 
 CLI::App& add_eval(CLI::App& app, EvalOptions& o) {
-  CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@n on sets of problems; two models compared");
+  CLI::App& c = *app.add_subcommand("eval", "avg@n, pass@k and maj@k on sets of problems; two models compared");
   c.add_option("given", o.given,
                "a .cfg file, a model folder, or both; two model folders are compared on the same problems");
   c.add_option("--model", o.model, "a Hugging Face folder");

@@ -258,11 +258,12 @@ class Charts {
   std::set<std::string> used_ = {"seconds", "eval/n", "eval/problems"};
 };
 
-/// The evaluation's other figures: pass@k and maj@n, where it draws several responses.
+/// The evaluation's other figures: pass@k and maj@k, where it draws several responses.
 std::vector<Spec> evaluation(std::span<const RunRecord> runs, std::vector<std::string>& names) {
   for (const RunRecord& run : runs)
     for (const Column& column : run.log.columns())
-      if (column.name.starts_with("eval/pass@") && std::ranges::find(names, column.name) == names.end())
+      if ((column.name.starts_with("eval/pass@") || column.name.starts_with("eval/maj@")) &&
+          column.name.find('_') == column.name.npos && std::ranges::find(names, column.name) == names.end())
         names.push_back(column.name);
   const bool several = std::ranges::any_of(runs, [](const RunRecord& r) { return r.log.last("eval/n") > 1; });
   if (!several) return {};
@@ -274,6 +275,7 @@ std::vector<Spec> evaluation(std::span<const RunRecord> runs, std::vector<std::s
     if (name != "eval/pass@1") spec.lines.push_back({name.c_str(), name.c_str() + 5, "", "", true});
   if (runs.size() == 1) return {spec};
   std::vector<Spec> one_each;  // a run is a colour
+  one_each.reserve(spec.lines.size());
   for (const Line& line : spec.lines) one_each.push_back({line.name, "%", 100, {line}});
   return one_each;
 }

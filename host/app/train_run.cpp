@@ -9,6 +9,7 @@
 #include "host/app/run_folder.h"
 #include "host/app/save.h"
 #include "host/train/evaluate.h"
+#include "host/train/settings_changes.h"
 #include "host/train/share.h"
 #include "host/train/step_text.h"
 #include "host/train/stuck.h"
@@ -73,8 +74,8 @@ StepMetrics step_or_save(Run& run) {
 }
 
 EvalResult eval(Run& run, int64_t step) {
-  EvalResult result =
-      evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress, &run.grid);
+  EvalResult result = evaluate(run.config, run.trainer.rollout(), *run.session.tokenizer, run.val, run.progress,
+                               &run.grid, &run.state.evaluation);
   run.progress.line(eval_text(result, step));
   if (run.config.trainer.log_rollouts)
     run.in_folder([&](RunFolder& folder) { folder.evaluation(step, result, *run.session.tokenizer); });
@@ -160,7 +161,8 @@ void end_step(Run& run, const StepMetrics& m) {
 std::string train_loop(Run& run) {
   Trainer& trainer = run.trainer;
   if (run.state.unwritten) end_step(run, StepMetrics(*run.state.unwritten));
-  if (!run.val.empty() && run.config.eval.before_train && run.saved < 0) {
+  const bool begun = !run.state.evaluation.empty();  // the one before the first step, which was interrupted
+  if (!run.val.empty() && (begun || (run.config.eval.before_train && run.saved < 0))) {
     const EvalResult result = eval(run, 0);
     run.in_folder([&](RunFolder& folder) { folder.metrics(0, nullptr, &result); });
   }
@@ -185,14 +187,15 @@ std::string train_loop(Run& run) {
 int leave(Run& run) {
   const TrainerState& state = run.trainer.state();
   const bool open = state.now.stage != StepState::done;
-  if (state.step == 0 && !open) {
+  const bool evaluates = run.state.unwritten || !run.state.evaluation.empty();
+  if (state.step == 0 && !open && !evaluates) {
     run.progress.line("interrupted before the first step began: nothing was trained, nothing is saved");
     return kExitInterrupted;
   }
   run.state.trainer = run.trainer.snapshot();
   run.state.stuck = run.stuck.state();
   std::string saved;
-  if (finished(run) && run.saved == state.step && !open && !run.state.unwritten) {
+  if (finished(run) && run.saved == state.step && !open && !evaluates) {
     saved = run.checkpoints.finish();
   } else {
     run.in_folder([](RunFolder& folder) { folder.sync(); });
@@ -203,7 +206,7 @@ int leave(Run& run) {
   }
   run.progress.line(
       fmt::format("interrupted after step {}{}: saved in {}; the same command goes on from there", state.step,
-                  !open ? run.state.unwritten ? " and before the end of its evaluation" : ""
+                  !open ? evaluates ? " and in its evaluation, of which all that is drawn is kept" : ""
                   : state.now.stage == StepState::rollout
                       ? fmt::format(" and in the rollout of step {}, which is kept", state.step + 1)
                       : fmt::format(" and {} mini-batches of step {}", state.now.mini_batches, state.step + 1),
@@ -255,6 +258,11 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     if (begin.checkpoint)
       run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
   });
+  const auto other_draws = [](const SettingChange& c) {
+    return c.key == "eval.temperature" || c.key == "eval.top_p" || c.key == "eval.top_k";
+  };
+  if (!run.state.evaluation.empty() && std::ranges::any_of(changed_settings(run.state.settings, given), other_draws))
+    run.state.evaluation.assign(1, {});  // still due, but nothing of it can be used
   run.state.settings = config_text(given);
   run.state.data = data.fingerprint();
   run.state.prompts = trainer.prompts_hash();

@@ -13,7 +13,7 @@ namespace {
 
 /// One set of an evaluation's figures: "eval/avg", or "eval/NAME/avg" where there are several sets.
 SetResult set_of(const Fields& f, const std::string& name) {
-  const std::string before = name.empty() ? "eval/" : "eval/" + name + "/", pass = before + "pass@";
+  const std::string before = name.empty() ? "eval/" : "eval/" + name + "/";
   const auto value = [&](const std::string& of) { return figure(f, before + of); };
   const auto count = [&](const std::string& of) {
     const double n = value(of);
@@ -29,11 +29,15 @@ SetResult set_of(const Fields& f, const std::string& name) {
   r.truncated = value("truncated");
   r.verifier_errors = count("verifier_errors");
   r.seconds = value("seconds");
-  for (const auto& [key, share] : f)
-    if (key.starts_with(pass) && key.find('_') == key.npos) {
+  const auto by_k = [&](const std::string& row, std::vector<std::pair<int, Estimate>>& out) {
+    for (const auto& [key, share] : f) {
+      if (!key.starts_with(before + row) || key.find('_', before.size()) != key.npos) continue;
       const std::string k = key.substr(before.size());
-      r.pass.emplace_back(std::atoi(key.c_str() + pass.size()), Estimate{share, value(k + "_low"), value(k + "_high")});
+      out.emplace_back(std::atoi(k.c_str() + row.size()), Estimate{share, value(k + "_low"), value(k + "_high")});
     }
+  };
+  by_k("pass@", r.pass);
+  by_k("maj@", r.maj_k);
   return r;
 }
 

@@ -29,9 +29,13 @@ class HeartbeatPage {
   /// Ranks of a tensor group, once they are known; until then ranks meet only as one world.
   int tensor_ranks() const { return shared_->tensor_ranks.load() > 0 ? shared_->tensor_ranks.load() : 1; }
   void set_tensor_ranks(int ranks) const { shared_->tensor_ranks.store(ranks); }
-  /// True once, for the first process that asks: it prints what is wrong.
-  bool first_to_report() const { return shared_->reported.exchange(1) == 0; }
-  bool reported() const { return shared_->reported.load() != 0; }
+  /// True once, for the first process that asks: it prints what is wrong. `code`: the run's exit code, not 0.
+  bool first_to_report(int code) const {
+    int32_t none = 0;
+    return shared_->reported.compare_exchange_strong(none, code);
+  }
+  /// The exit code of the one who has reported; 0: nobody has.
+  int reported() const { return shared_->reported.load(); }
 
  private:
   struct alignas(Heartbeat) Shared {  // the heartbeats follow

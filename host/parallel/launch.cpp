@@ -126,7 +126,7 @@ class Launch {
   std::vector<JobClient> clients_;
   int mpirun_ = 0, status_ = -1, interrupts_ = 0, connected_ = 0;
   int dead_ = -1;  ///< the first rank that ended without having left
-  bool report_dead_ = false, too_late_ = false;
+  bool report_dead_ = false, too_late_ = false, killed_mpirun_ = false;
   Stopwatch since_start_, since_end_, since_second_;
   bool any_ended_ = false;
 };
@@ -189,7 +189,7 @@ void Launch::ended(int rank) {
   any_ended_ = true;
   if (dead_ >= 0 || interrupts_ > 1 || page_.ranks()[rank].left.load()) return;
   dead_ = rank;
-  report_dead_ = page_.first_to_report();  // printed when mpirun tells of what
+  report_dead_ = page_.first_to_report(kExitLostRank);  // printed when mpirun tells of what
 }
 
 void Launch::signalled() {
@@ -214,6 +214,7 @@ void Launch::check_times() {
   too_late_ = start_late;
   kill_all(SIGKILL);
   kill(mpirun_, SIGKILL);
+  killed_mpirun_ = true;
   int status = 0;
   if (waitpid(mpirun_, &status, 0) == mpirun_) status_ = status;
 }
@@ -256,17 +257,19 @@ int Launch::conclude() {
                     clients_.size() - connected_, clients_.size(), kStartSeconds, clients_.size()));
     return kExitLostRank;
   }
-  const int code = launched_exit_code(status_, joined);
-  if (report_dead_ && code == kExitLostRank) {
-    const int signal = WIFEXITED(status_) && WEXITSTATUS(status_) > 128 ? WEXITSTATUS(status_) - 128 : 0;
+  // mpirun's is that of the rank whose end it noticed first, which may be one that left because of another.
+  const int code = page_.reported() != 0 && !report_dead_ ? page_.reported() : launched_exit_code(status_, joined);
+  if (report_dead_ && code == kExitLostRank && (WIFEXITED(status_) || killed_mpirun_)) {
+    const int status = WIFEXITED(status_) ? WEXITSTATUS(status_) : kExitLostRank;
     say(fmt::format("{} {}; the other ranks have left", rank_text(dead_, page_.ranks()[dead_]),
-                    signal ? fmt::format("was killed by signal {} ({})", signal, strsignal(signal))
-                           : fmt::format("ended with exit code {}", WEXITSTATUS(status_))));
+                    status > 128 ? fmt::format("was killed by signal {} ({})", status - 128, strsignal(status - 128))
+                    : status == kExitLostRank ? "has died"
+                                              : fmt::format("ended with exit code {}", status)));
   } else if (!joined && code != 0) {
     fmt::print(stderr, "{}", words_of_mpirun());
     say(fmt::format("mpirun could not start {} ranks (exit code {})", clients_.size(),
                     WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_)));
-  } else if (code == kExitLostRank && !page_.reported()) {
+  } else if (code == kExitLostRank && (report_dead_ || page_.reported() == 0)) {
     fmt::print(stderr, "{}", words_of_mpirun());
     say(fmt::format("mpirun ended with {}", WIFEXITED(status_) ? fmt::format("exit code {}", WEXITSTATUS(status_))
                                                                : fmt::format("signal {}", WTERMSIG(status_))));

@@ -137,7 +137,7 @@ void Ranks::bite(const Culprit& culprit) {
           ? fmt::format("{}; {} and the other ranks leave", culprit.why, rank_text(rank(), page_.ranks()[rank()]))
           : fmt::format("{} {}; the other ranks leave", rank_text(culprit.rank, page_.ranks()[culprit.rank]),
                         culprit.why);
-  if (page_.first_to_report()) say(text, terminal_.error.get());
+  if (page_.first_to_report(kExitLostRank)) say(text, terminal_.error.get());
   if (!first()) say(text, STDERR_FILENO);  // its log
   // A stopped process leaves only so.
   if (culprit.rank >= 0)
@@ -189,9 +189,10 @@ void Ranks::finish() {
   mpi_->finish();
 }
 
-void Ranks::fail_apart(const std::string& text) {
+void Ranks::fail_apart(const std::string& text, int code) {
   if (!mpi_) return;
-  if (page_.first_to_report()) say(fmt::format("rank {} on {}: {}", rank(), host_name(), text), terminal_.error.get());
+  if (page_.first_to_report(code))
+    say(fmt::format("rank {} on {}: {}", rank(), host_name(), text), terminal_.error.get());
   watchdog_.reset();
   page_.ranks()[rank()].left.store(true);
 }
@@ -219,7 +220,7 @@ int run_as_rank(const char* program, const GivenRanks& given, const std::functio
     ranks->finish();
     return code;
   } catch (const AgreedError& e) {
-    if (ranks->page_.first_to_report()) ranks->say(e.what(), ranks->terminal_.error.get());
+    if (ranks->page_.first_to_report(e.code())) ranks->say(e.what(), ranks->terminal_.error.get());
     ranks->finish();
     return e.code();
   } catch (const Error& e) {
@@ -231,7 +232,7 @@ int run_as_rank(const char* program, const GivenRanks& given, const std::functio
   } catch (const std::exception& e) {
     error = e.what();
   }
-  ranks->fail_apart(error);
+  ranks->fail_apart(error, code);
   return code;
 }
 

@@ -69,7 +69,7 @@ class Ranks {
   /// Waits for the other ranks, and ends MPI.
   void finish();
   /// An error of this rank alone goes to the terminal; the others follow.
-  void fail_apart(const std::string& text);
+  void fail_apart(const std::string& text, int code);
   [[noreturn]] void bite(const Culprit& culprit);
   void say(const std::string& text, int file) const;
 

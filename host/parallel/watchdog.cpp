@@ -118,16 +118,17 @@ std::vector<RankSeen> Watchdog::see() {
     s.rank = r;
     s.here = h.pid.load() != 0;
     if (s.here) {
+      // First the process: one that is gone has said before whether it has left.
+      const ProcessState p = process_state(h.pid.load());
+      s.running = p.alive() && p.started == h.started.load();
       s.left = h.left.load();
       s.inside = h.inside.load();
       s.device = s.inside && h.device.load();
       s.among = h.among.load();
       for (size_t a = 0; a < s.calls.size(); ++a) s.calls[a] = h.calls[a].load();
       s.beats = h.beats.load();
-      const ProcessState p = process_state(h.pid.load());
-      s.running = p.alive() && p.started == h.started.load();
       s.stopped = p.state == 'T' || p.state == 't';
-      s.busy = p.state == 'D' || p.cpu_seconds > cpu_[r] + kBusySeconds;
+      s.busy = p.state == 'D' || p.state == 'R' || p.cpu_seconds > cpu_[r] + kBusySeconds;
       cpu_[r] = p.cpu_seconds;
     }
     seen.push_back(s);

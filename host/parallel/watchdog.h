@@ -22,9 +22,9 @@ struct RankSeen {
   int rank = 0;
   bool here = false;  ///< it runs, or ran, on this machine
   bool running = false, stopped = false, inside = false, left = false;
-  bool device = false;                       ///< it waits for its device, which may be at work of its own
-  bool busy = false;                         ///< it has used the CPU, or waits for a disk, since the last look
-  Among among = Among::world;                ///< the ranks of the last collective
+  bool device = false;         ///< it waits for its device, which may be at work of its own
+  bool busy = false;           ///< it has used the CPU since the last look, or waits for it, or for a disk
+  Among among = Among::world;  ///< the ranks of the last collective
   std::array<uint64_t, kGroupings> calls{};  ///< by Among
   uint64_t beats = 0;
   /// How far it is among those ranks. A device waits for collectives that were begun (`begun`), not for what their ranks

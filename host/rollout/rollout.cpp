@@ -43,6 +43,7 @@ void Rollout::add(Request request) {
   std::vector<Response> responses = std::exchange(request.begun, {});
   if (std::ranges::any_of(responses, [](const Response& r) { return r.ids.empty(); })) responses.clear();
   std::vector<Scheduler::Begun> begun;
+  begun.reserve(responses.size());
   for (const Response& r : responses)
     begun.push_back({int(r.ids.size()), r.finish == Finish::stop || std::ssize(r.ids) == request.max_new});
   const int unfinished = samples - std::ranges::count_if(begun, &Scheduler::Begun::complete);

@@ -32,26 +32,45 @@ std::vector<Group> prompts_of(const Config& config, const Dataset& data, const T
   return groups;
 }
 
+/// Gives the groups what an interrupted evaluation has drawn of the same prompts.
+void go_on(std::vector<Group>& groups, std::vector<Group>& drawn, int samples) {
+  std::map<int32_t, Group*> by_example;
+  for (Group& g : drawn) by_example[g.example] = &g;
+  for (Group& g : groups) {
+    const auto before = by_example.find(g.example);
+    if (before == by_example.end() || before->second->prompt != g.prompt) continue;
+    g.samples = std::move(before->second->samples);
+    g.samples.resize(samples);
+  }
+  drawn.clear();
+}
+
 void summarize(const Config& config, SetResult& r) {
   std::vector<double> avg, maj;
-  std::vector<std::pair<int, std::vector<double>>> pass;
+  std::vector<std::pair<int, std::vector<double>>> pass, maj_k;
   double length = 0, truncated = 0, responses = 0;
   for (int k : config.eval.pass_k)
     if (k <= config.eval.n) pass.emplace_back(k, std::vector<double>());
+  for (int k : config.eval.pass_k)  // maj@1 is avg@n
+    if (k > 1 && k < config.eval.n) maj_k.emplace_back(k, std::vector<double>());
   for (const EvalProblem& p : r.all) {
     const int n = p.group.samples.size(), right = p.group.correct();
     for (const Sample& s : p.group.samples) {
       r.verifier_errors += s.verdict.error;
       length += s.response.ids.size();
+      r.tokens += std::ssize(s.response.ids);
       truncated += s.response.finish == Finish::length;
     }
     responses += n;
     avg.push_back(double(right) / n);
     for (auto& [k, values] : pass) values.push_back(pass_at_k(n, right, k));
-    maj.push_back(majority_of(p.group.samples));
+    const std::vector<Vote> votes = votes_of(p.group.samples);
+    maj.push_back(majority(votes));
+    for (auto& [k, values] : maj_k) values.push_back(majority_at_k(votes, k));
   }
   r.avg = estimate(avg);
   for (const auto& [k, values] : pass) r.pass.emplace_back(k, estimate(values));
+  for (const auto& [k, values] : maj_k) r.maj_k.emplace_back(k, estimate(values));
   r.maj = estimate(maj);
   r.length_mean = length / responses;
   r.truncated = truncated / responses;
@@ -75,23 +94,33 @@ void note_oddities(const Config& config, const SetResult& r, Progress& progress)
 
 }  // namespace
 
-double majority_of(const std::vector<Sample>& samples) {
+std::vector<Vote> votes_of(const std::vector<Sample>& samples) {
   std::vector<Vote> votes;
   votes.reserve(samples.size());
   for (const Sample& s : samples) votes.push_back({s.verdict.found ? s.verdict.pred : "", s.verdict.acc});
-  return majority(votes);
+  return votes;
 }
 
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
-                    Progress& progress, const Grid* grid) {
+                    Progress& progress, const Grid* grid, DrawnSets* drawn) {
   const NvtxRange range("eval");
   EvalResult result;
-  for (const EvalSet& set : sets) result.sets.push_back(evaluate_set(config, rollout, tokenizer, set, progress, grid));
+  if (drawn) drawn->resize(sets.size());
+  for (size_t i = 0; i < sets.size(); ++i) try {
+      result.sets.push_back(
+          evaluate_set(config, rollout, tokenizer, sets[i], progress, grid, drawn ? &(*drawn)[i] : nullptr));
+    } catch (const Error& e) {
+      if (!drawn || e.code() != kExitInterrupted) throw;
+      for (size_t done = 0; done < i; ++done)
+        for (EvalProblem& p : result.sets[done].all) (*drawn)[done].push_back(std::move(p.group));
+      throw;
+    }
+  if (drawn) drawn->clear();
   return result;
 }
 
 SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
-                       Progress& progress, const Grid* grid) {
+                       Progress& progress, const Grid* grid, std::vector<Group>* drawn) {
   const Stopwatch watch;
   Dataset data = set.data;
   if (config.eval.dedupe) {
@@ -108,15 +137,20 @@ SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& 
 
   const EvalSection& e = config.eval;
   rollout.begin({.temperature = e.temperature, .top_k = e.top_k, .top_p = e.top_p, .seed = config.trainer.seed});
-  draw_and_judge(groups, data, {e.n, config.data.max_response_length, Phase::eval, nullptr, grid}, rollout,
-                 reward ? &*reward : nullptr, progress);
+  if (drawn) go_on(groups, *drawn, e.n);
+  try {
+    draw_and_judge(groups, data, {e.n, config.data.max_response_length, Phase::eval, nullptr, grid}, rollout,
+                   reward ? &*reward : nullptr, progress);
+  } catch (const Error& error) {
+    if (drawn && error.code() == kExitInterrupted) *drawn = std::move(groups);
+    throw;
+  }
   for (Group& g : groups) {
     const Example& example = data[g.example];
     result.all.push_back({example.id, example.answer, std::move(g)});
   }
   summarize(config, result);
   note_oddities(config, result, progress);
-  result.tokens = rollout.stats().drawn_tokens;
   result.seconds = watch.seconds();
   return result;
 }

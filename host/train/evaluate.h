@@ -1,4 +1,4 @@
-// Evaluation: avg@n, unbiased pass@k and maj@n of each set, with confidence intervals over its problems; and the
+// Evaluation: avg@n, unbiased pass@k and maj@k of each set, with confidence intervals over its problems; and the
 // comparison of two models on the same problems.
 #pragma once
 
@@ -28,9 +28,10 @@ struct EvalProblem {
 struct SetResult {
   std::string name;
   int64_t problems = 0, n = 0;
-  Estimate avg;                                ///< avg@n: share of right responses, mean over problems
-  std::vector<std::pair<int, Estimate>> pass;  ///< (k, pass@k), k <= n
-  Estimate maj;                                ///< maj@n
+  Estimate avg;                                 ///< avg@n: share of right responses, mean over problems
+  std::vector<std::pair<int, Estimate>> pass;   ///< (k, pass@k), k <= n
+  Estimate maj;                                 ///< maj@n
+  std::vector<std::pair<int, Estimate>> maj_k;  ///< (k, maj@k), 1 < k < n
   double length_mean = 0, truncated = 0;
   int64_t verifier_errors = 0, prompts_dropped = 0;
   double seconds = 0;
@@ -45,17 +46,23 @@ struct EvalResult {
   Fields fields() const;
 };
 
-/// maj@n of one problem. Responses without an answer do not vote.
-double majority_of(const std::vector<Sample>& samples);
+/// The votes of one problem's responses. Those without an answer do not vote.
+std::vector<Vote> votes_of(const std::vector<Sample>& samples);
+
+/// What an interrupted evaluation has drawn: the groups of each set that it had begun, in order.
+using DrawnSets = std::vector<std::vector<Group>>;
 
 /// Draws config.eval.n responses to each problem of each set and judges them. `rollout` must be idle (between the
 /// trainer's steps). With config.eval.dedupe, copies of a problem are left out, and noted by `progress`. A set's figures
 /// do not depend on the others.
 /// With `grid`, its ranks draw together, and all get the same result.
+/// `drawn`: where `progress` throws an Error of exit code 130, it gets what was drawn until then; an evaluation that
+/// begins with it, by the same weights and settings, draws the rest and has the same result. Problems that are not those
+/// of the interrupted one are drawn anew. Empty after an evaluation that is complete.
 EvalResult evaluate(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, std::span<const EvalSet> sets,
-                    Progress& progress, const Grid* grid = nullptr);
+                    Progress& progress, const Grid* grid = nullptr, DrawnSets* drawn = nullptr);
 SetResult evaluate_set(const Config& config, Rollout& rollout, const Tokenizer& tokenizer, const EvalSet& set,
-                       Progress& progress, const Grid* grid = nullptr);
+                       Progress& progress, const Grid* grid = nullptr, std::vector<Group>* drawn = nullptr);
 
 /// How much better a model is than a baseline, on the problems that both have answered.
 struct Comparison {

@@ -127,7 +127,7 @@ double part_of(const SetResult& r) {
 
 using S = SetResult;
 
-/// A row without a value stands for SetResult::pass, three fields a k.
+/// A row without a value stands for SetResult::pass or maj_k, three fields a k.
 constexpr Metric<SetResult> kEval[] = {
     {"eval/problems", "problems", "problems answered", of<&S::problems>},
     {"eval/n", "responses", "responses to each problem (eval.n)", of<&S::n>},
@@ -143,6 +143,10 @@ constexpr Metric<SetResult> kEval[] = {
     {"eval/pass@K", "share",
      "chance that K of the n responses, drawn without replacement, hold a right one, mean over problems; for each K of "
      "eval.pass_k up to n; the ends of its 95 % confidence interval are `eval/pass@K_low` and `eval/pass@K_high`",
+     nullptr},
+    {"eval/maj@K", "share",
+     "maj@k: mean of maj over all choices of K of the n responses, exactly; for each K of eval.pass_k between 1 and n; "
+     "the ends of its 95 % confidence interval are `eval/maj@K_low` and `eval/maj@K_high`",
      nullptr},
     {"eval/length_mean", "tokens", "mean length of a response, end id included", of<&S::length_mean>},
     {"eval/truncated", "share", "responses cut at data.max_response_length", of<&S::truncated>},
@@ -163,15 +167,16 @@ constexpr Metric<SftMetrics> kSft[] = {
     {"seconds", "s", "time of the whole step", of<&SftMetrics::seconds>},
 };
 
-/// `several` adds the fields of a row without a value.
+/// `several` adds the fields of a row without a value, which it gets by name.
 template <class T, size_t n>
-Fields fields_of(const T& m, const Metric<T> (&table)[n], void (*several)(const T&, Fields&) = nullptr) {
+Fields fields_of(const T& m, const Metric<T> (&table)[n],
+                 void (*several)(const T&, std::string_view row, Fields&) = nullptr) {
   Fields fields;
   for (const Metric<T>& metric : table)
     if (metric.value != nullptr)
       fields.emplace_back(metric.name, metric.value(m));
     else
-      several(m, fields);
+      several(m, metric.name, fields);
   return fields;
 }
 
@@ -191,9 +196,9 @@ std::optional<MetricInfo> find_info(std::string_view name, const Metric<T> (&tab
 
 Fields set_fields(const SetResult& set) {
   return fields_of(
-      set, kEval, +[](const SetResult& r, Fields& fields) {
-        for (const auto& [k, e] : r.pass) {
-          const std::string name = fmt::format("eval/pass@{}", k);
+      set, kEval, +[](const SetResult& r, std::string_view row, Fields& fields) {
+        for (const auto& [k, e] : row == "eval/pass@K" ? r.pass : r.maj_k) {
+          const std::string name = fmt::format("{}{}", row.substr(0, row.size() - 1), k);
           for (const auto& [end, value] : {std::pair{"", e.mean}, {"_low", e.low}, {"_high", e.high}})
             fields.emplace_back(name + end, value);
         }
@@ -208,6 +213,7 @@ std::optional<MetricInfo> metric_info(std::string_view name) {
   if (known.starts_with("eval/"))  // of one of several sets: "eval/SET/avg"
     if (const size_t slash = known.rfind('/'); slash > 4) known = "eval/" + known.substr(slash + 1);
   if (known.starts_with("eval/pass@")) known = "eval/pass@K";
+  if (known.starts_with("eval/maj@")) known = "eval/maj@K";
   if (const auto info = find_info(known, kStep)) return info;
   if (const auto info = find_info(known, kEval)) return info;
   return find_info(known, kSft);
@@ -215,7 +221,7 @@ std::optional<MetricInfo> metric_info(std::string_view name) {
 
 Fields StepMetrics::fields() const {
   return fields_of(
-      *this, kStep, +[](const StepMetrics& m, Fields& fields) {
+      *this, kStep, +[](const StepMetrics& m, std::string_view, Fields& fields) {
         for (const auto& [name, value] : m.terms) fields.emplace_back("reward/term/" + name, value);
       });
 }

@@ -128,6 +128,7 @@ double cost_of(const PackPiece& piece, const PackInput& g, double pair_cost) {
 std::vector<std::vector<PackPiece>> deal(std::span<const PackInput> groups, const std::vector<PackPiece>& pieces,
                                          double pair_cost, int ranks) {
   std::vector<double> cost;
+  cost.reserve(pieces.size());
   for (const PackPiece& p : pieces) cost.push_back(cost_of(p, groups[p.group], pair_cost));
   std::vector<size_t> order(pieces.size());
   std::iota(order.begin(), order.end(), 0);

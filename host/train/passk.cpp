@@ -27,26 +27,95 @@ double pass_at_least(int n, int c, int k, int least) {
   return std::min(sum, 1.0);
 }
 
-double majority(const std::vector<Vote>& votes) {
-  struct Count {
-    int votes = 0, right = 0;
-  };
-  std::map<std::string, Count> counts;
-  int most = 0;
+namespace {
+
+struct Count {
+  int votes = 0, right = 0;
+};
+
+/// The votes for each answer.
+std::vector<Count> count_votes(const std::vector<Vote>& votes) {
+  std::map<std::string, Count> by_answer;
   for (const Vote& v : votes) {
     if (v.answer.empty()) continue;
-    Count& c = counts[v.answer];
+    Count& c = by_answer[v.answer];
+    ++c.votes;
     c.right += v.right;
-    most = std::max(most, ++c.votes);
   }
+  std::vector<Count> out;
+  for (const auto& [answer, c] : by_answer) out.push_back(c);
+  return out;
+}
+
+/// P(X = 0), ..., P(X = most) for X binomial(n, p).
+std::vector<double> binomial(int n, double p, int most) {
+  std::vector<double> out(most + 1);
+  const double log_n = std::lgamma(n + 1.0);
+  for (int i = 0; i <= std::min(n, most); ++i)
+    out[i] =
+        std::exp(log_n - std::lgamma(i + 1.0) - std::lgamma(n - i + 1.0) + i * std::log(p) + (n - i) * std::log1p(-p));
+  return out;
+}
+
+/// The mean over subsets of k of n votes of 1 / (answers tied for most votes), taken as 0 where the answer `winner` is
+/// not among these. Each vote is drawn with chance p = k / n, and what is wanted is conditional on k votes in all: the
+/// numbers of votes of the answers are independent then, and there is no large number.
+double share_of_wins(const std::vector<Count>& counts, size_t winner, int n, int k) {
+  const double p = double(k) / n;
+  const std::vector<double> all = binomial(n, p, k), own = binomial(counts[winner].votes, p, k);
+  double sum = 0;
+  for (int most = 1; most <= std::min(counts[winner].votes, k); ++most) {
+    int others = n - counts[winner].votes;  // votes that cannot change who wins: none has so many
+    // [tied][drawn]: the answers that can have `most` votes, as far as they have been looked at
+    std::vector<std::vector<double>> ways(k / most, std::vector<double>(k + 1));
+    ways[0][most] = own[most];
+    for (size_t a = 0; a < counts.size(); ++a) {
+      if (a == winner || counts[a].votes < most) continue;
+      others -= counts[a].votes;
+      const std::vector<double> has = binomial(counts[a].votes, p, most);
+      for (size_t tied = ways.size(); tied-- > 0;)
+        for (int drawn = k; drawn >= 0; --drawn) {
+          double chance = tied > 0 && drawn >= most ? ways[tied - 1][drawn - most] * has[most] : 0;
+          for (int i = 0; i < most && i <= drawn; ++i) chance += ways[tied][drawn - i] * has[i];
+          ways[tied][drawn] = chance;
+        }
+    }
+    const std::vector<double> rest = binomial(others, p, k);
+    for (size_t tied = 0; tied < ways.size(); ++tied)
+      for (int drawn = most; drawn <= k; ++drawn) sum += ways[tied][drawn] * rest[k - drawn] / double(tied + 1);
+  }
+  return sum / all[k];
+}
+
+}  // namespace
+
+double majority(const std::vector<Vote>& votes) {
+  const std::vector<Count> counts = count_votes(votes);
+  int most = 0, tied = 0;
+  for (const Count& c : counts) most = std::max(most, c.votes);
   double right = 0;
-  int tied = 0;
-  for (const auto& [answer, c] : counts) {
+  for (const Count& c : counts) {
     if (c.votes < most) continue;
     ++tied;
     right += double(c.right) / c.votes;
   }
   return tied ? right / tied : 0;
+}
+
+double majority_at_k(const std::vector<Vote>& votes, int k) {
+  const int n = std::ssize(votes);
+  CHECK(k >= 1 && k <= n, "maj@k with n {}, k {}", n, k);
+  if (k == n) return majority(votes);
+  const std::vector<Count> counts = count_votes(votes);
+  std::map<int, double> share;  // by votes: answers with as many win as often
+  double right = 0;
+  for (size_t a = 0; a < counts.size(); ++a) {
+    if (counts[a].right == 0) continue;
+    const auto [at, is_new] = share.try_emplace(counts[a].votes);
+    if (is_new) at->second = share_of_wins(counts, a, n, k);
+    right += double(counts[a].right) / counts[a].votes * at->second;
+  }
+  return std::min(right, 1.0);
 }
 
 Estimate estimate(const std::vector<double>& values, double low, double high) {

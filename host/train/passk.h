@@ -22,6 +22,9 @@ struct Vote {
 };
 double majority(const std::vector<Vote>& votes);
 
+/// maj@k: the mean of majority() over all C(n, k) choices of k of the n votes, exactly. Needs 1 <= k <= n.
+double majority_at_k(const std::vector<Vote>& votes, int k);
+
 /// Mean over problems with its 95 % confidence interval, within [low, high], the range that a problem's value can have.
 /// Samples of one problem are correlated, so problems are the units: mean -+ t(0.975, n - 1) * std(values, n - 1) /
 /// sqrt(n), Student's t. If all values are equal, that would have no width: then it is Wilson's interval for 0 of n

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2, kOldest = 1;  // 2: "evaluation"
 constexpr const char *kStateFile = "state.json", *kGroupsFile = "groups.safetensors";
 
 using saved::fields;
@@ -90,8 +90,9 @@ struct Writer {
 // ---- reading
 
 struct Reader {
-  std::vector<int32_t> ids;
-  std::vector<float> log_probs;
+  int format;
+  std::vector<int32_t> ids = {};
+  std::vector<float> log_probs = {};
   size_t next_id = 0, next_log_prob = 0;
 
   template <class T>
@@ -136,6 +137,11 @@ struct Reader {
   template <class T>
   void read(const Json& j, T& v) requires std::is_class_v<T> {
     fields(v, [&](const std::string& name, auto& member) { read(j.at(name), member); });
+  }
+  void read(const Json& j, RunState& r) {
+    saved::fields(r, [&](const std::string& name, auto& member) {
+      if (format > 1 || name != "evaluation") read(j.at(name), member);
+    });
   }
   void read(const Json& j, AlarmState& a) { a = AlarmState::parse(j.get<std::string>()); }
   void read(const Json& j, std::vector<PromptRecord>& v) {
@@ -191,8 +197,9 @@ RunState read_state(const std::string& folder) try {
   std::ifstream in(folder + "/" + kStateFile, std::ios::binary);
   const Json json = Json::parse(in);
   const int format = json.at("format").get<int>();
-  if (format != kFormat) fail_input("has format {}, this version reads {}", format, kFormat);
-  Reader reader;
+  if (format < kOldest || format > kFormat)
+    fail_input("has format {}, this version reads {} to {}", format, kOldest, kFormat);
+  Reader reader{.format = format};
   const SafetensorsReader groups(folder + "/" + kGroupsFile);
   read_vector(groups, "ids", "I32", reader.ids);
   read_vector(groups, "log_probs", "F32", reader.log_probs);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/train/evaluate.h"
 #include "host/train/stuck.h"
 #include "host/train/trainer.h"
 
@@ -16,6 +17,7 @@ struct RunState {
   StuckState stuck;
   /// The last step's, while its evaluation is not complete: its line of metrics.jsonl is still to be written.
   std::optional<StepMetrics> unwritten;
+  DrawnSets evaluation;   ///< what that evaluation has drawn; of the one before the first step, too
   double best = 0;        ///< largest value so far of the metric that keeps a checkpoint
   int64_t best_step = 0;  ///< 0: none yet
   // what must not change before the run goes on

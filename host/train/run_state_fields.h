@@ -206,6 +206,7 @@ void fields(RunState& r, F f) {
   f("trainer", r.trainer);
   f("stuck", r.stuck);
   f("unwritten", r.unwritten);
+  f("evaluation", r.evaluation);
   f("best", r.best);
   f("best_step", r.best_step);
   f("settings", r.settings);

@@ -254,7 +254,7 @@ constexpr Setting kSettings[] = {
         {.verl = "trainer.val_before_train", .trl = "eval_on_start"}),
     ROW(eval, n, within(1, kMostResponses), "responses per problem: avg@n, maj@n",
         {.verl = "rollout.val_kwargs.n", .trl = "num_generations_eval"}),
-    ROW(eval, pass_k, at_least(1), "values k of pass@k, each at most n"),
+    ROW(eval, pass_k, at_least(1), "values k of pass@k, each at most n; those between 1 and n also of maj@k"),
     ROW(eval, temperature, at_least(0), "sampling temperature, at least 0.0001; 0: the most probable token",
         {.verl = "rollout.val_kwargs.temperature"}),
     ROW(eval, top_p, fraction_above_0(),

@@ -159,6 +159,7 @@ std::string set_text(const SetResult& r, const std::string& title) {
   if (r.n > 1) {
     for (const auto& [k, p] : r.pass)
       if (k > 1) out += fmt::format("  pass@{} {}", k, percent(p));
+    for (const auto& [k, m] : r.maj_k) out += fmt::format("  maj@{} {}", k, percent(m));
     out += fmt::format("  maj@{} {}", r.n, percent(r.maj));
   }
   out += fmt::format("  {} problems  length {:.1f}  cut {:.1f} %  {}", r.problems, r.length_mean, 100 * r.truncated,

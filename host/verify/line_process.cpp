@@ -76,6 +76,7 @@ LineProcess::LineProcess(const std::vector<std::string>& command) {
   for (const int fd : {in_, out_, err_}) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   volatile int error = 0;
@@ -99,16 +100,8 @@ LineProcess::LineProcess(const std::vector<std::string>& command) {
 }
 
 LineProcess::~LineProcess() {
-  constexpr double kGrace = 1;
   close_input();
-  if (!broken_) {
-    siginfo_t ended{};
-    for (const auto start = Clock::now(); ended.si_pid == 0 && seconds_since(start) < kGrace;) {
-      read_output(), read_errors();  // it may wait for room in a pipe
-      if (waitid(P_PID, pid_, &ended, WEXITED | WNOHANG | WNOWAIT) != 0) break;
-      if (ended.si_pid == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
+  if (!broken_) wait_for_end(kGrace - seconds_since(input_closed_), nullptr);
   kill(-pid_, SIGKILL);  // also what it has started; the group exists until its leader is reaped
   while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
@@ -116,7 +109,19 @@ LineProcess::~LineProcess() {
 }
 
 void LineProcess::close_input() {
+  if (in_ >= 0) input_closed_ = Clock::now();
   close_now(in_);
+}
+
+/// Waits until it has ended, without reaping it; si_pid 0: it still runs.
+siginfo_t LineProcess::wait_for_end(double seconds, const std::atomic<bool>* cancelled) {
+  siginfo_t ended{};
+  for (const auto start = Clock::now();;) {
+    read_output(), read_errors();  // it may wait for room in a pipe
+    if (waitid(P_PID, pid_, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid != 0) return ended;
+    if (seconds_since(start) >= seconds || (cancelled && *cancelled)) return ended;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
 }
 
 /// Reads what there is; false at the end of the output.
@@ -150,12 +155,9 @@ void LineProcess::wait_for_pipes(bool writing, double seconds) {
 }
 
 /// How it has ended, with the last line that it wrote to its standard error; `otherwise` if it still runs.
-std::string LineProcess::end_text(const char* otherwise) {
-  siginfo_t ended{};
-  for (int i = 0; i < 50 && ended.si_pid == 0; ++i) {
-    if (waitid(P_PID, pid_, &ended, WEXITED | WNOHANG | WNOWAIT) != 0) break;
-    if (ended.si_pid == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+std::string LineProcess::end_text(const char* otherwise, const std::atomic<bool>& cancelled) {
+  constexpr double kWait = 5;  // a process that ends closes its pipes first; on a busy machine long before
+  const siginfo_t ended = wait_for_end(kWait, &cancelled);
   read_errors();
   std::string text = ended.si_pid == 0             ? otherwise
                      : ended.si_code == CLD_EXITED ? fmt::format("ended with exit code {}", ended.si_status)
@@ -176,17 +178,16 @@ std::string LineProcess::ask(std::string_view line, double seconds, const std::a
   const auto start = Clock::now();
   bool open = read_output();
   read_errors();
-  if (!output_.empty())
-    refuse_early_answer();
+  if (!output_.empty()) refuse_early_answer();
   std::string text(line);
   text += '\n';
   for (size_t sent = 0;;) {
-    if (!open) fail_input("{}", end_text("closed its output"));
+    if (!open) fail_input("{}", end_text("closed its output", cancelled));
     while (sent < text.size()) {
       const ssize_t n = write(in_, text.data() + sent, text.size() - sent);
       if (n > 0) sent += n;
       if (n < 0 && errno == EAGAIN) break;
-      if (n < 0 && errno != EINTR) fail_input("{}", end_text("closed its input"));
+      if (n < 0 && errno != EINTR) fail_input("{}", end_text("closed its input", cancelled));
     }
     wait_for_pipes(sent < text.size(), seconds - seconds_since(start));
     open = read_output();

@@ -4,6 +4,8 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
+#include <csignal>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,7 +14,7 @@ namespace dapo::verify {
 
 /// It has its own process group, so that a terminal's Ctrl-C does not reach it, none of our descriptors but its three
 /// standard streams, and is killed when the thread that started it ends, however that happens. The destructor closes
-/// its input, waits a moment for it to end, kills what is left of the group, and reaps it.
+/// its input, waits until it ends, up to kGrace seconds from the closing, kills what is left of the group, and reaps it.
 class LineProcess {
  public:
   /// Error (exit 2) if the program cannot be started.
@@ -31,18 +33,21 @@ class LineProcess {
 
   /// The longest line that is accepted as an answer.
   static constexpr size_t kLongestAnswer = 1 << 20;
+  static constexpr double kGrace = 10;
 
  private:
   bool read_output();
   void read_errors();
   void wait_for_pipes(bool writing, double seconds);
-  std::string end_text(const char* otherwise);
+  siginfo_t wait_for_end(double seconds, const std::atomic<bool>* cancelled);
+  std::string end_text(const char* otherwise, const std::atomic<bool>& cancelled);
   [[noreturn]] void refuse_early_answer() const;
 
   pid_t pid_ = -1;
   int in_ = -1, out_ = -1, err_ = -1;  // our ends of its standard streams
   std::string output_, errors_;        // read and not used yet; the last of its standard error
   bool answered_ = false, broken_ = false;
+  std::chrono::steady_clock::time_point input_closed_;
 };
 
 }  // namespace dapo::verify

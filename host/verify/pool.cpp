@@ -68,7 +68,7 @@ void VerifierPool::work() {
     for (size_t i = piece.begin; i < piece.end; ++i) {
       const VerifyItem& item = piece.batch->items[i];
       const auto start = Clock::now();
-      Verdict v = verifier_->verify(item.response, item.ground_truth);
+      Verdict v = verifier_->verify(item);
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       local.right += v.acc;
       local.found += v.found;

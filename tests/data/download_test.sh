@@ -53,7 +53,7 @@ echo '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002
 echo train >hub/datasets/openai/gsm8k/main/train-00000-of-00001.parquet
 
 python3 hub.py & server=$!
-for _ in $(seq 100); do [ -f port ] && break; sleep 0.1; done
+until [ -f port ]; do kill -0 "$server" || { echo "FAILED: the hub does not start"; exit 1; }; sleep 0.1; done
 HF_ENDPOINT="http://127.0.0.1:$(cat port)"
 export HF_ENDPOINT
 fail() { echo "FAILED: $*"; cat out.txt 2>/dev/null || true; exit 1; }

@@ -249,6 +249,7 @@ std::string run_state_json() {
   g.samples.resize(1);
   g.samples[0].response = {{3, 4}, {-1, -2}, Finish::stop};
   state.trainer.bank = {g};
+  state.evaluation = {{g}, {}};
   state.unwritten.emplace();
   StateImage(state).write(folder.string());
   return slurp((folder / "state.json").string());

@@ -93,7 +93,8 @@ TEST_F(Checkpoints, KilledAtAnyMomentARunEndsWithTheSameBits) {
     const std::string dir = "r" + std::to_string(number);
     int code = -1;
     for (int i = 0; i < 200 && code != 0; ++i) {
-      const double after = seconds * std::uniform_real_distribution(0.05, 0.9)(random);
+      // Longer each time: a machine that has become slower must get to a new checkpoint in the end.
+      const double after = seconds * std::uniform_real_distribution(0.05, 0.9)(random) * (1 + i / 10.0);
       code = train_until(dir, after, random() % 4 == 0 ? SIGTERM : SIGKILL);
       ASSERT_TRUE(code == 0 || code == 128 + SIGKILL || code == 128 + SIGTERM || code == kExitInterrupted)
           << code << slurp(folder_ / "stderr");
@@ -108,6 +109,42 @@ TEST_F(Checkpoints, KilledAtAnyMomentARunEndsWithTheSameBits) {
   }
   RecordProperty("killed", killed);
   RecordProperty("interrupted", interrupted);
+}
+
+/// The reward's program sends the signal, and does not answer, so that the evaluation cannot be complete before it.
+TEST_F(Checkpoints, AnInterruptedEvaluationGoesOn) {
+  write("judge.sh",
+        "stop() { if mkdir $1 2>/dev/null; then kill -TERM $PPID; sleep 1000; fi; }\n"
+        "while read -r line; do\n  case \"$line\" in *'\"ground_truth\":\"val\"'*)\n"
+        "    stop before; if [ -e r/rollouts/step_2.jsonl ]; then stop after; fi;;\n  esac\n"
+        "  case \"$line\" in *[02468ace]'\",'*) echo '{\"acc\": true, \"pred\": \"even\"}';; *) echo "
+        "'{\"acc\": false, \"pred\": \"odd\"}';; esac\ndone\n");
+  std::string val;
+  for (int i = 0; i < 16; ++i) val += "{\"prompt\": \"" + std::to_string(i) + "\", \"answer\": \"val\"}\n";
+  write("val.jsonl", val);
+  const std::string judge =
+      "--set reward.verifier=command --set 'reward.command=sh judge.sh' --set reward.timeout=1000 --set eval.n=4 ";
+  const auto drawn = [&](const std::string& checkpoint) {
+    size_t tokens = 0;
+    for (const std::vector<Group>& set : read_state((folder_ / checkpoint).string()).evaluation)
+      for (const Group& g : set)
+        for (const Sample& s : g.samples) tokens += s.response.ids.size();
+    return tokens;
+  };
+  Ran r = train("r", judge);
+  EXPECT_EQ(r.code, kExitInterrupted) << r.err;
+  EXPECT_NE(r.out.find("interrupted after step 0 and in its evaluation"), std::string::npos) << r.out;
+  EXPECT_GT(drawn("r/checkpoints/step_0"), 0u);
+  r = train("r", judge);
+  EXPECT_EQ(r.code, kExitInterrupted) << r.err;
+  EXPECT_NE(r.out.find("interrupted after step 2 and in its evaluation"), std::string::npos) << r.out;
+  EXPECT_GT(drawn("r/checkpoints/step_2"), 0u);
+  r = train("r", judge);
+  EXPECT_EQ(r.code, 0) << r.out << r.err;
+  ASSERT_EQ(train("whole", judge).code, 0);
+  expect_same("r", result("whole"));
+  for (const char* file : {"eval/step_0.jsonl", "eval/step_2.jsonl"})
+    EXPECT_EQ(slurp(folder_ / "r" / file), slurp(folder_ / "whole" / file)) << file;
 }
 
 TEST_F(Checkpoints, DamageIsFoundAndTheOneBeforeIsTaken) {

@@ -1,6 +1,6 @@
 // Interrupts, full disks and inputs that do not match, as seen by a user.
-#include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
@@ -27,19 +27,24 @@ class Faults : public CliTest {
     for (const auto& entry : fs::recursive_directory_iterator(folder_))
       EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
   }
-  /// Starts a program, waits until its output contains `text`, sends `signals`, and returns the exit code (99: no such
-  /// text).
-  int interrupt(const std::string& command, const std::string& text, const std::string& signals) {
+  /// Starts a program, waits until `condition`, in the shell, holds, sends `signal`, and returns what it was (code 99: it
+  /// ended before). Sets `seconds` to the time from the signal to its end.
+  Ran interrupt_when(const std::string& command, const std::string& condition, const std::string& signal,
+                     double& seconds) {
     write("stdout", "");  // discards the output of earlier programs
-    write("script",
-          "set -m\ncd " + folder_.string() + "; env --default-signal " + (programs_ / command).string() +
-              " >stdout 2>stderr & p=$!; (sleep 120; kill -9 $p 2>/dev/null) & watch=$!; seen=; for i in "
-              "$(seq 300); do grep -qs '" +
-              text + "' stdout && seen=1 && break; sleep 0.1; done; for s in " + signals +
-              "; do kill -$s $p; sleep 0.01; done; wait $p; code=$?; kill -- -$watch; [ -n \"$seen\" ] || exit "
-              "99; exit $code\n");
-    const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    write("script", "set -m\nenv --default-signal " + (programs_ / command).string() +
+                        " >stdout 2>stderr & p=$!; until " + condition +
+                        "; do kill -0 $p || exit 99; sleep 0.1; done; date +%s.%N >signalled; kill -" + signal +
+                        " $p; wait $p; code=$?; date +%s.%N >ended; exit $code\n");
+    const int status = std::system(("cd " + folder_.string() + " && bash script").c_str());
+    const auto time = [&](const char* name) { return std::atof(slurp(folder_ / name).c_str()); };
+    seconds = time("ended") - time("signalled");
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder_ / "stdout"), slurp(folder_ / "stderr")};
+  }
+  /// The same, once its output contains `text`: its exit code.
+  int interrupt(const std::string& command, const std::string& text, const std::string& signal) {
+    double seconds = 0;
+    return interrupt_when(command, "grep -qs '" + text + "' stdout", signal, seconds).code;
   }
   void write_sft(int steps) { write("more.cfg", sft_config("tuned", "more", steps)); }
   void write_train(const std::string& rows = "rows.jsonl", int steps = 1) {
@@ -128,12 +133,13 @@ TEST_F(Faults, ARunSurvivesAFullDisk) {
   if (shell("command -v prlimit").code != 0) GTEST_SKIP() << "skipped: prlimit (util-linux) is not installed";
   write_train("data/train.jsonl", 100000);
   write("train.cfg", slurp(folder_ / "train.cfg") + "save_every = 3\nstuck_patience = 0\n");
-  write("script", "cd " + folder_.string() +
-                      "; says() { for i in $(seq 600); do grep -qs \"$1\" out && return; sleep 0.1; done; " +
-                      "kill -9 $(cat pid); exit 99; }\n" + "(ulimit -S -f 8; " + (programs_ / "dapo_train").string() +
-                      " train.cfg & echo $! >pid; wait $!; echo $? >code) 2>&1 | cat >out &\n" +
-                      "says 'kept and tried again'; says 'tried again after the next step'; prlimit --pid $(cat pid) "
-                      "--fsize=unlimited; says 'is complete again'; kill -TERM $(cat pid); wait\n");
+  write("script",
+        "cd " + folder_.string() +
+            "; says() { until grep -qs \"$1\" out; do [ ! -e code ] || exit 99; sleep 0.1; done; }\n(ulimit -S -f 8; " +
+            (programs_ / "dapo_train").string() +
+            " train.cfg & echo $! >pid; wait $!; echo $? >code) 2>&1 | cat >out &\n" +
+            "says 'kept and tried again'; says 'tried again after the next step'; prlimit --pid $(cat pid) "
+            "--fsize=unlimited; says 'is complete again'; kill -TERM $(cat pid); wait\n");
   const int status = std::system(("bash " + (folder_ / "script").string()).c_str());
   const std::string out = slurp(folder_ / "out");
   ASSERT_EQ(WEXITSTATUS(status), 0) << out;
@@ -155,11 +161,10 @@ TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
       "data.max_response_length=400 --set rollout.ignore_eos=true --set trainer.run_dir=";
   for (const char* signal : {"TERM", "HUP"}) {
     const std::string dir = std::string("r") + signal;
-    const auto begin = std::chrono::steady_clock::now();
-    EXPECT_EQ(interrupt("dapo_train train.cfg" + slow + dir, "step 1/", signal), kExitInterrupted)
-        << slurp(folder_ / "stderr");
-    // the evaluation, 1.6 million tokens, would take minutes
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+    double seconds = 0;
+    const Ran r = interrupt_when("dapo_train train.cfg" + slow + dir, "grep -qs 'step 1/' stdout", signal, seconds);
+    EXPECT_EQ(r.code, kExitInterrupted) << r.err;
+    EXPECT_LT(seconds, 60) << "the evaluation, 1.6 million tokens, would take minutes";
     EXPECT_TRUE(fs::exists(folder_ / dir / "checkpoints/step_1/model/model.safetensors"));
     EXPECT_EQ(slurp(folder_ / dir / "metrics.jsonl"), "") << "the line is written with its evaluation, on a resume";
     EXPECT_EQ(slurp(folder_ / "stdout").find("eval after"), std::string::npos);
@@ -176,15 +181,19 @@ TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
 
 TEST_F(Faults, ASignalInARolloutKeepsWhatIsDrawn) {
   write_train("data/train.jsonl", 2);
-  // 800 responses of 400 tokens, one after the other: interrupted in the middle of the first step
-  write("script", "cd " + folder_.string() + "; " + (programs_ / "dapo_train").string() +
-                      " train.cfg --set data.max_response_length=400 --set rollout.n=4 --set rollout.max_num_seqs=1 "
-                      "--set data.train_batch_size=200 --set rollout.ignore_eos=true & p=$!; for i in $(seq 600); do [ "
-                      "-s runs/run/log.txt ] && break; sleep .1; done; sleep .5; kill -TERM $p; wait $p");
-  const auto begin = std::chrono::steady_clock::now();
-  const Ran r = shell("bash script");
+  // 800 responses of 400 tokens, one after the other: interrupted when the first has been drawn, as the reward's program,
+  // which is tried with an empty response before the run, tells
+  write("judge.sh",
+        "while read -r line; do case \"$line\" in *'\"response\":\"\"'*) ;; *) : >judged ;; esac; echo '{\"acc\": "
+        "true}'; done\n");
+  double seconds = 0;
+  const Ran r = interrupt_when(
+      "dapo_train train.cfg --set data.max_response_length=400 --set rollout.n=4 --set rollout.max_num_seqs=1 --set "
+      "data.train_batch_size=200 --set rollout.ignore_eos=true --set reward.verifier=command --set 'reward.command=sh "
+      "judge.sh'",
+      "[ -e judged ]", "TERM", seconds);
   EXPECT_EQ(r.code, kExitInterrupted) << r.err;
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_LT(seconds, 60);
   EXPECT_NE(r.out.find("in the rollout of step 1, which is kept: saved in runs/run/checkpoints/step_0-open"),
             std::string::npos)
       << r.out;
@@ -197,19 +206,18 @@ TEST_F(Faults, AnInterruptedGenerationKeepsWhatIsComplete) {
   std::string prompts;
   for (int i = 0; i < 3000; ++i) prompts += "{\"ids\": [49, 43, 50]}\n";
   write("prompts.jsonl", prompts);
-  write("script", "cd " + folder_.string() + "; " + (programs_ / "dapo").string() +
-                      " generate --model tuned --prompts prompts.jsonl --batch 1 --max-new-tokens 100 --threads 1 -o "
-                      "out.jsonl & p=$!; for i in $(seq 600); do [ -s out.jsonl.*.tmp ] && break; sleep .1; done; kill "
-                      "-TERM $p; wait $p");
-  const Ran r = shell("bash script 2>&1");
-  EXPECT_EQ(r.code, kExitInterrupted) << r.out;
+  double seconds = 0;
+  const Ran r = interrupt_when(
+      "dapo generate --model tuned --prompts prompts.jsonl --batch 1 --max-new-tokens 100 --threads 1 -o out.jsonl",
+      "[ -s out.jsonl.*.tmp ]", "TERM", seconds);
+  EXPECT_EQ(r.code, kExitInterrupted) << r.err;
   EXPECT_FALSE(fs::exists(folder_ / "out.jsonl"));
   int rows = 0;
   read_rows((folder_ / "out.jsonl.partial").string(), [&](const JsonRow& row) {
     ++rows;
     EXPECT_TRUE(row.has("ids"));
   });
-  EXPECT_NE(r.out.find(std::to_string(rows) + " of 3000 prompts are complete, in"), std::string::npos) << r.out;
+  EXPECT_NE(r.err.find(std::to_string(rows) + " of 3000 prompts are complete, in"), std::string::npos) << r.out;
 }
 
 TEST_F(Faults, LostOutputIsAnError) {

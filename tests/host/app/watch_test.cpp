@@ -71,6 +71,7 @@ TEST(WatchTextTest, StepsAndEvaluationsAsTheTrainerPrintsThem) {
                                           {"eval/low", 0.25},
                                           {"eval/high", 0.75},
                                           {"eval/pass@2", 0.625},
+                                          {"eval/maj@3", 0.25},
                                           {"eval/maj", 0.5},
                                           {"eval/length_mean", 10},
                                           {"eval/truncated", 0},
@@ -78,10 +79,10 @@ TEST(WatchTextTest, StepsAndEvaluationsAsTheTrainerPrintsThem) {
     with_eval.fields.emplace_back(name, value);
   const Lines second = text.lines(with_eval, 0);
   ASSERT_EQ(second.size(), 2u);
-  EXPECT_EQ(
-      second[1],
-      "eval after step 2: avg@2 50.0 % (25.0 to 75.0 with 95 % confidence)  pass@2 62.5 %  maj@2 50.0 %  8 problems  "
-      "length 10.0  cut 0.0 %  1.0 s");
+  EXPECT_EQ(second[1],
+            "eval after step 2: avg@2 50.0 % (25.0 to 75.0 with 95 % confidence)  pass@2 62.5 %  maj@3 25.0 %  maj@2 "
+            "50.0 %  8 problems  "
+            "length 10.0  cut 0.0 %  1.0 s");
 }
 
 TEST(WatchTextTest, AResumedRun) {

@@ -284,8 +284,10 @@ TEST(HeartbeatPage, ShowsOneProcessToAnother) {
   EXPECT_EQ(theirs.ranks()[0].pid.load(), 0);
   mine.ranks()[1].started.fetch_add(1);  // another process with this pid
   EXPECT_FALSE(alive(theirs.ranks()[1]));
-  EXPECT_TRUE(mine.first_to_report());
-  EXPECT_FALSE(theirs.first_to_report());
+  EXPECT_EQ(theirs.reported(), 0);
+  EXPECT_TRUE(mine.first_to_report(kExitResources));
+  EXPECT_FALSE(theirs.first_to_report(kExitLostRank));
+  EXPECT_EQ(theirs.reported(), kExitResources);
 }
 
 }  // namespace

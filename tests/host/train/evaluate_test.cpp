@@ -1,6 +1,7 @@
 // Rewards of several terms and of programs, and evaluations, on the toy model.
 #include "host/train/evaluate.h"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <set>
 
 #include "core/check.h"
+#include "host/train/run_state.h"
 #include "host/train/step_text.h"
 #include "tests/host/train/trainer_case.h"
 #include "tests/testdata.h"
@@ -80,7 +82,7 @@ TEST(Evaluate, ResponsesWithoutAnAnswerDoNotVote) {
     std::vector<Sample> samples(responses.size());
     for (size_t i = 0; i < responses.size(); ++i)
       samples[i].verdict = make_verifier(verifier)->verify(responses[i], "1/2");
-    return majority_of(samples);
+    return majority(votes_of(samples));
   };
   EXPECT_EQ(judge("math_dapo", {"cut", "cut", "cut", "Answer: 1/2", "Answer: 1/2", "Answer: 3"}), 1);
   EXPECT_EQ(judge("boxed", {"\\boxed{\\frac12}", "\\boxed{0.5}", "\\boxed{3}", "\\boxed{3}", "\\boxed{.50}"}), 1);
@@ -109,7 +111,10 @@ TEST(Evaluate, IsTheSameEveryTimeAndInParts) {
   ASSERT_EQ(a.pass.size(), 2u);
   EXPECT_DOUBLE_EQ(a.pass[0].second.mean, a.avg.mean);
   EXPECT_GT(a.pass[1].second.mean, a.avg.mean);
-  for (const Estimate& e : {a.avg, a.maj, a.pass[1].second}) {
+  ASSERT_EQ(a.maj_k.size(), 1u);  // between 1 and n
+  EXPECT_EQ(a.maj_k[0].first, 4);
+  EXPECT_EQ(a.maj_k[0].second.mean, b.maj_k[0].second.mean);
+  for (const Estimate& e : {a.avg, a.maj, a.pass[1].second, a.maj_k[0].second}) {
     EXPECT_LT(e.low, e.high);
     EXPECT_LE(e.low, e.mean);
     EXPECT_GE(e.high, e.mean);
@@ -124,6 +129,100 @@ TEST(Evaluate, IsTheSameEveryTimeAndInParts) {
       EXPECT_EQ(y[i].verdict.acc, byte_tokenizer().decode(y[i].response.ids) == "a");  // its own verdict
     }
   }
+}
+
+/// Throws at its `left`-th report, as a signal does.
+class StopAt final : public Progress {
+ public:
+  explicit StopAt(int left) : left_(left) {}
+  void report(Phase, int64_t, int64_t, int64_t) override {
+    if (left_-- == 0) throw Error(kExitInterrupted, "");
+  }
+  void note(const char*) override {}
+
+ private:
+  int left_;
+};
+
+TEST(Evaluate, InterruptedAnywhereItGoesOnWithTheSameResult) {
+  Config c = toy_config();
+  c.eval.n = 12;
+  c.rollout.max_num_seqs = 5;  // a request is cut, and many are not begun
+  c.rollout.collect_every = 1;
+  const std::vector<EvalSet> sets = {{"a", questions("a")}, {"b", questions("b")}};
+  const auto run = [&](Progress& progress, RunState& state) {
+    Toy toy(guesser());
+    ModelMemory memory(toy.weights, generation_limits(c, toy.weights.config(), *toy.backend, 12, 1000));
+    Decoder decoder(memory);
+    Rollout rollout(decoder, {256});
+    const EvalResult result = evaluate(c, rollout, byte_tokenizer(), sets, progress, nullptr, &state.evaluation);
+    return std::pair(result, rollout.stats().drawn_tokens);  // of the last set, by this process
+  };
+  const auto text = [](const EvalResult& result) {
+    std::vector<std::string> out;
+    for (const auto& [name, value] : result.fields())
+      if (name.find("seconds") == name.npos) out.push_back(fmt::format("{} = {}", name, value));
+    for (const SetResult& set : result.sets)
+      for (const EvalProblem& p : set.all)
+        for (const Sample& s : p.group.samples)
+          out.push_back(fmt::format("{} {} {} {}", p.id, fmt::join(s.response.ids, ","),
+                                    fmt::join(s.response.log_prob, ","), s.verdict.acc));
+    return out;
+  };
+  NoProgress never;
+  RunState none;
+  const auto [whole, tokens] = run(never, none);
+  EXPECT_TRUE(none.evaluation.empty());
+  EXPECT_EQ(tokens, whole.sets[1].tokens);
+  for (const int patience : {0, 1, 4, 9, 30, 60}) {
+    const ScratchFolder folder;
+    RunState state;
+    int stops = 0;
+    for (bool done = false; !done;) {
+      StopAt progress(patience + stops);  // a call that takes as many reports is passed in the end
+      try {
+        const auto [result, drawn] = run(progress, state);
+        EXPECT_EQ(text(result), text(whole)) << "patience " << patience;
+        if (stops > 3) {
+          EXPECT_LT(drawn, tokens) << "what had been drawn was drawn again";
+        }
+        done = true;
+      } catch (const Error& e) {
+        ASSERT_EQ(e.code(), kExitInterrupted) << e.what();
+        ++stops;
+        StateImage(state).write(folder.path());
+        state = read_state(folder.path());  // another process goes on
+      }
+    }
+    EXPECT_GT(stops, 0) << patience;
+    EXPECT_TRUE(state.evaluation.empty());
+  }
+}
+
+TEST(Evaluate, WhatIsDrawnOfOtherPromptsIsNotUsed) {
+  Config c = toy_config();
+  c.eval.n = 2;
+  const auto run = [&](DrawnSets& drawn) {
+    Toy toy(guesser());
+    ModelMemory memory(toy.weights, generation_limits(c, toy.weights.config(), *toy.backend, 12, 1000));
+    Decoder decoder(memory);
+    Rollout rollout(decoder, {256});
+    NoProgress progress;
+    return evaluate(c, rollout, byte_tokenizer(), std::vector<EvalSet>{{"a", questions("a")}}, progress, nullptr,
+                    &drawn);
+  };
+  DrawnSets drawn;
+  const EvalResult whole = run(drawn);
+  drawn.resize(3);  // a set that is no longer asked for, too
+  for (const EvalProblem& p : whole.sets[0].all) drawn[0].push_back(p.group);
+  for (Group& g : drawn[0]) {
+    g.prompt.push_back(65);
+    for (Sample& s : g.samples) s.response.ids = {66, 256}, s.response.log_prob = {0, 0};
+  }
+  const EvalResult again = run(drawn);
+  EXPECT_EQ(again.sets[0].avg.mean, whole.sets[0].avg.mean);
+  for (size_t p = 0; p < whole.sets[0].all.size(); ++p)
+    EXPECT_EQ(again.sets[0].all[p].group.samples[1].response.ids, whole.sets[0].all[p].group.samples[1].response.ids);
 }
 
 TEST(Evaluate, EachSetHasItsOwnFigures) {
@@ -151,6 +250,8 @@ TEST(Evaluate, EachSetHasItsOwnFigures) {
   EXPECT_EQ(value(alone, "eval/avg"), alone.sets[0].avg.mean);
   EXPECT_EQ(value(alone, "eval/pass@4_low"), alone.sets[0].pass[1].second.low);
   EXPECT_EQ(value(alone, "eval/maj_high"), alone.sets[0].maj.high);
+  EXPECT_EQ(value(alone, "eval/maj@4"), alone.sets[0].maj_k[0].second.mean);
+  EXPECT_EQ(value(alone, "eval/maj@4_low"), alone.sets[0].maj_k[0].second.low);
   EXPECT_EQ(value(alone, "eval/a/avg"), -1);
   EXPECT_EQ(value(both, "eval/a/avg"), alone.sets[0].avg.mean);
   EXPECT_EQ(value(both, "eval/none/pass@4"), 0);

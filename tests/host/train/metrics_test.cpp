@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "host/train/evaluate.h"
+#include "host/train/metric_info.h"
 #include "host/train/sft.h"
 
 namespace dapo {
@@ -27,6 +28,7 @@ TEST(Metrics, EveryFieldHasAUniqueNameAndALineOnThePage) {
   EvalResult eval;
   eval.sets.resize(1);
   eval.sets[0].pass = {{1, {0.25, 0.2, 0.3}}, {8, {0.5, 0.4, 0.6}}};
+  eval.sets[0].maj_k = {{8, {0.55, 0.45, 0.65}}};
   StepMetrics step;
   step.terms = {{"verifier", 0.5}, {"format", 1}};
   for (const Fields& fields : {step.fields(), eval.fields(), SftMetrics().fields()}) {
@@ -34,6 +36,7 @@ TEST(Metrics, EveryFieldHasAUniqueNameAndALineOnThePage) {
     for (const auto& [name, value] : fields) {
       EXPECT_TRUE(names.insert(name).second) << name;
       const std::string shown = name.starts_with("eval/pass@")     ? "eval/pass@K" + name.substr(11)
+                                : name.starts_with("eval/maj@")    ? "eval/maj@K" + name.substr(10)
                                 : name.starts_with("reward/term/") ? "reward/term/NAME"
                                                                    : name;
       EXPECT_NE(page.find("`" + shown + "`"), std::string::npos) << name;
@@ -59,6 +62,7 @@ TEST(Metrics, FieldsAreTheMembers) {
   eval.sets.resize(1);
   eval.sets[0].avg = {0.25, 0.2, 0.3};
   eval.sets[0].pass = {{1, {0.25, 0.2, 0.3}}, {8, {0.5, 0.4, 0.6}}};
+  eval.sets[0].maj_k = {{8, {0.55, 0.45, 0.65}}};
   got.clear();
   for (const auto& [name, value] : eval.fields()) got[name] = value;
   EXPECT_EQ(got["eval/avg"], 0.25);
@@ -66,6 +70,9 @@ TEST(Metrics, FieldsAreTheMembers) {
   EXPECT_EQ(got["eval/pass@1"], 0.25);
   EXPECT_EQ(got["eval/pass@8_low"], 0.4);
   EXPECT_EQ(got["eval/pass@8_high"], 0.6);
+  EXPECT_EQ(got["eval/maj@8"], 0.55);
+  EXPECT_EQ(got["eval/maj@8_low"], 0.45);
+  EXPECT_EQ(metric_info("eval/amc23/maj@8_low")->unit, "share");
 }
 
 }  // namespace

@@ -53,6 +53,47 @@ TEST(Majority, TiesShareAndNothingFoundDoesNotVote) {
   EXPECT_EQ(majority({}), 0);
 }
 
+TEST(Majority, AtKIsTheMeanOverEverySubset) {
+  std::mt19937_64 random(3);
+  const std::vector<std::string> answers = {"a", "b", "c", "d", ""};
+  for (int trial = 0; trial < 60; ++trial) {
+    const int n = 1 + trial % 10, kinds = 1 + static_cast<int>(random() % answers.size());
+    std::vector<Vote> votes;
+    for (int i = 0; i < n; ++i) {
+      const std::string& answer = answers[answers.size() - 1 - random() % kinds];  // "" is one of them
+      votes.push_back({answer, !answer.empty() && (answer == "d" ? true : random() % 4 == 0)});
+    }
+    std::vector<double> sum(n + 1, 0);
+    for (unsigned subset = 1; subset < 1u << n; ++subset) {
+      std::vector<Vote> chosen;
+      for (int i = 0; i < n; ++i)
+        if (subset >> i & 1) chosen.push_back(votes[i]);
+      sum[chosen.size()] += majority(chosen);
+    }
+    for (int k = 1; k <= n; ++k)
+      EXPECT_NEAR(majority_at_k(votes, k), sum[k] / choose(n, k), 1e-12)
+          << "trial " << trial << ", n " << n << ", k " << k;
+  }
+  EXPECT_THROW(majority_at_k({{"a", true}}, 2), Error);
+  EXPECT_THROW(majority_at_k({{"a", true}}, 0), Error);
+}
+
+TEST(Majority, AtKOfManyVotes) {
+  // 600 of 1000 votes for a right answer: of 2 it has both, or one of two that are tied; of 999 it has the most
+  std::vector<Vote> votes(1000, {"wrong", false});
+  for (int i = 0; i < 600; ++i) votes[i] = {"right", true};
+  EXPECT_NEAR(majority_at_k(votes, 1), 0.6, 1e-10);
+  EXPECT_NEAR(majority_at_k(votes, 2), 0.6, 1e-10);
+  EXPECT_NEAR(majority_at_k(votes, 999), 1, 1e-10);
+  // of 3: at least 2 of them
+  const double three = (600. * 599 * 598 + 3 * 600. * 599 * 400) / (1000. * 999 * 998);
+  EXPECT_NEAR(majority_at_k(votes, 3), three, 1e-10);
+  // every answer another one: whoever is drawn, each has one vote
+  votes.resize(200);
+  for (int i = 0; i < 200; ++i) votes[i] = {std::to_string(i), i < 20};
+  for (const int k : {1, 7, 100, 199}) EXPECT_NEAR(majority_at_k(votes, k), 0.1, 1e-10) << k;
+}
+
 TEST(Estimate, IntervalIsByProblem) {
   const Estimate e = estimate({1, 0, 1, 0});
   EXPECT_DOUBLE_EQ(e.mean, 0.5);

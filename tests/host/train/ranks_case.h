@@ -119,9 +119,7 @@ inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int step
 inline std::vector<std::string> comparable(const StepMetrics& m) {
   std::vector<std::string> out;
   for (const auto& [name, value] : m.fields())
-    if (name.find("seconds") == name.npos && name.find("_per_s") == name.npos && name.find("flops") == name.npos &&
-        name.find("preemptions") == name.npos)
-      out.push_back(fmt::format("{} = {}", name, value));
+    if (!of_time(name) && name.find("preemptions") == name.npos) out.push_back(fmt::format("{} = {}", name, value));
   for (const std::string& alarm : m.alarms) out.push_back(alarm);
   return out;
 }

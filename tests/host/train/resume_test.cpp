@@ -61,13 +61,11 @@ struct Process {
   }
 };
 
-/// Metrics but for times and what depends on the schedule of a rollout.
+/// Metrics but for those of time and what depends on the schedule of a rollout.
 std::vector<std::string> comparable(const StepMetrics& m) {
   std::vector<std::string> out;
   for (const auto& [name, value] : m.fields())
-    if (name.find("seconds") == name.npos && name.find("_per_s") == name.npos && name.find("gflops") == name.npos &&
-        name.find("preemptions") == name.npos)
-      out.push_back(fmt::format("{} = {}", name, value));
+    if (!of_time(name) && name.find("preemptions") == name.npos) out.push_back(fmt::format("{} = {}", name, value));
   for (const std::string& alarm : m.alarms) out.push_back(alarm);
   return out;
 }
@@ -176,6 +174,7 @@ TEST(RunState, EveryNumberComesBack) {
   s.unwritten.emplace();
   s.unwritten->mismatch = std::nan("");
   s.unwritten->loss = -0.0;
+  s.evaluation = {{g}, {}, {g, g}};
   s.settings = "[model]\n";
   s.data = ~uint64_t{0};
   const ScratchFolder scratch;
@@ -202,6 +201,23 @@ TEST(RunState, EveryNumberComesBack) {
   EXPECT_TRUE(std::isnan(r.unwritten->mismatch));
   EXPECT_TRUE(std::signbit(r.unwritten->loss));
   EXPECT_EQ(r.data, s.data);
+  ASSERT_EQ(r.evaluation.size(), 3u);
+  EXPECT_EQ(r.evaluation[1].size(), 0u);
+  ASSERT_EQ(r.evaluation[2].size(), 2u);
+  EXPECT_EQ(r.evaluation[2][1].samples[0].response.ids, g.samples[0].response.ids);
+
+  // format 1 had no "evaluation"
+  RunState older = s;
+  older.evaluation.clear();
+  StateImage(older).write(scratch.path());
+  std::string text = slurp(scratch.path("state.json"));
+  for (const auto& [now, then] : {std::pair("\"evaluation\": [],", ""), {"\"format\": 2", "\"format\": 1"}}) {
+    const size_t at = text.find(now);
+    ASSERT_NE(at, text.npos) << now;
+    text.replace(at, std::string(now).size(), then);
+  }
+  std::ofstream(scratch.path("state.json")) << text;
+  EXPECT_EQ(read_state(scratch.path()).trainer.step, 7);
 
   std::ofstream(scratch.path("state.json")) << "{\"format\": 1}";
   EXPECT_NE(error_of(kExitUsage, [&] { read_state(scratch.path()); }).find("state.json"), std::string::npos);

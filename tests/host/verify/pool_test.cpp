@@ -19,6 +19,7 @@ TEST(VerifierPool, VerdictsAreInOrderForAnyNumberOfWorkers) {
     std::vector<std::future<std::vector<Verdict>>> futures;
     for (int b = 0; b < 20; ++b) {
       std::vector<VerifyItem> items;
+      items.reserve(7 * b);
       for (int i = 0; i < 7 * b; ++i) items.push_back({fmt::format("Answer: {}", i), i % 3 ? std::to_string(i) : "x"});
       futures.push_back(pool.submit(std::move(items)));
     }
