@@ -82,7 +82,11 @@ TEST_F(ConfigTest, SettingsThatCannotWork) {
             "--set rollout.temperature=1e-30: rollout.temperature = 1e-30 is too small: at least 0.0001");
   EXPECT_NE(error(kLeast, {"eval.temperature=1e-30"}).find("0: the most probable token"), std::string::npos);
   EXPECT_EQ(error(kLeast, {"eval.temperature=0"}), "");
-  EXPECT_NE(error(kLeast, {"parallel.tp=2"}).find("parallel.tp = 2: not supported yet"), std::string::npos);
+  EXPECT_EQ(error(kLeast, {"parallel.tp=2"}), "");
+  EXPECT_EQ(error(kLeast, {"parallel.tp=0"}), "--set parallel.tp=0: parallel.tp = 0 is too small: at least 1");
+  EXPECT_NE(error(kLeast, {"parallel.dp=1025"}).find("parallel.dp = 1025: a mini-batch has 512 responses"),
+            std::string::npos);
+  EXPECT_EQ(error(kLeast, {"parallel.dp=1025", "parallel.tp=auto"}), "");  // then all ranks
   EXPECT_EQ(error(kLeast, {"parallel.dp=2"}), "");
   const std::string eval = "[model]\npath = \"m\"\n[data]\nval_files = \"v\"\n";
   EXPECT_EQ(error(eval, {"data.train_batch_size=7"}, Use::eval), "");  // concerns training alone
@@ -91,6 +95,19 @@ TEST_F(ConfigTest, SettingsThatCannotWork) {
   const std::string sft = "[model]\npath = \"m\"\n[sft]\nfiles = \"f\"\nout = \"o\"\n";
   EXPECT_NE(error(sft, {"sft.beta1=1"}, Use::sft), "");
   EXPECT_NE(error(sft, {"parallel.dp=2"}, Use::sft), "");
+}
+
+TEST_F(ConfigTest, AWordMayStandForANumber) {
+  for (const char* given : {"parallel.tp=auto", "parallel.tp=\"auto\""}) {
+    const Config c = load_config(file(kLeast), {given, "parallel.dp=8"});
+    EXPECT_EQ(c.parallel.tp, 0);
+    EXPECT_EQ(c.parallel.ranks(), 8);
+    EXPECT_NE(config_text(c).find("\ntp = \"auto\"\n"), std::string::npos);
+    EXPECT_EQ(config_text(load_config(file(config_text(c)), {})), config_text(c));
+  }
+  EXPECT_EQ(load_config(file(kLeast + "[parallel]\ntp = \"auto\"\n"), {}).parallel.tp, 0);
+  EXPECT_NE(error(kLeast, {"parallel.tp=most"}), "");
+  EXPECT_NE(error(kLeast, {"parallel.dp=auto"}), "");
 }
 
 TEST_F(ConfigTest, RewardTermsAreTables) {
