@@ -143,6 +143,7 @@ class NcclComm final : public Comm, private DeviceWatch {
 
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
+  int world_rank(int rank) const override { return host_.world_rank(rank); }
   void all_reduce_sum(const Tensor& t) override;
   void all_reduce_max(const Tensor& t) override;
   void all_gather(const Tensor& out, const Tensor& in) override;

@@ -112,7 +112,7 @@ TEST(NcclComm, WaitsForTheDeviceShowInTheHeartbeat) {
       EXPECT_EQ(heartbeat.op.text(), "device wait");
       EXPECT_TRUE(heartbeat.device);
       EXPECT_FALSE(heartbeat.inside);
-      EXPECT_EQ(heartbeat.calls, own.sequence());
+      EXPECT_EQ(heartbeat.calls_of(Among::world), own.sequence());
     }
     host.barrier();
     backend->synchronize();
