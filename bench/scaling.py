@@ -263,8 +263,8 @@ def table(name, job, points):
         mark = " *" if grid.offload else ""
         lines.append(f"| {n:,} | {grid.tensor} x {grid.data}{mark} | {total:,.0f} | {rollout:,.0f} + {total - rollout:,.0f} | {eff[n]:.0f} | " + " | ".join(
             [part(*LONG_TAIL), part("waiting in update"), part("TP sums"), part("gradients, weights"), part("host")]) + " |")
-    order = "; ".join(f"{r} at {n:,} GPUs" for r, n in breaks(points)) or "nothing up to the last row"
-    return f"**{name}, {job} responses.** First to cost a tenth more of a step: {order}.\n\n" + "\n".join(lines) + "\n"
+    order = ", ".join(f"{r} from {n:,} GPUs" for r, n in breaks(points)) or "nothing"
+    return f"**{name}, {job} responses.** What grows by a tenth of a step: {order}.\n\n" + "\n".join(lines) + "\n"
 
 
 def into(page, name, text):

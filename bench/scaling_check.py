@@ -50,7 +50,7 @@ class Cpu:
         return Exchange(1, 4 * mb, 2 * mb, self.of_update / ranks)
 
     def host(self, responses, tokens, ranks):
-        return self.of_call
+        return self.of_call * max(1.0, ranks / self.slots)  # every rank has it
 
 
 def load():

@@ -3,11 +3,11 @@
 
 Prints its results as GoogleTest does.
 """
-import pathlib, sys, tempfile
+import contextlib, io, pathlib, re, sys, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
-import scaling
+import scaling, scaling_check
 from scaling_model import Exchange, Group, errors, least_squares, pairs_of, plan_packs, roll_out, shared, step, update
 
 
@@ -171,11 +171,55 @@ def a_page_without_its_section_is_refused():
             raise AssertionError("no error")
 
 
+FAKE = """#!/usr/bin/env python3
+import json, os, sys
+a = dict(x.split("=", 1) for x in sys.argv[3::2])
+n, ranks, threads = int(a.get("rollout.n", 16)), int(a.get("parallel.dp", 1)), int(a.get("model.threads", 2))
+groups, tokens = int(a.get("data.train_batch_size", 32)), int(a.get("data.max_response_length", 20)) if "rollout.n" in a else 20
+together = min(groups * n // ranks, int(a.get("rollout.max_num_seqs", 1024)))
+slow = max(1, ranks / 2) * (1.5 if ranks > 1 or "rollout.n" in a and threads == 1 else 1)
+own = groups * n / ranks
+rollout = 0.01 + 1e-6 * 26 * groups / ranks + (own / together * 1e-3 + 2e-6 * own) * (tokens - 1) + 1e-9 * own * sum(26 + k for k in range(1, tokens))
+rows = groups * (26 + n * (tokens - 1))
+pairs = groups * (26 * 27 / 2 + n * ((tokens - 1) * 26 + (tokens - 1) * tokens / 2))
+update = 2 * 0.005 / ranks + (2e-5 * rows + 1e-9 * pairs) / ranks * slow
+os.makedirs(a["trainer.run_dir"] + "/rollouts")
+with open(a["trainer.run_dir"] + "/metrics.jsonl", "w") as f:
+    for step in range(1 + int(a["trainer.total_steps"])):
+        f.write(json.dumps({"step": step, "seconds": rollout * slow + update, "rollout/seconds": rollout * slow, "update/seconds": update, "update/rows": rows,
+                            "update/count": 2, "groups/generated": groups, "groups/trained": groups, "groups/generation_batches": 1}) + "\\n")
+        with open(a["trainer.run_dir"] + f"/rollouts/step_{step}.jsonl", "w") as g:
+            for i in range(groups * 16):
+                g.write(json.dumps({"id": str(i // 16), "drawn_at": step, "kept": True, "advantage": 0.5, "tokens": tokens, "prompt_ids": [0] * 26}) + "\\n")
+"""
+
+
+def op_times_of_known_size_predict_ranks():
+    """Ranks take what the op times say, half as long again with one thread each; the check must find both."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder)
+        (out / "crowd").mkdir()
+        (out / "crowd/config.json").write_text("{}")
+        (out / "dapo_train").write_text(FAKE)
+        (out / "dapo_train").chmod(0o755)
+        (out / "page.md").write_text("<!-- check -->\n<!-- /check -->\n")
+        scaling_check.CORES = 2
+        argv, sys.argv = sys.argv, ["scaling_check.py", "--out", folder, "--bin", folder, "--rounds", "1", "--steps", "2", "--into", f"{folder}/page.md"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            scaling_check.main()
+        sys.argv = argv
+        page = (out / "page.md").read_text()
+        found = [float(m) for m in re.findall(r"\| ([+-]\d+) % \|", page)]
+        assert len(found) == 3 and max(map(abs, found)) <= 3, page
+        assert "Load average before" in page
+
+
 tests = [one_rank_and_equal_lengths_have_a_closed_form, a_batch_of_half_the_size_takes_two_waves,
          every_token_is_drawn_once_whatever_the_memory_and_the_ranks, prompts_that_do_not_fit_are_dealt_while_others_draw,
          processors_are_shared_evenly, terms_add_up_to_the_step, packs_hold_every_response_once_and_are_balanced,
          gradients_hide_beside_the_last_backward, faster_links_never_slow_a_step, grids_need_the_memory_that_they_need,
-         fits_describe_what_was_measured, the_page_is_what_the_program_prints, a_page_without_its_section_is_refused]
+         fits_describe_what_was_measured, the_page_is_what_the_program_prints, a_page_without_its_section_is_refused,
+         op_times_of_known_size_predict_ranks]
 failed = []
 for test in tests:
     try:
