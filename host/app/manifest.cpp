@@ -104,7 +104,8 @@ void remove_listed(const std::string& folder) {
   const Json manifest = Json::parse(in, nullptr, false);
   if (!manifest.is_object() || !manifest.contains("files")) return;
   for (const Json& file : manifest["files"]) {
-    const std::string name = file.is_object() ? file.value("name", "") : "";
+    const auto entry = file.find("name");  // end() where `file` is no object
+    const std::string name = entry != file.end() && entry->is_string() ? entry->get<std::string>() : "";
     if (!is_inside(name)) continue;
     const fs::path path = fs::path(folder) / name;
     fs::remove(path, none);

@@ -229,7 +229,8 @@ const std::vector<Target>& targets() {
        read_manifest,
        {"{\"format\": 1, \"step\": 2, \"open\": false, \"files\": [{\"name\": \"a\", \"bytes\": 1, \"xxh128\": "
         "\"a96faf705af16834e6c632b61e964e1f\"}], \"about\": {}, \"xxh128\": \"0\"}",
-        "{\"files\": [{\"name\": \"../outside\", \"bytes\": 1}]}"},
+        "{\"files\": [{\"name\": \"../outside\", \"bytes\": 1}]}",
+        "{\"files\": [{\"name\": true}, 1, {\"name\": \"a\"}]}"},
        json_words({"\"files\": [", "\"name\": ", "\"../outside\"", "/", "..", "\"bytes\": ", "\"xxh128\": "})},
       {"run_state",
        2000,
