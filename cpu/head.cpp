@@ -165,7 +165,8 @@ void CpuBackend<T>::lm_dapo(const Tensor& dx, const Tensor& dhead, const Tensor&
   const int64_t vocab = head.dim(0), hidden = head.dim(1), stride = row_stride(split, vocab);
   check_values(targets, split.ranks == nullptr ? vocab : split.size);
   const int64_t first_column = split.ranks == nullptr ? 0 : split.of(split.own()).begin;
-  const int64_t ld = stride * int64_t{sizeof(float) / sizeof(T)};  // of d logits, which are written over the logits
+  // Of d logits, which are written over the logits.
+  const int64_t ld = stride * static_cast<int64_t>(dtype_size(DType::f32) / dtype_size(dtype()));
   const ArenaScope scope(workspace());
   const SplitRows rows(workspace(), split, x.dim(0));
   const auto chunk = [&](int64_t first, int64_t n, float* logits, SoftmaxTile* tiles) {
