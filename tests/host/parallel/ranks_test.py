@@ -3,12 +3,12 @@
 
 Prints its results as GoogleTest does. Skips, saying so, where there is no MPI.
 """
-import json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time, uuid
+import json, os, pathlib, re, shutil, signal, socket, subprocess, sys, tempfile, time, uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "tests"))
-from small_run import make_tuned
+from small_run import SFT, make_tuned
 
 PROGRAMS = pathlib.Path(os.environ.get("DAPO_PROGRAMS", ROOT / "build/release")).resolve()
 RANKS, TRAIN, SIM_TRAIN = PROGRAMS / "ranks", PROGRAMS / "dapo_train", PROGRAMS / "sim/dapo_train"
@@ -49,11 +49,10 @@ dp = 2
 """
 
 # Of the simulator's device; the entropy bonus gives gradients where all responses are wrong.
-GPU_CONFIG = CONFIG.replace('device = "cpu"', 'device = "cuda"\ndtype = "f32"').replace("train_batch_size = 4", "train_batch_size = 2").replace(
+GPU_CONFIG = CONFIG.replace('"tuned"', '"small"').replace('device = "cpu"', 'device = "cuda"\ndtype = "f32"').replace("train_batch_size = 4", "train_batch_size = 2").replace(
     "ppo_mini_batch_size = 2", "ppo_mini_batch_size = 1\nentropy_coeff = 0.1\nlr = 1e-3\nlr_warmup_steps = 0").replace(
     "max_response_length = 12", "max_response_length = 10").replace("n = 4", "n = 2").replace("total_steps = 4\nsave_every = 1", "total_steps = 2")
-# MPI's memory is not the sanitizer's, under which the simulator runs.
-SIM = {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": "2"}
+SIM_DEVICE = "cuda: NVIDIA H100 80GB HBM3 (simulated) (sm_90, 132 SMs, 85.9 GB), f32"
 
 
 def environment(**more):
@@ -273,7 +272,17 @@ class Tests:
 
     def prepare_gpu(self):
         self.prepare()
+        if (self.at / "gpu.cfg").exists(): return
+        shutil.copytree(self.at / "model", self.at / "small_model")
+        config = self.at / "small_model/config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}))
+        (self.at / "small.cfg").write_text(SFT.replace('"model"', '"small_model"').replace('"tuned"', '"small"'))
+        subprocess.run([PROGRAMS / "dapo", "sft", "small.cfg"], cwd=self.at, check=True, stdout=subprocess.DEVNULL)
         (self.at / "gpu.cfg").write_text(GPU_CONFIG)
+        (self.at / "dapo").mkdir()  # speeds, which the simulator would take long to measure
+        known = {f"{socket.gethostname()}; {SIM_DEVICE}": {"flops": 1e9, "bytes_per_second": 1e9, "date": "2026-01-01"}}
+        (self.at / "dapo/ceilings.json").write_text(json.dumps(known))
 
     def steps(self):
         return [json.loads(line)["step"] for line in (self.at / "run/metrics.jsonl").read_text().splitlines()]
@@ -415,10 +424,14 @@ class Tests:
         Ran(*self.train("--set", f"trainer.total_steps={last + 1}"), cwd=self.at).expect(0, lines=0)
         assert self.steps()[-2:] == [last, last + 1], self.steps()
 
+    def sim(self, devices=2):
+        """MPI's memory is not the sanitizer's, under which the simulator runs."""
+        return {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": str(devices), "XDG_CACHE_HOME": str(self.at)}
+
     def gpu_run(self, name, ranks):
         """Two steps on simulated GPUs in folder `name`: its metrics, without those of time and how groups are cut, its responses, and
         the bytes of its weights."""
-        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={ranks}", "--set", f"trainer.run_dir={name}", cwd=self.at, limit=500, **SIM)
+        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={ranks}", "--set", f"trainer.run_dir={name}", cwd=self.at, limit=500, **self.sim())
         ran.expect(0, lines=0)
         run = self.at / name
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -439,14 +452,14 @@ class Tests:
 
     def test_gpus_that_are_too_few_or_taken_twice(self):
         self.prepare_gpu()
-        Ran(SIM_TRAIN, "gpu.cfg", cwd=self.at, **SIM | {"DAPO_SIM_DEVICES": "1"}).expect(
+        Ran(SIM_TRAIN, "gpu.cfg", cwd=self.at, **self.sim(devices=1)).expect(
             2, r"^dapo_train: rank 1 on \S+ has no GPU left: 2 ranks share 1 there; start at most one rank a GPU")
         mpirun("-n", 2, "sh", "-c", f"CUDA_VISIBLE_DEVICES=1,$OMPI_COMM_WORLD_RANK; export CUDA_VISIBLE_DEVICES; cd {self.at} && "
-               f"exec {SIM_TRAIN} gpu.cfg", **SIM).expect(2, r"^dapo_train: rank 1 on \S+ would run on GPU-\S+2, as rank 0 does; give each")
+               f"exec {SIM_TRAIN} gpu.cfg", **self.sim()).expect(2, r"^dapo_train: rank 1 on \S+ would run on GPU-\S+2, as rank 0 does; give each")
 
     def test_gpus_of_a_rank_that_is_killed(self):
         self.prepare_gpu()
-        child = subprocess.Popen([str(SIM_TRAIN), "gpu.cfg", "--set", "trainer.total_steps=1000"], cwd=self.at, env=environment(**SIM),
+        child = subprocess.Popen([str(SIM_TRAIN), "gpu.cfg", "--set", "trainer.total_steps=1000"], cwd=self.at, env=environment(**self.sim()),
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         log = self.at / "run/rank_1.log"
         begin = time.time()
