@@ -428,10 +428,11 @@ class Tests:
         """MPI's memory is not the sanitizer's, under which the simulator runs."""
         return {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": str(devices), "XDG_CACHE_HOME": str(self.at)}
 
-    def gpu_run(self, name, ranks):
+    def gpu_run(self, name, dp, tp=1):
         """Two steps on simulated GPUs in folder `name`: its metrics, without those of time and how groups are cut, its responses, and
         the bytes of its weights."""
-        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={ranks}", "--set", f"trainer.run_dir={name}", cwd=self.at, limit=500, **self.sim())
+        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.run_dir={name}", cwd=self.at,
+                  limit=500, **self.sim(dp * tp))
         ran.expect(0, lines=0)
         run = self.at / name
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -439,13 +440,14 @@ class Tests:
         responses = [[json.loads(line)["ids"] for line in (run / f"rollouts/step_{n}.jsonl").read_text().splitlines()] for n in (1, 2)]
         return metrics, responses, (run / "model/model.safetensors").read_bytes()
 
-    def test_gpus_one_rank_and_two_between_processes(self):
+    def test_gpus_one_rank_two_and_a_grid_of_four(self):
         self.prepare_gpu()
-        one, two, again = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", 2)
+        one, two, again, grid = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", 2), self.gpu_run("grid", 2, 2)
         assert one[1] == two[1], (one[1], two[1])
         assert two == again, "another run of the same two ranks has other numbers"
+        assert one[1] == grid[1], (one[1], grid[1])
         assert one[0][-1]["update/grad_norm"] > 0
-        for a, b in zip(one[0], two[0]):
+        for a, b in [*zip(one[0], two[0]), *zip(one[0], grid[0])]:
             assert a.keys() == b.keys()
             for k, v in a.items():
                 assert v == b[k] or isinstance(v, float) and abs(v - b[k]) <= 1e-4 * max(abs(v), 1e-3), (k, v, b[k])
