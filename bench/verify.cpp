@@ -62,7 +62,8 @@ void register_all() {
                                [=](benchmark::State& state) {
                                  VerifierPool pool(make_verifier("math_dapo"), static_cast<int>(state.range(0)));
                                  const std::vector<VerifyItem> items(8192, {text + "Answer: 42", "42"});
-                                 for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(pool.submit(items).get().size());
+                                 for ([[maybe_unused]] auto _ : state)
+                                   benchmark::DoNotOptimize(pool.submit(items).get().size());
                                  state.SetItemsProcessed(state.iterations() * 8192);
                                })
       ->Arg(1)

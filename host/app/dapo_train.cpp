@@ -125,6 +125,8 @@ int run(const Options& o, Ranks& ranks) {
   Config config = load_config(o.config, o.settings);
   if (!o.grids.empty()) return print_out(plan_grids_text(config, *parse_cards(o.grids).gpu)), kExitOk;
   if (!o.cards.empty()) return plan_for_cards(config, o);
+  if (config.parallel.dp == 0)
+    resolve_ranks(config.parallel, o.plan && comm.size() == 1 ? ranks_of_machine(config.model) : comm.size());
   ChosenBackend chosen = rank_backend(config.model, ranks);
   const ModelConfig shape = comm.together([&] {
     ModelConfig found = find_model(config.model.path).config;

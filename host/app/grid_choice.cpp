@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/check.h"
 #include "host/app/plan.h"
 
@@ -12,6 +14,15 @@ std::vector<int> possible_splits(const ModelConfig& model, int most) {
   for (int n = 1; n <= most; ++n)
     if (why_not_split(model, n).empty()) out.push_back(n);
   return out;
+}
+
+void resolve_ranks(ParallelSection& p, int ranks) {
+  if (p.dp > 0) return;
+  const int tp = std::max(1, p.tp);
+  if (ranks % tp != 0)
+    fail_input("parallel.dp = auto: {} rank{}, which parallel.tp = {} does not divide", ranks,
+               ranks == 1 ? " is there" : "s are there", tp);
+  p.dp = ranks / tp;
 }
 
 void choose_grid(Config& config, const ModelConfig& model, const DeviceSize& device, int ranks) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/check.h"
+#include "host/app/grid_choice.h"
 #include "host/app/provenance.h"
 #include "host/app/version.h"
 #include "host/parallel/launch.h"
@@ -75,12 +76,17 @@ std::string taken_over(const Config& config) {
 }
 }  // namespace
 
+int ranks_of_machine(const ModelSection& model) {
+  return std::max<int>(1, static_cast<int>(visible_gpus(model.device).size()));
+}
+
 int start_ranks(const std::string& config, const std::vector<std::string>& settings,
                 const std::vector<std::string>& arguments, bool plans, int restarts,
                 const std::function<int(Ranks&)>& run) {
   const GivenRanks given = given_ranks();
   if (given.by.empty() && !plans) {
-    const Config own = load_config(config, settings);
+    Config own = load_config(config, settings);
+    if (own.parallel.dp == 0) resolve_ranks(own.parallel, ranks_of_machine(own.model));
     if (const int ranks = own.parallel.ranks(); ranks > 1) {
       const auto begun = [&own, before = taken_over(own)] { return taken_over(own) != before; };
       return launch_ranks("dapo_train", ranks, arguments, {restarts, begun});
@@ -95,8 +101,9 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
                                                 given.by == "srun" ? ", and see sbatch --requeue"
                                                                    : ", or let dapo_train start its ranks"));
     ranks.compare({{"build", version_text(), "start the same program on all machines"}});
-    const Config own = ranks.comm().together([&] { return load_config(config, settings); });
+    Config own = ranks.comm().together([&] { return load_config(config, settings); });
     ranks.compare(setting_facts(own));
+    ranks.comm().together([&] { resolve_ranks(own.parallel, ranks.size()); });
     if (!plans) ranks.expect_size(own.parallel.ranks());
     ranks.watch(own.parallel.hang_seconds);
     ranks.phase("load");

@@ -21,6 +21,9 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
                 const std::vector<std::string>& arguments, bool plans, int restarts,
                 const std::function<int(Ranks&)>& run);
 
+/// The ranks of a run that nothing has started, where parallel.dp is auto: one a GPU of this machine, or one on the CPU.
+int ranks_of_machine(const ModelSection& model);
+
 /// The backend of this rank: of several on GPUs, each takes one of its machine's, and the cores near it. Errors are the
 /// same on all ranks.
 ChosenBackend rank_backend(const ModelSection& model, Ranks& ranks);

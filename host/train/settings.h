@@ -194,7 +194,7 @@ struct TrainerSection {
 };
 
 struct ParallelSection {
-  int dp = 1, tp = 1;  ///< tp 0: auto; dp then counts all ranks
+  int dp = 1, tp = 1;  ///< 0: auto (resolve_ranks, choose_grid); with tp 0, dp counts all ranks
   double hang_seconds = 60;
   int ranks() const { return dp * std::max(1, tp); }
 };

@@ -288,10 +288,10 @@ constexpr Setting kSettings[] = {
     ROW(trainer, stuck_patience, at_least(0),
         "steps in a row without any group of right and wrong responses before exit code 4; 0: never"),
 
-    ROW(parallel, dp, within(1, 4096),
+    ROW(parallel, dp, or_word("auto", within(1, 4096)),
         "copies of the weights, each of which draws and trains on a part of the prompts; dapo_train starts dp x tp "
-        "ranks "
-        "by mpirun if that is above 1 (docs/parallel.md)",
+        "ranks by mpirun if that is above 1 (docs/parallel.md); auto: all GPUs of this machine, or all ranks that "
+        "mpirun or srun has started",
         {.verl = "trainer.n_gpus_per_node", .trl = "num_processes"}),
     ROW(parallel, tp, or_word("auto", within(1, 1024)),
         "ranks that share one copy of the weights; auto: the fewest with which a rank's part fits its memory, and dp "

@@ -179,6 +179,21 @@ TEST(Plan, APlanOfAGridIsThatOfItsLargestPart) {
   EXPECT_EQ(largest_rank(m, 8).ranks, 8);
 }
 
+TEST(Grid, AutoTakesAllRanks) {
+  const auto resolved = [](int dp, int tp, int ranks) {
+    ParallelSection p;
+    p.dp = dp, p.tp = tp;
+    resolve_ranks(p, ranks);
+    return std::pair(p.dp, p.ranks());
+  };
+  EXPECT_EQ(resolved(0, 1, 8), std::pair(8, 8));
+  EXPECT_EQ(resolved(0, 4, 8), std::pair(2, 8));
+  EXPECT_EQ(resolved(0, 0, 8), std::pair(8, 8)) << "all ranks, until tp is chosen";
+  EXPECT_EQ(resolved(3, 2, 8), std::pair(3, 6)) << "as it is set";
+  EXPECT_NE(error_of(kExitUsage, [&] { resolved(0, 3, 8); }).find("8 ranks are there, which parallel.tp = 3"),
+            std::string::npos);
+}
+
 TEST(Grid, AutoTakesTheSmallestSplitThatFits) {
   const ModelConfig m = qwen25_config("qwen2.5-7b");
   Config c = paper();

@@ -431,8 +431,9 @@ class Tests:
     def gpu_run(self, name, dp, tp=1):
         """Two steps on simulated GPUs in folder `name`: its metrics, without those of time and how groups are cut, its responses, and
         the bytes of its weights."""
+        devices = 2 if dp == "auto" else dp * tp
         ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.run_dir={name}", cwd=self.at,
-                  limit=500, **self.sim(dp * tp))
+                  limit=500, **self.sim(devices))
         ran.expect(0, lines=0)
         run = self.at / name
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -442,7 +443,7 @@ class Tests:
 
     def test_gpus_one_rank_two_and_a_grid_of_four(self):
         self.prepare_gpu()
-        one, two, again, grid = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", 2), self.gpu_run("grid", 2, 2)
+        one, two, again, grid = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", "auto"), self.gpu_run("grid", 2, 2)
         assert one[1] == two[1], (one[1], two[1])
         assert two == again, "another run of the same two ranks has other numbers"
         assert one[1] == grid[1], (one[1], grid[1])
