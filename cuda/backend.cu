@@ -197,7 +197,7 @@ void* CudaBackend<T>::allocate_host(size_t bytes) {
   const cudaError_t e = cudaMallocHost(&p, bytes);
   if (e == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    fail(kExitResources, "cannot pin {:.2f} GB of the host's memory", gb(bytes));
+    fail(kExitResources, "device cuda: cudaMallocHost: {:.2f} GB of the host's memory cannot be pinned", gb(bytes));
   }
   cuda_check(e, "cudaMallocHost");
   state_->pinned[static_cast<const char*>(p)] = bytes;
