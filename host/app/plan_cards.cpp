@@ -109,8 +109,10 @@ std::string refusal(const Config& config, const ModelConfig& model, DType t, con
   const double room = p.tensor * p.cards.gpu->memory;
   std::string out = fmt::format("\n{} x {}: too small by {:.1f} GiB a card; what would fit\n", p.cards.count,
                                 p.cards.gpu->name, gib(p.total() - p.cards.gpu->memory));
+  Config whole = config;  // one device with the memory of the cards of a copy
+  whole.parallel.dp = whole.parallel.tp = 1;
   if (p.data == 1)
-    for (const std::string& s : settings_that_fit(config, model, size_of(*p.cards.gpu, t, room - p.tensor * p.other)))
+    for (const std::string& s : settings_that_fit(whole, model, size_of(*p.cards.gpu, t, room - p.tensor * p.other)))
       out += fmt::format("  {}\n", s);
   return out + cards_that_fit_text(config, model);
 }

@@ -92,7 +92,8 @@ double kv_gb(const ModelLimits& limits, const ModelConfig& model, const DeviceSi
 }
 
 double least_kv_gb(const Config& c, const ModelConfig& model, const DeviceSize& device) {
-  return page_bytes(model, device, c.rollout.page_size, largest_rank(model, c.parallel.tp)) * least_pages(c) / 1e9;
+  return page_bytes(model, device, c.rollout.page_size, largest_rank(model, c.parallel.of_a_copy())) * least_pages(c) /
+         1e9;
 }
 
 void check_positions(const ModelConfig& model, const std::string& folder, int64_t prompt, int64_t response) {
@@ -107,8 +108,8 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Dev
   DeviceSize device = whole;
   device.total /= ranks_that_share(c, whole);
   ModelLimits l;
-  l.data_ranks = c.parallel.dp;
-  l.tensor = largest_rank(model, c.parallel.tp);
+  l.data_ranks = c.parallel.copies();
+  l.tensor = largest_rank(model, c.parallel.of_a_copy());
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;
   l.max_length = longest;

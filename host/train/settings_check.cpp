@@ -84,7 +84,7 @@ void check_config(const Config& c, Use use, const std::string& where) {
   require(c.eval.temperature == 0 || c.eval.temperature >= static_cast<float>(kLeastTemperature),
           "eval.temperature = {:g} is too small: at least {}, or 0: the most probable token", c.eval.temperature,
           kLeastTemperature);
-  require(use != Use::sft || c.parallel.ranks() <= 1,
+  require(use != Use::sft || c.parallel.ranks() == 1,
           "parallel.dp x parallel.tp = {} ranks: dapo sft runs on one; set both to 1", c.parallel.ranks());
   if (use != Use::train) return;
 
