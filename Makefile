@@ -118,7 +118,7 @@ run-tests: $(TESTS) all $(if $(RELEASE),$(OUT)/ranks cuda-compile $(GPU_CHECK_SI
 	@$(if $(RELEASE),$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim)
 	@rm -f $(OUT)/launched && KERNELS_LAUNCHED=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
 	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py tests/scaling_test.py \
-	    tests/host/app/crash_test.py tests/host/parallel/ranks_test.py)
+	    tests/host/app/crash_test.py tests/host/parallel/ranks_test.py tests/host/parallel/train_ranks_test.py)
 test-nightly: export DAPO_KILLS := 1000
 test-nightly: export DAPO_CRASH := all
 test-nightly: export DAPO_STEPS := 20000

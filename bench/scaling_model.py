@@ -2,7 +2,7 @@
 
 Devices enter as costs: an object with what bench/scaling.py (GPUs) and bench/scaling_check.py (CPU ranks) define,
 
-    batch, kv_tokens, page, run, prefill_tokens, pack_tokens, slots      limits; run: decode steps between looks by the host;
+    batch, kv_tokens, page, run, prefill_tokens, pack_tokens, slots      limits; run: decode steps between synchronizations;
                                                                          slots: ranks that compute at full speed at once
     decode(sequences), context                a decode step: (own seconds, those of collectives); seconds more a token of context
     prefill(tokens, pairs), pack(tokens, pairs, heads)                   (own seconds, those of collectives)

@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "host/train/run_state.h"
 #include "host/train/step_text.h"
+#include "tests/host/train/stop_at.h"
 #include "tests/host/train/trainer_case.h"
 #include "tests/testdata.h"
 
@@ -130,19 +131,6 @@ TEST(Evaluate, IsTheSameEveryTimeAndInParts) {
     }
   }
 }
-
-/// Throws at its `left`-th report, as a signal does.
-class StopAt final : public Progress {
- public:
-  explicit StopAt(int left) : left_(left) {}
-  void report(Phase, int64_t, int64_t, int64_t) override {
-    if (left_-- == 0) throw Error(kExitInterrupted, "");
-  }
-  void note(const char*) override {}
-
- private:
-  int left_;
-};
 
 TEST(Evaluate, InterruptedAnywhereItGoesOnWithTheSameResult) {
   Config c = toy_config();

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "tests/host/train/ranks_case.h"
+#include "tests/host/train/stop_at.h"
 
 namespace dapo {
 namespace {
@@ -85,19 +86,6 @@ TEST(Grids, VerdictsAreThoseOfTheFirstRankOfATensorGroup) {
   }
 }
 
-/// Throws at the n-th report of one rank.
-class FailAt final : public Progress {
- public:
-  FailAt(int left, int code) : left_(left), code_(code) {}
-  void report(Phase, int64_t, int64_t, int64_t) override {
-    if (left_-- == 0) throw Error(code_, "this rank alone");
-  }
-  void note(const char*) override {}
-
- private:
-  int left_, code_;
-};
-
 TEST(Grids, AnErrorOfOneRankIsThrownOnAllWhereverItHappens) {
   const Config c = small_packs();
   const Dataset data = questions("a");
@@ -106,7 +94,7 @@ TEST(Grids, AnErrorOfOneRankIsThrownOnAllWhereverItHappens) {
       for (const int at : {0, 1, 3, 8, 12}) {
         std::vector<std::string> errors(4);
         run_ranks(4, [&](HostComm& comm) {
-          FailAt progress(comm.rank() == failing ? at : -1, code);
+          StopAt progress(comm.rank() == failing ? at : -1, code);
           RankCase rank(c, data, comm, progress, DType::f32, 2);
           try {
             for (int step = 0; step < 20; ++step) rank.trainer.step();

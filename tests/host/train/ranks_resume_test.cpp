@@ -3,6 +3,7 @@
 
 #include "core/check.h"
 #include "tests/host/train/ranks_case.h"
+#include "tests/host/train/stop_at.h"
 
 namespace dapo {
 namespace {
@@ -88,19 +89,6 @@ TEST(RanksResume, AFileThatIsMissingIsAnError) {
     }
   });
 }
-
-/// Interrupts one rank at a report.
-class StopAt final : public Progress {
- public:
-  explicit StopAt(int left) : left_(left) {}
-  void report(Phase, int64_t, int64_t, int64_t) override {
-    if (left_-- == 0) throw Error(kExitInterrupted, "");
-  }
-  void note(const char*) override {}
-
- private:
-  int left_;
-};
 
 /// Two steps on `ranks` ranks, of which rank 1 is interrupted at its `patience`-th report and so on; each time all go on
 /// from a checkpoint.

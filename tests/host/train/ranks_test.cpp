@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "host/train/evaluate.h"
 #include "tests/host/train/ranks_case.h"
+#include "tests/host/train/stop_at.h"
 
 namespace dapo {
 namespace {
@@ -159,26 +160,13 @@ TEST(Ranks, LossWeightsAreGlobal) {
   }
 }
 
-/// Throws at the n-th report of one rank.
-class FailAt final : public Progress {
- public:
-  FailAt(int left, int code) : left_(left), code_(code) {}
-  void report(Phase, int64_t, int64_t, int64_t) override {
-    if (left_-- == 0) throw Error(code_, "this rank alone");
-  }
-  void note(const char*) override {}
-
- private:
-  int left_, code_;
-};
-
 TEST(Ranks, AnErrorOfOneIsThrownOnAll) {
   const Config c = many_packs();
   const Dataset data = questions("a");
   for (const int at : {0, 1, 3, 8, 12}) {
     std::vector<std::string> errors(3);
     run_ranks(3, [&](HostComm& comm) {
-      FailAt progress(comm.rank() == 1 ? at : -1, kExitNumerics);
+      StopAt progress(comm.rank() == 1 ? at : -1, kExitNumerics);
       RankCase rank(c, data, comm, progress);
       try {
         for (int step = 0; step < 20; ++step) rank.trainer.step();

@@ -10,24 +10,11 @@
 #include "host/train/run_state.h"
 #include "host/train/settings_changes.h"
 #include "model/training_state.h"
+#include "tests/host/train/stop_at.h"
 #include "tests/host/train/trainer_case.h"
 
 namespace dapo {
 namespace {
-
-/// Stops the run at its `left`-th report, as a signal does.
-class StopAt final : public Progress {
- public:
-  explicit StopAt(int left) : left_(left) {}
-  void report(Phase, int64_t, int64_t, int64_t) override {
-    if (left_-- == 0) throw Error(kExitInterrupted, "");
-  }
-  void note(const char*) override {}
-  bool stopped() const { return left_ < 0; }
-
- private:
-  int left_;
-};
 
 struct Process {
   Config config;
