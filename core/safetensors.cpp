@@ -327,4 +327,10 @@ void SafetensorsReader::read(const TensorInfo& t, uint64_t offset, void* to, siz
   CHECK(false, "{} is of another reader", t.name);
 }
 
+void SafetensorsReader::read_rows(const TensorInfo& t, uint64_t offset, void* to, size_t rows, size_t run,
+                                  size_t stride) const {
+  if (run == stride) return read(t, offset, to, rows * run);
+  for (size_t r = 0; r < rows; ++r) read(t, offset + r * stride, static_cast<char*>(to) + r * run, run);
+}
+
 }  // namespace dapo

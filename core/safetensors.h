@@ -43,6 +43,8 @@ class SafetensorsReader {
   const TensorInfo* find(const std::string& name) const;
   /// Reads bytes [offset, offset + bytes) of the tensor's data by pread; several threads may read at once.
   void read(const TensorInfo& t, uint64_t offset, void* to, size_t bytes) const;
+  /// Reads `rows` runs of `run` bytes, `stride` bytes apart in the tensor, one behind the other: columns of a matrix.
+  void read_rows(const TensorInfo& t, uint64_t offset, void* to, size_t rows, size_t run, size_t stride) const;
 
  private:
   struct File;

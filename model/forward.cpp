@@ -43,8 +43,8 @@ void Layers::norm(const LayerBuffers& b, const Tensor& sum, const Tensor& rstd, 
 }
 
 void Layers::embed(const LayerBuffers& b, const Tensor& ids, const Tensor& embedded) const {
-  const int64_t first_id =
-      ranks().size() == 1 ? 0 : tensor_share(weights_.config(), weights_.tensor_rank()).vocab.begin;
+  const VocabularySplit& split = backend_.vocabulary_split();
+  const int64_t first_id = ranks().size() == 1 ? 0 : split.of(split.own()).begin;
   const Tensor rows = b.dealt() ? embedded.rows(0, ids.dim(0)) : b.x_in;
   backend_.embedding(rows, weight(weights_.params().embedding), ids, static_cast<int32_t>(first_id));
   // The sum is exact: one rank has a row, the others zeros.

@@ -170,16 +170,13 @@ std::string Weights::load(const std::string& folder) {
   for (const Slice& s : plan.slices) to.push_back(flat_.rows(s.to_element, s.count()));
   upload(backend_, to, [&](size_t i, void* p) {
     const Slice& s = plan.slices[i];
-    const size_t size = element_size(s.from->dtype), run = static_cast<size_t>(s.columns) * size;
-    const auto read = [&](char* to_rows) {
-      const uint64_t first = static_cast<uint64_t>(s.from_element) * size;
-      if (s.columns == s.stride) return file.read(*s.from, first, to_rows, static_cast<size_t>(s.rows) * run);
-      for (int64_t r = 0; r < s.rows; ++r)
-        file.read(*s.from, first + static_cast<uint64_t>(r * s.stride) * size, to_rows + static_cast<size_t>(r) * run,
-                  run);
+    const size_t size = element_size(s.from->dtype);
+    const auto read = [&](void* to_rows) {
+      file.read_rows(*s.from, static_cast<uint64_t>(s.from_element) * size, to_rows, static_cast<size_t>(s.rows),
+                     static_cast<size_t>(s.columns) * size, static_cast<size_t>(s.stride) * size);
     };
-    if (s.from->dtype == same) return read(static_cast<char*>(p));
-    std::vector<char> raw(static_cast<size_t>(s.rows) * run);
+    if (s.from->dtype == same) return read(p);
+    std::vector<char> raw(static_cast<size_t>(s.count()) * size);
     read(raw.data());
     convert(p, dtype, raw.data(), s.from->dtype, s.count());
   });

@@ -235,13 +235,10 @@ void load_optimizer(const Learner& learner, const std::string& folder) {
   if (learner.remainders()) plan_pieces(stored, params, slices, "remainder.", learner.remainders(), from, to);
   upload(learner.backend(), to, [&](size_t i, void* p) {
     const Piece& piece = from[i];
-    const size_t size = dtype_size(to[i].dtype), run = static_cast<size_t>(piece.columns) * size;
-    const auto read = [&](int64_t first, void* rows, size_t bytes) {
-      piece.from.file->read(*piece.from.info, static_cast<uint64_t>(first) * size, rows, bytes);
-    };
-    if (piece.columns == piece.stride) return read(piece.first, p, to[i].bytes());
-    for (int64_t r = 0; r < piece.rows; ++r)
-      read(piece.first + r * piece.stride, static_cast<char*>(p) + static_cast<size_t>(r) * run, run);
+    const size_t size = dtype_size(to[i].dtype);
+    piece.from.file->read_rows(*piece.from.info, static_cast<uint64_t>(piece.first) * size, p,
+                               static_cast<size_t>(piece.rows), static_cast<size_t>(piece.columns) * size,
+                               static_cast<size_t>(piece.stride) * size);
   });
 }
 
