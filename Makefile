@@ -1,4 +1,5 @@
-# dapo.cu: make help. The set-up is in make/deps.mk; cuda/ by nvcc, and by g++ for the simulator, in make/cuda.mk and sim.mk.
+# dapo.cu: make help. The set-up is in make/deps.mk, cuda/ by nvcc in cuda.mk and by g++ for the simulator in sim.mk, the tests
+# in test.mk, what goes to other machines in dist.mk.
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
 JOBS    ?= $(shell nproc)
@@ -30,7 +31,6 @@ CXXFLAGS += -std=c++20 -O$(if $(filter asan fuzz tsan,$(VARIANT)),1,3) -g1 -marc
   -fno-trapping-math -ffp-contract=fast $(WARNINGS) $(SANITIZE)
 LDFLAGS  += -fopenmp $(SANITIZE) $(if $(DIST),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
 LDLIBS   += -ldnnl -lsimdjson -lz -lpcre2-8 -lutf8proc -lxxhash -lsentencepiece -lspdlog -lfmt -lpthread -Wl,--as-needed $(ARROW_LIBS) $(MPI_LIBS)
-GTEST    := -lgtest_main -lgtest
 
 COMPILE = @mkdir -p $(@D) && echo "  CXX  $<" && $(CCACHE) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(FLAGS) -c -o $@ $<
 ARCHIVE = @rm -f $@ && ar rcs $@ $^
@@ -39,7 +39,7 @@ objects = $(patsubst %.cpp,$(OUT)/%.o,$(1))
 archive = $(patsubst %,$(OUT)/lib%.a,$(1))
 
 # ---- the rooms: one static library each. A room's test program links what the room may know (docs/design.md: an arrow
-# never points up) and, after the bar, what its tests need beside it.
+# never points up).
 FOLDER_verify := host/verify
 FOLDER_parallel := host/parallel
 FOLDER_rollout := host/rollout
@@ -58,7 +58,6 @@ KNOWS_train := train rollout verify model cpu tokenizer data core
 KNOWS_app := app parallel train rollout verify model cpu tokenizer data
 ROOMS := core cpu model tokenizer data verify parallel rollout train app
 MAINS := host/app/dapo_train.cpp host/app/dapo.cpp
-TEST_MAINS := tests/host/parallel/ranks.cpp
 BENCHES := $(patsubst bench/%.cpp,%,$(wildcard bench/*.cpp))
 BENCH_PARTS := $(wildcard bench/parts/*.cpp)
 
@@ -66,25 +65,12 @@ all: dapo_train dapo  ## build ./dapo_train and ./dapo; what is missing is insta
 	@$(if $(ARROW_LIBS),,echo "left out: .parquet files cannot be read, as pyarrow could not be fetched ($(BUILD)/pyarrow.log); make deps tries again")
 include make/deps.mk
 APP := $(call archive,$(KNOWS_app)) $(if $(filter nvcc,$(CUDA)),$(OUT)/libcuda.a) $(OUT)/libcore.a
-include make/cuda.mk make/sim.mk make/dist.mk
+include make/cuda.mk make/sim.mk make/test.mk make/dist.mk
 
 $(OUT)/%.o: %.cpp | $(BUILD)/deps.ok
 	$(COMPILE)
 $(call archive,$(ROOMS)): $(OUT)/lib%.a: $$(call objects,$$(filter-out $(MAINS),$$(wildcard $$(call folder,$$*)/*.cpp)))
 	$(ARCHIVE)
-$(OUT)/test_%: LIBS = $(GTEST) $(CUDA_LIBS)
-$(ROOMS:%=$(OUT)/test_%): $(OUT)/test_%: $$(call objects,$$(filter-out $(TEST_MAINS),$$(wildcard tests/$$(call folder,$$*)/*.cpp))) \
-  $$(if $$(filter app,$$*),$(APP),$$(call archive,$$(KNOWS_$$*)))
-	$(LINK)
-# A program of several ranks, for tests/host/parallel/ranks_test.py.
-$(OUT)/ranks: $(OUT)/tests/host/parallel/ranks.o $(call archive,$(KNOWS_parallel))
-	$(LINK)
-# The fuzzer: the readers of files and model text, without model and backends.
-FUZZED := $(wildcard tests/fuzz/*.cpp host/train/settings*.cpp) host/train/objective.cpp host/app/json_lines.cpp host/app/streams.cpp \
-  host/app/run_log.cpp host/app/chart.cpp host/app/html.cpp host/app/manifest.cpp host/train/run_state.cpp host/train/alarms.cpp \
-  model/config.cpp model/params.cpp model/tensor_split.cpp
-$(OUT)/test_fuzz: $(call objects,$(FUZZED)) $(call archive,verify tokenizer data core)
-	$(LINK)
 $(OUT)/dapo $(OUT)/dapo_train: LIBS = $(CUDA_LIBS)
 $(OUT)/dapo $(OUT)/dapo_train: $(OUT)/%: $(OUT)/host/app/%.o $(APP)
 	$(LINK)
@@ -110,36 +96,8 @@ demo: deps  ## cold start, then DAPO, of a 0.8 M parameter model: about 2 minute
 	@echo; echo "runs/demo/dapo: report.html (charts), metrics.jsonl (a line a step), rollouts/ (every response), model/ (Hugging Face folder)"
 	@echo "try: ./dapo generate --model runs/demo/dapo/model --template raw --prompt '2+3-1+4                  '$$'\n'"
 
-# ---- to test; the simulator's programs are under ASan as they are
-TESTS := $(addprefix $(OUT)/test_,$(ROOMS) fuzz $(if $(RELEASE),sim cuda))
-test: deps  ## build and run every test; what is missing is installed first
-	@$(MAKE) --no-print-directory run-tests
-run-tests: $(TESTS) all $(if $(RELEASE),$(OUT)/ranks cuda-compile $(GPU_CHECK_SIM))
-	@$(if $(RELEASE),$(MAKE) --no-print-directory VARIANT=race $(BUILD)/race/test_sim)
-	@rm -f $(OUT)/launched && KERNELS_LAUNCHED=$(abspath $(OUT))/launched SIM_OBJECTS=$(SIM)/cuda GPU_CHECK_BIN=$(abspath $(SIM)):$(abspath $(OUT)) \
-	  tests/run.sh $(TESTS) $(if $(RELEASE),tests/kernels_test.py $(BUILD)/race/test_sim tests/gpu_check_test.py tests/scaling_test.py \
-	    tests/host/app/crash_test.py tests/host/parallel/ranks_test.py tests/host/parallel/train_ranks_test.py)
-test-nightly: export DAPO_KILLS := 1000
-test-nightly: export DAPO_CRASH := all
-test-nightly: export DAPO_STEPS := 20000
-test-nightly: test sanitize race  ## everything, and once more under sanitizers, and the kernels with the race checker
-sanitize:  ## the tests under ASan and UBSan
-	@$(MAKE) --no-print-directory VARIANT=asan test
-PYTHON ?= python3
-goldens:  ## make tests/goldens again, the same bytes, with PYTHON (tests/goldens/README.md says what it needs)
-	$(PYTHON) tests/goldens/make.py
-FUZZ_SECONDS ?= 60
-fuzz:  ## every reader of files and model text on mutated inputs, FUZZ_SECONDS a target; inputs kept in build/corpus
-	@$(MAKE) --no-print-directory VARIANT=fuzz $(BUILD)/fuzz/test_fuzz
-	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_CORPUS=$(BUILD)/corpus $(BUILD)/fuzz/test_fuzz --gtest_brief=1
 bench: $(BENCHES:%=$(OUT)/bench_%)  ## build every benchmark and run the ops' (bench/peers/compare.py runs ours against TRL)
 	$(OUT)/bench_ops
-# clang-tidy 14 does not know std::source_location.
-CLANG_TIDY ?= $(firstword $(shell command -v clang-tidy-21 clang-tidy-19 clang-tidy-18 clang-tidy-17 clang-tidy-16 clang-tidy))
-lint:  ## clang-tidy on every source (SINCE=REV: on those that differ from REV); clang-tidy-16 or later
-	@[ -n "$(CLANG_TIDY)" ] || { echo "make lint: no clang-tidy here: apt-get install clang-tidy-16"; exit 1; }
-	@$(if $(SINCE),git diff --name-only --diff-filter=d $(SINCE) --,git ls-files) '*.cpp' | xargs -r -n 1 -P $(JOBS) \
-	  sh -c '$(CLANG_TIDY) --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL $(ARROW_FLAGS) 2>/dev/null'
 format:  ## clang-format every source
 	clang-format -i $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 docs: dapo_train  ## write docs/settings.md and docs/metrics.md anew, from the program
@@ -149,4 +107,4 @@ clean:  ## remove build/
 	rm -rf $(BUILD) dapo_train dapo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile make/*.mk | sed -E 's/:.*##/\t/' | expand -t 16 | sort
-.PHONY: all bench clean demo docs format fuzz goldens help lint run-tests sanitize test test-nightly
+.PHONY: all bench clean demo docs format help
