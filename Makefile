@@ -19,9 +19,10 @@ CUDA    ?= $(if $(and $(RELEASE),$(NVCC)),nvcc,none)#   what the programs' devic
 CXX    := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 CCACHE := $(shell command -v ccache 2>/dev/null)
 comma  := ,
-# g++ 12 sees overlaps and overflows inside std::string and fmt that are not there (gcc bugs 105329, 105651).
+# g++ 12 sees overlaps and overflows inside std::string and fmt that are not there (gcc bugs 105329, 105651); g++ 13 and 14 take
+# a reference into one argument for one into another, a temporary.
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wno-psabi -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds \
-  -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+  -Wno-dangling-reference -Wnon-virtual-dtor -Woverloaded-virtual -Werror
 # g++ 12 takes std::regex for uninitialised under ASan (gcc bug 105562).
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-maybe-uninitialized
 SANITIZE := $(if $(filter asan fuzz,$(VARIANT)),$(ASAN)) $(if $(filter fuzz,$(VARIANT)),-fsanitize-coverage=trace-pc) \

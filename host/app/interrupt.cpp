@@ -23,17 +23,30 @@ void on_signal(int signal) {
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, sizeof kText - 1);
 }
 
-}  // namespace
+void leave(int) {
+  constexpr char kText[] = "\ninterrupted\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, sizeof kText - 1);
+  _exit(kExitInterrupted);
+}
 
-void catch_interrupts() {
+void handle(void (*handler)(int)) {
   struct sigaction action {
   }, before{};
-  action.sa_handler = on_signal;
+  action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   if (!started_by_launch()) sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGHUP, nullptr, &before);
   if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+}
+
+}  // namespace
+
+void leave_on_interrupts() {
+  handle(leave);
+}
+void catch_interrupts() {
+  handle(on_signal);
 }
 
 bool interrupted() {

@@ -12,6 +12,7 @@
 
 #include "core/check.h"
 #include "host/app/backends.h"
+#include "host/app/interrupt.h"
 #include "host/app/streams.h"
 #include "host/app/version.h"
 
@@ -44,6 +45,7 @@ inline std::string usage_hint(std::string_view program, int argc, char** argv) {
 inline int run_program(const char* program, CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   settle_standard_files();
   settle_threads(argv);
+  leave_on_interrupts();
   app.set_version_flag("--version", std::string(program) + " " + version_text());
   try {
     int code = 0;

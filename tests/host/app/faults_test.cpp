@@ -151,6 +151,16 @@ TEST_F(Faults, ARunSurvivesAFullDisk) {
   EXPECT_GT(step, 3);
 }
 
+TEST_F(Faults, ASignalBeforeThereIsAnythingToSave) {
+  // Waits for input that never comes; bit 14 of SigCgt: SIGTERM is caught.
+  const Ran r =
+      shell("mkfifo in; " + (programs_ / "dapo").string() +
+            " verify - <>in & p=$!; until [ $((0x$(sed -n 's/SigCgt:.//p' /proc/$p/status) & 0x4000)) != 0 ]; "
+            "do kill -0 $p || exit 99; sleep 0.02; done; kill -TERM $p; wait $p");
+  EXPECT_EQ(r.code, kExitInterrupted) << r.err;
+  EXPECT_EQ(r.err, "\ninterrupted\n");
+}
+
 TEST_F(Faults, ASignalEndsAnEvaluationAtOnce) {
   write_train("data/train.jsonl", 100);
   std::string val;
