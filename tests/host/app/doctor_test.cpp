@@ -34,7 +34,6 @@ TEST_F(Doctor, TheMachineAlone) {
   expect(0, "",
          {"this machine\n", "processors: ", "cpu: ", "thread", "memory: ", "GiB free of", "limits: ", "GFLOP/s",
           "disk at ", "MB/s written and synced", "0 errors, "});
-  EXPECT_FALSE(std::regex_search(last_, std::regex("disk at .*: 0 MB/s"))) << last_;
   for (const auto& entry : fs::directory_iterator(folder_))
     EXPECT_EQ(entry.path().filename().string().find(".dapo_doctor"), std::string::npos) << "the probe file stays";
   expect(2, "--set trainer.run_dir=/proc/nowhere", {"ERROR    /proc: cannot be written", "-> set trainer.run_dir"});
