@@ -66,7 +66,7 @@ all: dapo_train dapo  ## build ./dapo_train and ./dapo; what is missing is insta
 	@$(if $(ARROW_LIBS),,echo "left out: .parquet files cannot be read, as pyarrow could not be fetched ($(BUILD)/pyarrow.log); make deps tries again")
 include make/deps.mk
 APP := $(call archive,$(KNOWS_app)) $(if $(filter nvcc,$(CUDA)),$(OUT)/libcuda.a) $(OUT)/libcore.a
-include make/cuda.mk make/sim.mk make/test.mk make/dist.mk
+include make/cuda.mk make/sim.mk make/dist.mk make/test.mk
 
 $(OUT)/%.o: %.cpp | $(BUILD)/deps.ok
 	$(COMPILE)

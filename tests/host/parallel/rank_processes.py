@@ -83,9 +83,10 @@ def main(kind):
         if not program.exists(): sys.exit(f"{program} is not built; make test builds it")
     words = [w for w in sys.argv[1:] if not w.startswith("--")]
     tests = [name for name in dir(kind) if name.startswith("test_") and (not words or any(w in name for w in words))]
-    if not SIM_TRAIN.exists() and any("test_gpus" in name for name in tests):
+    on_gpus = [name for name in tests if "test_gpus" in name and not SIM_TRAIN.exists()]
+    if on_gpus:
         print(f"skipped: ranks on GPUs: {SIM_TRAIN} is not built")
-        tests = [name for name in tests if "test_gpus" not in name]
+        tests = [name for name in tests if name not in on_gpus]
     why = "mpirun is not in PATH" if not shutil.which("mpirun") else ""
     if not why and "without MPI" in Ran(RANKS, 2, 60, "ops").err: why = "the programs are built without MPI"
     if why:
@@ -107,4 +108,5 @@ def main(kind):
                     try: os.kill(pid, signal.SIGKILL)
                     except ProcessLookupError: pass
     print(f"[  PASSED  ] {passed} tests.")
+    if on_gpus: print(f"[  SKIPPED ] {len(on_gpus)} tests.")
     return 1 if failed else 0
