@@ -37,6 +37,8 @@ class Comm {
   virtual int size() const = 0;
   /// What errors call a rank of this group: its number in the whole run.
   virtual int world_rank(int rank) const { return rank; }
+  /// Whether Backend::replayable may record its collectives: not where they go through the host.
+  virtual bool recordable() const { return true; }
   /// t = sum over ranks, in rank order (f32, f64, i32, i64).
   virtual void all_reduce_sum(const Tensor& t) = 0;
   /// t = max over ranks (f32, f64, i32, i64); NaN if any is.

@@ -126,11 +126,11 @@ class CudaBackend<T>::Waiting {
 };
 
 template <class T>
-CudaBackend<T>::CudaBackend(const cudaDeviceProp& properties)
-    : properties_(properties), device_(thread_device), state_(std::make_unique<State>()) {}
+CudaBackend<T>::CudaBackend(const cudaDeviceProp& properties, int ranks)
+    : properties_(properties), device_(thread_device), ranks_(ranks), state_(std::make_unique<State>()) {}
 
 template <class T>
-CudaBackend<T>::CudaBackend() : CudaBackend(check_device()) {
+CudaBackend<T>::CudaBackend(int ranks) : CudaBackend(check_device(), ranks) {
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   state_->events.resize(State::kMarks);
   for (cudaEvent_t& e : state_->events) CUDA_CHECK(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
@@ -157,14 +157,17 @@ std::string CudaBackend<T>::describe() const {
 
 template <class T>
 size_t CudaBackend<T>::memory_total() const {
-  return properties_.totalGlobalMem;
+  return properties_.totalGlobalMem / static_cast<size_t>(ranks_);
 }
 template <class T>
 size_t CudaBackend<T>::memory_available() const {
   use_device();
   size_t available = 0, total = 0;
   CUDA_CHECK(cudaMemGetInfo(&available, &total));
-  return available;
+  if (ranks_ == 1) return available;
+  // What is free now, the others are about to take. A sixteenth is for the processes' contexts.
+  const size_t part = memory_total() / 16 * 15;
+  return std::min(available, part - std::min(part, allocated_));
 }
 
 template <class T>
@@ -183,11 +186,14 @@ void* CudaBackend<T>::allocate(size_t bytes, bool) {
   const cudaError_t zeroed = cudaMemsetAsync(p, 0, bytes, stream_);
   if (zeroed != cudaSuccess) cudaFree(p);
   cuda_check(zeroed, "cudaMemsetAsync of new memory");
+  allocated_ += bytes;
   return p;
 }
 template <class T>
-void CudaBackend<T>::release(void* p, size_t) {
-  if (p != nullptr) cudaFree(p);
+void CudaBackend<T>::release(void* p, size_t bytes) {
+  if (p == nullptr) return;
+  cudaFree(p);
+  allocated_ -= bytes;
 }
 template <class T>
 void* CudaBackend<T>::allocate_host(size_t bytes) {
@@ -377,11 +383,11 @@ std::vector<CudaGpu> cuda_gpus() {
   return gpus;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(DType dtype, int index) {
+std::unique_ptr<Backend> make_cuda_backend(DType dtype, int index, int ranks) {
   CHECK(dtype == DType::f32 || dtype == DType::bf16);
   cuda::use(index);
-  if (dtype == DType::bf16) return std::make_unique<cuda::CudaBackend<bf16>>();
-  return std::make_unique<cuda::CudaBackend<float>>();
+  if (dtype == DType::bf16) return std::make_unique<cuda::CudaBackend<bf16>>(ranks);
+  return std::make_unique<cuda::CudaBackend<float>>(ranks);
 }
 
 }  // namespace dapo

@@ -41,7 +41,8 @@ class DeviceWatch {
 template <class T>
 class CudaBackend final : public Backend {
  public:
-  CudaBackend();
+  /// ranks: that share this GPU.
+  explicit CudaBackend(int ranks);
   ~CudaBackend() override;
   Device device() const override { return Device::cuda; }
   DType dtype() const override { return dtype_of<T>::value; }
@@ -118,7 +119,7 @@ class CudaBackend final : public Backend {
 
  private:
   /// The public constructor delegates to it, so that the destructor runs if that one fails half-way.
-  explicit CudaBackend(const cudaDeviceProp& properties);
+  CudaBackend(const cudaDeviceProp& properties, int ranks);
   void copy_on_host(void* to, const void* from, size_t bytes);
   struct State;  // events of record(), recorded graphs by key
   class Waiting;
@@ -129,7 +130,8 @@ class CudaBackend final : public Backend {
   void wait_until(const char* call, Done&& done);
   cudaStream_t stream_ = nullptr;
   cudaDeviceProp properties_{};
-  int device_ = 0;
+  int device_ = 0, ranks_ = 1;
+  size_t allocated_ = 0;  // bytes
   std::vector<DeviceWatch*> watches_;
   std::unique_ptr<Products> products_;
   std::unique_ptr<State> state_;

@@ -18,8 +18,8 @@ struct CudaGpu {
 };
 /// The GPUs that this process sees (CUDA_VISIBLE_DEVICES), in its order; none where cuda_unsuitable().
 std::vector<CudaGpu> cuda_gpus();
-/// dtype f32, or bf16; on GPU `index` of cuda_gpus(). Error exit 2: no driver, driver too old, GPU below sm_80; exit 3: the GPU does not start, no
-/// memory.
-std::unique_ptr<Backend> make_cuda_backend(DType dtype, int index = 0);
+/// dtype f32, or bf16; on GPU `index` of cuda_gpus(), of whose memory it takes its part if several `ranks` share it. Error
+/// exit 2: no driver, driver too old, GPU below sm_80; exit 3: the GPU does not start, no memory.
+std::unique_ptr<Backend> make_cuda_backend(DType dtype, int index = 0, int ranks = 1);
 
 }  // namespace dapo

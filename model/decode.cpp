@@ -190,13 +190,14 @@ void Decoder::decode(const PagedBatch& batch, int steps, const Sampling& samplin
   const Tensor keys = stage_keys(staged_, all.keys), step_log_prob = buffers_.log_prob.rows(0, n);
   const HeadBuffers head = buffers_.head.first(n, n, 1);
   const uint64_t key = replay_key(memory_.weights().flat(), buffers_.cache, n, sequences, sampling);
+  const auto step = [&] {
+    const LayerBuffers last = forward(ids, sequences);
+    layers_.final_norm(head, last, {});
+    backend_.lm_sample(ids, step_log_prob, head.h, layers_.head(), keys, positions, sampling);
+    backend_.increment(counters);
+  };
   for (int i = 0; i < steps; ++i) {
-    backend_.replayable(key, [&] {
-      const LayerBuffers last = forward(ids, sequences);
-      layers_.final_norm(head, last, {});
-      backend_.lm_sample(ids, step_log_prob, head.h, layers_.head(), keys, positions, sampling);
-      backend_.increment(counters);
-    });
+    memory_.weights().tensor_parallel().recordable() ? backend_.replayable(key, step) : step();
     backend_.copy(buffers_.step_tokens.rows(i * n, n), ids);
     backend_.copy(buffers_.step_log_prob.rows(i * n, n), step_log_prob);
   }

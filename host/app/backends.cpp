@@ -10,6 +10,7 @@
 #include "core/check.h"
 #include "core/choices.h"
 #include "core/host_comm.h"
+#include "core/staged_comm.h"
 #include "cpu/cpu_backend.h"
 #ifdef DAPO_CUDA
 #include "cuda/cuda_device.h"
@@ -23,8 +24,8 @@ namespace {
 std::string no_gpu() {
   return cuda_unsuitable();
 }
-std::unique_ptr<Backend> make_gpu(DType dtype, int index) {
-  return make_cuda_backend(dtype, index);
+std::unique_ptr<Backend> make_gpu(DType dtype, const GpuShare& share) {
+  return make_cuda_backend(dtype, std::max(share.gpu, 0), share.ranks);
 }
 std::vector<VisibleGpu> list_gpus() {
   std::vector<VisibleGpu> gpus;
@@ -39,7 +40,7 @@ constexpr bool kBuilt = true;
 std::string no_gpu() {
   return "this program was built without CUDA";
 }
-std::unique_ptr<Backend> make_gpu(DType, int) {
+std::unique_ptr<Backend> make_gpu(DType, const GpuShare&) {
   return nullptr;
 }
 std::vector<VisibleGpu> list_gpus() {
@@ -58,7 +59,7 @@ ChosenBackend make_backend(std::string_view device, std::string_view dtype, int 
                       threads);
 }
 
-ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads, int gpu_index) {
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads, const GpuShare& share) {
   const int most = std::max(256, 4 * omp_get_num_procs());
   if (threads < 0 || threads > most)
     fail_input("model.threads (--threads) = {}: must be 0 (all cores) to {} on this machine with {} cores", threads,
@@ -76,7 +77,7 @@ ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads, 
   const DType type =
       dtype == DTypeChoice::bf16 || (dtype == DTypeChoice::automatic && native) ? DType::bf16 : DType::f32;
   ChosenBackend chosen;
-  chosen.backend = gpu ? make_gpu(type, gpu_index) : make_cpu_backend(type);
+  chosen.backend = gpu ? make_gpu(type, share) : make_cpu_backend(type);
   chosen.why = chosen.backend->describe();
   if (device == DeviceChoice::automatic && !gpu) chosen.why += "; no GPU in use: " + why_not;
   if (dtype == DTypeChoice::automatic)
@@ -93,11 +94,12 @@ std::vector<VisibleGpu> visible_gpus(DeviceChoice device) {
   return device == DeviceChoice::cpu ? std::vector<VisibleGpu>() : list_gpus();
 }
 
-std::shared_ptr<Comm> make_device_comm(Backend& backend, Comm& hosts) {
+std::shared_ptr<Comm> make_device_comm(Backend& backend, Comm& hosts, Transport transport) {
   if (hosts.size() == 1) return make_single_comm(backend);
   if (backend.device() == Device::cpu) return {std::shared_ptr<Comm>(), &hosts};
   auto* const host_memory = dynamic_cast<HostComm*>(&hosts);
   CHECK(host_memory != nullptr, "the ranks' communicator is not one of host memory");
+  if (transport == Transport::host) return std::make_shared<StagedComm>(backend, *host_memory);
   return make_gpu_comm(backend, *host_memory);
 }
 

@@ -21,8 +21,8 @@ struct ChosenBackend {
 
 /// threads: of the CPU, 0: all cores. automatic: a GPU if there is one; bf16 if the device multiplies it natively.
 /// Error (exit 2) for a device that this build or machine does not have, and for a CPU that lacks the instructions the
-/// program was compiled for. gpu: which of visible_gpus().
-ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0, int gpu = 0);
+/// program was compiled for. share: which of visible_gpus().
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0, const GpuShare& share = {0});
 /// The same from the values of --device and --dtype. Error (exit 2) for an unknown value.
 ChosenBackend make_backend(std::string_view device, std::string_view dtype, int threads = 0);
 
@@ -31,10 +31,10 @@ bool built_with_cuda();
 /// The GPUs that this process sees; none on the CPU. Error (exit 3) if the driver cannot list them.
 std::vector<VisibleGpu> visible_gpus(DeviceChoice device);
 
-/// What connects the ranks of `hosts` in memory of their devices: NCCL between GPUs, `hosts` itself on CPUs. All of them
-/// call it, each with the backend of its rank; both must outlive the result. Error (exit 2 or 3), the same on all,
-/// if there is no NCCL, or it does not start.
-std::shared_ptr<Comm> make_device_comm(Backend& backend, Comm& hosts);
+/// What connects the ranks of `hosts` in memory of their devices: `transport` between GPUs, `hosts` itself on CPUs. All of
+/// them call it, each with the backend of its rank; both must outlive the result. Error (exit 2 or 3), the same on all,
+/// if NCCL is asked for and is not there, or does not start.
+std::shared_ptr<Comm> make_device_comm(Backend& backend, Comm& hosts, Transport transport);
 
 /// A single-rank group on this backend.
 std::unique_ptr<Comm> make_single_comm(Backend& backend);

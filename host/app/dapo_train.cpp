@@ -127,7 +127,7 @@ int run(const Options& o, Ranks& ranks) {
   if (!o.cards.empty()) return plan_for_cards(config, o);
   if (config.parallel.dp == 0)
     resolve_ranks(config.parallel, o.plan && comm.size() == 1 ? ranks_of_machine(config.model) : comm.size());
-  ChosenBackend chosen = rank_backend(config.model, ranks);
+  ChosenBackend chosen = rank_backend(config, ranks);
   const ModelConfig shape = comm.together([&] {
     ModelConfig found = find_model(config.model.path).config;
     check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
@@ -150,7 +150,7 @@ int run(const Options& o, Ranks& ranks) {
   config.parallel.dp = all / config.parallel.tp;
   if (comm.size() == all) {
     ranks.split(config.parallel.tp);
-    connect_devices(chosen, ranks.grid());
+    connect_devices(chosen, ranks.grid(), config.parallel.transport);
   }
   const RunPlan plan = comm.together([&] { return make_plan(config, shape, *chosen.backend); });
   // The ranks may find different amounts of memory: the first one's pages, and only if all fit.

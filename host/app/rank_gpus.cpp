@@ -16,10 +16,10 @@ namespace {
 
 }  // namespace
 
-std::vector<int> assign_gpus(const std::vector<RankGpus>& ranks) {
+std::vector<GpuShare> assign_gpus(const std::vector<RankGpus>& ranks, bool shared) {
   const auto with = std::find_if(ranks.begin(), ranks.end(), [](const RankGpus& r) { return !r.uuids.empty(); });
-  if (with == ranks.end()) return std::vector<int>(ranks.size(), -1);
-  std::vector<int> taken;
+  if (with == ranks.end()) return std::vector<GpuShare>(ranks.size());
+  std::vector<GpuShare> taken;
   for (size_t r = 0; r < ranks.size(); ++r) {
     const auto& [host, uuids] = ranks[r];
     if (uuids.empty())
@@ -33,22 +33,29 @@ std::vector<int> assign_gpus(const std::vector<RankGpus>& ranks) {
     };
     const auto here =
         static_cast<size_t>(std::count_if(ranks.begin(), ranks.begin() + static_cast<ptrdiff_t>(r), alike));
-    if (here >= uuids.size())
+    if (here >= uuids.size() && !shared)
       refuse(r, host,
-             fmt::format("has no GPU left: {} ranks share {} there; start at most one rank a GPU, or use --device cpu",
+             fmt::format("has no GPU left: {} ranks see {} there; start at most one rank a GPU, or use --device cpu "
+                         "or parallel.transport=host",
                          std::count_if(ranks.begin(), ranks.end(), alike), uuids.size()));
+    const std::string& own = uuids[here % uuids.size()];
     for (size_t o = 0; o < r; ++o)
-      if (ranks[o].host == host && ranks[o].uuids[static_cast<size_t>(taken[o])] == uuids[here])
+      if (!shared && ranks[o].host == host && ranks[o].uuids[static_cast<size_t>(taken[o].gpu)] == own)
         refuse(r, host,
                fmt::format("would run on {}, as rank {} does; give each rank a GPU of its own (CUDA_VISIBLE_DEVICES, "
                            "srun --gpus-per-task)",
-                           uuids[here], o));
-    taken.push_back(static_cast<int>(here));
+                           own, o));
+    taken.push_back({static_cast<int>(here % uuids.size())});
   }
+  const auto card = [&](size_t r) {
+    return std::pair(ranks[r].host, ranks[r].uuids[static_cast<size_t>(taken[r].gpu)]);
+  };
+  for (size_t r = 0; r < ranks.size(); ++r)
+    for (size_t o = 0; o < ranks.size(); ++o) taken[r].ranks += o != r && card(o) == card(r);
   return taken;
 }
 
-int assign_gpu(Comm& hosts, const std::vector<VisibleGpu>& gpus) {
+GpuShare assign_gpu(Comm& hosts, const std::vector<VisibleGpu>& gpus, bool shared) {
   std::string mine = host_name();
   for (const VisibleGpu& gpu : gpus) mine += "\n" + gpu.uuid;
   std::vector<RankGpus> ranks;
@@ -61,7 +68,7 @@ int assign_gpu(Comm& hosts, const std::vector<VisibleGpu>& gpus) {
     }
     ranks.push_back({lines[0], {lines.begin() + 1, lines.end()}});
   }
-  return assign_gpus(ranks)[static_cast<size_t>(hosts.rank())];
+  return assign_gpus(ranks, shared)[static_cast<size_t>(hosts.rank())];
 }
 
 std::optional<cpu_set_t> parse_cores(const std::string& text) {

@@ -21,13 +21,18 @@ struct RankGpus {
   std::vector<std::string> uuids;
 };
 
-/// By rank, which of the GPUs that it sees it takes: the next one after those of earlier ranks of its machine that see
-/// the same ones, as all do under mpirun; ranks to which a launcher has given GPUs of their own take their first. -1 on
-/// all ranks: none sees a GPU. Error (exit 2) that names rank and machine: a rank without a GPU among others, more
-/// ranks than GPUs, one GPU for two ranks.
-std::vector<int> assign_gpus(const std::vector<RankGpus>& ranks);
+/// What a rank takes: which of the GPUs that it sees (-1: none), and how many ranks share that one.
+struct GpuShare {
+  int gpu = -1, ranks = 1;
+  bool operator==(const GpuShare&) const = default;
+};
+/// By rank: the next one after those of earlier ranks of its machine that see the same ones, as all do under mpirun; ranks
+/// to which a launcher has given GPUs of their own take their first. No GPU for all ranks: none sees one. Error (exit 2)
+/// that names rank and machine: a rank without a GPU among others, and unless they may be `shared`, more ranks than
+/// GPUs, one GPU for two ranks.
+std::vector<GpuShare> assign_gpus(const std::vector<RankGpus>& ranks, bool shared = false);
 /// That of this rank; all ranks of `hosts` call it with what they see, and throw the same error.
-int assign_gpu(Comm& hosts, const std::vector<VisibleGpu>& gpus);
+GpuShare assign_gpu(Comm& hosts, const std::vector<VisibleGpu>& gpus, bool shared);
 
 /// "0-3,8" -> {0, 1, 2, 3, 8}, as the kernel prints a list of cores; none if it is not such a list.
 std::optional<cpu_set_t> parse_cores(const std::string& text);

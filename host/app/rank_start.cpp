@@ -111,21 +111,22 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
   });
 }
 
-ChosenBackend rank_backend(const ModelSection& model, Ranks& ranks) {
+ChosenBackend rank_backend(const Config& config, Ranks& ranks) {
+  const ModelSection& model = config.model;
   if (ranks.size() == 1) return make_backend(model.device, model.dtype, model.threads);
   Comm& comm = ranks.comm();
   const std::vector<VisibleGpu> gpus = comm.together([&] { return visible_gpus(model.device); });
-  const int own = assign_gpu(comm, gpus);
-  if (own >= 0) {
-    bind_near(gpus[static_cast<size_t>(own)]);
+  const GpuShare own = assign_gpu(comm, gpus, config.parallel.transport == Transport::host);
+  if (own.gpu >= 0) {
+    bind_near(gpus[static_cast<size_t>(own.gpu)]);
     ranks.share_cores();
   }
-  return comm.together([&] { return make_backend(model.device, model.dtype, model.threads, std::max(own, 0)); });
+  return comm.together([&] { return make_backend(model.device, model.dtype, model.threads, own); });
 }
 
-void connect_devices(ChosenBackend& chosen, const Grid& grid) {
-  if (grid.tensor.size() > 1) chosen.tensor = make_device_comm(*chosen.backend, grid.tensor);
-  if (grid.data.size() > 1) chosen.data = make_device_comm(*chosen.backend, grid.data);
+void connect_devices(ChosenBackend& chosen, const Grid& grid, Transport transport) {
+  if (grid.tensor.size() > 1) chosen.tensor = make_device_comm(*chosen.backend, grid.tensor, transport);
+  if (grid.data.size() > 1) chosen.data = make_device_comm(*chosen.backend, grid.data, transport);
 }
 
 void compare_inputs(Ranks& ranks, const Dataset& data, const std::string& weights, const Backend& backend) {

@@ -24,11 +24,12 @@ int start_ranks(const std::string& config, const std::vector<std::string>& setti
 /// The ranks of a run that nothing has started, where parallel.dp is auto: one a GPU of this machine, or one on the CPU.
 int ranks_of_machine(const ModelSection& model);
 
-/// The backend of this rank: of several on GPUs, each takes one of its machine's, and the cores near it. Errors are the
+/// The backend of this rank: of several on GPUs, each takes one of its machine's (with parallel.transport = host, a
+/// share of one), and the cores near it. Errors are the
 /// same on all ranks.
-ChosenBackend rank_backend(const ModelSection& model, Ranks& ranks);
+ChosenBackend rank_backend(const Config& config, Ranks& ranks);
 /// Connects the memory of the ranks' devices. Errors are the same on all ranks.
-void connect_devices(ChosenBackend& chosen, const Grid& grid);
+void connect_devices(ChosenBackend& chosen, const Grid& grid, Transport transport);
 
 /// Error (exit 2), the same on all ranks, where one has read other rows, another model, or runs on another kind of device: bits
 /// would differ.

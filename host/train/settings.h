@@ -193,8 +193,15 @@ struct TrainerSection {
   int nonfinite_patience = 3, stuck_patience = 10;
 };
 
+/// What carries tensors between ranks on GPUs.
+enum class Transport : uint8_t { nccl, host };
+constexpr std::string_view choices(Transport) {
+  return "nccl|host";
+}
+
 struct ParallelSection {
   int dp = 1, tp = 1;  ///< 0: auto (resolve_ranks, choose_grid); with tp 0, dp counts all ranks
+  Transport transport = Transport::nccl;
   double hang_seconds = 60;
   int ranks() const { return copies() * of_a_copy(); }
   int copies() const { return std::max(1, dp); }     ///< 1 while it is auto

@@ -297,6 +297,9 @@ constexpr Setting kSettings[] = {
         "ranks that share one copy of the weights; auto: the fewest with which a rank's part fits its memory, and dp "
         "counts all ranks",
         {.verl = "rollout.tensor_model_parallel_size", .trl = "vllm_tensor_parallel_size"}),
+    ROW(parallel, transport, any(),
+        "what carries tensors between ranks on GPUs; host: copies to the host's memory and MPI, which is slow, needs no "
+        "NCCL, and lets ranks share a GPU"),
     ROW(parallel, hang_seconds, seconds(),
         "a rank that others wait for, and that shows no sign of life for so many seconds, ends the run (exit code 5)"),
 };

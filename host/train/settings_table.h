@@ -13,10 +13,10 @@
 namespace dapo {
 
 /// A pointer to a member of Config.
-using Member =
-    std::variant<std::string*, bool*, int*, uint64_t*, double*, float*, std::vector<std::string>*, std::vector<int>*,
-                 DeviceChoice*, DTypeChoice*, RowFormat*, PromptStyle*, OverlongPrompts*, LrSchedule*, LossAgg*,
-                 OldLogProbs*, Surplus*, LossKind*, KlKind*, Preset*, AdvEstimator*, std::vector<RewardTerm>*>;
+using Member = std::variant<std::string*, bool*, int*, uint64_t*, double*, float*, std::vector<std::string>*,
+                            std::vector<int>*, DeviceChoice*, DTypeChoice*, RowFormat*, PromptStyle*, OverlongPrompts*,
+                            LrSchedule*, LossAgg*, OldLogProbs*, Surplus*, LossKind*, KlKind*, Preset*, AdvEstimator*,
+                            Transport*, std::vector<RewardTerm>*>;
 
 /// What a value must be beyond its type: one of `choices` ("a|b|c"), or a finite number from low to high.
 struct Rule {

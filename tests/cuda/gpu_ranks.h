@@ -1,5 +1,5 @@
 // Ranks on GPUs as threads, connected by NCCL: any number in the simulator, one on a real card, which NCCL gives to one
-// rank only.
+// rank only. Through the host's memory, any number.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/staged_comm.h"
 #include "cuda/cuda_device.h"
 #include "cuda/nccl_comm.h"
 #include "cuda/probe.h"
@@ -26,6 +27,14 @@ inline void run_gpu_ranks(DType type, int size, const std::function<void(Backend
     const std::unique_ptr<Backend> backend = make_cuda_backend(type);
     const std::unique_ptr<Comm> nccl = make_nccl_comm(*backend, dynamic_cast<HostComm&>(host));
     rank(*backend, *nccl);
+  });
+}
+/// The same on one GPU, through the host's memory.
+inline void run_staged_ranks(DType type, int size, const std::function<void(Backend&, Comm&)>& rank) {
+  run_ranks(size, [&](Comm& host) {
+    const std::unique_ptr<Backend> backend = make_cuda_backend(type, 0, size);
+    StagedComm staged(*backend, dynamic_cast<HostComm&>(host));
+    rank(*backend, staged);
   });
 }
 

@@ -1,4 +1,4 @@
-// The NCCL communicator.
+// Communicators of GPU memory: by NCCL, and through the host.
 #include "cuda/nccl_comm.h"
 
 #include <gtest/gtest.h>
@@ -138,6 +138,45 @@ TEST(NcclComm, AnErrorOfOneRankEndsTheWaitsOfTheOthers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, NcclOf, testing::ValuesIn(gpu_rank_counts()));
+
+class StagedOf : public testing::TestWithParam<int> {
+ protected:
+  void with_ranks(const std::function<void(Comm&)>& work) {
+    run_staged_ranks(DType::f32, GetParam(), [&](Backend& backend, Comm& staged) {
+      ThroughDevice comm(backend, staged);
+      work(comm);
+    });
+  }
+};
+
+TEST_P(StagedOf, EveryCollectiveGivesWhatItsDefinitionSays) {
+  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_collectives(comm, {0, 1, 3, 64, 1003}), ""); });
+}
+
+TEST_P(StagedOf, SumsAreInRankOrder) {
+  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_sums(comm, {0, 1, 3, 64, 1003}), ""); });
+}
+
+TEST_P(StagedOf, ARankOutOfStepIsNamed) {
+  if (GetParam() == 1) return;
+  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_mismatches(comm), ""); });
+}
+
+TEST(StagedComm, RanksThatShareAGpuPlanWithTheirPartOfItsMemory) {
+  run_staged_ranks(DType::f32, 2, [](Backend& backend, Comm& comm) {
+    const size_t total = backend.memory_total(), bytes = size_t{3} << 20, before = backend.memory_available();
+    EXPECT_EQ(total, make_cuda_backend(DType::f32)->memory_total() / 2);
+    EXPECT_LE(before, total);
+    void* const p = backend.allocate(bytes, true);
+    comm.barrier();
+    EXPECT_LE(backend.memory_available(), before - bytes) << "its own";
+    if (cuda_simulated()) EXPECT_EQ(backend.memory_available(), before - bytes) << "not what the other has taken";
+    comm.barrier();
+    backend.release(p, bytes);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, StagedOf, testing::Values(1, 2, 3));
 
 }  // namespace
 }  // namespace dapo

@@ -12,20 +12,28 @@
 namespace dapo {
 namespace {
 
-using Indices = std::vector<int>;
+using Shares = std::vector<GpuShare>;
 
 TEST(RankGpus, RanksThatSeeTheSameTakeThemInTurn) {
-  EXPECT_EQ(assign_gpus({{"a", {}}, {"a", {}}}), (Indices{-1, -1}));
-  EXPECT_EQ(assign_gpus({{"a", {"x", "y"}}, {"a", {"x", "y"}}}), (Indices{0, 1}));
+  EXPECT_EQ(assign_gpus({{"a", {}}, {"a", {}}}), (Shares{{-1}, {-1}}));
+  EXPECT_EQ(assign_gpus({{"a", {"x", "y"}}, {"a", {"x", "y"}}}), (Shares{{0}, {1}}));
   EXPECT_EQ(assign_gpus({{"a", {"x", "y"}}, {"b", {"x", "y"}}, {"a", {"x", "y"}}, {"b", {"x", "y"}}}),
-            (Indices{0, 0, 1, 1}));
-  EXPECT_EQ(assign_gpus({{"a", {"x"}}, {"a", {"y"}}}), (Indices{0, 0}));  // as srun --gpus-per-task shows them
+            (Shares{{0}, {0}, {1}, {1}}));
+  EXPECT_EQ(assign_gpus({{"a", {"x"}}, {"a", {"y"}}}), (Shares{{0}, {0}}));  // as srun --gpus-per-task shows them
+}
+
+TEST(RankGpus, RanksMayShare) {
+  EXPECT_EQ(assign_gpus({{"a", {"x"}}, {"a", {"x"}}, {"b", {"x"}}}, true), (Shares{{0, 2}, {0, 2}, {0, 1}}));
+  EXPECT_EQ(assign_gpus({{"a", {"x", "y"}}, {"a", {"x", "y"}}, {"a", {"x", "y"}}}, true),
+            (Shares{{0, 2}, {1}, {0, 2}}));
+  EXPECT_EQ(assign_gpus({{"a", {"x", "y"}}, {"a", {"y"}}}, true), (Shares{{0}, {0}}));
 }
 
 TEST(RankGpus, WhatCannotBeIsRefusedWithRankAndMachine) {
   const auto refused = [](const std::vector<RankGpus>& ranks) { return error_of([&] { assign_gpus(ranks); }); };
   EXPECT_EQ(refused({{"a", {"x"}}, {"b", {"y"}}, {"b", {"y"}}}),
-            "2: rank 2 on b has no GPU left: 2 ranks share 1 there; start at most one rank a GPU, or use --device cpu");
+            "2: rank 2 on b has no GPU left: 2 ranks see 1 there; start at most one rank a GPU, or use --device cpu or "
+            "parallel.transport=host");
   EXPECT_EQ(
       refused({{"a", {"x", "y"}}, {"a", {"x"}}}),
       "2: rank 1 on a would run on x, as rank 0 does; give each rank a GPU of its own (CUDA_VISIBLE_DEVICES, srun "

@@ -86,8 +86,8 @@ class Tests:
         assert not (self.at / "run/rank_0.log").exists()
         Ran(*self.train("--set", "actor.lr=-1"), cwd=self.at).expect(2, "actor.lr")
         Ran(*self.train("--set", "data.train_files=none.jsonl"), cwd=self.at).expect(2, "^dapo_train: .*none.jsonl")
-        start = ["mpirun", "--oversubscribe", "-n", "1", *self.train(), ":", "-n", "1", *self.train("--set", "actor.lr=2e-6")]
-        Ran(*start, cwd=self.at, **OPEN_MPI).expect(2, r"rank 1 on \S+ has another actor.lr than rank 0 on \S+: 2e-06 against 1e-06")
+        mpirun("-n", 2, "sh", "-c", f"cd {self.at} && exec {TRAIN} run.cfg --set actor.lr=$((1 + $OMPI_COMM_WORLD_RANK))e-6").expect(
+            2, r"rank 1 on \S+ has another actor.lr than rank 0 on \S+: 2e-06 against 1e-06")
 
     def grid(self, dp, tp, steps, *more):
         return Ran(*self.train("--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.total_steps={steps}", *more), cwd=self.at)
@@ -218,11 +218,12 @@ class Tests:
         """MPI's memory is not the sanitizer's, under which the simulator runs."""
         return {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": str(devices), "XDG_CACHE_HOME": str(self.at)}
 
-    def gpu_run(self, name, dp, tp=1):
+    def gpu_run(self, name, dp, tp=1, transport="nccl"):
         """Two steps on simulated GPUs in folder `name`: its metrics, without those of time and how groups are cut, its responses, and
         the bytes of its weights."""
-        devices = 2 if dp == "auto" else dp * tp
-        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.run_dir={name}", cwd=self.at,
+        devices = 1 if transport == "host" else 2 if dp == "auto" else dp * tp
+        ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.run_dir={name}",
+                  "--set", f"parallel.transport={transport}", cwd=self.at,
                   limit=500, **self.sim(devices))
         ran.expect(0, lines=0)
         run = self.at / name
@@ -243,10 +244,15 @@ class Tests:
             for k, v in a.items():
                 assert v == b[k] or isinstance(v, float) and abs(v - b[k]) <= 1e-4 * max(abs(v), 1e-3), (k, v, b[k])
 
+    def test_gpus_that_ranks_share(self):
+        self.prepare_gpu()
+        grid, shared = self.gpu_run("grid", 2, 2), self.gpu_run("shared", 2, 2, "host")
+        assert grid == shared, "the same grid has other numbers through the host's memory"
+
     def test_gpus_that_are_too_few_or_taken_twice(self):
         self.prepare_gpu()
         Ran(SIM_TRAIN, "gpu.cfg", cwd=self.at, **self.sim(devices=1)).expect(
-            2, r"^dapo_train: rank 1 on \S+ has no GPU left: 2 ranks share 1 there; start at most one rank a GPU")
+            2, r"^dapo_train: rank 1 on \S+ has no GPU left: 2 ranks see 1 there; start at most one rank a GPU")
         mpirun("-n", 2, "sh", "-c", f"CUDA_VISIBLE_DEVICES=1,$OMPI_COMM_WORLD_RANK; export CUDA_VISIBLE_DEVICES; cd {self.at} && "
                f"exec {SIM_TRAIN} gpu.cfg", **self.sim()).expect(2, r"^dapo_train: rank 1 on \S+ would run on GPU-\S+2, as rank 0 does; give each")
 
