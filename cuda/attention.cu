@@ -2,6 +2,7 @@
 // dimensions that the first do not take); its scratch. Backward: attention_backward.cu; pages: paged_attention.cu.
 #include "core/op_checks.h"
 #include "cuda/attention_backward.cuh"
+#include "cuda/attention_choice.h"
 #include "cuda/attention_forward.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
@@ -48,6 +49,7 @@ void CudaBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tenso
                          .sequences = narrow(std::ssize(segments.host)),
                          .kv_heads = dims.kv_heads,
                          .d = dims.head_dim,
+                         .wgmma = attention_choice_->wgmma(dims, longest_segment(segments)),
                          .stream = stream_};
   if constexpr (sizeof(T) == 2) {
     if (with_head_dim(dims.head_dim, [&]<int D>() {

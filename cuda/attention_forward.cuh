@@ -7,9 +7,11 @@
 #include <cmath>
 
 #include "core/sizes.h"
+#include "cuda/attention_choice.h"
 #include "cuda/attention_keys.cuh"
 #include "cuda/attention_shape.h"
 #include "cuda/attention_tile.cuh"
+#include "cuda/attention_wgmma.cuh"
 #include "cuda/launch.h"
 #include "cuda/thread.cuh"
 
@@ -69,8 +71,8 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(bf16* out, float*
   for (int h = 0; h < 2; ++h) own_limit[h] = work.first_own + (row_of[h] < packed ? row_of[h] : last_row) / group + 1;
   constexpr bool kQueriesStay = D < 128;  // in registers; else read again for each tile, so that nothing spills
   uint32_t q[kQueriesStay ? D / 16 : 1][4];
-  float o[D / 8][4], total_o[D / 8][4] = {};
-  float top[2], sum[2], total_top[2] = {-INFINITY, -INFINITY}, total_sum[2] = {};
+  float o[D / 8][4], top[2], sum[2];
+  RowTotals<D> totals;
   for (int t = 0; t < end; ++t) {
     const bool prefix = t < prefix_tiles;
     const int at = prefix ? t : t - prefix_tiles;
@@ -124,40 +126,29 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(bf16* out, float*
         mma_pair(o[2 * j], o[2 * j + 1], p, b);
       }
     }
-    if (at % kSplitTiles == kSplitTiles - 1 || t == prefix_tiles - 1 || t == end - 1) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const MergeWeights w = merge_weights(total_top[h], top[h]);
-        total_sum[h] = merged(total_sum[h], quad_sum(sum[h]), w);
-        total_top[h] = w.max;
-#pragma unroll
-        for (int j = 0; j < D / 8; ++j)
-#pragma unroll
-          for (int e = 2 * h; e < 2 * h + 2; ++e) total_o[j][e] = merged(total_o[j][e], o[j][e], w);
-      }
-    }
+    if (at % kSplitTiles == kSplitTiles - 1 || t == prefix_tiles - 1 || t == end - 1) totals.merge(o, top, sum);
   }
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (row_of[h] >= packed) continue;
-    const int head = kv_head * group + row_of[h] % group;
-    const int64_t n = work.row0 + row_of[h] / group, at = n * heads + head;
-    const float inverse = 1.0f / total_sum[h];
-#pragma unroll
-    for (int j = 0; j < D / 8; ++j)
-      *reinterpret_cast<uint32_t*>(out + at * D + j * 8 + lane % 4 * 2) =
-          pack_bf16(total_o[j][2 * h] * inverse, total_o[j][2 * h + 1] * inverse);
-    if (lse != nullptr && lane % 4 == 0) lse[at] = (total_top[h] + log2f(total_sum[h])) * 0.6931471805599453f;
-  }
+  for (int h = 0; h < 2; ++h)
+    if (row_of[h] < packed)
+      totals.store(out, lse, (work.row0 + row_of[h] / group) * heads + kv_head * group + row_of[h] % group, h, lane);
 }
 
+/// By wgmma (a.wgmma; D = 64 or 128, sm_90) or by mma.sync: the bits are the same.
 template <int D, int WARPS, class Keys>
 void launch_forward(bf16* out, float* lse, const bf16* qkv, const Keys& keys, const ForwardArgs& a) {
-  const int tiles = narrow(ceil_div(int64_t{a.max_rows} * a.group, WARPS * 16));
-  constexpr size_t kSmem = (size_t{WARPS} * 16 + 4 * kKvTile) * D * sizeof(bf16);
-  launch_overlapped(attention_kernel<Keys, D, WARPS>,
-                    {dim3(tiles, a.kv_heads, a.sequences), dim3(WARPS * 32), kSmem, a.stream}, out, lse, qkv, keys,
-                    a.width, a.heads, a.group, kLog2e / std::sqrt(static_cast<float>(D)));
+  const float scale_log2 = kLog2e / std::sqrt(static_cast<float>(D));
+  const auto launch_by = [&](auto kernel, int rows, int threads, size_t smem) {
+    const int tiles = narrow(ceil_div(int64_t{a.max_rows} * a.group, rows));
+    launch_overlapped(kernel, {dim3(tiles, a.kv_heads, a.sequences), dim3(threads), smem, a.stream}, out, lse, qkv,
+                      keys, a.width, a.heads, a.group, scale_log2);
+  };
+  if constexpr (has_wgmma_attention(D)) {
+    using S = WgmmaAttention<D>;
+    if (a.wgmma) return launch_by(wgmma_attention_kernel<Keys, D>, S::kRows, S::kThreads, S::kBytes);
+  }
+  launch_by(attention_kernel<Keys, D, WARPS>, WARPS * 16, WARPS * 32,
+            (size_t{WARPS} * 16 + 4 * kKvTile) * D * sizeof(bf16));
 }
 
 }  // namespace dapo::cuda

@@ -14,6 +14,7 @@ inline constexpr float kLog2e = 1.4426950408889634f;
 struct ForwardArgs {
   int64_t width;
   int heads, group, max_rows, sequences, kv_heads, d;
+  bool wgmma;  ///< by wgmma_attention_kernel
   cudaStream_t stream;
 };
 

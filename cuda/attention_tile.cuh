@@ -1,6 +1,8 @@
 // Pieces of the tensor-core attention kernels: tiles of rows of D elements in shared memory, and the online softmax.
 #pragma once
 
+#include <cmath>
+
 #include "core/backend.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/ptx.cuh"
@@ -85,9 +87,9 @@ __device__ __forceinline__ float quad_sum(float x) {
 
 // The online softmax of a tile of scores s[kKvTile / 8][4], of which a lane has two rows h. Maxima are in log2 units.
 
-/// Scales row h, -inf from key `limit` on; the largest of `top` and of the row.
-__device__ __forceinline__ float masked_max(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2, float top,
-                                            int lane) {
+/// Scales row h, -inf from key `limit` on; the largest of `top` and of the lane's keys.
+__device__ __forceinline__ float lane_masked_max(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2,
+                                                 float top, int lane) {
 #pragma unroll
   for (int j = 0; j < kKvTile / 8; ++j)
 #pragma unroll
@@ -96,7 +98,24 @@ __device__ __forceinline__ float masked_max(float (&s)[kKvTile / 8][4], int h, i
       x = j * 8 + lane % 4 * 2 + e < limit ? __fmul_rn(x, scale_log2) : -INFINITY;
       top = fmaxf(top, x);
     }
-  return quad_max(top);
+  return top;
+}
+/// The same where the row sees every key of the tile.
+__device__ __forceinline__ float lane_max(float (&s)[kKvTile / 8][4], int h, float scale_log2, float top) {
+#pragma unroll
+  for (int j = 0; j < kKvTile / 8; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      float& x = s[j][2 * h + e];
+      x = __fmul_rn(x, scale_log2);
+      top = fmaxf(top, x);
+    }
+  return top;
+}
+/// Over all lanes of the row.
+__device__ __forceinline__ float masked_max(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2, float top,
+                                            int lane) {
+  return quad_max(lane_masked_max(s, h, limit, scale_log2, top, lane));
 }
 /// What weights are relative to: 0 for a row without keys.
 __device__ __forceinline__ float softmax_base(float top) {
@@ -115,14 +134,19 @@ __device__ __forceinline__ float softmax_weights(float (&s)[kKvTile / 8][4], int
     }
   return sum;
 }
-/// All of it, after earlier tiles; returns the factor of what they gave.
-__device__ __forceinline__ float softmax_step(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2,
-                                              float& top, float& sum, int lane) {
-  const float m = masked_max(s, h, limit, scale_log2, top, lane), base = softmax_base(m);
+/// Scaled scores of row h to weights, after earlier tiles; m: the largest score up to this tile. Returns the factor of
+/// what the earlier tiles gave.
+__device__ __forceinline__ float softmax_to(float m, float (&s)[kKvTile / 8][4], int h, float& top, float& sum) {
+  const float base = softmax_base(m);
   const float alpha = exp2_approx(top - base);
   sum = fmaf(sum, alpha, softmax_weights(s, h, base));
   top = m;
   return alpha;
+}
+/// All of it.
+__device__ __forceinline__ float softmax_step(float (&s)[kKvTile / 8][4], int h, int limit, float scale_log2,
+                                              float& top, float& sum, int lane) {
+  return softmax_to(masked_max(s, h, limit, scale_log2, top, lane), s, h, top, sum);
 }
 
 /// How two partial results become one: the weights of the sum so far and of the next split. Maxima in log2 units.
@@ -137,5 +161,35 @@ __device__ __forceinline__ MergeWeights merge_weights(float max_before, float ma
 __device__ __forceinline__ float merged(float before, float next, const MergeWeights& w) {
   return fmaf(before, w.before, next * w.next);
 }
+
+/// What a lane has of two rows of the forward kernels, over the splits so far.
+template <int D>
+struct RowTotals {
+  float o[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+
+  /// Adds a split: its output, maxima and the lane's sums.
+  __device__ __forceinline__ void merge(const float (&part)[D / 8][4], const float (&part_top)[2],
+                                        const float (&part_sum)[2]) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const MergeWeights w = merge_weights(top[h], part_top[h]);
+      sum[h] = merged(sum[h], quad_sum(part_sum[h]), w);
+      top[h] = w.max;
+#pragma unroll
+      for (int j = 0; j < D / 8; ++j)
+#pragma unroll
+        for (int e = 2 * h; e < 2 * h + 2; ++e) o[j][e] = merged(o[j][e], part[j][e], w);
+    }
+  }
+  /// Writes row h to element `at` of [tokens, heads] of out (D each) and lse (null: not wanted).
+  __device__ __forceinline__ void store(bf16* out, float* lse, int64_t at, int h, int lane) const {
+    const float inverse = 1.0f / sum[h];
+#pragma unroll
+    for (int j = 0; j < D / 8; ++j)
+      *reinterpret_cast<uint32_t*>(out + at * D + j * 8 + lane % 4 * 2) =
+          pack_bf16(o[j][2 * h] * inverse, o[j][2 * h + 1] * inverse);
+    if (lse != nullptr && lane % 4 == 0) lse[at] = (top[h] + log2f(sum[h])) * 0.6931471805599453f;
+  }
+};
 
 }  // namespace dapo::cuda

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "cuda/attention_choice.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/products.h"
 #include "cuda/shape.h"
@@ -135,6 +136,7 @@ CudaBackend<T>::CudaBackend(int ranks) : CudaBackend(check_device(), ranks) {
   state_->events.resize(State::kMarks);
   for (cudaEvent_t& e : state_->events) CUDA_CHECK(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
   products_ = std::make_unique<Products>(stream_, properties_);
+  attention_choice_ = std::make_unique<AttentionChoice>(properties_);
 }
 
 template <class T>

@@ -25,6 +25,7 @@ namespace cuda {
 /// does the same arithmetic.
 inline constexpr int kKvSplit = 512;
 
+class AttentionChoice;
 class Products;
 
 /// What a communicator does while its thread waits for the device: another rank may never come (nccl_comm.cu).
@@ -116,6 +117,7 @@ class CudaBackend final : public Backend {
   cudaStream_t stream() const { return stream_; }
   const cudaDeviceProp& properties() const { return properties_; }
   Products& products() { return *products_; }
+  AttentionChoice& attention_choice() { return *attention_choice_; }
 
  private:
   /// The public constructor delegates to it, so that the destructor runs if that one fails half-way.
@@ -135,6 +137,7 @@ class CudaBackend final : public Backend {
   std::vector<DeviceWatch*> watches_;
   std::unique_ptr<Products> products_;
   std::unique_ptr<State> state_;
+  std::unique_ptr<AttentionChoice> attention_choice_;
 };
 
 }  // namespace cuda

@@ -32,6 +32,13 @@ namespace dapo {
 #define HOPPER_PTX(...)
 #endif
 
+/// Whether this pass of the compiler is for sm_90a (the host's passes too): kernels of Hopper alone are empty elsewhere.
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool kForHopper = true;
+#else
+inline constexpr bool kForHopper = false;
+#endif
+
 /// Address of shared memory as PTX takes it; in a cluster, bits 24 and up are this block's rank.
 __device__ __forceinline__ std::uint32_t shared_address(const void* p HOPPER_WHERE) {
 #ifdef __CUDACC__

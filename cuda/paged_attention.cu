@@ -1,6 +1,7 @@
 // Attention on KV pages: rope_kv_write, and paged_attention by the kernels of attention_decode.cuh (one new token a
 // sequence), attention_forward.cuh and attention_plain.cuh.
 #include "core/op_checks.h"
+#include "cuda/attention_choice.h"
 #include "cuda/attention_decode.cuh"
 #include "cuda/attention_decode_wide.cuh"
 #include "cuda/attention_forward.cuh"
@@ -121,6 +122,7 @@ void CudaBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const
                          .sequences = narrow(sequences),
                          .kv_heads = dims.kv_heads,
                          .d = dims.head_dim,
+                         .wgmma = attention_choice_->wgmma(dims, seqs.max_rows),
                          .stream = stream_};
   if constexpr (sizeof(T) == 2) {
     const bool done = with_head_dim(dims.head_dim, [&]<int D>() {

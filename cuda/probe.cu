@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cuda/attention_choice.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/probe.h"
 #include "cuda/products.h"
@@ -82,6 +83,9 @@ void* cuda_stream(Backend& cuda) {
 size_t cuda_l2_bytes(Backend& cuda) {
   return visit(cuda, [](auto& c) { return static_cast<size_t>(c.properties().l2CacheSize); });
 }
+bool cuda_is_hopper(Backend& cuda) {
+  return visit(cuda, [](auto& c) { return c.properties().major == 9 && c.properties().minor == 0; });
+}
 bool cuda_simulated() {
 #ifdef __CUDACC__
   return false;
@@ -98,6 +102,17 @@ void set_cuda_products(Backend& cuda, CudaProducts kind) {
                 static_cast<int>(CudaProducts::cublaslt) == static_cast<int>(Kind::cublaslt) &&
                 static_cast<int>(CudaProducts::automatic) == static_cast<int>(Kind::automatic));
   visit(cuda, [kind](auto& c) { c.products().use(static_cast<Kind>(kind)); });
+}
+
+CudaAttention cuda_attention(Backend& cuda) {
+  return static_cast<CudaAttention>(visit(cuda, [](auto& c) { return c.attention_choice().kind(); }));
+}
+void set_cuda_attention(Backend& cuda, CudaAttention kind) {
+  using Kind = cuda::AttentionChoice::Kind;
+  static_assert(static_cast<int>(CudaAttention::mma) == static_cast<int>(Kind::mma) &&
+                static_cast<int>(CudaAttention::wgmma) == static_cast<int>(Kind::wgmma) &&
+                static_cast<int>(CudaAttention::automatic) == static_cast<int>(Kind::automatic));
+  visit(cuda, [kind](auto& c) { c.attention_choice().use(static_cast<Kind>(kind)); });
 }
 
 CudaMemoryRates cuda_memory_rates(Backend& cuda, void* to, const void* from, size_t bytes) {

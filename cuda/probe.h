@@ -27,11 +27,17 @@ class CudaClock {
 void* cuda_stream(Backend& cuda);     ///< its cudaStream_t
 size_t cuda_l2_bytes(Backend& cuda);  ///< of the device
 bool cuda_simulated();                ///< whether this build's CUDA is the simulator
+bool cuda_is_hopper(Backend& cuda);   ///< whether the device is of sm_90
 /// How products run (cuda/products.h).
 enum class CudaProducts : uint8_t { own, cublaslt, automatic };
 CudaProducts cuda_products(Backend& cuda);
 /// Error (exit 2): cublaslt, and the library cannot be used.
 void set_cuda_products(Backend& cuda, CudaProducts kind);
+/// Which kernel runs attention's forward pass (cuda/attention_choice.h).
+enum class CudaAttention : uint8_t { mma, wgmma, automatic };
+CudaAttention cuda_attention(Backend& cuda);
+/// Error (exit 2): wgmma, and the device does not have it.
+void set_cuda_attention(Backend& cuda, CudaAttention kind);
 /// Bytes/s of kernels with 16-byte accesses and four loads in flight per thread: of a copy (reads and writes counted),
 /// and of a sum (reads). Each buffer has `bytes` bytes; as many runs as take about 20 ms.
 struct CudaMemoryRates {

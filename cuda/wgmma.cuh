@@ -51,6 +51,13 @@ __device__ __forceinline__ void wgmma_pin([[maybe_unused]] float (&d)[R]) {
 #endif
 }
 
+/// Computes x, which is not negative, before the wgmma_wait that follows: ptxas moves arithmetic beyond a wait if it can,
+/// and then it does not run beside wgmma. (A trap in place of the sleep makes it spill.)
+__device__ __forceinline__ void wgmma_finish_before_wait([[maybe_unused]] float x) {
+  HOPPER_PTX(asm volatile("{\n.reg .pred p;\nsetp.lt.f32 p, %0, 0f00000000;\n@p nanosleep.u32 1;\n}\n" ::"f"(x)
+                          : "memory");)
+}
+
 /// How operands are taken: as MN-major, or negated.
 struct WgmmaForm {
   bool transposed_a = false, transposed_b = false, negative_a = false, negative_b = false;

@@ -116,7 +116,10 @@ void fence_proxy_async(Where where) {
   Hopper& h = hopper(b);
   mbarrier_init_fence(where);
   if (race::enabled) race::proxy_fence(b);
-  copy_unchecked(h.fenced.data(), b.dynamic, b.launch.smem_bytes);
+  if (b.cluster.engine->busy())
+    copy_unchecked(h.fenced.data(), b.dynamic, b.launch.smem_bytes);
+  else  // every thread of a kernel that copies by cp.async fences each tile: ten times as fast
+    std::memcpy(h.fenced.data(), b.dynamic, b.launch.smem_bytes);
 }
 
 // ---- clusters

@@ -1,0 +1,51 @@
+// Which kernel runs attention's forward pass in training and prefill: attention_kernel (mma.sync) or
+// wgmma_attention_kernel. Both give a row the same bits, so the choice is one of speed.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "core/backend.h"
+
+namespace dapo::cuda {
+
+/// Head dimensions of wgmma_attention_kernel.
+constexpr bool has_wgmma_attention(int head_dim) {
+  return head_dim == 64 || head_dim == 128;
+}
+
+/// DAPO_CUDA_ATTENTION=mma|wgmma|auto decides. `automatic`: for each pair of a head dimension and a group the kernel that
+/// CudaBackend::prepare_attention found to be faster; mma.sync where it was not asked, and for calls of so few rows that
+/// a block of the other kernel would be mostly empty.
+class AttentionChoice {
+ public:
+  enum class Kind : uint8_t { mma, wgmma, automatic };
+  explicit AttentionChoice(const cudaDeviceProp& properties);
+  /// Error (exit 2): `wgmma`, and the device is not sm_90.
+  void use(Kind kind);
+  Kind kind() const { return kind_; }
+  /// Whether a call is run by wgmma; max_rows: new tokens of its longest sequence.
+  bool wgmma(const AttentionDims& dims, int max_rows) const;
+  /// Whether prepare_attention has anything to compare for these heads.
+  bool open(const AttentionDims& dims) const;
+  /// The result of that comparison, and its reason for people.
+  void choose(const AttentionDims& dims, bool wgmma, const std::string& why);
+  /// How attention runs, one line for people; "" where there is no choice.
+  std::string describe() const;
+
+ private:
+  static constexpr int64_t kLeastRows = 128;  ///< packed
+  static std::pair<int, int> key(const AttentionDims& d) { return {d.head_dim, d.heads / d.kv_heads}; }
+  int arch_;
+  Kind kind_ = Kind::automatic;
+  struct Chosen {
+    bool wgmma;
+    std::string why;
+  };
+  std::map<std::pair<int, int>, Chosen> chosen_;  ///< by head dimension and group
+};
+
+}  // namespace dapo::cuda
