@@ -297,6 +297,9 @@ constexpr Setting kSettings[] = {
         "ranks that share one copy of the weights; auto: the fewest with which a rank's part fits its memory, and dp "
         "counts all ranks",
         {.verl = "rollout.tensor_model_parallel_size", .trl = "vllm_tensor_parallel_size"}),
+    ROW(parallel, overlap, any(),
+        "sum gradients over the copies while the backward of a mini-batch's last pack still runs, instead of after it; "
+        "the same bits. false: where the exchange slows the products down by more than it hides, and to compare"),
     ROW(parallel, hang_seconds, seconds(),
         "a rank that others wait for, and that shows no sign of life for so many seconds, ends the run (exit code 5)"),
 };
