@@ -165,6 +165,18 @@ class Backend {
     copy_out(to, from);
     synchronize();
   }
+  /// Queues work(), which copies, casts, adds parts and calls collectives, beside the ops: on a stream of its own, or, on
+  /// the CPU, a thread of its own. Each begins after the ops queued so far, and after the work before it; no op may touch
+  /// its tensors until join(). Returns a mark, greater than those before.
+  virtual uint64_t beside(std::function<void()> work) = 0;
+  /// The ops that follow come after that work. Throws what failed in it: on the CPU here, on a GPU in beside().
+  virtual void join(uint64_t mark) = 0;
+  /// Seconds of all such work so far, waiting for other ranks included, and of these the ones in which ops waited after
+  /// join(). Blocks; the work must have been joined.
+  struct BesideSeconds {
+    double work = 0, waited = 0;
+  };
+  virtual BesideSeconds beside_seconds() = 0;
   /// Runs body(). For one key it must always issue the same ops on the same addresses (what varies is read from device
   /// memory): a device may record it the first time and replay it afterwards (CUDA graphs).
   virtual void replayable(uint64_t key, const std::function<void()>& body) = 0;
@@ -208,9 +220,9 @@ class Backend {
                        const Tensor& delta,  ///< T[N, C], or T[P, N, C]: (part 0 + part 1) + ..., in f32; or empty
                        const Tensor& w,      ///< T[C]
                        float eps) = 0;
-  /// sum = (part 0 + part 1) + ..., in f32: the parts of tensor-parallel ranks.
-  virtual void add_parts(const Tensor& sum,         ///< T[N, C], out, may be part 0
-                         const Tensor& parts) = 0;  ///< T[P, N, C]
+  /// sum = (part 0 + part 1) + ..., in f32: the parts of ranks.
+  virtual void add_parts(const Tensor& sum,         ///< f32 or bf16 [N, C], out; may be part 0 if of its type
+                         const Tensor& parts) = 0;  ///< of sum's type, or bf16 [P, N, C]
   /// With g = dy * w and h = x * rstd: dx += rstd * (g - h * mean(g * h)); dw += sum over n of dy * h.
   virtual void rmsnorm_backward(const Tensor& dx,         ///< T[N, C], adds (the residual's gradient)
                                 const Tensor& dw,         ///< f32[C], adds

@@ -7,6 +7,8 @@
 // activations are gathered, and added by a kernel.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <new>
 #include <optional>
 #include <string>
@@ -55,6 +57,10 @@ class Comm {
   virtual void send(const Tensor& t, int to) = 0;
   virtual void recv(const Tensor& t, int from) = 0;
   virtual void barrier() = 0;
+  /// Calls wait(), which waits for collectives of this group that run beside (Backend::beside): the rank is seen there.
+  virtual void wait_for_others(const std::function<void()>& wait) { wait(); }
+  /// Bytes that this rank has sent to the others of its group, or, where a ring sends them on, as many as that sends.
+  uint64_t sent() const { return sent_; }
 
   /// Bytes of the host, of any lengths, by rank.
   virtual std::vector<std::string> all_gather_bytes(std::string_view bytes) = 0;
@@ -65,7 +71,7 @@ class Comm {
   /// may fail apart, before the next collective.
   void agree(const std::optional<Error>& error = std::nullopt, bool named = false);
   /// work(), then agree() on what it threw: returns its result only if no rank failed. For work without collectives of
-  /// this group.
+  /// this group, or with the same ones whether it fails or not.
   template <class Work>
   auto together(Work&& work) {
     if (size() == 1) return work();
@@ -88,6 +94,14 @@ class Comm {
     agree(error, named);
     if constexpr (!std::is_void_v<Result>) return std::move(*result);
   }
+
+ protected:
+  /// Each of the others gets, or passes on, this many bytes of this rank.
+  void count_sent(size_t bytes_each) { sent_ += bytes_each * static_cast<uint64_t>(size() - 1); }
+  void count_message(size_t bytes) { sent_ += bytes; }
+
+ private:
+  uint64_t sent_ = 0;
 };
 
 /// A group of one rank: every collective is a no-op, or a copy.

@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/side_thread.h"
+
 namespace dapo {
 
 /// A short text that one process writes and others read at any time.
@@ -56,10 +58,18 @@ struct Heartbeat {
 
   uint64_t calls_of(Among a) const { return calls[static_cast<size_t>(a)].load(); }
   void beat() { beats.fetch_add(1, std::memory_order_relaxed); }
+  void count(Among ranks, uint64_t call) {
+    calls[static_cast<size_t>(ranks)].store(call, std::memory_order_relaxed);
+    beat();
+  }
   void enter(std::string_view name, Among ranks, uint64_t call, bool waits_for_device = false) {
+    count(ranks, call);
+    enter_wait(name, ranks, waits_for_device);
+  }
+  /// Inside what is counted elsewhere: by a SideThread of the rank.
+  void enter_wait(std::string_view name, Among ranks, bool waits_for_device = false) {
     op.set(name);
     among.store(ranks, std::memory_order_relaxed);
-    calls[static_cast<size_t>(ranks)].store(call, std::memory_order_relaxed);
     device.store(waits_for_device, std::memory_order_relaxed);
     inside.store(true, std::memory_order_release);
     beat();
@@ -71,15 +81,24 @@ struct Heartbeat {
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free, "a lock would be the process's own");
 
-/// The heartbeat says that the rank is inside a collective, or waits for its device after one.
+/// The heartbeat says that the rank is inside a collective, or waits for its device after one. Of a SideThread it counts
+/// the calls alone: the rank itself is elsewhere.
 class Entered {
  public:
   Entered(Heartbeat* heartbeat, std::string_view op, Among ranks, uint64_t call, bool waits_for_device = false)
       : heartbeat_(heartbeat) {
-    if (heartbeat_) heartbeat_->enter(op, ranks, call, waits_for_device);
+    if (!heartbeat_) return;
+    if (works_beside)
+      heartbeat_->count(ranks, call);
+    else
+      heartbeat_->enter(op, ranks, call, waits_for_device);
   }
   ~Entered() {
-    if (heartbeat_) heartbeat_->leave();
+    if (!heartbeat_) return;
+    if (works_beside)
+      heartbeat_->beat();
+    else
+      heartbeat_->leave();
   }
   Entered(const Entered&) = delete;
   Entered& operator=(const Entered&) = delete;

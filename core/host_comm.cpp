@@ -112,7 +112,7 @@ char* HostComm::scratch(size_t bytes) {
 template <class Fold>
 void HostComm::gather_and_fold(char* data, size_t size, int64_t n, Fold&& fold) {
   char* all = scratch(size * n * size_);
-  exchange({all, size * n}, {data, 0}, size * n);
+  counted_exchange({all, size * n}, {data, 0}, size * n);
   fold(data, all, n);
 }
 
@@ -128,9 +128,9 @@ void HostComm::sum(T* data, int64_t n) {
     if (slice > 0) {
       char* const all = scratch(bytes * size_);
       T* const own = here + rank_ * slice;
-      exchange({all, bytes}, {reinterpret_cast<char*>(here), bytes}, bytes);
+      counted_exchange({all, bytes}, {reinterpret_cast<char*>(here), bytes}, bytes);
       add_rows(own, reinterpret_cast<const T*>(all), size_, slice);
-      exchange({reinterpret_cast<char*>(here), bytes}, {reinterpret_cast<char*>(own), 0}, bytes);
+      counted_exchange({reinterpret_cast<char*>(here), bytes}, {reinterpret_cast<char*>(own), 0}, bytes);
     }
     if (const int64_t rest = count - slice * size_; rest > 0)
       gather_and_fold(reinterpret_cast<char*>(here + slice * size_), sizeof(T), rest,
@@ -167,7 +167,7 @@ void HostComm::all_gather(const Tensor& out, const Tensor& in) {
   const Entered entered(heartbeat_, "all_gather", among_, sequence_);
   expect_rows("all_gather", out, in, size_);
   meet(header("all_gather", in.dtype, in.numel(), -1));
-  exchange({static_cast<char*>(out.data), in.bytes()}, {static_cast<char*>(in.data), 0}, in.bytes());
+  counted_exchange({static_cast<char*>(out.data), in.bytes()}, {static_cast<char*>(in.data), 0}, in.bytes());
 }
 
 void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
@@ -181,8 +181,8 @@ void HostComm::reduce_scatter(const Tensor& out, const Tensor& in) {
     for (int64_t begin = 0; begin < n; begin += chunk) {
       const int64_t count = std::min(chunk, n - begin);
       char* const all = scratch(count * sizeof(T) * size_);
-      exchange({all, count * sizeof(T)}, {static_cast<char*>(in.data) + begin * sizeof(T), n * sizeof(T)},
-               count * sizeof(T));
+      counted_exchange({all, count * sizeof(T)}, {static_cast<char*>(in.data) + begin * sizeof(T), n * sizeof(T)},
+                       count * sizeof(T));
       add_rows(static_cast<T*>(out.data) + begin, reinterpret_cast<const T*>(all), size_, count);
     }
   });
@@ -197,7 +197,7 @@ void HostComm::all_to_all(const Tensor& out, const Tensor& in) {
          in.describe(), size_);
   meet(header("all_to_all", in.dtype, in.numel(), -1));
   const size_t block = in.bytes() / size_;
-  exchange({static_cast<char*>(out.data), block}, {static_cast<char*>(in.data), block}, block);
+  counted_exchange({static_cast<char*>(out.data), block}, {static_cast<char*>(in.data), block}, block);
 }
 
 void HostComm::broadcast(const Tensor& t, int root) {
@@ -205,6 +205,7 @@ void HostComm::broadcast(const Tensor& t, int root) {
   const Entered entered(heartbeat_, "broadcast", among_, sequence_);
   CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
   meet(header("broadcast", t.dtype, t.numel(), root));
+  if (rank_ == root) count_sent(t.bytes());
   spread(static_cast<char*>(t.data), t.bytes(), root);
 }
 
@@ -213,6 +214,7 @@ void HostComm::send(const Tensor& t, int to) {
   CHECK(to >= 0 && to < size_ && to != rank_, "rank {} sends to rank {} of {}", rank_, to, size_);
   const Header h = header("send", t.dtype, t.numel(), to);
   put(reinterpret_cast<const char*>(&h), sizeof h, to);
+  count_message(t.bytes());
   put(static_cast<const char*>(t.data), t.bytes(), to);
 }
 
@@ -239,6 +241,16 @@ void HostComm::barrier() {
   meet(header("barrier", DType::u8, 0, -1));
 }
 
+void HostComm::wait_for_others(const std::function<void()>& wait) {
+  if (heartbeat_ == nullptr) return wait();
+  struct Left {
+    Heartbeat& heartbeat;
+    ~Left() { heartbeat.leave(); }
+  } const left{*heartbeat_};
+  heartbeat_->enter_wait("exchange of gradients", among_);
+  wait();
+}
+
 std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
   ++sequence_;
   const Entered entered(heartbeat_, "all_gather_bytes", among_, sequence_);
@@ -247,7 +259,7 @@ std::vector<std::string> HostComm::all_gather_bytes(std::string_view bytes) {
   for (const Header& h : all) most = std::max(most, h.count);
   std::string mine(bytes), got(most * size_, '\0');
   mine.resize(most);
-  exchange({got.data(), static_cast<size_t>(most)}, {mine.data(), 0}, most);
+  counted_exchange({got.data(), static_cast<size_t>(most)}, {mine.data(), 0}, most);
   std::vector<std::string> out;
   out.reserve(size_);
   for (int r = 0; r < size_; ++r) out.push_back(got.substr(r * most, all[r].count));
@@ -261,6 +273,7 @@ std::string HostComm::broadcast_bytes(std::string bytes, int root) {
   const std::vector<Header> all =
       meet(header("broadcast_bytes", DType::u8, rank_ == root ? std::ssize(bytes) : 0, root), true);
   bytes.resize(all[root].count);
+  if (rank_ == root) count_sent(bytes.size());
   spread(bytes.data(), bytes.size(), root);
   return bytes;
 }

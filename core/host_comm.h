@@ -44,6 +44,7 @@ class HostComm : public Comm {
   void send(const Tensor& t, int to) final;
   void recv(const Tensor& t, int from) final;
   void barrier() final;
+  void wait_for_others(const std::function<void()>& wait) final;
   std::vector<std::string> all_gather_bytes(std::string_view bytes) final;
   std::string broadcast_bytes(std::string bytes, int root) final;
 
@@ -83,6 +84,10 @@ class HostComm : public Comm {
   struct Header;
   Header header(const char* op, DType dtype, int64_t count, int root) const;
   std::vector<Header> meet(const Header& mine, bool lengths_differ = false);
+  void counted_exchange(Blocks out, Blocks in, size_t bytes) {
+    count_sent(bytes);
+    exchange(out, in, bytes);
+  }
   [[noreturn]] void out_of_step(const std::vector<Header>& all, bool lengths_differ) const;
   template <class T>
   void sum(T* data, int64_t n);

@@ -15,7 +15,7 @@ void check_sum_rows(DType T, const Tensor& dx, const Tensor& dy, const Tensor& o
 
 void check_rmsnorm(DType T, const Tensor& y, const Tensor& sum, const Tensor& rstd, const Tensor& x,
                    const Tensor& delta, const Tensor& w);
-void check_add_parts(DType T, const Tensor& sum, const Tensor& parts);
+void check_add_parts(const Tensor& sum, const Tensor& parts);
 void check_rmsnorm_backward(DType T, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                             const Tensor& w, const Tensor& rstd);
 

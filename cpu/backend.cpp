@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -260,6 +261,20 @@ void CpuBackend<T>::copy(const Tensor& to, const Tensor& from) {
 template <class T>
 void CpuBackend<T>::zero(const Tensor& t) {
   in_pieces(t.bytes(), [&](size_t begin, size_t n) { std::memset(static_cast<char*>(t.data) + begin, 0, n); });
+}
+
+template <class T>
+uint64_t CpuBackend<T>::beside(std::function<void()> work) {
+  return side_.give([work = std::move(work)] {
+    omp_set_num_threads(1);  // the others compute
+    work();
+  });
+}
+template <class T>
+void CpuBackend<T>::join(uint64_t mark) {
+  const auto begin = std::chrono::steady_clock::now();
+  side_.wait(mark);
+  waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 template <class T>

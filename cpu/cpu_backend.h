@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/side_thread.h"
 
 namespace dapo {
 
@@ -49,6 +50,9 @@ class CpuBackend final : public Backend {
   bool done(uint64_t) override { return true; }
   void wait(uint64_t) override {}
   void synchronize() override {}
+  uint64_t beside(std::function<void()> work) override;
+  void join(uint64_t mark) override;
+  BesideSeconds beside_seconds() override { return {side_.seconds(), waited_}; }
   void replayable(uint64_t key, const std::function<void()>& body) override;
   size_t workspace_bytes(const WorkspaceNeeds& needs) const override;
 
@@ -90,6 +94,10 @@ class CpuBackend final : public Backend {
              const Tensor& norm2, const AdamW& params) override;
   void cast(const Tensor& to, const Tensor& from) override;
   void increment(const Tensor& t) override;
+
+ private:
+  double waited_ = 0;  // seconds in join()
+  SideThread side_;
 };
 
 }  // namespace cpu

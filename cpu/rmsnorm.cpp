@@ -75,15 +75,18 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
 
 template <class T>
 void CpuBackend<T>::add_parts(const Tensor& sum, const Tensor& parts) {
-  check_add_parts(dtype(), sum, parts);
+  check_add_parts(sum, parts);
   const int64_t count = parts_of(parts), part = sum.numel();
-  const T* from = parts.as<T>();
-  T* to = sum.as<T>();
-  constexpr int64_t kRun = 4096;
+  const auto add = [=](auto* to, const auto* from) {
+    constexpr int64_t kRun = 4096;
 #pragma omp parallel for schedule(static) if (part > kParallelFrom)
-  for (int64_t begin = 0; begin < part; begin += kRun)
-    each_part(std::min(kRun, part - begin),
-              [&](int64_t c, auto n) { store_part(to + begin + c, load_sum(from + begin + c, count, part, n), n); });
+    for (int64_t begin = 0; begin < part; begin += kRun)
+      each_part(std::min(kRun, part - begin),
+                [&](int64_t c, auto n) { store_part(to + begin + c, load_sum(from + begin + c, count, part, n), n); });
+  };
+  if (parts.dtype == DType::f32) return add(sum.as<float>(), parts.as<const float>());
+  if (sum.dtype == DType::f32) return add(sum.as<float>(), parts.as<const bf16>());
+  add(sum.as<bf16>(), parts.as<const bf16>());
 }
 
 template <class T>

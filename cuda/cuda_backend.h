@@ -62,6 +62,9 @@ class CudaBackend final : public Backend {
   bool done(uint64_t mark) override;
   void wait(uint64_t mark) override;
   void synchronize() override;
+  uint64_t beside(std::function<void()> work) override;
+  void join(uint64_t mark) override;
+  BesideSeconds beside_seconds() override;
   void replayable(uint64_t key, const std::function<void()>& body) override;
   size_t workspace_bytes(const WorkspaceNeeds& needs) const override;
 
@@ -124,13 +127,15 @@ class CudaBackend final : public Backend {
   CudaBackend(const cudaDeviceProp& properties, int ranks);
   void copy_on_host(void* to, const void* from, size_t bytes);
   struct State;  // events of record(), recorded graphs by key
+  struct Side;   // events of beside()
+  void settle(uint64_t mark);
   class Waiting;
   /// Makes the backend's GPU that of the calling thread.
   void use_device() const;
   /// Asks until done() is no longer cudaErrorNotReady.
   template <class Done>
   void wait_until(const char* call, Done&& done);
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr;  ///< while beside() queues its work, that of the work
   cudaDeviceProp properties_{};
   int device_ = 0, ranks_ = 1;
   size_t allocated_ = 0;  // bytes
@@ -138,6 +143,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Products> products_;
   std::unique_ptr<State> state_;
   std::unique_ptr<AttentionChoice> attention_choice_;
+  std::unique_ptr<Side> side_;  ///< from the first beside() on
 };
 
 }  // namespace cuda

@@ -112,8 +112,7 @@ class Group {
 
 class NcclComm final : public Comm, private DeviceWatch {
  public:
-  NcclComm(Backend& backend, HostComm& host)
-      : backend_(backend), host_(host), stream_(with_cuda(backend, [](auto& own) { return own.stream(); })) {
+  NcclComm(Backend& backend, HostComm& host) : backend_(backend), host_(host) {
     ncclUniqueId id{};
     host.together([&] {
       nccl();
@@ -177,13 +176,17 @@ class NcclComm final : public Comm, private DeviceWatch {
     cuda::check(nccl().CommGetAsyncError(comm_, &error), "ncclCommGetAsyncError");
     if (error != ncclInProgress) cuda::check(error, "NCCL, at work");
   }
+  /// That of the ops, or of the work beside them that calls this.
+  cudaStream_t stream() const {
+    return with_cuda(backend_, [](auto& own) { return own.stream(); });
+  }
   /// NCCL connects ranks, and allocates, at the first call of a kind: before the rest of the memory is planned.
   void warm_up() {
     const size_t block = std::min<size_t>(kScratchBytes / 2 / size(), 4 << 20);
     char *const to = scratch_.get(), *const from = to + kScratchBytes / 2;
     exchange(to, block, from, block, block);
     gather(to, from, block);
-    cuda::check(nccl().Broadcast(to, to, block, ncclUint8, 0, comm_, stream_), "ncclBroadcast");
+    cuda::check(nccl().Broadcast(to, to, block, ncclUint8, 0, comm_, stream()), "ncclBroadcast");
     backend_.synchronize();
   }
   /// All ranks are about to do the same, which is reported until the result is destroyed.
@@ -194,17 +197,17 @@ class NcclComm final : public Comm, private DeviceWatch {
   /// Block r of `out` = block rank() of rank r's `in`, for all r; distances and sizes in bytes.
   void exchange(char* out, size_t out_distance, const char* in, size_t in_distance, size_t bytes);
   void gather(void* out, const void* in, size_t bytes) {
-    if (bytes > 0) cuda::check(nccl().AllGather(in, out, bytes, ncclUint8, comm_, stream_), "ncclAllGather");
+    count_sent(bytes);
+    if (bytes > 0) cuda::check(nccl().AllGather(in, out, bytes, ncclUint8, comm_, stream()), "ncclAllGather");
   }
   template <class T>
   void add(T* to, const T* from, int64_t n) {
     if (n > 0)
-      launch(add_ranks_kernel<T>, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream_}, to, from, size(), n);
+      launch(add_ranks_kernel<T>, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream()}, to, from, size(), n);
   }
 
   Backend& backend_;
   HostComm& host_;
-  cudaStream_t stream_;
   ncclComm_t comm_ = nullptr;
   std::unique_ptr<char, Release> scratch_{nullptr, {backend_}};
   const int exceptions_ = std::uncaught_exceptions();
@@ -212,10 +215,11 @@ class NcclComm final : public Comm, private DeviceWatch {
 
 void NcclComm::exchange(char* out, size_t out_distance, const char* in, size_t in_distance, size_t bytes) {
   if (bytes == 0) return;
+  count_sent(bytes);
   Group group;
   for (int r = 0; r < size(); ++r) {
-    cuda::check(nccl().Send(in + r * in_distance, bytes, ncclUint8, r, comm_, stream_), "ncclSend");
-    cuda::check(nccl().Recv(out + r * out_distance, bytes, ncclUint8, r, comm_, stream_), "ncclRecv");
+    cuda::check(nccl().Send(in + r * in_distance, bytes, ncclUint8, r, comm_, stream()), "ncclSend");
+    cuda::check(nccl().Recv(out + r * out_distance, bytes, ncclUint8, r, comm_, stream()), "ncclRecv");
   }
   group.end();
 }
@@ -253,7 +257,7 @@ void NcclComm::all_reduce_max(const Tensor& t) {
       T* const here = static_cast<T*>(t.data) + begin;
       const int64_t n = std::min(chunk, t.numel() - begin);
       gather(scratch_.get(), here, n * sizeof(T));
-      launch(most_of_ranks_kernel<T>, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream_}, here,
+      launch(most_of_ranks_kernel<T>, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream()}, here,
              reinterpret_cast<const T*>(scratch_.get()), size(), n);
     }
   });
@@ -292,20 +296,22 @@ void NcclComm::all_to_all(const Tensor& out, const Tensor& in) {
 void NcclComm::broadcast(const Tensor& t, int root) {
   CHECK(root >= 0 && root < size(), "root {} of {} ranks", root, size());
   const Entered inside = begin("broadcast", t, root);
+  if (rank() == root) count_sent(t.bytes());
   if (t.bytes() > 0)
-    cuda::check(nccl().Broadcast(t.data, t.data, t.bytes(), ncclUint8, root, comm_, stream_), "ncclBroadcast");
+    cuda::check(nccl().Broadcast(t.data, t.data, t.bytes(), ncclUint8, root, comm_, stream()), "ncclBroadcast");
 }
 
 void NcclComm::send(const Tensor& t, int to) {
   CHECK(to >= 0 && to < size() && to != rank(), "rank {} sends to rank {} of {}", rank(), to, size());
   const Entered inside(host_.heartbeat(), "send", host_.among(), host_.sequence());
-  if (t.bytes() > 0) cuda::check(nccl().Send(t.data, t.bytes(), ncclUint8, to, comm_, stream_), "ncclSend");
+  count_message(t.bytes());
+  if (t.bytes() > 0) cuda::check(nccl().Send(t.data, t.bytes(), ncclUint8, to, comm_, stream()), "ncclSend");
 }
 
 void NcclComm::recv(const Tensor& t, int from) {
   CHECK(from >= 0 && from < size() && from != rank(), "rank {} receives from rank {} of {}", rank(), from, size());
   const Entered inside(host_.heartbeat(), "recv", host_.among(), host_.sequence());
-  if (t.bytes() > 0) cuda::check(nccl().Recv(t.data, t.bytes(), ncclUint8, from, comm_, stream_), "ncclRecv");
+  if (t.bytes() > 0) cuda::check(nccl().Recv(t.data, t.bytes(), ncclUint8, from, comm_, stream()), "ncclRecv");
 }
 
 }  // namespace

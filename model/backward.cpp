@@ -106,6 +106,7 @@ void Learner::train(Pack& pack, float temperature, const DapoLoss& loss) {
   const ParamTable& params = weights_.params();
   forward(layers_, in);
 
+  gradients_.pack_begins();
   const HeadBuffers head = head_buffers(in, r);
   final_norm(layers_, in, in.head_rows, head);
   const Tensor log_prob = buffers_.log_prob.rows(0, r), entropy = buffers_.entropy.rows(0, r),
@@ -121,9 +122,14 @@ void Learner::train(Pack& pack, float temperature, const DapoLoss& loss) {
                    loss);
   const LayerBuffers last = buffers_.layers.back().first(n);
   backward_final_norm(head, last, in);
-  for (int l = config().layers - 1; l >= 0; --l) backward_layer(l, in);
+  gradients_.bucket_done(shards().last_bucket());
+  for (int l = config().layers - 1; l >= 0; --l) {
+    backward_layer(l, in);
+    gradients_.bucket_done(Shards::layer_bucket(l));
+  }
   backend_.embedding_backward(gradient(params.embedding), whole_dx(last, n), in.tokens_by_id.keys,
                               in.tokens_by_id.offsets, in.tokens_by_id.items);
+  gradients_.bucket_done(Shards::embedding_bucket());
 
   const size_t count = pack.head_rows.size();
   pack.log_prob.resize(count), pack.entropy.resize(count), pack.loss.resize(count), pack.clip.resize(count);

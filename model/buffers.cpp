@@ -174,9 +174,11 @@ ConstantBuffers lay_constants(Arena& arena, const ParamTable& params, const Mode
   ConstantBuffers b;
   b.rope = arena.take("rotary table", DType::f32, {limits.max_length, config.head_dim});
   b.norm2 = arena.take("gradient norm", DType::f64, {1});
-  const int64_t exchange = std::max(ShardExchange::scratch_size(Shards(params, limits.data_ranks)),
-                                    copies_exchange_size(config, limits.tensor));
-  if (limits.train && exchange > 0) b.exchange = arena.take("exchange between ranks", DType::f32, {exchange});
+  const auto take_scratch = [&](int64_t elements) {
+    return limits.train && elements > 0 ? arena.take("exchange between ranks", DType::f32, {elements}) : Tensor();
+  };
+  b.exchange = take_scratch(ShardExchange::scratch_size(Shards(params, limits.data_ranks)));
+  b.copies = take_scratch(copies_exchange_size(config, limits.tensor));
   return b;
 }
 

@@ -121,15 +121,16 @@ struct StateBuffers {
 };
 StateBuffers lay_state(Arena& arena, const ParamTable& params, const ModelLimits& limits, DType dtype);
 
-/// Elements of scratch that summing the gradients of what tensor-parallel ranks hold alike takes: the norms, and one
-/// layer's shared key/value heads.
+/// Elements of scratch that summing the gradients of what tensor-parallel ranks hold alike takes: one layer's norms and
+/// shared key/value heads.
 int64_t copies_exchange_size(const ModelConfig& config, const TensorRank& at);
 
 /// What stays at the bottom of the workspace; the scratch of the ops lies above.
 struct ConstantBuffers {
   Tensor rope;      ///< f32[max_length, D]: Backend::rope
   Tensor norm2;     ///< f64[1]: squared norm of the gradient
-  Tensor exchange;  ///< f32: scratch of ShardExchange and Learner::sum_copies; empty with one rank, or without training
+  Tensor exchange;  ///< f32: scratch of ShardExchange; empty with one data-parallel rank, or without training
+  Tensor copies;    ///< f32: scratch of Gradients::sum_copies; empty with one tensor-parallel rank, or without training
 };
 ConstantBuffers lay_constants(Arena& arena, const ParamTable& params, const ModelConfig& config,
                               const ModelLimits& limits);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 namespace dapo {
 
@@ -25,7 +26,8 @@ Learner::Learner(ModelMemory& memory)
       weights_(memory.weights()),
       backend_(memory.backend()),
       layers_(weights_, memory.constants().rope),
-      state_(memory.state()) {
+      state_(memory.state()),
+      gradients_(memory) {
   CHECK(limits().pack_tokens > 0, "the memory has no room for packs");
 }
 
@@ -35,6 +37,7 @@ void Learner::begin() {
   Arena arena = memory_.give_shared(this);
   buffers_ = lay_update(arena, config(), limits(), backend_.dtype());
   CHECK_EQ(arena.peak(), memory_.plan().update, "the plan differs from the layout");
+  gradients_.lie_in(buffers_.gradients);
   staged_ = memory_.staged_inputs(buffers_.inputs);
   if (limits().train && !again) zero_gradients();
 }
@@ -108,52 +111,6 @@ void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
   }
 }
 
-int64_t copies_exchange_size(const ModelConfig& c, const TensorRank& at) {
-  if (at.ranks == 1) return 0;
-  const int64_t norms = (2 * int64_t{c.layers} + 1) * c.hidden;
-  return c.kv_heads % at.ranks == 0 ? norms : std::max(norms, 2 * c.attention().kv_width() * (c.hidden + 1));
-}
-
-/// What tensor-parallel ranks hold alike gets the gradients of all of them, in rank order: each has seen only its own
-/// tokens of a norm, and its own query heads of a key/value head.
-void Learner::sum_copies() {
-  const TensorRank at = weights_.tensor_rank();
-  if (at.ranks == 1) return;
-  const ParamTable& params = weights_.params();
-  sum_alike(params.layers.size() * 2 + 1, config().hidden, [&](const auto& visit) {
-    int64_t row = 0;
-    for (const LayerParams& l : params.layers) visit(row++, gradient(l.norm1)), visit(row++, gradient(l.norm2));
-    visit(row, gradient(params.norm));
-  });
-  if (config().kv_heads % at.ranks == 0) return;
-  const int64_t width = config().attention().kv_width();
-  const auto sum_kv = [&](int index, int64_t row_size) {
-    const Param& p = params.at(index);
-    const size_t heads = (p.parts.size() - 1) / 2;  // q, then as many parts of k as of v
-    sum_alike(2 * width, row_size, [&](const auto& visit) {
-      for (size_t i = 1; i < p.parts.size(); ++i)
-        visit((i <= heads ? 0 : width) + p.parts[i].tensor_row,
-              gradient(index).rows(p.parts[i].row_begin, p.parts[i].rows));
-    });
-  };
-  for (const LayerParams& l : params.layers) {
-    sum_kv(l.qkv, config().hidden);
-    if (l.has_bias()) sum_kv(l.qkv_bias, 1);
-  }
-}
-
-/// each(visit) calls visit(row, values) for this rank's values of rows from `row` on of [rows, row_size]; they become the
-/// sums over the ranks that have them.
-template <class Each>
-void Learner::sum_alike(int64_t rows, int64_t row_size, const Each& each) {
-  const Tensor all = memory_.constants().exchange.rows(0, rows * row_size);
-  const auto at = [&](int64_t row, const Tensor& values) { return all.rows(row * row_size, values.numel()); };
-  backend_.zero(all);
-  each([&](int64_t row, const Tensor& values) { backend_.copy(at(row, values), values); });
-  weights_.tensor_parallel().all_reduce_sum(all);
-  each([&](int64_t row, const Tensor& values) { backend_.copy(values, at(row, values)); });
-}
-
 /// Of a slice of the gradients; what several tensor-parallel ranks hold alike is counted by the first of them.
 void Learner::add_squares(const ShardSlice& slice) {
   const Tensor& norm2 = memory_.constants().norm2;
@@ -177,23 +134,29 @@ Learner::UpdateResult Learner::update(const AdamW& params) {
   Comm* const comm = limits().data_ranks > 1 ? memory_.data_parallel() : nullptr;
   const std::vector<ShardSlice> own = slices();
   backend_.zero(norm2);
-  sum_copies();
-  if (comm != nullptr) {
-    const ShardExchange exchange(backend_, *comm, shards(), memory_.constants().exchange);
-    for (size_t b = 0; b < shards().buckets(); ++b) exchange.reduce(buffers_.gradients, b);
-  }
+  gradients_.end();
   for (const ShardSlice& s : own) add_squares(s);
   if (comm != nullptr) comm->all_reduce_sum(norm2);
   if (Comm& ranks = weights_.tensor_parallel(); ranks.size() > 1) ranks.all_reduce_sum(norm2);
   for (const ShardSlice& s : own) adamw(s, params);
-  if (comm != nullptr) {
+  UpdateResult result{};
+  if (comm == nullptr) {
+    gradients_.are_zero();
+  } else {
     zero_gradients();  // the other ranks' slices
     const ShardExchange exchange(backend_, *comm, shards(), memory_.constants().exchange);
+    const uint64_t before = comm->sent();
     for (size_t b = 0; b < shards().buckets(); ++b) exchange.gather(weights_.flat(), b);
+    result.exchange.bytes = static_cast<double>(gradients_.sent() + comm->sent() - before);
   }
   double sum = 0;
   backend_.copy_out_now(&sum, norm2);
-  return {std::sqrt(sum), std::isfinite(sum)};
+  result.grad_norm = std::sqrt(sum), result.applied = std::isfinite(sum);
+  if (comm != nullptr) {
+    const Backend::BesideSeconds now = backend_.beside_seconds(), before = std::exchange(beside_, now);
+    result.exchange.seconds = now.work - before.work, result.exchange.waited = now.waited - before.waited;
+  }
+  return result;
 }
 
 std::vector<float> Learner::masters() const {

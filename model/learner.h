@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/forward.h"
+#include "model/gradients.h"
 #include "model/model_memory.h"
 #include "model/pack.h"
 
@@ -60,20 +61,33 @@ class Learner {
   /// Forward and backward: adds to the gradients; sets log_prob, entropy, loss and clip. GSPO needs the log-probs of
   /// whole responses before the gradient of any token, so the head's logits are computed once more. Blocks.
   void train(Pack& pack, float temperature, const DapoLoss& loss);
+  /// For several data-parallel ranks, around the train() of a mini-batch. begin: how many packs this rank has; the
+  /// gradients are then summed over the ranks as the last of them leaves them. end: what is left to sum is summed; all
+  /// ranks call it, also one that failed between the two, before they agree on errors.
+  void begin_gradients(size_t packs) { gradients_.begin(packs); }
+  void end_gradients() { gradients_.end(); }
+  /// Buckets of gradients (model/shards.h) whose sum has not begun.
+  size_t buckets_left() const { return gradients_.left(); }
 
   struct UpdateResult {
     double grad_norm;  ///< global L2 norm before clipping
     bool applied;      ///< false: the norm was not finite, so weights and moments are unchanged
+    /// With other data-parallel ranks: bytes of gradients and weights that this one has sent, seconds of summing gradients,
+    /// and those of them in which nothing else ran.
+    struct Exchange {
+      double bytes = 0, seconds = 0, waited = 0;
+    } exchange = {};
   };
   /// AdamW over the table; weight decay only on parameters that are `decayed`. Gradients are zero afterwards, applied
-  /// or not. With several data-parallel ranks the gradients are summed over them, in rank order, each rank updates its shard, and the
-  /// weights are gathered: every rank calls it, also one that had no pack. Blocks.
+  /// or not. With several data-parallel ranks the gradients are summed over them first, in rank order, unless
+  /// end_gradients() has; each rank updates its shard, and the weights are gathered: every rank calls it, also one that
+  /// had no pack. Blocks.
   UpdateResult update(const AdamW& adamw);
-  void zero_gradients() { backend_.zero(buffers_.gradients); }
+  void zero_gradients() { gradients_.zero(); }
 
   // State, for checkpoints and tests: flat, in table order; empty unless limits().train. All but the gradients are this
   // rank's shard: of each slice in slices(), the elements from its `local` on.
-  Tensor gradients() const { return buffers_.gradients; }  ///< f32
+  Tensor gradients() const { return gradients_.flat(); }   ///< f32
   Tensor moment1() const { return state_.moment1; }        ///< f32
   Tensor moment2() const { return state_.moment2; }        ///< f32
   Tensor remainders() const { return state_.remainders; }  ///< i16; empty if T = f32
@@ -99,7 +113,7 @@ class Learner {
   HeadBuffers head_buffers(const PackInputs& in, int64_t rows) const {
     return buffers_.head.first(rows, in.ids.dim(0), weights_.tensor_rank().ranks);
   }
-  Tensor gradient(int index) const { return weights_.params().view(buffers_.gradients, index); }
+  Tensor gradient(int index) const { return gradients_.of(index); }
   /// All layers; buffers_.layers then hold what backward reads.
   void forward(const Layers& layers, const PackInputs& in);
   /// The final norm of head_rows, after forward().
@@ -108,9 +122,6 @@ class Learner {
   void score(const Layers& layers, const Pack& pack, float temperature, std::vector<float>& log_prob,
              std::vector<float>* entropy);
 
-  void sum_copies();
-  template <class Each>
-  void sum_alike(int64_t rows, int64_t row_size, const Each& each);
   void add_squares(const ShardSlice& slice);
   void adamw(const ShardSlice& slice, const AdamW& adamw);
 
@@ -129,6 +140,8 @@ class Learner {
   const Layers layers_;
   const StateBuffers state_;
   UpdateBuffers buffers_;
+  Gradients gradients_;
+  Backend::BesideSeconds beside_;  // at the end of the last update
   StagedInputs staged_;
 };
 

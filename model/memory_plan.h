@@ -24,8 +24,9 @@ struct ModelLimits {
   bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
   bool offload_optimizer = false;  ///< moments and remainders lie in pinned memory of the host; AdamW reads them there
   int data_ranks = 1;              ///< ranks that share moments and low halves of the masters (model/shards.h)
-  TensorRank tensor{};             ///< of the ranks that share the model itself (model/tensor_split.h)
-  bool reference = false;          ///< other weights of the same shapes lie beside: Learner::score_reference
+  bool overlap = true;     ///< sum the gradients over those ranks while the last pack's backward runs, not after it
+  TensorRank tensor{};     ///< of the ranks that share the model itself (model/tensor_split.h)
+  bool reference = false;  ///< other weights of the same shapes lie beside: Learner::score_reference
 
   // The Decoder's batches; batch = 0: no Decoder.
   int batch = 0;           ///< sequences of a decode step; also draws of a prefill

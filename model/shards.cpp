@@ -23,6 +23,10 @@ int64_t cut_near(const ParamTable& params, int64_t target) {
 
 }  // namespace
 
+double update_wire_bytes(double parameters, int ranks, DType dtype) {
+  return parameters * (4 + static_cast<double>(dtype_size(dtype))) * (ranks - 1) / ranks;
+}
+
 Shards::Shards(const ParamTable& params, int ranks) : ranks_(ranks) {
   CHECK_GE(ranks, 1);
   std::vector<int64_t> begins = {0};
@@ -85,7 +89,7 @@ int64_t piece_size(const Shards& shards) {
 }  // namespace
 
 int64_t ShardExchange::scratch_size(const Shards& shards) {
-  return shards.ranks() == 1 ? 0 : (shards.ranks() + 1) * piece_size(shards);
+  return shards.ranks() == 1 ? 0 : 2 * shards.ranks() * piece_size(shards);
 }
 
 /// Calls piece(size, counts, begins): the next `counts[r]` <= size elements of each rank's slice, from begins[r] on.
@@ -111,13 +115,15 @@ void ShardExchange::each_piece(size_t bucket, Piece piece) const {
 void ShardExchange::reduce(const Tensor& flat, size_t bucket) const {
   const int ranks = shards_.ranks(), own = comm_.rank();
   each_piece(bucket, [&](int64_t size, const std::vector<ShardSlice>& slices) {
-    const Tensor in = scratch_.rows(0, ranks * size), sum = scratch_.rows(ranks * size, size);
+    const Tensor in = scratch_.rows(0, ranks * size), parts = scratch_.rows(ranks * size, ranks * size);
+    const Tensor sum = parts.rows(0, size);
     for (int r = 0; r < ranks; ++r)
       if (slices[r].count > 0)
         backend_.copy(in.rows(r * size, slices[r].count), flat.rows(slices[r].begin, slices[r].count));
-    comm_.reduce_scatter(sum, in.view({ranks, size}));
-    if (slices[own].count > 0)
-      backend_.copy(flat.rows(slices[own].begin, slices[own].count), sum.rows(0, slices[own].count));
+    comm_.all_to_all(parts, in);
+    if (slices[own].count == 0) return;
+    backend_.add_parts(sum.view({1, size}), parts.view({ranks, 1, size}));
+    backend_.copy(flat.rows(slices[own].begin, slices[own].count), sum.rows(0, slices[own].count));
   });
 }
 

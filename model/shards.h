@@ -16,6 +16,9 @@ struct ShardSlice {
   int64_t begin, count, local;
 };
 
+/// Bytes that a rank sends in an update of so many parameters on `ranks` of them: gradients in f32, then weights in T.
+double update_wire_bytes(double parameters, int ranks, DType dtype);
+
 class Shards {
  public:
   /// Cuts are at the ends of rows (of 64 elements in a vector), next to equal parts of a bucket, and where an address of
@@ -24,6 +27,9 @@ class Shards {
 
   int ranks() const { return ranks_; }
   size_t buckets() const { return cuts_.size(); }
+  static size_t embedding_bucket() { return 0; }
+  static size_t layer_bucket(int layer) { return static_cast<size_t>(layer) + 1; }
+  size_t last_bucket() const { return buckets() - 1; }  ///< the final norm, and the head if it is not the embedding
   /// Of one bucket. Slices may be empty; padding between parameters belongs to the slice before it.
   ShardSlice slice(size_t bucket, int rank) const;
   /// All of a rank's slices in ascending order; those that touch are one.
@@ -37,10 +43,11 @@ class Shards {
   std::vector<std::vector<int64_t>> cuts_;  // [bucket][rank], and the bucket's end
 };
 
-/// Sums gradients and gathers weights between ranks, bucket by bucket, through pieces of bounded size.
+/// Sums gradients and gathers weights between ranks, bucket by bucket, through pieces of bounded size. Its calls may run
+/// beside the ops (Backend::beside).
 class ShardExchange {
  public:
-  /// Elements of f32 scratch that an exchange between `ranks` takes.
+  /// Elements of f32 scratch that an exchange takes.
   static int64_t scratch_size(const Shards& shards);
   /// scratch: f32[scratch_size()], free to use inside every call.
   ShardExchange(Backend& backend, Comm& comm, const Shards& shards, const Tensor& scratch)

@@ -7,6 +7,7 @@
 #include "host/app/plan.h"
 #include "host/train/limits.h"
 #include "host/train/step_text.h"
+#include "model/shards.h"
 
 namespace dapo {
 namespace {
@@ -56,7 +57,7 @@ struct Wire {
   double bytes = 0, seconds = 0;
 };
 Wire wire_of(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& cost) {
-  const double T = p.tensor, D = p.data, size = static_cast<double>(dtype_size(t)), f = (T - 1) / T;
+  const double T = p.tensor, size = static_cast<double>(dtype_size(t)), f = (T - 1) / T;
   const double link = p.cards.gpu->link, row = m.hidden * size;
   Wire w;
   const auto send = [&](double bytes, double bytes_per_second) {
@@ -71,8 +72,8 @@ Wire wire_of(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& 
     const double crossings = cost.name == "forward, backward" ? (p.limits.recompute ? 11 : 10) : 4;
     send(crossings * f * cost.tokens * m.layers * row, link);
   }
-  if (D > 1 && cost.kind == PhaseCost::update)  // gradients in f32 out, weights in T back
-    send(cost.passes * (4 + size) * static_cast<double>(m.parameters()) / T * (D - 1) / D,
+  if (p.data > 1 && cost.kind == PhaseCost::update)  // gradients in f32 out, weights in T back
+    send(cost.passes * update_wire_bytes(static_cast<double>(m.parameters()) / T, p.data, t),
          p.cards.count > kMostTensor ? std::min(kNetwork, link) : link);
   return w;
 }

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 namespace dapo {
@@ -47,7 +49,8 @@ class MpiComm final : public HostComm {
     if (bytes == 0) return;
     char* const own = out.data + rank() * out.distance;
     std::memmove(own, in.data + rank() * in.distance, bytes);
-    if (in.distance == 0 && out.distance == bytes && bytes <= kLatencyBytes) {
+    // All ranks call it from a SideThread, or none does.
+    if (in.distance == 0 && out.distance == bytes && bytes <= kLatencyBytes && !works_beside) {
       check(MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, out.data, static_cast<int>(bytes), MPI_BYTE, comm_),
             "MPI_Allgather");
       return;
@@ -69,7 +72,18 @@ class MpiComm final : public HostComm {
               "MPI_Isend");
       });
     }
+    if (works_beside) return wait_patiently();
     check(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "MPI_Waitall");
+  }
+  /// MPI itself would look all the time, on a core that the rank computes on.
+  void wait_patiently() {
+    constexpr auto kPause = std::chrono::microseconds(50);
+    for (int done = 0;;) {
+      check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
+            "MPI_Testall");
+      if (done != 0) return;
+      std::this_thread::sleep_for(kPause);
+    }
   }
   void spread(char* data, size_t bytes, int root) override {
     in_pieces(bytes, [&](size_t begin, int count) {
@@ -112,7 +126,9 @@ bool built_with_mpi() {
 
 std::unique_ptr<MpiRanks> start_mpi() {
   int provided = 0;
-  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_MULTIPLE)
+    fail_input("this MPI was built without MPI_THREAD_MULTIPLE, which ranks need; install Open MPI 3 or later");
   return std::make_unique<StartedMpi>();
 }
 

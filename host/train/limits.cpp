@@ -109,6 +109,7 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Dev
   device.total /= ranks_that_share(c, whole);
   ModelLimits l;
   l.data_ranks = c.parallel.copies();
+  l.overlap = c.parallel.overlap;
   l.tensor = largest_rank(model, c.parallel.of_a_copy());
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;
   const int64_t longest = prompt + response;

@@ -41,6 +41,7 @@ struct StepCounts {
   // update: the groups trained on
   int64_t updates = 0, updates_refused = 0;
   double grad_norm_max = 0;
+  double exchange_bytes = 0, exchange_seconds = 0, exchange_waited = 0;  ///< between data-parallel ranks
   std::vector<std::string> alarms;
 };
 

@@ -1,6 +1,9 @@
 // The tables of metrics: one row a figure.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "host/train/evaluate.h"
 #include "host/train/metric_info.h"
 #include "host/train/metrics.h"
@@ -26,6 +29,10 @@ template <Phase phase>
 double gflops(const StepMetrics& m) {
   const PhaseTimes::Row& r = m.phases[phase];
   return r.seconds > 0 ? r.flops / r.seconds * 1e-9 : 0;
+}
+
+double exchange_hidden(const StepMetrics& m) {
+  return m.exchange_seconds > 0 ? 1 - std::min(1.0, m.exchange_waited / m.exchange_seconds) : NAN;
 }
 
 using M = StepMetrics;
@@ -116,6 +123,15 @@ constexpr Metric<StepMetrics> kStep[] = {
      of_phase<Phase::update, &Row::tokens>},
     {"update/rows_per_s", "tokens/s", "tokens of the packs a second", tokens_per_s<Phase::update>},
     {"update/gflops", "GFLOP/s", "rate of the model's products and attention in updates", gflops<Phase::update>},
+    {"update/exchange_bytes", "bytes",
+     "gradients and weights that a rank sends to its data-parallel ones in the updates, 6 (dp - 1) / dp a parameter of "
+     "its part in bf16; of all ranks the most",
+     of<&M::exchange_bytes>},
+    {"update/exchange_seconds", "s",
+     "time of summing gradients over those ranks, waiting for them included; of all ranks the most",
+     of<&M::exchange_seconds>},
+    {"update/exchange_hidden", "share", "of that time, what passed beside the backward; null without an exchange",
+     exchange_hidden},
     {"data/prompts_dropped", "prompts", "training prompts that are empty or longer than data.max_prompt_length",
      of<&M::prompts_dropped>},
 };

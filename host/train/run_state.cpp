@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 2, kOldest = 1;  // 2: "evaluation"
+constexpr int kFormat = 3, kOldest = 1;  // 2: "evaluation"; 3: "exchange_..."
 constexpr const char *kStateFile = "state.json", *kGroupsFile = "groups.safetensors";
 
 using saved::fields;
@@ -136,7 +136,9 @@ struct Reader {
   }
   template <class T>
   void read(const Json& j, T& v) requires std::is_class_v<T> {
-    fields(v, [&](const std::string& name, auto& member) { read(j.at(name), member); });
+    fields(v, [&](const std::string& name, auto& member) {
+      if (format > 2 || !name.starts_with("exchange_")) read(j.at(name), member);
+    });
   }
   void read(const Json& j, RunState& r) {
     saved::fields(r, [&](const std::string& name, auto& member) {

@@ -43,6 +43,9 @@ void fields(StepCounts& c, F f) {
   f("updates", c.updates);
   f("updates_refused", c.updates_refused);
   f("grad_norm_max", c.grad_norm_max);
+  f("exchange_bytes", c.exchange_bytes);
+  f("exchange_seconds", c.exchange_seconds);
+  f("exchange_waited", c.exchange_waited);
   f("alarms", c.alarms);
 }
 

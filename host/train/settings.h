@@ -202,6 +202,7 @@ constexpr std::string_view choices(Transport) {
 struct ParallelSection {
   int dp = 1, tp = 1;  ///< 0: auto (resolve_ranks, choose_grid); with tp 0, dp counts all ranks
   Transport transport = Transport::nccl;
+  bool overlap = true;
   double hang_seconds = 60;
   int ranks() const { return copies() * of_a_copy(); }
   int copies() const { return std::max(1, dp); }     ///< 1 while it is auto

@@ -300,6 +300,9 @@ constexpr Setting kSettings[] = {
     ROW(parallel, transport, any(),
         "what carries tensors between ranks on GPUs; host: copies to the host's memory and MPI, which is slow, needs no "
         "NCCL, and lets ranks share a GPU"),
+    ROW(parallel, overlap, any(),
+        "sum gradients over the copies while the backward of a mini-batch's last pack still runs, instead of after it; "
+        "the same bits. false: where the exchange slows the products down by more than it hides, and to compare"),
     ROW(parallel, hang_seconds, seconds(),
         "a rank that others wait for, and that shows no sign of life for so many seconds, ends the run (exit code 5)"),
 };

@@ -1,6 +1,7 @@
 // The trainer's mini-batch updates.
 #include <algorithm>
 #include <cmath>
+#include <exception>
 
 #include "core/nvtx.h"
 #include "host/train/limits.h"
@@ -114,7 +115,7 @@ bool Trainer::forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& l
   PhaseTimes::Row& phase = sums_.phases[Phase::update];
   OwnPass own;
   if (grid_.data.rank() == 0) own.loss = loss, own.flops = phase.flops;
-  grid_.world.together([&] {
+  const auto run = [&] {
     int64_t total = 0, done = 0;
     for (const MicroBatch& packed : mini_batch.packs) {
       const Pack& p = packed.pack;
@@ -136,6 +137,23 @@ bool Trainer::forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& l
       // A signal to one rank of a tensor group: the others must not go on to the next pack.
       grid_.tensor.together([&] { progress_.report(Phase::update, of_all, mini_batch.tokens, phase.tokens + of_all); });
     }
+  };
+  // The last pack exchanges gradients before the ranks agree on errors. So a rank that fails still takes part in all of
+  // the exchange, with whatever its gradients are: they are discarded on all ranks.
+  grid_.world.together([&] {
+    learner_.begin_gradients(mini_batch.packs.size());
+    std::exception_ptr failed;
+    try {
+      run();
+    } catch (...) {
+      failed = std::current_exception();
+    }
+    try {
+      learner_.end_gradients();
+    } catch (const Error&) {
+      if (!failed) throw;
+    }
+    if (failed) std::rethrow_exception(failed);
   });
   bool finite_inputs = true;
   loss = {}, phase.flops = 0;
@@ -165,6 +183,15 @@ void Trainer::update(const LossStats& loss) {
                                                    .weight_decay = float(a.weight_decay),
                                                    .step = state_.updates + 1,
                                                    .max_norm = float(a.grad_clip)});
+  if (grid_.data.size() > 1) {
+    Learner::UpdateResult::Exchange most;
+    for (const auto& of_rank : gather_values(grid_.world, r.exchange)) {
+      most.bytes = std::max(most.bytes, of_rank.bytes);
+      most.seconds = std::max(most.seconds, of_rank.seconds);
+      most.waited = std::max(most.waited, of_rank.waited);
+    }
+    sums_.exchange_bytes += most.bytes, sums_.exchange_seconds += most.seconds, sums_.exchange_waited += most.waited;
+  }
   if (!r.applied) return refuse("the gradient's norm is not finite");
   sums_.loss = loss;
   sums_.grad_norm += r.grad_norm;

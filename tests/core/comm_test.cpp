@@ -32,6 +32,34 @@ TEST_P(CommOf, AnErrorOfOneRankIsThrownByAll) {
   run_ranks(GetParam(), [](Comm& comm) { EXPECT_EQ(wrong_agreement(comm), ""); });
 }
 
+/// Of n elements of 4 bytes on each of R ranks: what has to reach the others.
+TEST_P(CommOf, CountsTheBytesThatItSends) {
+  run_ranks(GetParam(), [](Comm& comm) {
+    const int ranks = comm.size();
+    const int64_t n = 5 * ranks;
+    std::vector<float> row(n), rows(n * ranks), other(n * ranks);
+    const auto sent = [&](auto&& call) {
+      const uint64_t before = comm.sent();
+      call();
+      return comm.sent() - before;
+    };
+    const uint64_t all = 4 * n * (ranks - 1);
+    EXPECT_EQ(sent([&] { comm.all_gather(tensor(rows), tensor(row)); }), all);
+    EXPECT_EQ(sent([&] { comm.all_to_all(tensor(other), tensor(rows)); }), all);
+    EXPECT_EQ(sent([&] { comm.reduce_scatter(tensor(row), tensor(rows)); }), all);
+    EXPECT_EQ(sent([&] { comm.broadcast(tensor(row), 0); }), comm.rank() == 0 ? all : 0);
+    EXPECT_EQ(sent([&] { comm.all_gather_bytes("12345678"); }), 8u * (ranks - 1));
+    EXPECT_EQ(sent([&] { comm.barrier(); }), 0u);
+    if (ranks == 1) return;
+    const int to = (comm.rank() + 1) % ranks, from = (comm.rank() + ranks - 1) % ranks;
+    EXPECT_EQ(sent([&] {
+                comm.send(tensor(row), to);
+                comm.recv(tensor(row), from);
+              }),
+              4u * n);
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, CommOf, testing::Values(1, 2, 3, 4));
 
 TEST(Grid, EveryPartIsAGroupThatNamesRanksByTheWorld) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,7 +56,13 @@ struct Toy {
   }
   std::vector<float> get(const Tensor& t) {
     std::vector<float> v(static_cast<size_t>(t.numel()));
-    backend->copy_out_now(v.data(), t);
+    if (t.dtype == DType::bf16) {
+      std::vector<bf16> half(v.size());
+      backend->copy_out_now(half.data(), t);
+      std::ranges::transform(half, v.begin(), [](bf16 x) { return to_float(x); });
+    } else {
+      backend->copy_out_now(v.data(), t);
+    }
     return v;
   }
   void set(const Tensor& t, const std::vector<float>& v) {

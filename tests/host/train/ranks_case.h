@@ -89,14 +89,15 @@ struct RanksRun {
 };
 
 /// `steps` steps; checks that all ranks hold the same groups, and those of a data group the same weights.
-inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int steps, int tp = 1) {
+inline RanksRun run_on(int ranks, const Config& c, const Dataset& data, int steps, int tp = 1,
+                       DType dtype = DType::f32) {
   const ScratchFolder folder;
   RanksRun out;
   out.start = guesser();
   std::vector<RanksRun> all(ranks);
   run_ranks(ranks, [&](HostComm& comm) {
     NoProgress progress;
-    RankCase rank(c, data, comm, progress, DType::f32, tp);
+    RankCase rank(c, data, comm, progress, dtype, tp);
     RanksRun& own = all[comm.rank()];
     for (int step = 0; step < steps; ++step) {
       own.metrics.push_back(rank.trainer.step());

@@ -92,7 +92,7 @@ inline Dataset questions(const std::string& answer) {
 
 /// Whether a metric measures time, so that it differs between equal runs.
 inline bool of_time(const std::string& name) {
-  for (const char* part : {"seconds", "_per_s", "flops", "verifier_slow"})
+  for (const char* part : {"seconds", "hidden", "_per_s", "flops", "verifier_slow"})
     if (name.find(part) != name.npos) return true;
   return false;
 }
