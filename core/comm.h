@@ -60,7 +60,7 @@ class Comm {
   /// Calls wait(), which waits for collectives of this group that run beside (Backend::beside): the rank is seen there.
   virtual void wait_for_others(const std::function<void()>& wait) { wait(); }
   /// Bytes that this rank has sent to the others of its group, or, where a ring sends them on, as many as that sends.
-  uint64_t sent() const { return sent_; }
+  virtual uint64_t sent() const { return sent_; }
 
   /// Bytes of the host, of any lengths, by rank.
   virtual std::vector<std::string> all_gather_bytes(std::string_view bytes) = 0;

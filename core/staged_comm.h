@@ -24,6 +24,8 @@ class StagedComm final : public Comm {
   void send(const Tensor& t, int to) override;
   void recv(const Tensor& t, int from) override;
   void barrier() override;
+  void wait_for_others(const std::function<void()>& wait) override { host_.wait_for_others(wait); }
+  uint64_t sent() const override { return host_.sent(); }
   std::vector<std::string> all_gather_bytes(std::string_view bytes) override { return host_.all_gather_bytes(bytes); }
   std::string broadcast_bytes(std::string bytes, int root) override {
     return host_.broadcast_bytes(std::move(bytes), root);
