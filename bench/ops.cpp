@@ -213,7 +213,10 @@ int run(const Options& options, char* program) {
       run.cudnn = why.empty();
       if (!run.cudnn) run.head += "no cuDNN beside ours: " + why + "\n";
     }
-    for (const BenchShape& s : shapes) b.prepare_products(bench_weights(s), s.tokens);
+    for (const BenchShape& s : shapes) {
+      b.prepare_products(bench_weights(s), s.tokens);
+      b.prepare_attention(s.heads, s.tokens);
+    }
     if (const std::string products = b.products_text(); !products.empty()) run.head += products + "\n";
     for (const BenchShape& s : shapes)
       for (BenchCase& c : bench_cases(s, t)) {

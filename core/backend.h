@@ -235,7 +235,7 @@ class Backend {
   /// Names the weights that will be multiplied with up to `rows` rows: a device with several ways to multiply checks
   /// here that they give the same bits. It frees its scratch afterwards, so call it before the arenas are allocated.
   virtual void prepare_products(std::span<const WeightShape> /*weights*/, int64_t /*rows*/) {}
-  /// How products run, one line for people; "" if there is only one way.
+  /// How products and attention run, one line for people; "" if there is only one way.
   virtual std::string products_text() const { return ""; }
   /// y = x w^T + bias. Row-invariant. w is not the output of the op just before: a device may prefetch it.
   virtual void matmul(const Tensor& y,          ///< T[M, O], out
@@ -361,6 +361,10 @@ class Backend {
                     const Tensor& from) = 0;  ///< f32 or bf16, as many elements
   /// t += 1, elementwise: advances the positions and lengths of a decode batch without the host.
   virtual void increment(const Tensor& t) = 0;  ///< i32, any shape, in-out
+
+  // ---- before the first call --------------------------------------------------------------------------------------
+  /// As prepare_products: names the heads of attention() and paged_attention(), and the rows of the largest call.
+  virtual void prepare_attention(const AttentionDims& /*dims*/, int64_t /*rows*/) {}
 
  private:
   Arena* workspace_ = nullptr;

@@ -108,6 +108,7 @@ class CudaBackend final : public Backend {
              const Tensor& norm2, const AdamW& params) override;
   void cast(const Tensor& to, const Tensor& from) override;
   void increment(const Tensor& t) override;
+  void prepare_attention(const AttentionDims& dims, int64_t rows) override;
 
   /// n counters on the device that are zero between kernels: a kernel that counts its blocks sets them to zero again.
   unsigned* zeroed_counters(int64_t n);

@@ -3,6 +3,7 @@
 
 #include "core/op_checks.h"
 #include "cuda/add_parts.h"
+#include "cuda/attention_choice.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/products.h"
@@ -37,7 +38,8 @@ void CudaBackend<T>::prepare_products(std::span<const WeightShape> weights, int6
 }
 template <class T>
 std::string CudaBackend<T>::products_text() const {
-  return products_->describe();
+  const std::string attention = attention_choice_->describe();
+  return products_->describe() + (attention.empty() ? "" : "; " + attention);
 }
 
 template <class T>

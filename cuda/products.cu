@@ -10,55 +10,13 @@
 #include "cuda/launch.h"
 #include "cuda/products.h"
 #include "cuda/shape.h"
+#include "cuda/trial.h"
 #include "cuda/vec.cuh"
 
 namespace dapo::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int64_t kCheckedRows = 4096;
-
-__device__ __forceinline__ uint32_t mix(uint32_t x) {
-  x ^= x >> 16, x *= 0x7feb352du, x ^= x >> 15, x *= 0x846ca68bu;
-  return x ^ x >> 16;
-}
-
-/// Normal numbers, one in 64 of them eight times as large, keyed by (seed, index).
-__global__ void normal_kernel(bf16* to, int64_t n, uint32_t seed, float scale) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  const uint32_t a = mix(static_cast<uint32_t>(i) ^ mix(seed + static_cast<uint32_t>(i >> 32))), b = mix(a ^ seed);
-  const float u = (static_cast<float>(a >> 8) + 0.5f) * 0x1p-24f, v = static_cast<float>(b >> 8) * 0x1p-24f;
-  const float x = sqrtf(-2.0f * logf(u)) * cosf(6.2831853f * v);
-  to[i] = to_bf16(x * (b % 64 == 0 ? 8.0f * scale : scale));
-}
-
-/// count += words that differ.
-__global__ void count_different_kernel(unsigned* count, const uint32_t* x, const uint32_t* y, int64_t n) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < n && x[i] != y[i]) atomicAdd(count, 1u);
-}
-
-/// Temporary memory of the check; null if there is not enough.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes) {
-    if (cudaMalloc(&data_, static_cast<size_t>(bytes)) == cudaSuccess) return;
-    cudaGetLastError();
-    data_ = nullptr;
-  }
-  ~Scratch() { cudaFree(data_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  explicit operator bool() const { return data_ != nullptr; }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  void* data_ = nullptr;
-};
 
 /// A forward product of this weight as matmul and the head issue it.
 Product forward_product(const WeightShape& w, int64_t m, const void* bias) {
@@ -157,12 +115,9 @@ void Products::admit(const WeightShape& w, int64_t rows) {
   };
   const Operands o(w, checked);
   if (!o.complete()) return refuse("no memory to check its bits");
-  const auto fill = [&](const Scratch& to, int64_t n, uint32_t seed, float scale) {
-    launch(normal_kernel, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream_}, to.as<bf16>(), n, seed, scale);
-  };
-  fill(o.x, checked * w.inputs, 1, 1.0f);
-  fill(o.w, w.outputs * w.inputs, 2, 0.05f);
-  fill(o.bias, w.outputs, 3, 1.0f);
+  fill_normal(o.x, checked * w.inputs, 1, 1.0f, stream_);
+  fill_normal(o.w, w.outputs * w.inputs, 2, 0.05f, stream_);
+  fill_normal(o.bias, w.outputs, 3, 1.0f, stream_);
   run_own(o.product(checked), o.own.as<void>(), o.x.as<void>(), o.w.as<void>());
   std::string differ;
   for (int64_t bucket = CublasLt::kLeastBucket; bucket <= 16384; bucket *= 2) {
@@ -187,54 +142,18 @@ bool Products::admit_bucket(const Operands& o, int64_t bucket) {
   int taken = -1;
   for (int i = 0, count = lt_->algorithms(asked); i < count && (timed || taken < 0); ++i) {
     lt_->choose(asked, i);
-    if (!run_library() || !same_bits(o, p.m)) continue;
-    const double seconds = timed ? seconds_of(run_library) : 0;
+    if (!run_library() || !same_words(o.own, o.theirs, out_bytes(o.weight, p.m) / 4, o.count, stream_)) continue;
+    const double seconds = timed ? seconds_of(stream_, l2_bytes_, run_library) : 0;
     if (seconds < best) best = seconds, taken = i;
   }
-  const bool own = timed && taken >= 0 && kind_ == Kind::automatic &&
-                   seconds_of([&] { run_own(p, o.theirs.as<void>(), o.x.as<void>(), o.w.as<void>()); }) <= best;
+  const bool own =
+      timed && taken >= 0 && kind_ == Kind::automatic &&
+      seconds_of(stream_, l2_bytes_, [&] { run_own(p, o.theirs.as<void>(), o.x.as<void>(), o.w.as<void>()); }) <= best;
   if (taken < 0 || own)
     lt_->forget(asked);
   else
     lt_->choose(asked, taken);
   return taken >= 0;
-}
-
-/// Whether the first `rows` rows of both results are equal.
-bool Products::same_bits(const Operands& o, int64_t rows) {
-  const int64_t words = out_bytes(o.weight, rows) / 4;
-  unsigned different = 0;
-  CUDA_CHECK(cudaMemsetAsync(o.count.as<void>(), 0, sizeof different, stream_));
-  launch(count_different_kernel, {grid_of(ceil_div(words, kThreads)), dim3(kThreads), 0, stream_},
-         o.count.as<unsigned>(), o.own.as<const uint32_t>(), o.theirs.as<const uint32_t>(), words);
-  CUDA_CHECK(cudaMemcpyAsync(&different, o.count.as<void>(), sizeof different, cudaMemcpyDeviceToHost, stream_));
-  CUDA_CHECK(cudaStreamSynchronize(stream_));
-  return different == 0;
-}
-
-/// The fastest of three runs. Before each, a memset fills the L2 cache with other data and keeps the device busy until
-/// the run is issued.
-template <class F>
-double Products::seconds_of(const F& run) {
-  struct Event {
-    cudaEvent_t event = nullptr;
-    Event() { CUDA_CHECK(cudaEventCreate(&event)); }
-    ~Event() { cudaEventDestroy(event); }
-  } const start, stop;
-  const int64_t bytes = std::max<int64_t>(2 * l2_bytes_, 1 << 20);
-  const Scratch other(bytes);
-  double best = INFINITY;
-  for (int i = 0; i < 3; ++i) {
-    if (other) CUDA_CHECK(cudaMemsetAsync(other.as<void>(), i, static_cast<size_t>(bytes), stream_));
-    CUDA_CHECK(cudaEventRecord(start.event, stream_));
-    run();
-    CUDA_CHECK(cudaEventRecord(stop.event, stream_));
-    CUDA_CHECK(cudaEventSynchronize(stop.event));
-    float ms = 0;
-    CUDA_CHECK(cudaEventElapsedTime(&ms, start.event, stop.event));
-    best = std::min(best, 1e-3 * ms);
-  }
-  return best;
 }
 
 std::string Products::describe() const {

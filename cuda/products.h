@@ -57,9 +57,6 @@ class Products {
   void admit(const WeightShape& w, int64_t rows);
   struct Operands;
   bool admit_bucket(const Operands& o, int64_t bucket);
-  bool same_bits(const Operands& o, int64_t rows);
-  template <class F>
-  double seconds_of(const F& run);
 
   cudaStream_t stream_;
   int sms_, arch_;

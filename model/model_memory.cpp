@@ -1,5 +1,6 @@
 #include "model/model_memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "model/forward.h"
@@ -7,7 +8,8 @@
 namespace dapo {
 namespace {
 
-/// The plan, after a check that it fits. Products are prepared here since that takes memory of its own for a while.
+/// The plan, after a check that it fits. Products and attention are prepared here since that takes memory of its own
+/// for a while.
 MemoryPlan plan_that_fits(const Weights& weights, const ModelLimits& limits) {
   Backend& backend = weights.backend();
   MemoryPlan plan = plan_memory(backend, weights.config(), limits);
@@ -23,6 +25,7 @@ MemoryPlan plan_that_fits(const Weights& weights, const ModelLimits& limits) {
          gib(needed), gib(available), pieces);
   }
   backend.prepare_products(weight_shapes(weights.params()), most_product_rows(limits));
+  backend.prepare_attention(weights.local().attention(), std::max<int64_t>(limits.pack_tokens, limits.prefill_tokens));
   return plan;
 }
 

@@ -166,6 +166,7 @@ int run(const Options& o, Ranks& ranks) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
     chosen.backend->prepare_products(weight_shapes(parameter_table(shape, plan.limits.tensor)),
                                      most_product_rows(plan.limits));
+    chosen.backend->prepare_attention(shape.attention(), plan.limits.pack_tokens);
     print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
                           plan_text(plan, config, shape, *chosen.backend, measured)));
     if (o.plan) {

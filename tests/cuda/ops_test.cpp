@@ -59,7 +59,7 @@ std::vector<OpCase> wgmma_attention_cases() {
     add(around_tiles, {1, 1, d}, 64);
     add(segments_of({{65, -1}, {64, 0}, {1, 0}}), {6, 3, d}, 128);
     add(segments_of({{55, -1}, {10, 0}, {65, 0}, {1, -1}}), {21, 3, d}, 64);
-    add(segments_of({{513, -1}, {520, 0}}), {3, 1, d}, 64);
+    add(segments_of({{513, -1}, {520, 0}}), {1, 1, d}, 64);
     add(segments_of({{1000, -1}, {40, 0}}), {1, 1, d}, 128);
   }
   return all;
