@@ -66,9 +66,10 @@ std::string command_hint(const CLI::App& app, int argc, char** argv) {
 
 std::string usage_hint(std::string_view program, const CLI::App& app, int argc, char** argv) {
   const bool trains = program == "dapo_train";
-  const CLI::App* const named = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
-  const CLI::App& command = named != nullptr ? *named : app;
-  if (named == nullptr)
+  const auto named =
+      app.get_subcommands([&](const CLI::App* command) { return argc > 1 && command->get_name() == argv[1]; });
+  const CLI::App& command = named.empty() ? app : *named[0];
+  if (named.empty())
     if (std::string hint = command_hint(app, argc, argv); !hint.empty()) return hint;
   std::vector<std::string> names;
   for (const CLI::Option* o : command.get_options())
