@@ -62,6 +62,11 @@ std::string_view special_file(mode_t mode) {
   return S_ISREG(mode) ? "" : "a device";
 }
 
+bool has_entry(const std::string& path) {
+  struct stat st {};
+  return ::lstat(path.c_str(), &st) == 0;
+}
+
 std::string open_error(const std::string& path, int error) {
   std::error_code none;
   const auto target = std::filesystem::read_symlink(path, none);

@@ -23,6 +23,9 @@ void check_format(const std::string& path);
 /// "a folder", "a fifo", ...: a file of this st_mode; "" for a regular file.
 std::string_view special_file(mode_t mode);
 
+/// Whether something has that name, a dangling link included: half a download is not the same as none.
+bool has_entry(const std::string& path);
+
 /// Why opening `path` failed with `error` (errno): "No such file or directory", or where a broken link leads to.
 std::string open_error(const std::string& path, int error);
 

@@ -55,7 +55,9 @@ JsonReader::JsonReader(std::string_view text, std::string where) : text_(text), 
 }
 
 void JsonReader::fail_here(std::string_view what) const {
-  fail_input("{}: JSON, byte {}: {}", where_, at_, what);
+  const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n');
+  if (text_.empty()) fail_input("{}: an empty file, expected JSON: download it again", where_);
+  fail_input("{}: JSON, byte {}{}: {}", where_, at_, line > 1 ? fmt::format(" (line {})", line) : "", what);
 }
 
 void JsonReader::space() {

@@ -31,13 +31,49 @@ bool is_number(std::string_view text) {
          std::count(text.begin(), text.end(), '.') <= 1;
 }
 
+/// Drops `prefix` from the front of the text if it is there.
+bool take(std::string_view& text, std::string_view prefix) {
+  const bool there = text.starts_with(prefix);
+  if (there) text.remove_prefix(prefix.size());
+  return there;
+}
+
+/// Whether commas stand only between groups of three digits: "1,234", not "2,5", which may be two and a half.
+bool grouped(std::string_view number) {
+  for (size_t at = number.find(','); at != number.npos; at = number.find(',', at + 1)) {
+    const size_t end = std::min(number.find_first_not_of("0123456789", at + 1), number.size());
+    if (at == 0 || end - at != 4) return false;
+  }
+  return true;
+}
+
 std::optional<std::string> gsm8k_answer(std::string_view text) {
   const size_t at = text.rfind("####");
   if (at == text.npos || (at > 0 && text[at - 1] == '#')) return std::nullopt;
-  std::string number(trimmed(text.substr(at + 4)));
-  std::erase_if(number, [](char c) { return c == ',' || c == '$'; });
-  if (const auto bare = trimmed(number); is_number(bare)) return std::string(bare);
-  return std::nullopt;
+  std::string_view rest = trimmed(text.substr(at + 4));
+  std::string number;
+  for (bool more = true; more;) {  // a sign and a currency, in any order
+    more = false;
+    for (const std::string_view minus : {"-", "\u2212"})
+      if (number.empty() && take(rest, minus)) number = "-", more = true;
+    for (const std::string_view currency : {"$", "\\$", "\u20AC", "\u00A3"}) more |= take(rest, currency);
+    rest = trimmed(rest);
+  }
+  if (rest.ends_with('$')) rest = trimmed(rest.substr(0, rest.size() - 1));
+  if (!grouped(rest)) return std::nullopt;
+  number += rest;
+  std::erase(number, ',');
+  return is_number(number) ? std::optional(number) : std::nullopt;
+}
+
+/// What "<answer>" and "</answer>" enclose at the end of a text.
+std::optional<std::string_view> tagged_answer(std::string_view text) {
+  constexpr std::string_view kOpen = "<answer>", kClose = "</answer>";
+  text = trimmed(text);
+  const size_t at = text.rfind(kOpen);
+  if (at == text.npos || !text.ends_with(kClose)) return std::nullopt;
+  text.remove_prefix(at + kOpen.size());
+  return trimmed(text.substr(0, text.size() - kClose.size()));
 }
 
 /// Where the last line that begins with "####" ends; npos if there is none.
@@ -50,6 +86,10 @@ size_t last_heading_end(std::string_view text) {
 }  // namespace
 
 std::optional<std::string> marked_answer(std::string_view text) {
+  if (const auto inside = tagged_answer(text)) {
+    if (auto marked = marked_answer(*inside)) return marked;
+    if (inside->find('\n') == inside->npos) return std::string(*inside);
+  }
   if (auto number = gsm8k_answer(text)) return number;
   if (const auto box = last_boxed(text)) return std::string(*box);
   if (const size_t end = last_heading_end(text); end != text.npos)
@@ -72,6 +112,8 @@ bool is_answer(std::string_view text) {
 }
 
 std::string why_no_answer(std::string_view text, bool worked_solution) {
+  for (const std::string_view box : {"\\boxed{", "\\fbox{"})
+    if (text.find(box) != text.npos) return fmt::format("has a {} that is not closed", box);
   if (is_answer(text)) return "";
   const auto lines = std::count(text.begin(), text.end(), '\n');
   const char* unmarked = "with no \"#### number\" at its end and no \\boxed{}";

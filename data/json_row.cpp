@@ -13,6 +13,26 @@ namespace {
 using simdjson::dom::element;
 using simdjson::dom::element_type;
 
+/// What follows the object with which a line begins, as the reason why the line is not JSON; "" if it does not end.
+const char* behind_object(std::string_view text) {
+  size_t i = 0;
+  bool quoted = false;
+  for (int depth = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\') ++i;
+    if (c == '"') quoted = !quoted;
+    if (quoted) continue;
+    depth += c == '{';
+    depth -= c == '}';
+    if (depth == 0) break;
+  }
+  const size_t next = text.find_first_not_of(" \t\r}", i);
+  if (next == text.npos) return "";
+  if (text[next] == '{') return "two objects in one line: each needs a line of its own, ended by \\n";
+  if (text[next] == ',') return "a comma follows the object: rows are one object per line, or one array of objects";
+  return "";
+}
+
 std::string reason_of(simdjson::error_code code, std::string_view text) {
   switch (code) {
     case simdjson::DEPTH_ERROR:
@@ -32,6 +52,8 @@ std::string reason_of(simdjson::error_code code, std::string_view text) {
     default:
       break;
   }
+  if (text.starts_with('\0')) return "NUL bytes: the file was not written to its end (a crash, a full disk)";
+  if (const char* what = behind_object(text); *what != 0) return what;
   if (text.starts_with("{'")) return "single quotes, as Python's str() writes them: use json.dumps";
   if (!text.starts_with('{')) return "it does not begin with {: is the file CSV or plain text? Rows are JSON objects";
   return simdjson::error_message(code);

@@ -149,7 +149,9 @@ std::string_view LineReader::value() {
     fail_input("{}:{}: the object that begins here is not closed: the file is truncated", name_, number_);
   const std::string_view row(buffer_.data() + begin_, i);
   begin_ += i;
-  if (row.empty()) fail_input("{}:{}: expected a JSON object", name_, number_);
+  if (row.empty())
+    fail_input("{}:{}: expected a JSON object{}", name_, number_,
+               buffer_[begin_] == ']' ? "; remove the comma before the ] that ends the array" : "");
   return row;
 }
 

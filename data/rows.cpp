@@ -249,7 +249,7 @@ void RowParser::State::answer(const Row& row, std::string_view where, Example& o
   if (const auto solution = row.field("solution");
       out.solution.empty() && solution && solution->is_string() && found->key != "solution")
     out.solution = std::string(std::string_view(*solution));
-  if (options.need_answer && out.answer.empty())
+  if (options.need_answer && out.answer.find_first_not_of(" \t\r\n") == out.answer.npos)
     fail_input("{}: \"{}\" is empty: expected an answer", where, found->key);
   if (options.need_answer && equal_but_case(out.answer, "nan"))
     fail_input("{}: \"{}\" is the text \"{}\", which programs write for a missing answer: leave such rows out", where,

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/checked.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "model/params.h"
 
@@ -39,13 +40,28 @@ std::vector<int32_t> read_ids(JsonReader& json, const std::string& path, const s
   return ids;
 }
 
+/// partial_rotary_factor: an Error unless all of a head is rotated.
+void refuse_partial(JsonReader& json, const std::string& path) {
+  if (json.peek() == JsonReader::Kind::null) return json.null();
+  if (const double part = json.number(); part != 1)
+    fail_input("{}: partial_rotary_factor {} is not supported, expected 1", path, part);
+}
+
+/// layer_types: an Error unless every layer attends to everything before.
+void refuse_layer_types(JsonReader& json, const std::string& path) {
+  for (json.array(); json.item();)
+    if (const std::string type = json.string(); type != "full_attention")
+      fail_input("{}: layer_types has '{}', which is not supported, expected full_attention", path, type);
+}
+
 /// rope_scaling (rope_parameters in transformers 5): only plain rotary embedding is supported.
 void read_rope(JsonReader& json, const std::string& path, const std::string& key, std::optional<double>& theta) {
-  if (json.peek() == JsonReader::Kind::null) return json.null();
   std::string name;
   for (json.object(); json.key(name);) {
-    if (name == "rope_theta") {
+    if (name == "rope_theta" && json.peek() != JsonReader::Kind::null) {
       theta = json.number();
+    } else if (name == "partial_rotary_factor") {
+      refuse_partial(json, path);
     } else if (name == "rope_type" || name == "type") {
       const std::string type = json.string();
       if (type != "default")
@@ -57,15 +73,13 @@ void read_rope(JsonReader& json, const std::string& path, const std::string& key
   }
 }
 
-/// A flag that must be off (false or null).
+/// A flag that must be off.
 void refuse_true(JsonReader& json, const std::string& path, const std::string& key) {
-  if (json.peek() == JsonReader::Kind::null) return json.null();
   if (json.boolean()) fail_input("{}: {} is not supported, expected false", path, key);
 }
 
-/// quantization_config: an Error, unless null.
+/// quantization_config: an Error.
 void refuse_quantised(JsonReader& json, const std::string& path) {
-  if (json.peek() == JsonReader::Kind::null) return json.null();
   std::string name, method = "unknown method";
   for (json.object(); json.key(name);)
     if (name == "quant_method" && json.peek() == JsonReader::Kind::string)
@@ -84,7 +98,7 @@ struct Raw {
   std::string type, activation = "silu";
   std::optional<double> theta;
   double eps = 1e-6;
-  bool tied = false;
+  bool tied = false, attention_bias = false;
   std::vector<int32_t> eos, pad;
 };
 
@@ -102,11 +116,10 @@ Raw read_config(const std::string& text, const std::string& path) {
   std::string key;
   for (json.object(); json.key(key);) {
     const auto size = std::find_if(std::begin(sizes), std::end(sizes), [&](const auto& s) { return key == s.first; });
-    if (size != std::end(sizes)) {
-      if (json.peek() == JsonReader::Kind::null)
-        json.null();  // head_dim may be null
-      else
-        r.*(size->second) = read_size(json, path, key);
+    if (json.peek() == JsonReader::Kind::null) {
+      json.null();  // as if absent
+    } else if (size != std::end(sizes)) {
+      r.*(size->second) = read_size(json, path, key);
     } else if (key == "model_type") {
       r.type = json.string();
     } else if (key == "hidden_act") {
@@ -119,8 +132,14 @@ Raw read_config(const std::string& text, const std::string& path) {
       r.tied = json.boolean();
     } else if (key == "rope_scaling" || key == "rope_parameters") {
       read_rope(json, path, key, r.theta);
-    } else if (key == "use_sliding_window" || key == "attention_bias" || key == "mlp_bias") {
+    } else if (key == "attention_bias") {
+      r.attention_bias = json.boolean();
+    } else if (key == "use_sliding_window" || key == "mlp_bias") {
       refuse_true(json, path, key);
+    } else if (key == "partial_rotary_factor") {
+      refuse_partial(json, path);
+    } else if (key == "layer_types") {
+      refuse_layer_types(json, path);
     } else if (key == "quantization_config") {
       refuse_quantised(json, path);
     } else if (key == "eos_token_id") {
@@ -138,6 +157,8 @@ Raw read_config(const std::string& text, const std::string& path) {
 void check(const Raw& r, const std::string& path) {
   if (r.type != "qwen2" && r.type != "llama")
     fail_input("{}: model_type '{}' is not supported; use a Qwen2, Qwen2.5 or Llama-type model", path, r.type);
+  if (r.attention_bias && r.type == "llama")  // Qwen2 always has the bias, whatever this key says
+    fail_input("{}: attention_bias is not supported, expected false", path);
   if (r.activation != "silu") fail_input("{}: hidden_act '{}' is not supported, expected silu", path, r.activation);
   const std::pair<const char*, int> needed[] = {{"hidden_size", r.hidden},
                                                 {"intermediate_size", r.ffn},
@@ -195,7 +216,7 @@ ModelConfig load_model_config(const std::string& folder) {
   c.eos = r.eos;
   if (!r.pad.empty()) c.pad = r.pad[0];
   const std::string generation = (fs::path(folder) / "generation_config.json").string();
-  if (fs::exists(generation, ignored)) {
+  if (has_entry(generation)) {
     c.generation_json = read_text_file(generation);
     JsonReader json(c.generation_json, generation);
     std::string key;

@@ -14,12 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A dangling link exists too.
-bool has_entry(const fs::path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
-}
-
 /// Names of the files (or folders) in a folder, sorted; empty if it cannot be read.
 std::vector<std::string> names_in(const fs::path& folder, bool folders) {
   std::vector<std::string> names;

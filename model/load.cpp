@@ -125,7 +125,11 @@ LoadPlan plan_load(const SafetensorsReader& file, const ParamTable& params, cons
       if (auto tensor = unused.extract(part.name)) used.insert(std::move(tensor));
       const auto it = used.find(part.name);
       if (it == used.end())
-        fail_input("{}: tensor '{}' is missing; does config.json belong to these files?", folder, part.name);
+        fail_input(
+            "{}: tensor '{}' is missing; {}", folder, part.name,
+            part.name == "lm_head.weight"
+                ? "if the model uses its embeddings for the head, config.json lacks \"tie_word_embeddings\": true"
+                : "does config.json belong to these files?");
       const TensorInfo& t = *it->second;
       TensorInfo want;
       want.dtype = t.dtype, want.shape = p.tensor_shape(part);

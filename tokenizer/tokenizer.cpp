@@ -1,9 +1,11 @@
 #include "tokenizer/tokenizer.h"
 
+#include <cerrno>
 #include <filesystem>
 #include <utility>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/sentencepiece.h"
 #include "tokenizer/unicode.h"
@@ -13,9 +15,13 @@ namespace dapo {
 std::unique_ptr<const Tokenizer> Tokenizer::load(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  const auto is_file = [&](const fs::path& p) { return fs::is_regular_file(p, ignored); };
+  const auto is_file = [&](const fs::path& p) {
+    const bool there = fs::is_regular_file(p, ignored);
+    if (!there && has_entry(p)) fail_input("{}: {}", p.string(), open_error(p.string(), ENOENT));
+    return there;
+  };
   const bool folder = fs::is_directory(path, ignored);
-  if (!folder && !is_file(path))
+  if (!folder && !has_entry(path))
     fail_input("{}: no such file or folder; a model folder holds tokenizer.json or tokenizer.model", path);
   const fs::path home = folder ? fs::path(path) : fs::path(path).parent_path();
   const TokenizerConfig config = TokenizerConfig::load(home.string());

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "core/json.h"
 
 namespace dapo {
@@ -16,11 +17,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxFile = 8 << 20, kMaxTemplate = 1 << 20;
 constexpr size_t kMaxAdded = 1 << 16;
-
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
 
 Json read_object(const fs::path& path) {
   const std::string text = read_text_file(path.string(), kMaxFile);
@@ -146,17 +142,17 @@ void read_template_files(const fs::path& folder, TokenizerConfig& out) {
   std::map<std::string, std::string> files;
   const fs::path main = folder / "chat_template.jinja", more = folder / "additional_chat_templates";
   std::error_code ignored;
-  if (is_there(main)) files["default"] = read_text_file(main.string(), kMaxTemplate);
+  if (has_entry(main)) files["default"] = read_text_file(main.string(), kMaxTemplate);
   if (fs::is_directory(more, ignored))
     for (const auto& entry : fs::directory_iterator(more))
       if (entry.path().extension() == ".jinja")
         files[entry.path().stem().string()] = read_text_file(entry.path().string(), kMaxTemplate);
   if (!files.empty()) {
     out.templates = std::move(files);
-    out.templates_from = (is_there(main) ? main : more).string();
+    out.templates_from = (has_entry(main) ? main : more).string();
   }
   const fs::path json = folder / "chat_template.json";
-  if (out.templates.empty() && is_there(json)) read_templates(read_object(json), json, out);
+  if (out.templates.empty() && has_entry(json)) read_templates(read_object(json), json, out);
 }
 
 /// Default special tokens of transformers' classes, for configurations that omit them.
@@ -188,7 +184,7 @@ TokenizerConfig TokenizerConfig::load(const std::string& folder, bool with_templ
   const fs::path path = fs::path(folder) / "tokenizer_config.json", map = fs::path(folder) / "special_tokens_map.json",
                  added = fs::path(folder) / "added_tokens.json";
   bool decoder = false;
-  if (is_there(path)) {
+  if (has_entry(path)) {
     const Json json = read_object(path);
     out.present = true;
     if (const auto name = json.find("tokenizer_class"); name != json.end() && name->is_string())
@@ -202,8 +198,8 @@ TokenizerConfig TokenizerConfig::load(const std::string& folder, bool with_templ
     if (decoder = json.contains("added_tokens_decoder"); decoder) read_decoder(json["added_tokens_decoder"], path, out);
   }
   // Folders of older versions of transformers: these two files count where the configuration lists no added tokens.
-  if (!decoder && is_there(map)) read_special(read_object(map), map, out);
-  if (!decoder && is_there(added)) read_added_file(added, out);
+  if (!decoder && has_entry(map)) read_special(read_object(map), map, out);
+  if (!decoder && has_entry(added)) read_added_file(added, out);
   if (out.added.size() + out.extra.size() > kMaxAdded) fail_input("{}: more than {} added tokens", folder, kMaxAdded);
   std::stable_sort(out.added.begin(), out.added.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   for (size_t i = 0; i < out.added.size(); ++i) {

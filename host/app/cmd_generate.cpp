@@ -110,6 +110,7 @@ void draw_and_write(const GenerateOptions& o, const std::vector<Prompt>& prompts
 
 int run_generate_command(const GenerateOptions& o) {
   check_options(o);
+  check_output(o.out, {o.prompts});
   Session s =
       open_session(o.model, make_backend(o.on.device, o.on.dtype, o.on.threads), Start::folder, 1, 0, Tokens::maybe);
   const ModelConfig& model = s.weights->config();

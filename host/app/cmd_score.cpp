@@ -126,6 +126,7 @@ void write_row(LineWriter& out, const Row& row) {
 }  // namespace
 
 int run_score_command(const ScoreOptions& o) {
+  check_output(o.out, {o.file});
   if (!(o.temperature >= static_cast<float>(kLeastTemperature)))
     fail_input("--temperature {}: at least {}", o.temperature, kLeastTemperature);
   Session s =

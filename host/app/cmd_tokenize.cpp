@@ -33,6 +33,7 @@ int run_tokenize_command(const TokenizeOptions& o) {
   const auto tokenizer = Tokenizer::load(o.model);
   const ChatTemplate chat = o.chat ? ChatTemplate::load(o.model) : ChatTemplate{};
   if (o.chat && !chat) fail_input("{}: the model has no chat template; leave out --chat", o.model);
+  check_output(o.out, {o.file});
   LineWriter out(o.out);
   read_rows(o.file, [&](const JsonRow& row) {
     if (o.decode) {

@@ -23,6 +23,7 @@ int run_verify_command(const VerifyOptions& o) {
   if (!o.command.empty()) options.command = {o.command};
   options.timeout = o.timeout;
   VerifierPool pool(make_verifier(o.verifier, options), o.workers);
+  check_output(o.out, {o.file});
   LineWriter out(o.out);
   std::deque<std::future<std::vector<Verdict>>> pending;  // in order; so many that the workers are never idle
   std::string first_error;

@@ -44,7 +44,9 @@ struct Options {
 Dataset load_data(const Config& config) {
   DatasetOptions options = question_options(config.data);
   options.unique = config.data.unique;
-  return Dataset::load(config.data.train_files, options);
+  Dataset data = Dataset::load(config.data.train_files, options);
+  check_ground_truths(data, config.reward.verifier);
+  return data;
 }
 
 /// How many prompts are trained on, and why rows are left out: "1024 prompts from 1100 rows; left out: ...".
@@ -181,7 +183,9 @@ int run(const Options& o, Ranks& ranks) {
   });
   const std::vector<EvalSet> val = comm.together([&] {
     try_commands(config.reward, data[0]);
-    return load_eval_sets(config.data);
+    std::vector<EvalSet> sets = load_eval_sets(config.data);
+    for (const EvalSet& set : sets) check_ground_truths(set.data, config.reward.verifier);
+    return sets;
   });
   RunNotes notes;
   if (!o.check && o.replay.empty()) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -128,6 +129,29 @@ void read_rows(const std::string& path, const std::function<void(const JsonRow&)
     f(JsonRow(row));
   }
   if (rows == 0) fail_input("{}: has no rows; expected one JSON object per line", lines.name());
+}
+
+namespace {
+/// Whether a file begins with a row of generate, eval, score, tokenize or verify.
+bool holds_our_rows(const std::string& path) {
+  std::string line(1 << 20, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(line.data(), static_cast<std::streamsize>(line.size()));
+  line.resize(static_cast<size_t>(file.gcount()));
+  line.resize(std::min(line.find('\n'), line.size()));
+  if (!line.starts_with('{')) return false;
+  const auto has = [&](const char* key) { return line.find(key) != line.npos; };
+  return has("\"ids\": [") || has("\"acc\": ") || has("\"log_probs\": [") || has("\"finish_reason\": \"");
+}
+}  // namespace
+
+void check_output(const std::string& out, const std::vector<std::string>& inputs) {
+  std::error_code none;
+  if (out.empty() || out == "-" || !fs::is_regular_file(out, none)) return;
+  for (const std::string& input : inputs)
+    if (fs::equivalent(out, input, none)) fail_input("{}: is an input of this command; name another file", out);
+  if (fs::file_size(out, none) > 0 && !holds_our_rows(out))
+    fail_input("{}: exists, and no command of this program wrote it, so it is left alone; name another file", out);
 }
 
 LineWriter::LineWriter(const std::string& path) {

@@ -46,6 +46,10 @@ class JsonRow {
 /// there are no rows at all.
 void read_rows(const std::string& path, const std::function<void(const JsonRow&)>& f);
 
+/// Error (exit 2) if `out` ("" or "-": standard output) is a file that a command may not replace: one of its inputs, or
+/// one that holds anything but rows that these commands write, such as weights or a dataset.
+void check_output(const std::string& out, const std::vector<std::string>& inputs);
+
 /// Writes lines to standard output ("-" or ""), or to a file that appears, complete, when commit() is called.
 class LineWriter {
  public:

@@ -208,7 +208,8 @@ std::string write_report(const std::vector<std::string>& folders, const std::str
     if (labels[run.label] > 1) run.label = run.path;
   std::string to = !out.empty() ? out : runs.size() == 1 ? runs[0].path + "/report.html" : "report.html";
   std::error_code none;
-  if (out.empty() && fs::exists(to, none) && beginning(to, 200).find(kMark) == std::string::npos)
+  if (fs::is_regular_file(to, none) && fs::file_size(to, none) > 0 &&
+      beginning(to, 200).find(kMark) == std::string::npos)
     fail_input("{}: exists, and dapo report did not write it; name another file with -o", to);
   LineWriter file(to);
   file.line(report_html(runs));

@@ -14,6 +14,7 @@
 #include "host/app/backends.h"
 #include "host/app/interrupt.h"
 #include "host/app/streams.h"
+#include "host/app/usage_hint.h"
 #include "host/app/version.h"
 
 namespace dapo {
@@ -24,20 +25,6 @@ inline int report_error(const char* program, int code, std::string what) {
       what.begin(), what.end(), [](char ch) { return static_cast<unsigned char>(ch) < ' '; }, ' ');
   std::fprintf(stderr, "%s: %s\n", program, what.c_str());
   return code;
-}
-
-/// A hint for arguments in the style of other trainers: how the same is written here.
-inline std::string usage_hint(std::string_view program, int argc, char** argv) {
-  const bool trains = program == "dapo_train";
-  for (int i = 1; trains && i < argc; ++i) {
-    const std::string_view word = argv[i], before = argv[i - 1];
-    const size_t equals = word.find('='), dot = word.find('.');
-    if (word == "--config" || word.starts_with("--config="))
-      return "; the config is a positional argument: dapo_train FILE.cfg";
-    if (!word.starts_with("-") && before != "--set" && dot < equals && equals != word.npos)
-      return fmt::format("; a setting is written --set {}", word);
-  }
-  return "; see --help for the options";
 }
 
 /// Parses the command line, runs body() and returns the exit code: nonzero if anything written to standard output was
@@ -58,7 +45,7 @@ inline int run_program(const char* program, CLI::App& app, int argc, char** argv
     if (code == 0) check_standard_output();
     return code;
   } catch (const CLI::ParseError& e) {
-    return report_error(program, kExitUsage, std::string(e.what()) + usage_hint(program, argc, argv));
+    return report_error(program, kExitUsage, std::string(e.what()) + usage_hint(program, app, argc, argv));
   } catch (const Error& e) {
     return report_error(program, e.code(), e.what());
   } catch (const std::bad_alloc&) {

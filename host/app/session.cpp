@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "core/sizes.h"
 #include "model/learner.h"
 #include "model/whole_model.h"
@@ -55,7 +56,7 @@ Session open_session(const std::string& folder, ChosenBackend chosen, Start star
   if (!loads && start == Start::folder)
     fail_input("{}: no model.safetensors in it; the download is not complete, or train weights with dapo sft", weights);
   const bool tokenizer = std::any_of(kTokenizerFiles.begin(), kTokenizerFiles.end(),
-                                     [&](const char* name) { return fs::exists(fs::path(folder) / name); });
+                                     [&](const char* name) { return has_entry(fs::path(folder) / name); });
   if (tokenizer || tokens == Tokens::need) s.tokenizer = Tokenizer::load(folder);
   if (s.tokenizer && s.tokenizer->vocab_size() > config.vocab)
     fail_input("{}: the tokenizer has {} tokens, the model's vocab_size is {}: they do not match", folder,

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/check.h"
+#include "core/choices.h"
 #include "host/train/prompts.h"
 
 namespace dapo {
@@ -67,6 +68,17 @@ std::string missing_set(const std::string& entry) {
     if (!fs::exists(file, ignored))
       return fmt::format("{}: {} is not there; fetch it with data/download.sh {}", entry, file, entry);
   return "";
+}
+
+void check_ground_truths(const Dataset& data, const std::string& verifier) {
+  if (choice_index("math_dapo|gsm8k|boxed|math", verifier) < 0) return;
+  for (size_t i = 0; i < data.size(); ++i)
+    if (const std::string& answer = data[i].answer; answer.starts_with("{\"") && answer.ends_with('}'))
+      fail_input(
+          "row {}: the ground truth is an object, {}, which no response equals for the verifier {}: set "
+          "data.answer_key "
+          "to the member that is the answer (\"answer.value\"), or reward.verifier to command",
+          data[i].id, answer.substr(0, 80), verifier);
 }
 
 std::vector<EvalSet> load_eval_sets(const DataSection& data) {

@@ -28,6 +28,9 @@ std::vector<std::string> set_files(const std::string& entry);
 /// For a known set whose files are not there: which one, and how to fetch it; else "".
 std::string missing_set(const std::string& entry);
 
+/// Error (exit 2) names a row whose ground truth is a JSON object, if the verifier compares texts or mathematics.
+void check_ground_truths(const Dataset& data, const std::string& verifier);
+
 /// Loads every entry of data.val_files as a set. Error (exit 2) if that fails, or if missing_set.
 std::vector<EvalSet> load_eval_sets(const DataSection& data);
 

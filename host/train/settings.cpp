@@ -244,8 +244,12 @@ void read_setting(Config& config, const std::string& setting) {
       where.begin(), where.end(), [](char ch) { return static_cast<unsigned char>(ch) < ' '; }, ' ');
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || setting.find('.') >= equals)
-    fail_input("{}: expects section.field=value, such as --set actor.lr=1e-6", where);
-  const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
+    fail_input("{}: expects section.field=value, such as --set actor.lr=1e-6{}", where,
+               equals == std::string::npos ? "" : "; " + name_hint(setting.substr(0, equals)));
+  const size_t end = setting.find_last_not_of(' ', equals - 1) + 1;
+  const std::string key = setting.substr(0, end);
+  std::string text = setting.substr(equals + 1);
+  if (end < equals) text.erase(0, text.find_first_not_of(' '));  // "actor.lr = 1e-6", as in a file
   const Setting& s = known_setting(where, key);
   const Member member = s.member(config);
   const bool texts = std::holds_alternative<std::vector<std::string>*>(member);

@@ -6,6 +6,9 @@
 
 namespace dapo {
 
+/// Letters to insert, delete or replace to turn a into b (Levenshtein 1965).
+size_t edit_distance(std::string_view a, std::string_view b);
+
 /// The end of an error about an unknown key ("section.field" or a name alone): "did you mean actor.lr?", why there is
 /// no such setting, or, if nothing is near, where the settings are listed.
 std::string name_hint(std::string_view key);

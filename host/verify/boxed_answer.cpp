@@ -76,7 +76,17 @@ Tokens trimmed(Tokens tokens) {
   return tokens;
 }
 
-/// Drops a leading "x =" or "x \in" if it is the only relation.
+/// The name that the tokens are; "" if they are something else.
+std::string name_of(Tokens tokens) {
+  try {
+    const Expression e = read_expression(tokens);
+    return e.name ? e.text : "";
+  } catch (const Unreadable&) {
+    return {};
+  }
+}
+
+/// Drops a leading "x =" or "x \in", or a trailing "= x", if it is the only relation.
 std::string cut_name(Tokens& tokens) {
   size_t found = tokens.size();
   int64_t depth = 0;
@@ -87,15 +97,15 @@ std::string cut_name(Tokens& tokens) {
     if (found != tokens.size()) return {};
     found = i;
   }
-  if (found == 0 || found + 1 >= tokens.size()) return {};
-  try {
-    const Expression left = read_expression(tokens.first(found));
-    if (!left.name) return {};
-    tokens = tokens.subspan(found + 1);
-    return left.text;
-  } catch (const Unreadable&) {
-    return {};
-  }
+  if (found + 1 >= tokens.size()) return {};
+  const bool equation = tokens[found].text == "=";
+  const Tokens left = tokens.first(found), right = tokens.subspan(found + 1);
+  std::string name;
+  if (left.empty() ? equation : !(name = name_of(left)).empty())
+    tokens = right;
+  else if (equation && !left.empty() && !(name = name_of(right)).empty())
+    tokens = left;
+  return name;
 }
 
 /// The element in the tokens, or two of them for \pm.
@@ -157,6 +167,16 @@ bool folded_equal(std::string_view a, std::string_view b) {
                     [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
+/// Words that differ only in case: where neither is in \text{}, only in that of the first letter, since shorter ones
+/// may be products of variables.
+bool same_words(const Element& a, const Element& b) {
+  if (!a.words || !b.words || a.text.size() < 2 || !folded_equal(a.text, b.text)) return false;
+  if (a.upright || b.upright) return true;
+  for (const std::string_view word : {"yes", "no", "true", "false", "none"})
+    if (folded_equal(a.text, word)) return true;
+  return a.text.size() > 2 && a.text.compare(1, a.text.npos, b.text, 1, b.text.npos) == 0;
+}
+
 /// A hundredth of a number in its canonical spelling.
 std::string hundredth(const std::string& text) {
   const auto n = number_in(text);
@@ -170,7 +190,7 @@ bool same_element(const Element& a, const Element& b) {
   if (!a.name.empty() && !b.name.empty() && a.name != b.name) return false;
   if (a.unit.known && b.unit.known && a.unit.text != b.unit.text) return false;
   if (a.text == b.text) return true;  // 50% and 50 as well: answers drop the sign
-  if (a.words && b.words && (a.upright || b.upright) && a.text.size() > 1) return folded_equal(a.text, b.text);
+  if (same_words(a, b)) return true;
   if (a.percent != b.percent) return a.percent ? hundredth(a.text) == b.text : a.text == hundredth(b.text);
   return false;
 }
@@ -197,15 +217,55 @@ bool one_name(const Answer& a) {
 }
 }  // namespace
 
+namespace {
+/// Without markdown's emphasis around all of it: "**5**", "`5`".
+std::string_view without_emphasis(std::string_view text) {
+  text = strip(text);
+  for (const std::string_view mark : {"**", "__", "`"}) {
+    const size_t n = mark.size();
+    if (text.size() > 2 * n && text.starts_with(mark) && text.ends_with(mark) &&
+        text.substr(n, text.size() - 2 * n).find(mark) == text.npos)
+      text = strip(text.substr(n, text.size() - 2 * n));
+  }
+  return text;
+}
+
+bool choice_letter(const Token& t) {
+  return t.kind == Tok::word && t.text.size() == 1 && t.text[0] >= 'A' && t.text[0] <= 'J';
+}
+
+/// Cuts the letter of a choice before its text, "(B) 12", "\\textbf{(B)}\\ x", "B. 12"; "" if there is none. Without a
+/// font only before a number or a word: "(A) x" may be a product.
+std::string cut_choice(Tokens& tokens) {
+  size_t i = 0;
+  const auto next = [&](Tok kind, std::string_view text) {
+    return i < tokens.size() && tokens[i].is(kind, text) && ++i;
+  };
+  const bool font = next(Tok::open, "{"), bracket = next(Tok::open, "(");
+  if (i >= tokens.size() || !choice_letter(tokens[i])) return {};
+  const std::string letter = tokens[i++].text;
+  if (!next(Tok::close, ")") && (bracket || (!next(Tok::op, ".") && !next(Tok::op, ":")))) return {};
+  const bool alone = font && next(Tok::close, "}");
+  if (i == tokens.size()) return {};
+  const Token& t = tokens[i];
+  const bool value = t.kind == Tok::number || t.kind == Tok::currency || (t.kind == Tok::word && t.text.size() > 2);
+  if (!alone && (font || !t.spaced || !value)) return {};
+  tokens = tokens.subspan(i);
+  return letter;
+}
+}  // namespace
+
 Answer read_answer(std::string_view text) {
   Answer out;
   std::vector<Token> tokens;
+  text = without_emphasis(text);
   if (!read_tokens(text, tokens)) {
     out.elements.push_back({});
     out.elements[0].text = strip(text);
     return out;
   }
   Tokens all = trimmed(tokens);
+  out.choice = cut_choice(all);
   if (split(all).size() == 1) out.name = cut_name(all);
   all = trimmed(all);
   if (all.size() >= 2 && all[0].kind == Tok::open && !all[0].text.starts_with("\\begin") &&
@@ -231,8 +291,17 @@ Answer read_answer(std::string_view text) {
   return out;
 }
 
+namespace {
+bool is_letter(const Answer& a, const std::string& letter) {
+  return a.open.empty() && a.elements.size() == 1 && a.elements[0].text == letter;
+}
+}  // namespace
+
 bool same_answer(const Answer& a, const Answer& b) {
   if (a.elements.empty() || b.elements.empty()) return false;
+  if (!a.choice.empty() && !b.choice.empty() && a.choice != b.choice) return false;
+  if (a.choice.empty() != b.choice.empty() && (a.choice.empty() ? is_letter(a, b.choice) : is_letter(b, a.choice)))
+    return true;
   if (!a.name.empty() && !b.name.empty() && a.name != b.name) return false;
   const bool set = (a.open.empty() || a.open == "\\{") && (b.open.empty() || b.open == "\\{");
   if (!set && (a.open != b.open || a.close != b.close)) return false;

@@ -31,6 +31,7 @@ struct Element {
 struct Answer {
   std::string open, close;  ///< "" without brackets, and around one element in parentheses
   std::string name;
+  std::string choice;  ///< the letter before the text of a choice: "B" in "(B) 12", which equals "B" and "12"
   std::vector<Element> elements;
 };
 

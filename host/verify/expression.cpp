@@ -141,6 +141,7 @@ Term Parser::term() {
     } else if (is_op("/")) {
       if (open_argument_) throw Unreadable();  // \sin x/2: half of a sine, or the sine of a half?
       ++at_;
+      if (take(Tok::op, "-")) out.apply(Sign::minus);
       Term by;
       factor(by, true);
       out.divide(by);

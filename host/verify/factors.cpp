@@ -31,7 +31,13 @@ void Parser::number(Term& out, bool lone) {
     return mix(out, t, part);
   }
   ++at_;
-  if (take(Tok::command, "overline") || take(Tok::command, "bar")) return repeat(out, t);
+  if (take(Tok::command, "overline") || take(Tok::command, "bar")) return repeat(out, t, braced_digits());
+  if (take(Tok::command, "dot")) return repeat(out, t, dotted_digits());
+  if (t.text.ends_with('.') && take(Tok::open, "(")) {  // 0.(3)
+    const std::string again = whole_digits();
+    need(Tok::close, ")");
+    return repeat(out, t, again);
+  }
   Term value = Term::number(decimal(t.text, t.exponent));
   if (!lone && whole && take(Tok::command, "frac")) {  // 3\frac12, or 3\frac{x}{2}
     Term over = fraction();
@@ -59,13 +65,31 @@ void Parser::mix(Term& out, const Token& whole, const Term& part) {
 }
 
 /// 0.1\overline{6}
-void Parser::repeat(Term& out, const Token& begin) {
-  need(Tok::open, "{");
-  const auto value = is_whole_number() ? repeating(begin.text, token().text) : std::nullopt;
+void Parser::repeat(Term& out, const Token& begin, const std::string& again) {
+  const auto value = repeating(begin.text, again);
   if (!value || begin.exponent != 0) throw Unreadable();
-  ++at_;
-  need(Tok::close, "}");
   out.multiply(Term::number(Number::of(*value), Literal::fraction));
+}
+
+std::string Parser::whole_digits() {
+  if (!is_whole_number()) throw Unreadable();
+  return tokens_[at_++].text;
+}
+
+std::string Parser::braced_digits() {
+  need(Tok::open, "{");
+  std::string digits = whole_digits();
+  need(Tok::close, "}");
+  return digits;
+}
+
+/// \dot{3}, or from the first dot to the last: \dot{1}4285\dot{7}.
+std::string Parser::dotted_digits() {
+  std::string digits = braced_digits();
+  const bool between = is_whole_number() && is(Tok::command, "dot", 1);
+  if (between) digits += whole_digits();
+  if (take(Tok::command, "dot")) digits += braced_digits();
+  return digits;
 }
 
 /// Adjacent letters are a word, but a script or argument belongs to the last one: ab^2, nf(x). Not so in \text{cm}^2.
@@ -81,10 +105,23 @@ void Parser::word(Term& out) {
     if (last > 0) out.multiply(Term::letters(name.substr(0, last)));
     name.erase(0, last);
   }
-  if (is(Tok::open, "(") && !stands_within(name)) name += bracket();
+  const size_t bare = at_;
+  std::string function = name;  // f(x), f'(x), f^{-1}(x)
+  while (take(Tok::op, "'")) function += '\'';
+  if (inverse_follows()) at_ += 5, function += "^-1";
+  if (is(Tok::open, "(") && !stands_within(name))
+    name = function + bracket();
+  else
+    at_ = bare;
   Term value = Term::named(std::move(name));
   postfix(value);
   out.multiply(std::move(value));
+}
+
+/// "^{-1}", the inverse of a function.
+bool Parser::inverse_follows() const {
+  return is(Tok::op, "^") && is(Tok::open, "{", 1) && is(Tok::op, "-", 2) && is(Tok::number, "1", 3) &&
+         is(Tok::close, "}", 4);
 }
 
 /// Whether the letter occurs in the parenthesis that opens here: n(n+1) is a product, f(n+1) is not.

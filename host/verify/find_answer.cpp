@@ -107,6 +107,34 @@ std::string value_of(std::string_view formula) {
   return std::string(right.empty() || right == "0" ? formula : right);
 }
 
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+/// The last word of a text, in small letters; "" if something else ends it.
+std::string last_word(std::string_view text) {
+  text = strip(text);
+  size_t begin = text.size();
+  while (begin > 0 && letter(text[begin - 1])) --begin;
+  return lower(text.substr(begin));
+}
+
+bool negative_word(std::string_view word) {
+  return word == "minus" || word == "negative";
+}
+
+/// Whether a word makes another answer of the number behind it: "not 5", "at least 5", "half of 10".
+bool other_value(std::string_view word, std::string_view before, std::string_view after) {
+  constexpr std::string_view kAlone[] = {"not", "no", "never", "neither", "twice", "thrice", "than"};
+  constexpr std::string_view kOf[] = {"half", "third", "quarter",    "double",  "triple",   "square",
+                                      "root", "cube",  "reciprocal", "inverse", "opposite", "negative"};
+  if (word == "least" || word == "most") return before == "at";
+  return std::ranges::find(kAlone, word) != std::end(kAlone) ||
+         (after == "of" && std::ranges::find(kOf, word) != std::end(kOf));
+}
+
 /// The last formula, or the last number outside formulas if that stands behind it.
 std::optional<std::string> last_formula_or_number(std::string_view text) {
   Formula last;
@@ -120,7 +148,8 @@ std::optional<std::string> last_formula_or_number(std::string_view text) {
                                        begin > last.end + 1 && digit(text[begin - 2]))))
       --begin;
     const bool name = begin > last.end && (letter(text[begin - 1]) || text[begin - 1] == '_');  // "x2"
-    if (!name) return std::string(number_at(text, begin));
+    if (!name)
+      return (negative_word(last_word(text.substr(0, begin))) ? "-" : "") + std::string(number_at(text, begin));
     i = begin;
   }
   if (!found) return std::nullopt;
@@ -225,19 +254,26 @@ std::string answer_in(std::string_view sentence, Pick pick) {
   size_t first = sentence.npos;
   each_formula(sentence, [&](const Formula& f) { first = std::min(first, f.begin); });
   if (first != 0) sentence = strip(behind_verb(sentence));
-  if (const auto formulas = formulas_in(sentence))
-    return first == 0 || pick == Pick::first ? *formulas : last_formula_or_number(sentence).value_or(*formulas);
-  if (std::none_of(sentence.begin(), sentence.end(), digit)) return std::string(sentence);
+  const auto formulas = formulas_in(sentence);
+  if (formulas && (first == 0 || pick == Pick::last))
+    return first == 0 ? *formulas : last_formula_or_number(sentence).value_or(*formulas);
+  if (!formulas && std::none_of(sentence.begin(), sentence.end(), digit)) return std::string(sentence);
+  std::vector<std::string> words;  // the leading words of two or more letters
   size_t at = 0;
-  for (size_t i = 0; i < sentence.size();) {  // leading words of two or more letters
+  for (size_t i = 0; i < sentence.size(); at = i) {
     size_t end = i;
     while (end < sentence.size() && letter(sentence[end])) ++end;
-    if (end - i < 2 && sentence.substr(i, end - i) != "a") break;
-    if (end < sentence.size() && !blank(sentence[end])) break;
+    const std::string_view word = sentence.substr(i, end - i);
+    if ((end - i < 2 && word != "a") || (end < sentence.size() && !blank(sentence[end]))) break;
+    words.push_back(lower(word));
     while (end < sentence.size() && blank(sentence[end])) ++end;
-    at = i = end;
+    i = end;
   }
-  return std::string(strip(sentence.substr(at)));
+  for (size_t i = 0; i < words.size(); ++i)
+    if (other_value(words[i], i > 0 ? words[i - 1] : "", i + 1 < words.size() ? words[i + 1] : ""))
+      return std::string(sentence);
+  const std::string value = formulas ? *formulas : std::string(strip(sentence.substr(at)));
+  return !words.empty() && negative_word(words.back()) ? "-(" + value + ")" : value;
 }
 
 /// Whether nothing but "and", "or", commas and what delimits formulas stands in the text between two boxes.
@@ -252,6 +288,15 @@ bool joins(std::string_view between) {
     between.remove_prefix(joint->size());
   }
   return joined;
+}
+
+/// What stands in the last <answer></answer>, which may still be open.
+std::optional<std::string_view> tagged(std::string_view text) {
+  constexpr std::string_view kOpen = "<answer>", kClose = "</answer>";
+  const size_t begin = text.rfind(kOpen);
+  if (begin == text.npos) return std::nullopt;
+  const std::string_view inside = text.substr(begin + kOpen.size());
+  return strip(inside.substr(0, inside.find(kClose)));
 }
 
 FoundAnswer with_value(std::string text) {
@@ -282,6 +327,8 @@ std::optional<std::string> boxes_in(std::string_view text) {
 std::optional<FoundAnswer> find_answer(std::string_view response) {
   constexpr size_t kShort = 100;
   if (const auto boxed = boxes_in(response)) return FoundAnswer{*boxed, *boxed};
+  if (const auto inside = tagged(response))
+    if (auto answer = find_answer(*inside)) return answer;
   if (const auto rest = behind_marker(response))
     if (std::string answer = answer_in(first_sentence(*rest), Pick::first); !answer.empty())
       return with_value(std::move(answer));

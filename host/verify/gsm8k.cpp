@@ -19,7 +19,7 @@ class Gsm8k final : public AnswerVerifier {
   void judge(std::string_view response, std::string_view ground_truth, Verdict& out) const override {
     const std::string_view text = tail(response, 300);
     options_.flexible ? last_number(text, out) : after_hashes(text, out);
-    out.acc = out.found && out.pred == ground_truth;
+    out.acc = out.found && out.pred == strip(ground_truth);
     out.reason = !out.found ? options_.flexible ? "no number" : "no \"#### number\"" : out.acc ? "equal" : "differs";
   }
   static void after_hashes(std::string_view text, Verdict& out) {

@@ -59,7 +59,11 @@ class Parser {
   void factor(Term& out, bool lone);
   void number(Term& out, bool lone);
   void mix(Term& out, const Token& whole, const Term& part);
-  void repeat(Term& out, const Token& begin);
+  void repeat(Term& out, const Token& begin, const std::string& again);
+  std::string whole_digits();
+  std::string braced_digits();
+  std::string dotted_digits();
+  bool inverse_follows() const;
   void word(Term& out);
   void postfix(Term& value);
   Sum script();

@@ -112,21 +112,37 @@ class Lexer {
     size_t end = digits.empty() ? at_ : groups(digits.size(), digits);
     if (end < s_.size() && s_[end] == '.' && !s_.substr(end).starts_with("..")) {
       const size_t n = digits_at(end + 1);
-      const string_view behind = s_.substr(end + 1);  // "0.\\overline{3}" needs its point; else it may end a sentence
-      if (n > 0 || behind.starts_with("\\overline") || behind.starts_with("\\bar")) digits.append(s_, end, n + 1);
+      // "0.\\overline{3}" and "0.(3)" need their point; else it may end a sentence
+      if (n > 0 || repeats_at(end + 1)) digits.append(s_, end, n + 1);
       end += n + 1;
     }
-    int64_t exponent = 0;
-    if (end + 1 < s_.size() && (s_[end] == 'e' || s_[end] == 'E')) {  // not with a sign: "2e+3" is a sum
-      const size_t n = digits_at(end + 1), after = end + 1 + n;
-      if (n > 0 && n < 7 && (after == s_.size() || (!letter(s_[after]) && s_[after] != '.'))) {
-        for (size_t i = end + 1; i < after; ++i) exponent = exponent * 10 + (s_[i] - '0');
-        end = after;
-      }
-    }
+    const int64_t exponent = exponent_at(end, digits.find('.') != digits.npos);
     at_ = end;
     put(Tok::number, digits);
     out_.back().exponent = exponent;
+  }
+
+  /// Whether what follows a point at `at` is the repeating part of a decimal.
+  bool repeats_at(size_t at) const {
+    const string_view t = s_.substr(at);
+    const size_t n = t.starts_with('(') ? digits_at(at + 1) : 0;
+    return t.starts_with("\\overline") || t.starts_with("\\bar") || t.starts_with("\\dot{") ||
+           (n > 0 && t.substr(n + 1).starts_with(')'));
+  }
+
+  /// Reads "e5" at `end` and moves it behind. With a sign as programs print it: two digits ("1e-05"), or a mantissa with
+  /// a point ("1.5e-7"); "2e+3" is a sum.
+  int64_t exponent_at(size_t& end, bool point) const {
+    if (end + 1 >= s_.size() || (s_[end] != 'e' && s_[end] != 'E')) return 0;
+    const bool sign = s_[end + 1] == '-' || s_[end + 1] == '+';
+    const size_t begin = end + 1 + sign, n = digits_at(begin), after = begin + n;
+    if (n == 0 || n > 6 || (sign && n < 2 && !point)) return 0;
+    if (after < s_.size() && (letter(s_[after]) || s_[after] == '.')) return 0;
+    int64_t exponent = 0;
+    for (size_t i = begin; i < after; ++i) exponent = exponent * 10 + (s_[i] - '0');
+    exponent = s_[end + 1] == '-' ? -exponent : exponent;
+    end = after;
+    return exponent;
   }
 
   // ---- words and commands ------------------------------------------------------------------------------------------
@@ -134,14 +150,27 @@ class Lexer {
   void word(string_view name) {
     if (name == "and" || name == "or") return put(Tok::op, ",");
     if (any_of({"percent", "pct", "percentage"}, name)) return put(Tok::percent, "%");
+    if (any_of({"point", "points"}, name) && !out_.empty() && out_.back().kind == Tok::percent) return;
+    if (const Alias* a = find(kCurrencies, name); a && name != "pounds") {
+      if (rest().starts_with('.')) ++at_;  // "Rs. 5"
+      return put(Tok::currency, a->is);
+    }
     if (any_of({"degree", "degrees"}, name)) return put(Tok::degree, "");
     if (name == "sqrt") return put(Tok::command, "root");
-    if (has(kFunctions, name) && !(upright_ && name == "min")) return put(Tok::command, name);
+    if (has(kFunctions, name) && !minutes(name)) return put(Tok::command, name);
     if (name.size() > 1 && !any_of({"mu", "nu", "xi", "ell"}, name)) {
       if (const Alias* a = find(kSpellings, name); a && has(kSymbols, a->is)) return put(Tok::symbol, a->is);
       if (has(kSymbols, name)) return put(Tok::symbol, name);
     }
     put(Tok::word, name);
+  }
+
+  /// "10 min", but not "2 min(a, b)".
+  bool minutes(string_view name) const {
+    if (name != "min") return false;
+    const size_t next = s_.find_first_not_of(' ', at_);
+    const bool ends = next == s_.npos || string_view(".,)}/").find(s_[next]) != string_view::npos;
+    return upright_ || (ends && !out_.empty() && out_.back().kind == Tok::number);
   }
 
   void skip_spaces() {
@@ -203,7 +232,7 @@ class Lexer {
       return;
     }
     if (name == "rm") return void(upright_ = true);
-    if (any_of({"hspace", "vspace", "phantom", "hphantom", "vphantom"}, name)) return void(plain_group());
+    if (has(kIgnoredArgument, name)) return void(plain_group());
     const bool upright = has(kUprightFonts, name);
     if (upright || has(kMathFonts, name)) {
       if (rest().starts_with('*')) ++at_;
@@ -216,9 +245,7 @@ class Lexer {
     if (name == "circ") return circle();
     if (name == "degree" || name == "textdegree") return degree();
     if (name == "emptyset" || name == "varnothing") return put(Tok::open, "\\{"), put(Tok::close, "\\}");
-    if (name == "textdollar") return put(Tok::currency, "dollar");
-    if (name == "euro" || name == "texteuro") return put(Tok::currency, "euro");
-    if (name == "pounds" || name == "textsterling") return put(Tok::currency, "lb");
+    if (const Alias* a = find(kCurrencies, name)) return put(Tok::currency, a->is);
     if (any_of({"dots", "ldots", "cdots", "vdots"}, name)) return put(Tok::op, "dots");
     if (const Alias* a = find(kOperators, name)) return put(Tok::op, a->is);
     if (const Alias* a = find(kOpening, name)) return ++brackets_, put(Tok::open, a->is);

@@ -1,6 +1,6 @@
 // Units and other words after a value.
 #include <algorithm>
-#include <utility>
+#include <map>
 
 #include "host/verify/boxed_answer.h"
 
@@ -57,24 +57,40 @@ constexpr Name kUnits[] = {{"mm", "mm"},         {"millimeter", "mm"},
                            {"K", "K"},           {"kelvin", "K"},
                            {"C", "C"},           {"F", "F"}};
 /// Words that change a value, or turn it into another answer.
+/// Also with a plural s.
 constexpr string_view kNoUnits[] = {
-    "hundred", "thousand", "million",    "billion",  "trillion",  "dozen",     "half",      "halves",   "third",
-    "thirds",  "quarter",  "quarters",   "fourth",   "fourths",   "fifths",    "more",      "less",     "not",
-    "squared", "cubed",    "factorial",  "times",    "mod",       "modulo",    "remainder", "least",    "most",
-    "greater", "over",     "to",         "plus",     "minus",     "base",      "if",        "when",     "for",
-    "where",   "all",      "no",         "solution", "solutions", "only",      "above",     "below",    "negative",
-    "than",    "tenths",   "hundredths", "tens",     "hundreds",  "thousands", "millions",  "billions", "double",
-    "twice",   "choose",   "is",         "are",      "equals"};
+    "ten",        "hundred",   "thousand",   "lakh",       "crore",      "dozen",     "gross",  "half",     "halves",
+    "third",      "quarter",   "fourth",     "fifth",      "sixth",      "seventh",   "eighth", "ninth",    "tenth",
+    "eleventh",   "twelfth",   "hundredth",  "thousandth", "more",       "less",      "fewer",  "not",      "squared",
+    "cubed",      "factorial", "times",      "mod",        "modulo",     "remainder", "least",  "most",     "greater",
+    "over",       "to",        "plus",       "minus",      "base",       "if",        "when",   "for",      "where",
+    "all",        "no",        "solution",   "only",       "above",      "below",     "under",  "negative", "than",
+    "double",     "triple",    "twice",      "choose",     "is",         "are",       "equals", "point",    "divided",
+    "multiplied", "added",     "subtracted", "inverse",    "reciprocal", "root",      "one",    "two",      "three",
+    "four",       "five",      "six",        "seven",      "eight",      "nine",      "twenty", "thirty",   "forty",
+    "fifty",      "sixty",     "seventy",    "eighty",     "ninety"};
+
+/// Calls find with the word, and without its plural s if that gave nothing.
+template <class Find>
+auto singular_or_plural(string_view word, Find find) {
+  auto found = find(word);
+  return found || word.size() < 3 || !word.ends_with('s') ? found : find(word.substr(0, word.size() - 1));
+}
 
 string_view unit_named(string_view word) {
-  for (int plural = 0; plural < 2; ++plural) {
-    const auto* const found =
-        std::find_if(std::begin(kUnits), std::end(kUnits), [&](const Name& n) { return n.name == word; });
-    if (found != std::end(kUnits)) return found->is;
-    if (word.size() < 3 || !word.ends_with('s')) break;
-    word.remove_suffix(1);
-  }
-  return {};
+  const Name* const found = singular_or_plural(word, [](string_view w) {
+    const Name* const n =
+        std::find_if(std::begin(kUnits), std::end(kUnits), [&](const Name& u) { return u.name == w; });
+    return n == std::end(kUnits) ? nullptr : n;
+  });
+  return found ? found->is : string_view();
+}
+
+bool changes_value(string_view word) {
+  return singular_or_plural(word, [](string_view w) {
+    return w.ends_with("illion") || w.ends_with("illionth") || w.ends_with("fold") ||
+           std::find(std::begin(kNoUnits), std::end(kNoUnits), w) != std::end(kNoUnits);
+  });
 }
 
 bool unit_word(std::span<const Token> tokens, size_t i) {
@@ -82,24 +98,28 @@ bool unit_word(std::span<const Token> tokens, size_t i) {
   if (t.kind == Tok::degree || t.kind == Tok::currency) return true;
   if (t.kind != Tok::word) return false;
   const bool known = !unit_named(t.text).empty();
-  if (t.text.size() == 1) return known && (t.upright || (i > 0 && tokens[i - 1].kind == Tok::degree));
+  if (t.text.size() == 1) {
+    const bool divides = i > 1 && tokens[i - 1].is(Tok::op, "/") && unit_word(tokens, i - 2);  // km/h
+    return known && (t.upright || divides || (i > 0 && tokens[i - 1].kind == Tok::degree));
+  }
   if (known || t.text == "unit" || t.text == "units") return true;
   const bool noun = t.text.size() >= 4 && t.spaced && i > 0 && tokens[i - 1].kind == Tok::number &&
                     std::all_of(t.text.begin(), t.text.end(), [](char c) { return c >= 'a' && c <= 'z'; });  // 5 apples
-  return (t.upright || noun) && std::find(std::begin(kNoUnits), std::end(kNoUnits), t.text) == std::end(kNoUnits);
+  return (t.upright || noun) && !changes_value(t.text);
 }
 
-/// Number of tokens of a power of a unit word that ends before `end`: "cm^2", "cm^{2}"; 0 if there is none.
+/// Number of tokens of a power of a unit word that ends before `end`: "cm^2", "cm^{2}", "s^{-2}"; 0 if there is none.
 size_t unit_power(std::span<const Token> tokens, size_t end) {
-  if (end >= 4 && tokens[end - 1].kind == Tok::number && tokens[end - 2].is(Tok::op, "^") && unit_word(tokens, end - 3))
-    return 3;
-  if (end >= 4 && tokens[end - 1].kind == Tok::number && tokens[end - 2].is(Tok::op, "^") &&
-      tokens[end - 3].is(Tok::close, "}") && tokens[end - 3].upright)
-    return 2;  // \\text{m/s}^2
-  if (end >= 6 && tokens[end - 1].is(Tok::close, "}") && tokens[end - 2].kind == Tok::number &&
-      tokens[end - 3].is(Tok::open, "{") && tokens[end - 4].is(Tok::op, "^") && unit_word(tokens, end - 5))
-    return 5;
-  return 0;
+  size_t at = end;  // of the first token of the power
+  const auto before = [&](auto is) { return at > 0 && is(tokens[at - 1]) && at-- > 0; };
+  const bool braced = before([](const Token& t) { return t.is(Tok::close, "}"); });
+  if (!before([](const Token& t) { return t.kind == Tok::number; })) return 0;
+  before([](const Token& t) { return t.is(Tok::op, "-"); });
+  if (braced && !before([](const Token& t) { return t.is(Tok::open, "{"); })) return 0;
+  if (!before([](const Token& t) { return t.is(Tok::op, "^"); }) || at < 2) return 0;
+  if (unit_word(tokens, at - 1)) return end - at + 1;
+  const bool group = tokens[at - 1].is(Tok::close, "}") && tokens[at - 1].upright;  // \\text{m/s}^2
+  return group ? end - at : 0;
 }
 
 /// Number of tokens of "th" after a number, raised or not.
@@ -116,27 +136,57 @@ size_t ordinal(std::span<const Token> t) {
   return 0;
 }
 
+/// The powers of a unit's parts, so that "m/s^2" and "m s^{-2}" are the same.
+class Powers {
+ public:
+  void add(string_view part) {
+    if (part == "/") return void(sign_ = -1);
+    if (part == "2" || part == "3") return void(power_ = part[0] - '0');  // square, cubic
+    const size_t slash = part.find('/');                                  // mi/h
+    last_ = part.substr(0, slash);
+    step_ = sign_ * power_;
+    powers_[last_] += step_;
+    sign_ = power_ = 1;
+    if (slash != part.npos) add("/"), add(part.substr(slash + 1));
+  }
+  /// Of the last part.
+  void raise(string_view exponent, bool negative) {
+    int n = 0;
+    for (const char c : exponent.substr(0, 3)) n = 10 * n + (c - '0');
+    powers_[last_] += step_ * ((negative ? -n : n) - 1);
+  }
+  std::string text() const {
+    std::string out;
+    for (const auto& [part, power] : powers_)
+      out.append(out.empty() ? "" : " ").append(part).append(power == 1 ? "" : std::to_string(power));
+    return out;
+  }
+
+ private:
+  std::map<string_view, int> powers_;
+  string_view last_;
+  int sign_ = 1, power_ = 1, step_ = 1;
+};
+
 Unit unit_of(std::span<const Token> tokens) {
   Unit out;
   out.known = true;
-  std::string power;  // of "square": appended to the next word
-  for (const Token& t : tokens) {
+  Powers powers;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const Token& t = tokens[i];
     if (t.kind == Tok::degree) {
-      out.text += "degree";
-    } else if (t.kind == Tok::currency) {
-      out.text += t.text;
-    } else if (t.kind == Tok::number || t.is(Tok::op, "/")) {
-      out.text += t.text;
+      powers.add("degree");
+    } else if (t.kind == Tok::currency || t.is(Tok::op, "/")) {
+      powers.add(t.text);
+    } else if (t.kind == Tok::number) {
+      powers.raise(t.text, i > 0 && tokens[i - 1].is(Tok::op, "-"));
     } else if (t.kind == Tok::word) {
       const string_view is = unit_named(t.text);
       out.known &= !is.empty();
-      if (is == "2" || is == "3") {
-        power = is;
-        continue;
-      }
-      out.text.append(is).append(std::exchange(power, {}));
+      if (!is.empty()) powers.add(is);
     }
   }
+  out.text = powers.text();
   return out;
 }
 }  // namespace

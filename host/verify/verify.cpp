@@ -6,13 +6,14 @@
 #include "core/check.h"
 #include "core/choices.h"
 #include "host/verify/makers.h"
+#include "host/verify/text.h"
 
 namespace dapo {
 
 Verdict Verifier::verify(const VerifyItem& item) const noexcept {
   Verdict out;
   try {
-    if (item.ground_truth.empty()) fail_input("the ground truth is empty");
+    if (verify::strip(item.ground_truth).empty()) fail_input("the ground truth is empty");
     judge_item(item, out);
   } catch (const std::exception& e) {
     out = {};

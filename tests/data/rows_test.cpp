@@ -51,6 +51,15 @@ TEST_F(Rows, AnswersInsideTexts) {
   EXPECT_EQ(marked_answer("#### Step 1\nWe add.\n#### Step 2\n$\\boxed{7}$, as claimed."), "7");
   EXPECT_EQ(marked_answer("#### 2 apples"), std::nullopt);
   EXPECT_EQ(marked_answer("##### 5"), std::nullopt);
+  EXPECT_EQ(marked_answer("a\n#### \\$18"), "18");
+  EXPECT_EQ(marked_answer("a\n#### -\u20AC1,234.50"), "-1234.50");
+  EXPECT_EQ(marked_answer("a\n#### $\u22125$"), "-5");
+  EXPECT_EQ(marked_answer("a\n#### 2,5"), std::nullopt);  // two and a half, or 25?
+  EXPECT_EQ(marked_answer("a\n#### 1,2345"), std::nullopt);
+  EXPECT_EQ(marked_answer("a\n#### --5"), std::nullopt);
+  EXPECT_EQ(marked_answer("<think>\\boxed{3}?</think>\n<answer> 145\u00B0 </answer>\n"), "145\u00B0");
+  EXPECT_EQ(marked_answer("<answer>so\nit is $\\boxed{5}$</answer>"), "5");
+  EXPECT_EQ(marked_answer("<answer>5</answer> is wrong"), std::nullopt);
   EXPECT_EQ(marked_answer("#### 1.2.3"), std::nullopt);
   EXPECT_EQ(marked_answer("####"), std::nullopt);
   // boxes
@@ -368,6 +377,22 @@ TEST_F(Rows, FoldersAndPatterns) {
   EXPECT_EQ(Dataset::load(scratch_.path("w/odd[1].jsonl")).size(), 1u);
   setenv("HOME", scratch_.path().c_str(), 1);
   EXPECT_EQ(Dataset::load(std::string("~/w")).size(), 1u);
+}
+
+TEST_F(Rows, AnswersThatNoResponseEqualsAreRejected) {
+  expect_in(refused("{\"prompt\":\"a\",\"answer\":\" \\n\"}", asked()), "\"answer\" is empty");
+  expect_in(refused("{\"prompt\":\"a\",\"solution\":\"$\\\\boxed{5\"}", asked()), "has a \\boxed{ that is not closed");
+  expect_in(refused("{\"prompt\":\"a\",\"answer\":\"$\\\\fbox{5\"}", asked()), "has a \\fbox{ that is not closed");
+}
+
+TEST_F(Rows, MessagesSayWhatIsWrongWithALine) {
+  const std::string row = "{\"prompt\":\"a}{\\\"\",\"answer\":\"1\"}";
+  expect_in(refused(row + row + "\n"), "f.jsonl:1: not valid JSON: two objects in one line");
+  expect_in(refused(row + "\r" + row + "\r"), "two objects in one line");
+  expect_in(refused(row + "\n" + row + ",\n"), "f.jsonl:2: not valid JSON: a comma follows the object");
+  expect_in(refused(row + "\n" + std::string(3, '\0')), "f.jsonl:2: not valid JSON: NUL bytes");
+  expect_in(refused("[" + row + ",\n" + row + ",\n]\n", {}, "f.json"),
+            "f.json:3: expected a JSON object; remove the comma");
 }
 
 }  // namespace

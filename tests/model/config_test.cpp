@@ -137,12 +137,18 @@ TEST_F(Folder, ErrorsNameWhatIsNotSupported) {
       verdict(R"("model_type":"qwen2","rope_scaling":null,"rope_parameters":{"rope_type":"default","rope_theta":5e5})"),
       "");
   EXPECT_EQ(load_model_config(folder_).rope_theta, 5e5);
+  EXPECT_EQ(verdict(R"("model_type":"qwen2","attention_bias":true,"layer_types":["full_attention"])"), "");
+  EXPECT_EQ(verdict(R"("model_type":"llama","partial_rotary_factor":1.0,"tie_word_embeddings":null)"), "");
+  EXPECT_EQ(verdict(R"("model_type":"llama","rope_theta":null,"layer_types":null,"rms_norm_eps":null)"), "");
   const std::pair<const char*, const char*> cases[] = {
       {R"("model_type":"gpt2")", "model_type 'gpt2'"},
       {R"("model_type":"llama","rope_scaling":{"rope_type":"llama3"})", "'llama3' is not supported"},
       {R"("model_type":"qwen2","rope_scaling":{"type":"yarn","factor":4.0})", "'yarn' is not supported"},
       {R"("model_type":"qwen2","use_sliding_window":true)", "use_sliding_window"},
       {R"("model_type":"llama","attention_bias":true)", "attention_bias"},
+      {R"("model_type":"qwen2","layer_types":["full_attention","sliding_attention"])", "'sliding_attention'"},
+      {R"("model_type":"llama","partial_rotary_factor":0.5)", "partial_rotary_factor 0.5"},
+      {R"("model_type":"llama","rope_parameters":{"partial_rotary_factor":0.5})", "partial_rotary_factor 0.5"},
       {R"("model_type":"llama","hidden_act":"gelu")", "'gelu'"},
       {R"("model_type":"llama","num_key_value_heads":3)", "not a multiple of num_key_value_heads"},
       {R"("model_type":"llama","head_dim":15)", "odd"},
@@ -161,6 +167,10 @@ TEST_F(Folder, ErrorsNameWhatIsNotSupported) {
   EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("hidden_size is missing"), std::string::npos);
   put("config.json", "{");
   EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("config.json: JSON"), std::string::npos);
+  put("config.json", "{\n \"vocab_size\": 1,\n \"hidden_size\": \"64\"}");
+  EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("(line 3): expected a number"), std::string::npos);
+  put("config.json", "");
+  EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("an empty file"), std::string::npos);
   EXPECT_NE(complaint([&] { load_model_config(folder_ + "/absent"); }).find("no such model folder"), std::string::npos);
 }
 

@@ -92,6 +92,42 @@ TEST_F(CliTest, BadLinesAreNamedAndNoFileIsHalfWritten) {
   expect_usage_error("dapo", "verify -o no/such/folder.jsonl -", "no/such/folder.jsonl", good);
 }
 
+TEST_F(CliTest, OnlyOwnOutputIsReplaced) {
+  const std::string row = "{\"response\": \"1\", \"ground_truth\": \"1\"}\n";
+  write("rows.jsonl", row);
+  write("weights", "not rows");
+  write("empty", "");
+  const std::string judge = "verify --verifier exact rows.jsonl -o ";
+  expect_usage_error("dapo", judge + "weights", "weights: exists, and no command of this program wrote it");
+  expect_usage_error("dapo", judge + "rows.jsonl", "rows.jsonl: is an input of this command");
+  fs::create_symlink("rows.jsonl", folder_ / "link");
+  expect_usage_error("dapo", judge + "link", "link: is an input of this command");
+  write("others.jsonl", row);
+  expect_usage_error("dapo", judge + "others.jsonl", "others.jsonl: exists");
+  EXPECT_EQ(slurp(folder_ / "rows.jsonl") + slurp(folder_ / "others.jsonl"), row + row);
+  EXPECT_EQ(slurp(folder_ / "weights"), "not rows");
+  for (const char* out : {"new.jsonl", "new.jsonl", "empty", "/dev/null"}) {
+    const Ran r = run("dapo", judge + out);
+    EXPECT_EQ(r.code, 0) << r.err;
+  }
+  EXPECT_NE(slurp(folder_ / "new.jsonl").find("\"acc\": true"), std::string::npos);
+}
+
+TEST_F(CliTest, MisspeltWordsAreNamed) {
+  expect_usage_error("dapo", "generate --model m --promt x", "did you mean --prompt?");
+  expect_usage_error("dapo", "generate --modle m --prompt x", "did you mean --model?");
+  expect_usage_error("dapo", "generate --model m --prompt x --max_new_tokens 5", "did you mean --max-new-tokens?");
+  expect_usage_error("dapo", "generate --model m --prompt x --max-tokens=5", "did you mean --max-new-tokens?");
+  expect_usage_error("dapo", "generate --model m --prompt x --temp 0", "did you mean --temperature?");
+  expect_usage_error("dapo", "gen --model m", "did you mean dapo generate?");
+  expect_usage_error("dapo", "evaluate", "did you mean dapo eval?");
+  expect_usage_error("dapo", "train a.cfg", "training is dapo_train FILE.cfg");
+  expect_usage_error("dapo", "help", "see dapo --help");
+  expect_usage_error("dapo_train", "a.cfg --actor.lr=1e-6", "a setting is written --set actor.lr=1e-6");
+  expect_usage_error("dapo_train", "a.cfg --learning_rate 1e-6", "did you mean actor.lr?");
+  expect_usage_error("dapo_train", "a.cfg --chek", "did you mean --check?");
+}
+
 TEST_F(CliTest, CommandsOnATinyModel) {
   make_model();
   // tokenize and decode

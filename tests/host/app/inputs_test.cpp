@@ -40,10 +40,28 @@ TEST_F(Inputs, HubSnapshotsAndDanglingLinks) {
   write("hub/blobs/tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
   expect_usage_error("dapo", "tokenize --model hub/blobs -", "tokenizer.json: a Git LFS pointer", "{\"text\": \"x\"}");
   fs::remove(folder_ / "hub/blobs/tokenizer.json");
+  for (const char* command : {"generate --template raw --prompt x", "tokenize -"})
+    expect_usage_error("dapo", std::string(command) + " --model hub/snapshots/0123", "tokenizer.json: a link to",
+                       "{\"text\": \"x\"}");
   write("hub/blobs/tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
   expect_usage_error("dapo", "tokenize --model hub/blobs -", "tokenizer.model: a Git LFS pointer", "{\"text\": \"x\"}");
   fs::remove(folder_ / "hub/blobs/config.json");
   expect_usage_error("dapo", "generate --model hub/snapshots/0123 --prompt x", "where nothing is");
+}
+
+/// Half of a download is not a model without a template, or without stop ids.
+TEST_F(Inputs, DanglingLinksAreNotAbsentFiles) {
+  for (const char* name :
+       {"chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+    ASSERT_EQ(run("dapo", "chain --overwrite .").code, 0);
+    fs::remove(folder_ / "model" / name);
+    fs::create_symlink("nowhere", folder_ / "model" / name);
+    if (std::string_view(name) == "special_tokens_map.json") write("model/tokenizer_config.json", "{}");
+    write("sft.cfg", sft_config("model", "tuned", 1));
+    expect_usage_error("dapo", "sft sft.cfg --set data.prompt_template=auto",
+                       std::string(name) + ": a link to nowhere");
+    fs::remove(folder_ / "model" / name);
+  }
 }
 
 TEST_F(Inputs, FineTuningDoesNotStartAtRandomIfThereAreUnreadableWeights) {

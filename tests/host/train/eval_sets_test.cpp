@@ -19,7 +19,7 @@ class EvalSets : public ::testing::Test {
   void SetUp() override { fs::current_path(scratch_.path()); }
   void TearDown() override { fs::current_path(before_); }
   void put(const std::string& name, const std::string& answer) {
-    fs::create_directories(fs::path(name).parent_path());
+    if (fs::path(name).has_parent_path()) fs::create_directories(fs::path(name).parent_path());
     std::ofstream(name) << "{\"prompt\": \"" << name << "\", \"answer\": \"" << answer << "\"}\n";
   }
   std::vector<EvalSet> load(const std::vector<std::string>& entries) {
@@ -49,6 +49,19 @@ TEST_F(EvalSets, EachEntryIsASetWithAName) {
   EXPECT_EQ(sets[0].data.size(), 2u);
   EXPECT_EQ(sets[1].data[0].answer, "1");
   EXPECT_TRUE(load({}).empty());
+}
+
+TEST_F(EvalSets, ObjectsAsGroundTruthsAreForVerifiersThatReadThem) {
+  put("plain.jsonl", "{1, 2}");
+  fs::create_directories("sets");
+  std::ofstream("sets/object.jsonl") << "{\"prompt\": \"p\", \"answer\": {\"value\": 2}}\n";
+  const Dataset plain = load({"plain.jsonl"})[0].data, object = load({"sets/object.jsonl"})[0].data;
+  for (const char* verifier : {"math_dapo", "gsm8k", "boxed", "math"}) {
+    EXPECT_NO_THROW(check_ground_truths(plain, verifier));
+    EXPECT_THROW(check_ground_truths(object, verifier), Error) << verifier;
+  }
+  for (const char* verifier : {"command", "countdown", "exact", "format"})
+    EXPECT_NO_THROW(check_ground_truths(object, verifier)) << verifier;
 }
 
 TEST_F(EvalSets, KnownNamesStandForTheFilesThatDownloadShWrites) {

@@ -55,6 +55,10 @@ TEST_F(ConfigTest, WrongKindsAndValues) {
   EXPECT_EQ(error(kLeast, {"actor.lr="}),
             "--set actor.lr=: expects a number, true/false, \"text\" or a [list] after =");
   EXPECT_EQ(error(kLeast, {"actor.lr"}), "--set actor.lr: expects section.field=value, such as --set actor.lr=1e-6");
+  EXPECT_EQ(error(kLeast, {"learning_rate=1"}),
+            "--set learning_rate=1: expects section.field=value, such as --set actor.lr=1e-6; did you mean actor.lr?");
+  EXPECT_EQ(error(kLeast, {"actor.lr = x"}).substr(0, 35), "--set actor.lr = x: expects a numbe");
+  EXPECT_EQ(error(kLeast, {"actor.lr = 1e-6"}), "");
   EXPECT_EQ(error(kLeast, {"actor.lr=1\neps = 2"}).substr(0, 6), "--set ");
   EXPECT_EQ(error(kLeast + "[eval]\npass_k = [1, \"8\"]\n"),
             "a.cfg:6: eval.pass_k expects a whole number, found a text");

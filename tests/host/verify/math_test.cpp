@@ -59,6 +59,24 @@ TEST(FindAnswer, WhatFollowsTheLastMarker) {
   EXPECT_EQ(found("We answered this before. The unanswered question is hard, and 7 remains.\nSo 8 then."), "8");
 }
 
+TEST(FindAnswer, WhatStandsInAnswerTags) {
+  EXPECT_EQ(found("<think>The answer is 3?</think>\n<answer>x = 5</answer>"), "x = 5");
+  EXPECT_EQ(found("<answer>3</answer> no: <answer>\n $\\frac12$\n</answer>. That was 7 lines"), "\\frac12");
+  EXPECT_EQ(found("It is in the tags: <answer>12"), "12");
+  EXPECT_EQ(found("the answer is 7 <answer></answer>"), "7 <answer></answer>");
+}
+
+TEST(FindAnswer, WordsBeforeANumberMayChangeIt) {
+  for (const char* other : {"not 5", "at least 5", "greater than 5", "half of 10", "twice 5", "the square root of 25",
+                            "the negative of 5", "not $5$", "not equal to \\(5\\)"})
+    EXPECT_EQ(found(std::string("The answer is ") + other + "."), other);
+  EXPECT_EQ(found("The answer is minus 5."), "-(5)");
+  EXPECT_EQ(found("The answer is negative $5$."), "-(5)");
+  EXPECT_EQ(found("Let us see.\nAll in all it must be negative 5, I think"), "-5");
+  EXPECT_EQ(found("The answer is the least number, 5."), "number, 5");
+  EXPECT_EQ(found("The answer is the square 5."), "5");
+}
+
 TEST(FindAnswer, OneShortLineIsTheAnswer) {
   EXPECT_EQ(found("3*sqrt(13)"), "3*sqrt(13)");
   EXPECT_EQ(found(" 6-5i\n"), "6-5i");
@@ -94,6 +112,11 @@ TEST(Math, ComparesAsBoxed) {
   EXPECT_TRUE(v->verify("The answer is 5 cm.", "5\\text{ cm}").acc);
   EXPECT_TRUE(v->verify("$\\boxed{-2, 1}$", "\\(\\boxed{1}\\) and \\(\\boxed{-2}\\).").acc);
   EXPECT_FALSE(v->verify("The answer is 5.", "6").acc);
+  EXPECT_FALSE(v->verify("The answer is not 5.", "5").acc);
+  EXPECT_FALSE(v->verify("The answer is minus 5.", "5").acc);
+  EXPECT_TRUE(v->verify("The answer is minus 5.", "-5").acc);
+  EXPECT_TRUE(v->verify("The answer is $x=5$.", "5").acc);
+  EXPECT_FALSE(v->verify("The answer is $x=5$.", "y=5").acc);
   const Verdict none = v->verify("two\nlines", "6");
   EXPECT_FALSE(none.found);
   EXPECT_EQ(none.reason, "no answer");

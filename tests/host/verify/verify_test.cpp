@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "data/synthetic.h"
 #include "host/verify/pool.h"
+#include "host/verify/text.h"
 #include "tests/growth.h"
 
 namespace dapo {
@@ -331,12 +332,20 @@ TEST(Verify, RandomBytesNeverFault) {
     for (size_t k = 1 + rng() % 6; k > 0; --k) b += pieces[rng() % std::size(pieces)];
     for (const auto& v : all) {
       const Verdict verdict = v->verify(a, b);
-      ASSERT_FALSE(verdict.error) << verdict.reason;
+      ASSERT_EQ(verdict.error, verify::strip(b).empty()) << verdict.reason;
       ASSERT_EQ(verdict.score, verdict.acc ? 1 : -1);
     }
     ASSERT_FALSE(countdown->verify(a, R"({"target":24,"numbers":[1,23]})").error);
     ASSERT_EQ(math_equal(a, b), math_equal(b, a)) << a << " ~ " << b;
   }
+}
+
+TEST(Verify, WhiteSpaceAroundTheGroundTruthDoesNotCount) {
+  EXPECT_TRUE(make_verifier("gsm8k")->verify("so\n#### 5", "5\n").acc);
+  EXPECT_TRUE(make_verifier("gsm8k")->verify("so\n#### 5", " 5").acc);
+  EXPECT_TRUE(make_verifier("exact")->verify("5", " 5\n").acc);
+  for (const char* name : {"gsm8k", "exact", "boxed", "math", "math_dapo"})
+    EXPECT_TRUE(make_verifier(name)->verify("", " \n").error) << name;
 }
 
 }  // namespace
