@@ -129,13 +129,13 @@ struct CudaBackend<T>::Side {
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     for (Slot& s : slots) {
       CUDA_CHECK(cudaEventCreateWithFlags(&s.before, cudaEventDisableTiming));
-      for (cudaEvent_t* timed : {&s.begin, &s.end, &s.joined}) CUDA_CHECK(cudaEventCreateWithFlags(timed, 0));
+      for (cudaEvent_t* timed : std::array{&s.begin, &s.end, &s.joined}) CUDA_CHECK(cudaEventCreateWithFlags(timed, 0));
     }
   }
   ~Side() {
     if (stream != nullptr) cudaStreamSynchronize(stream);
     for (Slot& s : slots)
-      for (cudaEvent_t event : {s.before, s.begin, s.end, s.joined})
+      for (cudaEvent_t event : std::array{s.before, s.begin, s.end, s.joined})
         if (event != nullptr) cudaEventDestroy(event);
     if (stream != nullptr) cudaStreamDestroy(stream);
   }
