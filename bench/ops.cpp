@@ -1,7 +1,8 @@
 // Every op of a backend at the shapes of a toy and of Qwen2.5-0.5B, 1.5B, 7B and 32B, from the table of cases that its
 // tests use: milliseconds, GB/s and TFLOP/s, their share of the rates of a plain copy and a large product on this
 // machine (measured first), the number of sampled elements that differ from fp64, and the time of the libraries that do
-// the same work: cuBLASLt's products (against our own kernels), cuDNN's fused attention.
+// the same work: cuBLASLt's products (against our own kernels), cuDNN's fused attention. On Hopper attention's forward
+// pass also runs by each of our two kernels (attention_mma, attention_wgmma).
 //
 //   bench_ops [--device cpu|cuda] [--shape toy,0.5b,1.5b,7b,32b] [--quick] [--no-peers] [--markdown FILE]
 //             [--benchmark_filter=REGEX] [--benchmark_out=FILE.json] [--benchmark_...]
@@ -177,6 +178,23 @@ std::vector<std::string> shapes_of(const Options& o, Device device) {
   return {"0.5b", "1.5b", "7b", "32b"};
 }
 
+/// Attention's forward pass by each of the kernels that its choice has; empty for other ops and devices.
+std::vector<BenchCase> by_each_kernel(Backend& b, const BenchCase& c) {
+  std::vector<BenchCase> all;
+  const int d = c.op.needs.attention.head_dim;
+  if (c.op.op != "attention" || c.op.type != DType::bf16 || (d != 64 && d != 128) || !on_hopper(b)) return all;
+  for (const bool wgmma : {false, true}) {
+    BenchCase k = c;
+    k.op.op += wgmma ? "_wgmma" : "_mma";
+    k.op.run = [run = c.op.run, wgmma](Backend& on, const std::vector<Tensor>& t) {
+      const AttentionBy kernel(on, wgmma);
+      run(on, t);
+    };
+    all.push_back(std::move(k));
+  }
+  return all;
+}
+
 int run(const Options& options, char* program) {
   Run run;
   run.options = options;
@@ -222,7 +240,9 @@ int run(const Options& options, char* program) {
       for (BenchCase& c : bench_cases(s, t)) {
         const bool of_f32 = c.op.type == DType::f32 && t == DType::bf16;
         if (of_f32 && types.size() > 1) continue;  // the f32 backend has it too
+        std::vector<BenchCase> kernels = by_each_kernel(b, c);
         entries.push_back({s.name, std::move(c), &b});
+        for (BenchCase& k : kernels) entries.push_back({s.name, std::move(k), &b});
       }
   }
   std::printf("%s", run.head.c_str());

@@ -26,6 +26,8 @@ struct WgmmaAttention {
   static constexpr int kRing = kConsumers * kTile, kBarriers = kRing + kSlots * kTile;  // queries come first
   static constexpr int kBytes = kBarriers + 2 * kSlots * 8;
   static_assert(kLag <= kSlots - 2, "a slot is given back only after the next tile has been asked for");
+  static_assert(2 * (kConsumers - 1) < kSlots,
+                "tiles that a warpgroup leaves out are not given back: no other needs their slots");
 };
 
 /// A place in the ring; the parity of its barrier's next phase.
@@ -184,11 +186,6 @@ __device__ __forceinline__ void attend(const WgmmaCall& c, const AttentionWork& 
   const auto release = [&](int slot) {
     if (lane == 0) mbarrier_arrive(&empty[slot]);
   };
-  const auto skip = [&] {
-    mbarrier_wait(&full[place.slot], place.parity);
-    release(place.slot);
-    place.next();
-  };
   const auto softmax = [&](int t) {
     const bool prefix = t < tiles.prefix;
     const int before = (prefix ? t : t - tiles.prefix) * kKvTile;
@@ -252,17 +249,13 @@ __device__ __forceinline__ void attend(const WgmmaCall& c, const AttentionWork& 
     }
     round_weights();
   }
-  const int skipped = tiles.end - mine;
-  if (skipped > 0) skip();  // keys come before the last values
+  if (mine < tiles.end) place.next();  // keys that no row sees come before the last values
   mbarrier_wait(&full[place.slot], place.parity);
   wgmma_pin(o);
   wgmma_fence();
   issue_values(place.slot, !begins);
   wgmma_wait<0>();
   wgmma_pin(o);
-  release(place.slot);
-  place.next();
-  for (int i = 1; i < 2 * skipped; ++i) skip();
   totals.merge(output, top, sum);
 #pragma unroll
   for (int h = 0; h < 2; ++h)

@@ -32,6 +32,14 @@ CudaProducts cuda_products(Backend&) {
   return CudaProducts::own;
 }
 void set_cuda_products(Backend&, CudaProducts) {}
+enum class CudaAttention { mma, wgmma };
+CudaAttention cuda_attention(Backend&) {
+  return CudaAttention::mma;
+}
+void set_cuda_attention(Backend&, CudaAttention) {}
+bool cuda_is_hopper(Backend&) {
+  return false;
+}
 struct CudaMemoryRates {
   double copy, read;
 };
@@ -201,6 +209,16 @@ ProductsBy::ProductsBy(Backend& backend, Kind kind) : backend_(backend) {
 }
 ProductsBy::~ProductsBy() {
   if (on_gpu(backend_)) set_cuda_products(backend_, static_cast<CudaProducts>(before_));
+}
+AttentionBy::AttentionBy(Backend& backend, bool wgmma)
+    : backend_(backend), before_(static_cast<int>(cuda_attention(backend))) {
+  set_cuda_attention(backend, wgmma ? CudaAttention::wgmma : CudaAttention::mma);
+}
+AttentionBy::~AttentionBy() {
+  set_cuda_attention(backend_, static_cast<CudaAttention>(before_));
+}
+bool on_hopper(Backend& b) {
+  return on_gpu(b) && cuda_is_hopper(b);
 }
 bool simulated(Backend& b) {
   return on_gpu(b) && cuda_simulated();

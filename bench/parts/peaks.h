@@ -62,6 +62,19 @@ class ProductsBy {
   Backend& backend_;
   int before_ = 0;
 };
+/// Makes attention's forward pass run by wgmma, or by mma.sync, until its destruction; the device must be Hopper.
+class AttentionBy {
+ public:
+  AttentionBy(Backend& backend, bool wgmma);
+  ~AttentionBy();
+  AttentionBy(const AttentionBy&) = delete;
+  AttentionBy& operator=(const AttentionBy&) = delete;
+
+ private:
+  Backend& backend_;
+  int before_;
+};
+bool on_hopper(Backend& backend);
 bool simulated(Backend& backend);
 
 }  // namespace dapo::bench
