@@ -63,6 +63,7 @@ std::optional<std::string> gsm8k_answer(std::string_view text) {
   if (!grouped(rest)) return std::nullopt;
   number += rest;
   std::erase(number, ',');
+  if (number.ends_with('.')) number.pop_back();  // a full stop
   return is_number(number) ? std::optional(number) : std::nullopt;
 }
 

@@ -115,15 +115,13 @@ void read_templates(const Json& json, const fs::path& path, TokenizerConfig& out
   if (found == json.end() || found->is_null()) return;
   const std::string where = path.string() + ": \"chat_template\"";
   out.templates_from = path.string();
-  if (found->is_string()) {
-    out.templates["default"] = *found;
-    return;
-  }
   const auto add = [&](const std::string& name, const Json& text) {
     if (!text.is_string()) fail_input("{}: the template \"{}\" is {}: expected text", where, name, text.type_name());
     out.templates[name] = text;
   };
-  if (found->is_object()) {
+  if (found->is_string()) {
+    if (!found->get_ref<const std::string&>().empty()) add("default", *found);
+  } else if (found->is_object()) {
     for (const auto& [name, text] : found->items()) add(name, text);
   } else if (found->is_array()) {
     for (const Json& one : *found) {
@@ -143,6 +141,8 @@ void read_template_files(const fs::path& folder, TokenizerConfig& out) {
   const fs::path main = folder / "chat_template.jinja", more = folder / "additional_chat_templates";
   std::error_code ignored;
   if (has_entry(main)) files["default"] = read_text_file(main.string(), kMaxTemplate);
+  if (has_entry(main) && files["default"].empty())
+    fail_input("{}: is empty: download it again, or remove it if the model has no template", main.string());
   if (fs::is_directory(more, ignored))
     for (const auto& entry : fs::directory_iterator(more))
       if (entry.path().extension() == ".jinja")

@@ -41,7 +41,7 @@ std::string nearest(std::string word, const std::vector<std::string>& names) {
   for (const Alias& a : kAliases)
     if (a.other == word && known(a.name)) return std::string(a.name);
   std::string found;
-  size_t best = std::max<size_t>(1, word.size() / 3) + 1;
+  size_t best = (word.size() < 5 ? 1 : std::max<size_t>(2, word.size() / 3)) + 1;  // two letters exchanged: 2
   for (const std::string& name : names) {
     const bool begins = word.size() > 2 && name.size() > 2 && (name.starts_with(word) || word.starts_with(name));
     const size_t d = begins ? 0 : edit_distance(word, name);

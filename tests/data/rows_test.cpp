@@ -52,6 +52,7 @@ TEST_F(Rows, AnswersInsideTexts) {
   EXPECT_EQ(marked_answer("#### 2 apples"), std::nullopt);
   EXPECT_EQ(marked_answer("##### 5"), std::nullopt);
   EXPECT_EQ(marked_answer("a\n#### \\$18"), "18");
+  EXPECT_EQ(marked_answer("a\n#### 18."), "18");
   EXPECT_EQ(marked_answer("a\n#### -\u20AC1,234.50"), "-1234.50");
   EXPECT_EQ(marked_answer("a\n#### $\u22125$"), "-5");
   EXPECT_EQ(marked_answer("a\n#### 2,5"), std::nullopt);  // two and a half, or 25?

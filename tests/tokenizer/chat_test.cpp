@@ -103,7 +103,7 @@ TEST_F(ChatFolder, FilesTakePrecedenceOverTheKey) {
 }
 
 TEST_F(ChatFolder, InvalidTemplatesAreNamed) {
-  for (const Json& bad : {Json(5), Json(true), Json(Json::array()), Json(Json::object()), Json({1, 2}),
+  for (const Json& bad : {Json(5), Json(true), Json(""), Json(Json::array()), Json(Json::object()), Json({1, 2}),
                           Json({{{"name", "default"}}}), Json({{{"name", "default"}, {"template", 3}}})}) {
     config({{"chat_template", bad}});
     const std::string error = refusal();
@@ -119,6 +119,8 @@ TEST_F(ChatFolder, InvalidTemplatesAreNamed) {
   folder_.write("tokenizer_config.json", "{");
   EXPECT_SAYS(refusal(), "tokenizer_config.json");
   folder_.write("tokenizer_config.json", "{}");
+  folder_.write("chat_template.jinja", "");
+  EXPECT_SAYS(refusal(), "chat_template.jinja: is empty");
   folder_.write("chat_template.jinja", "{{ x.y }}");
   EXPECT_SAYS(error_of(kExitUsage, [&] { hello(); }), "chat_template.jinja:1:");
 }
