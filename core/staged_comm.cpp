@@ -1,10 +1,12 @@
 #include "core/staged_comm.h"
 
+#include <algorithm>
+
 namespace dapo {
 
 Tensor StagedComm::room(int which, const Tensor& t) {
   std::vector<char>& buffer = buffers_[which];
-  if (buffer.size() < t.bytes()) buffer.resize(t.bytes());
+  if (const size_t bytes = std::max<size_t>(t.bytes(), 1); buffer.size() < bytes) buffer.resize(bytes);  // never null
   Tensor host = t;
   host.data = buffer.data();
   return host;

@@ -170,7 +170,9 @@ TEST(StagedComm, RanksThatShareAGpuPlanWithTheirPartOfItsMemory) {
     void* const p = backend.allocate(bytes, true);
     comm.barrier();
     EXPECT_LE(backend.memory_available(), before - bytes) << "its own";
-    if (cuda_simulated()) EXPECT_EQ(backend.memory_available(), before - bytes) << "not what the other has taken";
+    if (cuda_simulated()) {
+      EXPECT_EQ(backend.memory_available(), before - bytes) << "not what the other has taken";
+    }
     comm.barrier();
     backend.release(p, bytes);
   });

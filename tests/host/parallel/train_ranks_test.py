@@ -219,7 +219,7 @@ class Tests:
         return {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": str(devices), "XDG_CACHE_HOME": str(self.at)}
 
     def gpu_run(self, name, dp, tp=1, transport="nccl"):
-        """Two steps on simulated GPUs in folder `name`: its metrics, without those of time and how groups are cut, its responses, and
+        """Two steps on simulated GPUs in folder `name`: its metrics, without those of time, of exchanges and of how groups are cut, its responses, and
         the bytes of its weights."""
         devices = 1 if transport == "host" else 2 if dp == "auto" else dp * tp
         ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.run_dir={name}",
@@ -228,7 +228,7 @@ class Tests:
         ran.expect(0, lines=0)
         run = self.at / name
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        metrics = [{k: v for k, v in line.items() if not re.search("seconds|_per_s|flops|alarms|update/rows", k)} for line in lines]
+        metrics = [{k: v for k, v in line.items() if not re.search("seconds|_per_s|flops|alarms|update/rows|exchange_", k)} for line in lines]
         responses = [[json.loads(line)["ids"] for line in (run / f"rollouts/step_{n}.jsonl").read_text().splitlines()] for n in (1, 2)]
         return metrics, responses, (run / "model/model.safetensors").read_bytes()
 
