@@ -86,7 +86,8 @@ std::string usage_hint(std::string_view program, const CLI::App& app, int argc, 
     if (name.empty() || std::ranges::find(names, name) != names.end()) continue;
     if (const std::string meant = nearest(name, names); !meant.empty())
       return fmt::format("; did you mean {}{}?", meant.size() == 1 ? "-" : "--", meant);
-    if (trains) return fmt::format("; {} (a setting is written --set section.field=value)", name_hint(name));
+    if (const std::string hint = trains ? name_hint(name) : ""; hint.starts_with("did you mean"))
+      return fmt::format("; {} (a setting is written --set section.field=value)", hint);
   }
   return "; see --help for the options";
 }
