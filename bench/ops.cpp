@@ -181,8 +181,8 @@ std::vector<std::string> shapes_of(const Options& o, Device device) {
 /// Attention's forward pass by each of the kernels that its choice has; empty for other ops and devices.
 std::vector<BenchCase> by_each_kernel(Backend& b, const BenchCase& c) {
   std::vector<BenchCase> all;
-  const int d = c.op.needs.attention.head_dim;
-  if (c.op.op != "attention" || c.op.type != DType::bf16 || (d != 64 && d != 128) || !on_hopper(b)) return all;
+  if (c.op.op != "attention" || c.op.type != DType::bf16 || !two_attentions(b, c.op.needs.attention.head_dim))
+    return all;
   for (const bool wgmma : {false, true}) {
     BenchCase k = c;
     k.op.op += wgmma ? "_wgmma" : "_mma";

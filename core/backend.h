@@ -221,8 +221,8 @@ class Backend {
                        const Tensor& w,      ///< T[C]
                        float eps) = 0;
   /// sum = (part 0 + part 1) + ..., in f32: the parts of ranks.
-  virtual void add_parts(const Tensor& sum,         ///< f32 or bf16 [N, C], out; may be part 0 if of its type
-                         const Tensor& parts) = 0;  ///< of sum's type, or bf16 [P, N, C]
+  virtual void add_parts(const Tensor& sum,         ///< f32 or bf16 [N, C], out, may be part 0
+                         const Tensor& parts) = 0;  ///< of sum's type [P, N, C]
   /// With g = dy * w and h = x * rstd: dx += rstd * (g - h * mean(g * h)); dw += sum over n of dy * h.
   virtual void rmsnorm_backward(const Tensor& dx,         ///< T[N, C], adds (the residual's gradient)
                                 const Tensor& dw,         ///< f32[C], adds
@@ -235,6 +235,8 @@ class Backend {
   /// Names the weights that will be multiplied with up to `rows` rows: a device with several ways to multiply checks
   /// here that they give the same bits. It frees its scratch afterwards, so call it before the arenas are allocated.
   virtual void prepare_products(std::span<const WeightShape> /*weights*/, int64_t /*rows*/) {}
+  /// The same for attention() and paged_attention(): their heads, and the rows of the largest call.
+  virtual void prepare_attention(const AttentionDims& /*dims*/, int64_t /*rows*/) {}
   /// How products and attention run, one line for people; "" if there is only one way.
   virtual std::string products_text() const { return ""; }
   /// y = x w^T + bias. Row-invariant. w is not the output of the op just before: a device may prefetch it.
@@ -361,10 +363,6 @@ class Backend {
                     const Tensor& from) = 0;  ///< f32 or bf16, as many elements
   /// t += 1, elementwise: advances the positions and lengths of a decode batch without the host.
   virtual void increment(const Tensor& t) = 0;  ///< i32, any shape, in-out
-
-  // ---- before the first call --------------------------------------------------------------------------------------
-  /// As prepare_products: names the heads of attention() and paged_attention(), and the rows of the largest call.
-  virtual void prepare_attention(const AttentionDims& /*dims*/, int64_t /*rows*/) {}
 
  private:
   Arena* workspace_ = nullptr;

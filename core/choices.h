@@ -5,6 +5,7 @@
 //   constexpr std::string_view choices(Surplus) { return "auto|bank|drop"; }  // in the order of the values
 #pragma once
 
+#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -43,6 +44,13 @@ E parse_choice(std::string_view flag, std::string_view word) {
   const int index = choice_index(choices(E{}), word);
   if (index < 0) fail_input("{} {}: not known; one of {}", flag, word, choice_list(choices(E{}), ", "));
   return static_cast<E>(index);
+}
+
+/// The value of an environment variable, `automatic` without it. Error as parse_choice.
+template <class E>
+E environment_choice(const char* name) {
+  const char* word = std::getenv(name);
+  return word == nullptr ? E::automatic : parse_choice<E>(name, word);
 }
 
 }  // namespace dapo

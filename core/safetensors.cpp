@@ -181,11 +181,6 @@ std::optional<ShardName> shard_name(std::string_view name) {
   return s;
 }
 
-bool exists(const std::string& path) {
-  struct stat st {};
-  return ::lstat(path.c_str(), &st) == 0;
-}
-
 }  // namespace
 
 std::string TensorInfo::describe() const {
@@ -274,11 +269,11 @@ SafetensorsReader::SafetensorsReader(const std::string& path) {
   }
   const std::string single = (fs::path(path) / kSafetensorsFile).string(),
                     index = (fs::path(path) / kSafetensorsIndex).string();
-  if (exists(single)) {
+  if (has_entry(single)) {
     tensors_ = open(single);
     return;
   }
-  if (!exists(index)) {
+  if (!has_entry(index)) {
     std::set<std::string> names;
     for (const std::string& shard : shards_in(path))
       for (TensorInfo& t : open(shard)) {
@@ -294,7 +289,7 @@ SafetensorsReader::SafetensorsReader(const std::string& path) {
   std::map<std::string, size_t> shards;
   for (const auto& [name, shard] : shard_of) ++shards[shard];
   for (const auto& [shard, count] : shards) {
-    if (!exists((fs::path(path) / shard).string()))
+    if (!has_entry((fs::path(path) / shard).string()))
       fail_input("{}: {} is missing, which {} names: download the model again", path, shard, kSafetensorsIndex);
     size_t found = 0;
     for (TensorInfo& t : open((fs::path(path) / shard).string())) {

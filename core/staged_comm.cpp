@@ -24,41 +24,43 @@ void StagedComm::store(const Tensor& t, const Tensor& host) {
   backend_.synchronize();
 }
 
-void StagedComm::all_reduce_sum(const Tensor& t) {
+template <class Call>
+void StagedComm::in_place(const Tensor& t, Call call) {
   const Tensor host = fetch(0, t);
-  host_.all_reduce_sum(host);
+  call(host);
   store(t, host);
+}
+
+template <class Call>
+void StagedComm::out_of_place(const Tensor& out, const Tensor& in, Call call) {
+  const Tensor to = room(1, out);
+  call(to, fetch(0, in));
+  store(out, to);
+}
+
+void StagedComm::all_reduce_sum(const Tensor& t) {
+  in_place(t, [&](const Tensor& host) { host_.all_reduce_sum(host); });
 }
 
 void StagedComm::all_reduce_max(const Tensor& t) {
-  const Tensor host = fetch(0, t);
-  host_.all_reduce_max(host);
-  store(t, host);
+  in_place(t, [&](const Tensor& host) { host_.all_reduce_max(host); });
 }
 
 void StagedComm::all_gather(const Tensor& out, const Tensor& in) {
-  const Tensor all = room(1, out);
-  host_.all_gather(all, fetch(0, in));
-  store(out, all);
+  out_of_place(out, in, [&](const Tensor& to, const Tensor& from) { host_.all_gather(to, from); });
 }
 
 void StagedComm::reduce_scatter(const Tensor& out, const Tensor& in) {
-  const Tensor sum = room(1, out);
-  host_.reduce_scatter(sum, fetch(0, in));
-  store(out, sum);
+  out_of_place(out, in, [&](const Tensor& to, const Tensor& from) { host_.reduce_scatter(to, from); });
 }
 
 void StagedComm::all_to_all(const Tensor& out, const Tensor& in) {
   CHECK(out.data != in.data || in.numel() == 0, "not in place");
-  const Tensor all = room(1, out);
-  host_.all_to_all(all, fetch(0, in));
-  store(out, all);
+  out_of_place(out, in, [&](const Tensor& to, const Tensor& from) { host_.all_to_all(to, from); });
 }
 
 void StagedComm::broadcast(const Tensor& t, int root) {
-  const Tensor host = fetch(0, t);
-  host_.broadcast(host, root);
-  store(t, host);
+  in_place(t, [&](const Tensor& host) { host_.broadcast(host, root); });
 }
 
 void StagedComm::send(const Tensor& t, int to) {
@@ -69,11 +71,6 @@ void StagedComm::recv(const Tensor& t, int from) {
   const Tensor host = room(0, t);
   host_.recv(host, from);
   store(t, host);
-}
-
-void StagedComm::barrier() {
-  backend_.synchronize();
-  host_.barrier();
 }
 
 }  // namespace dapo

@@ -2,18 +2,13 @@
 // and copied back. Slow; but it needs no library, and ranks may share a GPU.
 #pragma once
 
-#include "core/backend.h"
-#include "core/host_comm.h"
+#include "core/device_comm.h"
 
 namespace dapo {
 
-class StagedComm final : public Comm {
+class StagedComm final : public DeviceComm {
  public:
-  /// `backend`: that of this rank; `host` connects the same ranks. Both must outlive the communicator.
-  StagedComm(Backend& backend, HostComm& host) : backend_(backend), host_(host) {}
-  int rank() const override { return host_.rank(); }
-  int size() const override { return host_.size(); }
-  int world_rank(int rank) const override { return host_.world_rank(rank); }
+  using DeviceComm::DeviceComm;
   bool recordable() const override { return false; }
   void all_reduce_sum(const Tensor& t) override;
   void all_reduce_max(const Tensor& t) override;
@@ -23,13 +18,7 @@ class StagedComm final : public Comm {
   void broadcast(const Tensor& t, int root) override;
   void send(const Tensor& t, int to) override;
   void recv(const Tensor& t, int from) override;
-  void barrier() override;
-  void wait_for_others(const std::function<void()>& wait) override { host_.wait_for_others(wait); }
   uint64_t sent() const override { return host_.sent(); }
-  std::vector<std::string> all_gather_bytes(std::string_view bytes) override { return host_.all_gather_bytes(bytes); }
-  std::string broadcast_bytes(std::string bytes, int root) override {
-    return host_.broadcast_bytes(std::move(bytes), root);
-  }
 
  private:
   /// A tensor of the shape of `t` in the host's memory, of which this object has two.
@@ -37,9 +26,13 @@ class StagedComm final : public Comm {
   /// A copy of `t` there.
   Tensor fetch(int which, const Tensor& t);
   void store(const Tensor& t, const Tensor& host);
+  /// t = what call(its copy) makes of that.
+  template <class Call>
+  void in_place(const Tensor& t, Call call);
+  /// out = what call(to, a copy of `in`) writes to `to`.
+  template <class Call>
+  void out_of_place(const Tensor& out, const Tensor& in, Call call);
 
-  Backend& backend_;
-  HostComm& host_;
   std::vector<char> buffers_[2];
 };
 

@@ -85,7 +85,6 @@ void CpuBackend<T>::add_parts(const Tensor& sum, const Tensor& parts) {
                 [&](int64_t c, auto n) { store_part(to + begin + c, load_sum(from + begin + c, count, part, n), n); });
   };
   if (parts.dtype == DType::f32) return add(sum.as<float>(), parts.as<const float>());
-  if (sum.dtype == DType::f32) return add(sum.as<float>(), parts.as<const bf16>());
   add(sum.as<bf16>(), parts.as<const bf16>());
 }
 

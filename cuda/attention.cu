@@ -84,14 +84,14 @@ void CudaBackend<T>::prepare_attention(const AttentionDims& dims, int64_t rows) 
   fill_normal(qkv, n * dims.qkv_width(), 1, 1.0f, stream_);
   const Segments segments{pack, Tensor(list.as<void>(), DType::i32, {std::ssize(pack), 3})};
   copy_in(segments.device, flat.data());
-  const auto run = [&](AttentionChoice::Kind kind, const Result& r) {
+  const auto run = [&](AttentionKernel kind, const Result& r) {
     attention_choice_->use(kind);
     attention(Tensor(r.out.template as<void>(), dtype(), {n, dims.q_width()}),
               Tensor(r.lse.template as<void>(), DType::f32, {n, dims.heads}),
               Tensor(qkv.as<void>(), dtype(), {n, dims.qkv_width()}), segments, dims);
   };
-  const auto run_mma = [&] { run(AttentionChoice::Kind::mma, mma); };
-  const auto run_wgmma = [&] { run(AttentionChoice::Kind::wgmma, wgmma); };
+  const auto run_mma = [&] { run(AttentionKernel::mma, mma); };
+  const auto run_wgmma = [&] { run(AttentionKernel::wgmma, wgmma); };
   run_mma();
   run_wgmma();
   if (!same_words(mma.out, wgmma.out, out_bytes / 4, count, stream_) ||
@@ -103,7 +103,7 @@ void CudaBackend<T>::prepare_attention(const AttentionDims& dims, int64_t rows) 
     attention_choice_->choose(dims, ratio > 1,
                               fmt::format("{:.2f} times as fast as the other", ratio > 1 ? ratio : 1 / ratio));
   }
-  attention_choice_->use(AttentionChoice::Kind::automatic);
+  attention_choice_->use(AttentionKernel::automatic);
 }
 
 #define DAPO_INSTANTIATE(T)                                                                             \

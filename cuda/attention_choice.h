@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/backend.h"
@@ -17,16 +18,21 @@ constexpr bool has_wgmma_attention(int head_dim) {
   return head_dim == 64 || head_dim == 128;
 }
 
+enum class AttentionKernel : uint8_t { mma, wgmma, automatic };
+constexpr std::string_view choices(AttentionKernel) {
+  return "mma|wgmma|auto";
+}
+
 /// DAPO_CUDA_ATTENTION=mma|wgmma|auto decides. `automatic`: for each pair of a head dimension and a group the kernel that
 /// CudaBackend::prepare_attention found to be faster; mma.sync where it was not asked, and for calls of so few rows that
 /// a block of the other kernel would be mostly empty.
 class AttentionChoice {
  public:
-  enum class Kind : uint8_t { mma, wgmma, automatic };
   explicit AttentionChoice(const cudaDeviceProp& properties);
   /// Error (exit 2): `wgmma`, and the device is not sm_90.
-  void use(Kind kind);
-  Kind kind() const { return kind_; }
+  void use(AttentionKernel kind);
+  AttentionKernel kind() const { return kind_; }
+  bool on_hopper() const { return arch_ == 90; }
   /// Whether a call is run by wgmma; max_rows: new tokens of its longest sequence.
   bool wgmma(const AttentionDims& dims, int max_rows) const;
   /// Whether prepare_attention has anything to compare for these heads.
@@ -40,7 +46,7 @@ class AttentionChoice {
   static constexpr int64_t kLeastRows = 128;  ///< packed
   static std::pair<int, int> key(const AttentionDims& d) { return {d.head_dim, d.heads / d.kv_heads}; }
   int arch_;
-  Kind kind_ = Kind::automatic;
+  AttentionKernel kind_ = AttentionKernel::automatic;
   struct Chosen {
     bool wgmma;
     std::string why;

@@ -79,6 +79,7 @@ class CudaBackend final : public Backend {
   void rmsnorm_backward(const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x, const Tensor& w,
                         const Tensor& rstd) override;
   void prepare_products(std::span<const WeightShape> weights, int64_t rows) override;
+  void prepare_attention(const AttentionDims& dims, int64_t rows) override;
   std::string products_text() const override;
   void matmul(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) override;
   void matmul_backward_input(const Tensor& dx, const Tensor& dy, const Tensor& w) override;
@@ -108,7 +109,6 @@ class CudaBackend final : public Backend {
              const Tensor& norm2, const AdamW& params) override;
   void cast(const Tensor& to, const Tensor& from) override;
   void increment(const Tensor& t) override;
-  void prepare_attention(const AttentionDims& dims, int64_t rows) override;
 
   /// n counters on the device that are zero between kernels: a kernel that counts its blocks sets them to zero again.
   unsigned* zeroed_counters(int64_t n);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <exception>
 
+#include "core/device_comm.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 #include "cuda/shape.h"
@@ -110,9 +111,9 @@ class Group {
   bool open_ = true;
 };
 
-class NcclComm final : public Comm, private DeviceWatch {
+class NcclComm final : public DeviceComm, private DeviceWatch {
  public:
-  NcclComm(Backend& backend, HostComm& host) : backend_(backend), host_(host) {
+  NcclComm(Backend& backend, HostComm& host) : DeviceComm(backend, host) {
     ncclUniqueId id{};
     host.together([&] {
       nccl();
@@ -140,9 +141,6 @@ class NcclComm final : public Comm, private DeviceWatch {
   NcclComm(const NcclComm&) = delete;
   NcclComm& operator=(const NcclComm&) = delete;
 
-  int rank() const override { return host_.rank(); }
-  int size() const override { return host_.size(); }
-  int world_rank(int rank) const override { return host_.world_rank(rank); }
   void all_reduce_sum(const Tensor& t) override;
   void all_reduce_max(const Tensor& t) override;
   void all_gather(const Tensor& out, const Tensor& in) override;
@@ -151,14 +149,6 @@ class NcclComm final : public Comm, private DeviceWatch {
   void broadcast(const Tensor& t, int root) override;
   void send(const Tensor& t, int to) override;
   void recv(const Tensor& t, int from) override;
-  void barrier() override {
-    backend_.synchronize();
-    host_.barrier();
-  }
-  std::vector<std::string> all_gather_bytes(std::string_view bytes) override { return host_.all_gather_bytes(bytes); }
-  std::string broadcast_bytes(std::string bytes, int root) override {
-    return host_.broadcast_bytes(std::move(bytes), root);
-  }
 
  private:
   struct Release {
@@ -206,8 +196,6 @@ class NcclComm final : public Comm, private DeviceWatch {
       launch(add_ranks_kernel<T>, {grid_of(ceil_div(n, kThreads)), dim3(kThreads), 0, stream()}, to, from, size(), n);
   }
 
-  Backend& backend_;
-  HostComm& host_;
   ncclComm_t comm_ = nullptr;
   std::unique_ptr<char, Release> scratch_{nullptr, {backend_}};
   const int exceptions_ = std::uncaught_exceptions();

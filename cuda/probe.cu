@@ -83,8 +83,8 @@ void* cuda_stream(Backend& cuda) {
 size_t cuda_l2_bytes(Backend& cuda) {
   return visit(cuda, [](auto& c) { return static_cast<size_t>(c.properties().l2CacheSize); });
 }
-bool cuda_is_hopper(Backend& cuda) {
-  return visit(cuda, [](auto& c) { return c.properties().major == 9 && c.properties().minor == 0; });
+bool cuda_has_wgmma_attention(Backend& cuda, int head_dim) {
+  return cuda::has_wgmma_attention(head_dim) && visit(cuda, [](auto& c) { return c.attention_choice().on_hopper(); });
 }
 bool cuda_simulated() {
 #ifdef __CUDACC__
@@ -108,7 +108,7 @@ CudaAttention cuda_attention(Backend& cuda) {
   return static_cast<CudaAttention>(visit(cuda, [](auto& c) { return c.attention_choice().kind(); }));
 }
 void set_cuda_attention(Backend& cuda, CudaAttention kind) {
-  using Kind = cuda::AttentionChoice::Kind;
+  using Kind = cuda::AttentionKernel;
   static_assert(static_cast<int>(CudaAttention::mma) == static_cast<int>(Kind::mma) &&
                 static_cast<int>(CudaAttention::wgmma) == static_cast<int>(Kind::wgmma) &&
                 static_cast<int>(CudaAttention::automatic) == static_cast<int>(Kind::automatic));

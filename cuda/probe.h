@@ -27,7 +27,7 @@ class CudaClock {
 void* cuda_stream(Backend& cuda);     ///< its cudaStream_t
 size_t cuda_l2_bytes(Backend& cuda);  ///< of the device
 bool cuda_simulated();                ///< whether this build's CUDA is the simulator
-bool cuda_is_hopper(Backend& cuda);   ///< whether the device is of sm_90
+bool cuda_has_wgmma_attention(Backend& cuda, int head_dim);
 /// How products run (cuda/products.h).
 enum class CudaProducts : uint8_t { own, cublaslt, automatic };
 CudaProducts cuda_products(Backend& cuda);

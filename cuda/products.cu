@@ -2,9 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <string_view>
 
+#include "core/choices.h"
 #include "cuda/cublaslt.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
@@ -65,14 +64,7 @@ Products::Products(cudaStream_t stream, const cudaDeviceProp& properties)
       sms_(properties.multiProcessorCount),
       arch_(properties.major * 10 + properties.minor),
       l2_bytes_(properties.l2CacheSize) {
-  const char* asked = std::getenv("DAPO_CUDA_PRODUCTS");
-  const std::string_view kind = asked == nullptr ? "auto" : asked;
-  if (kind == "own")
-    use(Kind::own);
-  else if (kind == "cublaslt")
-    use(Kind::cublaslt);
-  else if (kind != "auto")
-    fail_input("DAPO_CUDA_PRODUCTS={}: own, cublaslt or auto", kind);
+  use(environment_choice<Kind>("DAPO_CUDA_PRODUCTS"));
 }
 Products::~Products() = default;
 

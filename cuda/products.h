@@ -36,6 +36,7 @@ class CublasLt;
 class Products {
  public:
   enum class Kind : uint8_t { own, cublaslt, automatic };
+  friend constexpr std::string_view choices(Kind) { return "own|cublaslt|auto"; }
   Products(cudaStream_t stream, const cudaDeviceProp& properties);
   ~Products();
   Products(const Products&) = delete;

@@ -8,8 +8,8 @@
 namespace dapo {
 
 /// The answer that a text marks: what <answer></answer> encloses at its end, else the number after GSM8K's "####" if
-/// nothing else follows it (commas between thousands and currency signs dropped), else the content of the last \boxed or \fbox, else the text below its last heading if that is an answer
-/// on its own. "####" is also a fourth-level heading in markdown; a heading is never an answer. Nothing if there is no
+/// nothing else follows it (commas between thousands and currency signs dropped), else the content of the last \boxed or
+/// \fbox, else the text below its last heading if that is an answer on its own. "####" is also a fourth-level heading in markdown; a heading is never an answer. Nothing if there is no
 /// such mark.
 std::optional<std::string> marked_answer(std::string_view text);
 

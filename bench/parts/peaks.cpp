@@ -37,7 +37,7 @@ CudaAttention cuda_attention(Backend&) {
   return CudaAttention::mma;
 }
 void set_cuda_attention(Backend&, CudaAttention) {}
-bool cuda_is_hopper(Backend&) {
+bool cuda_has_wgmma_attention(Backend&, int) {
   return false;
 }
 struct CudaMemoryRates {
@@ -217,8 +217,8 @@ AttentionBy::AttentionBy(Backend& backend, bool wgmma)
 AttentionBy::~AttentionBy() {
   set_cuda_attention(backend_, static_cast<CudaAttention>(before_));
 }
-bool on_hopper(Backend& b) {
-  return on_gpu(b) && cuda_is_hopper(b);
+bool two_attentions(Backend& b, int head_dim) {
+  return on_gpu(b) && cuda_has_wgmma_attention(b, head_dim);
 }
 bool simulated(Backend& b) {
   return on_gpu(b) && cuda_simulated();

@@ -74,7 +74,8 @@ class AttentionBy {
   Backend& backend_;
   int before_;
 };
-bool on_hopper(Backend& backend);
+/// Whether it has both.
+bool two_attentions(Backend& backend, int head_dim);
 bool simulated(Backend& backend);
 
 }  // namespace dapo::bench

@@ -21,8 +21,9 @@ struct ChosenBackend {
 
 /// threads: of the CPU, 0: all cores. automatic: a GPU if there is one; bf16 if the device multiplies it natively.
 /// Error (exit 2) for a device that this build or machine does not have, and for a CPU that lacks the instructions the
-/// program was compiled for. share: which of visible_gpus().
-ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0, const GpuShare& share = {0});
+/// program was compiled for. share: which of visible_gpus(), -1: the
+/// first, and how many ranks take a part of its memory.
+ChosenBackend make_backend(DeviceChoice device, DTypeChoice dtype, int threads = 0, const GpuShare& share = {});
 /// The same from the values of --device and --dtype. Error (exit 2) for an unknown value.
 ChosenBackend make_backend(std::string_view device, std::string_view dtype, int threads = 0);
 

@@ -106,6 +106,7 @@ void report_comparison(const EvalResult& baseline, const EvalResult& model, cons
 int run_eval_command(const EvalOptions& o) {
   const Inputs in = sort_inputs(o);
   Config config = eval_config(o, in);
+  check_output(o.out, config.data.val_files);
   const std::vector<EvalSet> sets = load_eval_sets(config.data);
   for (const EvalSet& set : sets) check_ground_truths(set.data, config.reward.verifier);
   try_commands(config.reward, sets[0].data[0]);
@@ -114,7 +115,6 @@ int run_eval_command(const EvalOptions& o) {
   if (const std::string text = unmet_pass_k(config.eval); !text.empty()) progress.note(text.c_str());
   for (const std::string& model : in.models) find_model(model);  // the second, too, before hours of work on the first
   std::optional<LineWriter> out;  // opened now, so that hours of work are not lost to a missing folder
-  check_output(o.out, config.data.val_files);
   if (!o.out.empty()) out.emplace(o.out);
   LineWriter* to = out ? &*out : nullptr;
   progress.on_report = [](Phase) {

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "core/check.h"
+#include "core/files.h"
 #include "core/safetensors.h"
 #include "core/sizes.h"
 #include "host/app/doctor.h"
@@ -130,7 +131,7 @@ Diagnosis diagnose_model(const std::string& folder, std::unique_ptr<const Tokeni
   Diagnosis out{.subject = "model " + folder};
   std::error_code ignored;
   if (!fs::exists(fs::path(folder) / "config.json", ignored)) {
-    const bool there = fs::symlink_status(folder, ignored).type() != fs::file_type::not_found;
+    const bool there = has_entry(folder);
     out.add(Severity::error, there ? "" : "data/download.sh fetches models; data/download.sh --list names them", "{}",
             there ? why_no_model(folder) : "no such folder");
     return out;

@@ -34,8 +34,7 @@ FoundModel find_model(const std::string& path) {
   if (fs::exists(fs::path(path) / "config.json", ignored)) return {load_model_config(path), true};
   const std::string name = family_name(path);
   if (!name.empty() && !fs::exists(path, ignored)) return {qwen25_config(name), false};
-  if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
-    fail_input("{}: {}", path, why_no_model(path));
+  if (has_entry(path)) fail_input("{}: {}", path, why_no_model(path));
   fail_input("{}: no such folder; data/download.sh fetches models, or name a folder with config.json and weights",
              path);
 }

@@ -49,6 +49,7 @@ bool is_harmless(std::string_view key) {
                                             "trainer.stuck_patience",
                                             "parallel.dp",
                                             "parallel.tp",
+                                            "parallel.transport",
                                             "parallel.overlap",
                                             "parallel.hang_seconds"};
   return key.starts_with("eval.") || key.starts_with("sft.") ||

@@ -56,8 +56,7 @@ constexpr Name kUnits[] = {{"mm", "mm"},         {"millimeter", "mm"},
                            {"volt", "V"},        {"Hz", "Hz"},
                            {"K", "K"},           {"kelvin", "K"},
                            {"C", "C"},           {"F", "F"}};
-/// Words that change a value, or turn it into another answer.
-/// Also with a plural s.
+/// Words, also with a plural s, that change a value, or turn it into another answer.
 constexpr string_view kNoUnits[] = {
     "ten",        "hundred",   "thousand",   "lakh",       "crore",      "dozen",     "gross",  "half",     "halves",
     "third",      "quarter",   "fourth",     "fifth",      "sixth",      "seventh",   "eighth", "ninth",    "tenth",

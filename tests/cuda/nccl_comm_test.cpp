@@ -73,31 +73,47 @@ class ThroughDevice final : public Comm {
   Comm& comm_;
 };
 
-class NcclOf : public testing::TestWithParam<int> {
+struct Transported {
+  bool staged;
+  int ranks;
+};
+std::string name_of(const testing::TestParamInfo<Transported>& info) {
+  return fmt::format("{}{}", info.param.staged ? "Staged" : "Nccl", info.param.ranks);
+}
+
+class DeviceComms : public testing::TestWithParam<Transported> {
  protected:
   void SetUp() override {
-    if (const std::string why = no_nccl(); !why.empty()) GTEST_SKIP() << why;
+    if (const std::string why = GetParam().staged ? "" : no_nccl(); !why.empty()) GTEST_SKIP() << why;
   }
   void with_ranks(const std::function<void(Comm&)>& work) {
-    run_gpu_ranks(DType::f32, GetParam(), [&](Backend& backend, Comm& nccl) {
-      ThroughDevice comm(backend, nccl);
+    const auto run = GetParam().staged ? run_staged_ranks : run_gpu_ranks;
+    run(DType::f32, GetParam().ranks, [&](Backend& backend, Comm& of_device) {
+      ThroughDevice comm(backend, of_device);
       work(comm);
     });
   }
 };
 
-TEST_P(NcclOf, EveryCollectiveGivesWhatItsDefinitionSays) {
+TEST_P(DeviceComms, EveryCollectiveGivesWhatItsDefinitionSays) {
   with_ranks([](Comm& comm) { EXPECT_EQ(wrong_collectives(comm, {0, 1, 3, 64, 1003}), ""); });
 }
 
-TEST_P(NcclOf, SumsAreInRankOrder) {
+TEST_P(DeviceComms, SumsAreInRankOrder) {
   with_ranks([](Comm& comm) { EXPECT_EQ(wrong_sums(comm, {0, 1, 3, 64, 1003}), ""); });
 }
 
-TEST_P(NcclOf, ARankOutOfStepIsNamed) {
-  if (GetParam() == 1) return;
+TEST_P(DeviceComms, ARankOutOfStepIsNamed) {
+  if (GetParam().ranks == 1) return;
   with_ranks([](Comm& comm) { EXPECT_EQ(wrong_mismatches(comm), ""); });
 }
+
+std::vector<Transported> transported() {
+  std::vector<Transported> all = {{true, 1}, {true, 2}, {true, 3}};
+  for (const int ranks : gpu_rank_counts()) all.push_back({false, ranks});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Ranks, DeviceComms, testing::ValuesIn(transported()), name_of);
 
 TEST(NcclComm, WaitsForTheDeviceShowInTheHeartbeat) {
   if (!cuda_simulated()) GTEST_SKIP() << "two ranks on one GPU";
@@ -137,31 +153,6 @@ TEST(NcclComm, AnErrorOfOneRankEndsTheWaitsOfTheOthers) {
   EXPECT_EQ(error.substr(0, 3), "5: ") << error;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, NcclOf, testing::ValuesIn(gpu_rank_counts()));
-
-class StagedOf : public testing::TestWithParam<int> {
- protected:
-  void with_ranks(const std::function<void(Comm&)>& work) {
-    run_staged_ranks(DType::f32, GetParam(), [&](Backend& backend, Comm& staged) {
-      ThroughDevice comm(backend, staged);
-      work(comm);
-    });
-  }
-};
-
-TEST_P(StagedOf, EveryCollectiveGivesWhatItsDefinitionSays) {
-  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_collectives(comm, {0, 1, 3, 64, 1003}), ""); });
-}
-
-TEST_P(StagedOf, SumsAreInRankOrder) {
-  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_sums(comm, {0, 1, 3, 64, 1003}), ""); });
-}
-
-TEST_P(StagedOf, ARankOutOfStepIsNamed) {
-  if (GetParam() == 1) return;
-  with_ranks([](Comm& comm) { EXPECT_EQ(wrong_mismatches(comm), ""); });
-}
-
 TEST(StagedComm, RanksThatShareAGpuPlanWithTheirPartOfItsMemory) {
   run_staged_ranks(DType::f32, 2, [](Backend& backend, Comm& comm) {
     const size_t total = backend.memory_total(), bytes = size_t{3} << 20, before = backend.memory_available();
@@ -177,8 +168,6 @@ TEST(StagedComm, RanksThatShareAGpuPlanWithTheirPartOfItsMemory) {
     backend.release(p, bytes);
   });
 }
-
-INSTANTIATE_TEST_SUITE_P(Ranks, StagedOf, testing::Values(1, 2, 3));
 
 }  // namespace
 }  // namespace dapo

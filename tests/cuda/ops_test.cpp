@@ -76,7 +76,7 @@ class WgmmaAttention : public ::testing::TestWithParam<OpCase> {
 };
 
 TEST_P(WgmmaAttention, HasTheBitsOfMmaSync) {
-  if (!cuda_is_hopper(backend_)) GTEST_SKIP() << "skipped: not sm_90";
+  if (!cuda_has_wgmma_attention(backend_, 64)) GTEST_SKIP() << "skipped: not sm_90";
   const OpCase& c = GetParam();
   std::vector<Values> want = inputs_of(c);
   const auto mma = run_by(CudaAttention::mma, want), wgmma = run_by(CudaAttention::wgmma, want);

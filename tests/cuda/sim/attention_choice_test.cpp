@@ -12,6 +12,7 @@ namespace dapo {
 namespace {
 
 using cuda::AttentionChoice;
+using cuda::AttentionKernel;
 
 class AttentionChoices : public DriverTest {
  protected:
@@ -40,10 +41,10 @@ TEST_F(AttentionChoices, WgmmaOnlyWhereItWasFasterAndABlockHasRows) {
   EXPECT_EQ(choice.describe(),
             "attention: wgmma for heads of 64, 7 a KV head (1.50 times as fast as the other), mma.sync for heads of "
             "128, 1 a KV head (wgmma has other bits)");
-  choice.use(AttentionChoice::Kind::wgmma);
+  choice.use(AttentionKernel::wgmma);
   EXPECT_TRUE(choice.wgmma(wide, 1));
   EXPECT_FALSE(choice.wgmma(narrow, 4096));
-  choice.use(AttentionChoice::Kind::mma);
+  choice.use(AttentionKernel::mma);
   EXPECT_FALSE(choice.wgmma(heads, 4096));
 }
 
@@ -52,7 +53,7 @@ TEST_F(AttentionChoices, TheVariableIsChecked) {
   EXPECT_EQ(AttentionChoice(sim::device_properties()).describe(), "attention: wgmma (DAPO_CUDA_ATTENTION=wgmma)");
   expect_error(kExitUsage, "sm_80", [] { AttentionChoice choice(ampere()); });
   setenv("DAPO_CUDA_ATTENTION", "flash", 1);
-  expect_error(kExitUsage, "mma, wgmma or auto", [] { AttentionChoice choice(sim::device_properties()); });
+  expect_error(kExitUsage, "one of mma, wgmma, auto", [] { AttentionChoice choice(sim::device_properties()); });
   unsetenv("DAPO_CUDA_ATTENTION");
   EXPECT_FALSE(AttentionChoice(ampere()).open({14, 2, 64}));
 }

@@ -44,7 +44,7 @@ TEST_F(ProductsDriver, TheLibraryIsLoadedOnlyIfNeeded) {
     const auto library = make_cuda_backend(DType::bf16);
     EXPECT_EQ(sim::live().handles, with_library + 1);
     setenv("DAPO_CUDA_PRODUCTS", "mkl", 1);
-    expect_error(kExitUsage, "own, cublaslt or auto", [] { make_cuda_backend(DType::bf16); });
+    expect_error(kExitUsage, "one of own, cublaslt, auto", [] { make_cuda_backend(DType::bf16); });
     unsetenv("DAPO_CUDA_PRODUCTS");
   }
   EXPECT_EQ(sim::live().handles, before);
