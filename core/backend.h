@@ -221,8 +221,8 @@ class Backend {
                        const Tensor& w,      ///< T[C]
                        float eps) = 0;
   /// sum = (part 0 + part 1) + ..., in f32: the parts of ranks.
-  virtual void add_parts(const Tensor& sum,         ///< f32 or bf16 [N, C], out, may be part 0
-                         const Tensor& parts) = 0;  ///< of sum's type [P, N, C]
+  virtual void add_parts(const Tensor& sum,         ///< f32 or bf16 [N, C], out; may be part 0 if of its type
+                         const Tensor& parts) = 0;  ///< of sum's type, or bf16 [P, N, C]
   /// With g = dy * w and h = x * rstd: dx += rstd * (g - h * mean(g * h)); dw += sum over n of dy * h.
   virtual void rmsnorm_backward(const Tensor& dx,         ///< T[N, C], adds (the residual's gradient)
                                 const Tensor& dw,         ///< f32[C], adds

@@ -107,7 +107,8 @@ void check_rmsnorm(DType T, const Tensor& y, const Tensor& sum, const Tensor& rs
 void check_add_parts(const Tensor& sum, const Tensor& parts) {
   const int64_t tokens = sum.dim(0), hidden = sum.dim(1);
   expect("add_parts", "sum", sum, sum.dtype == DType::bf16 ? DType::bf16 : f32, {tokens, hidden});
-  expect("add_parts", "parts", parts, sum.dtype, {parts.dim(0), tokens, hidden});
+  expect("add_parts", "parts", parts, parts.dtype == DType::bf16 ? DType::bf16 : sum.dtype,
+         {parts.dim(0), tokens, hidden});
 }
 
 void check_rmsnorm_backward(DType T, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,

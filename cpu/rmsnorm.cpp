@@ -73,18 +73,22 @@ void CpuBackend<T>::rmsnorm(const Tensor& y, const Tensor& sum, const Tensor& rs
   }
 }
 
+/// to = part 0 + part 1 + ... of `size` elements each.
+template <class To, class From>
+void sum_parts(To* to, const From* from, int64_t parts, int64_t size) {
+  constexpr int64_t kRun = 4096;
+#pragma omp parallel for schedule(static) if (size > kParallelFrom)
+  for (int64_t begin = 0; begin < size; begin += kRun)
+    each_part(std::min(kRun, size - begin),
+              [&](int64_t c, auto n) { store_part(to + begin + c, load_sum(from + begin + c, parts, size, n), n); });
+}
+
 template <class T>
 void CpuBackend<T>::add_parts(const Tensor& sum, const Tensor& parts) {
   check_add_parts(sum, parts);
-  const int64_t count = parts_of(parts), part = sum.numel();
-  const auto add = [=](auto* to, const auto* from) {
-    constexpr int64_t kRun = 4096;
-#pragma omp parallel for schedule(static) if (part > kParallelFrom)
-    for (int64_t begin = 0; begin < part; begin += kRun)
-      each_part(std::min(kRun, part - begin),
-                [&](int64_t c, auto n) { store_part(to + begin + c, load_sum(from + begin + c, count, part, n), n); });
-  };
+  const auto add = [&](auto* to, const auto* from) { sum_parts(to, from, parts_of(parts), sum.numel()); };
   if (parts.dtype == DType::f32) return add(sum.as<float>(), parts.as<const float>());
+  if (sum.dtype == DType::f32) return add(sum.as<float>(), parts.as<const bf16>());
   add(sum.as<bf16>(), parts.as<const bf16>());
 }
 

@@ -1,6 +1,5 @@
 // The CUDA backend's memory, order and graphs. An error of the driver names the call and the reason.
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -12,6 +11,7 @@
 #include "cuda/device.h"
 #include "cuda/products.h"
 #include "cuda/shape.h"
+#include "cuda/side_stream.h"
 #include "cuda/workspace.h"
 
 namespace dapo {
@@ -56,40 +56,6 @@ struct CudaBackend<T>::State {
     for (auto& [key, recorded] : graphs) cudaGraphExecDestroy(recorded.graph);
     graphs.clear();
   }
-};
-
-/// A stream beside that of the ops. Works take slots in turn.
-template <class T>
-struct CudaBackend<T>::Side {
-  static constexpr int kSlots = 64;
-  struct Slot {
-    cudaEvent_t before = nullptr;                ///< in the ops' stream: what comes before the work
-    cudaEvent_t begin = nullptr, end = nullptr;  ///< of the work
-    cudaEvent_t joined = nullptr;                ///< in the ops' stream: they go on after `end`
-    bool waits = false, used = false;
-  };
-  cudaStream_t stream = nullptr;
-  std::array<Slot, kSlots> slots;
-  uint64_t last = 0;  ///< mark
-  BesideSeconds seconds;
-
-  Side() {
-    CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    for (Slot& s : slots) {
-      CUDA_CHECK(cudaEventCreateWithFlags(&s.before, cudaEventDisableTiming));
-      for (cudaEvent_t* timed : std::array{&s.begin, &s.end, &s.joined}) CUDA_CHECK(cudaEventCreateWithFlags(timed, 0));
-    }
-  }
-  ~Side() {
-    if (stream != nullptr) cudaStreamSynchronize(stream);
-    for (Slot& s : slots)
-      for (cudaEvent_t event : std::array{s.before, s.begin, s.end, s.joined})
-        if (event != nullptr) cudaEventDestroy(event);
-    if (stream != nullptr) cudaStreamDestroy(stream);
-  }
-  Side(const Side&) = delete;
-  Side& operator=(const Side&) = delete;
-  Slot& slot(uint64_t mark) { return slots[mark % kSlots]; }
 };
 
 /// The heartbeat of this rank says that it waits, while this lives.
@@ -254,7 +220,10 @@ bool CudaBackend<T>::done(uint64_t mark) {
 template <class T>
 void CudaBackend<T>::wait(uint64_t mark) {
   CHECK(mark < state_->next, "mark {} was never recorded", mark);
-  cudaEvent_t const event = state_->events[mark % State::kMarks];
+  wait_for(state_->events[mark % State::kMarks]);
+}
+template <class T>
+void CudaBackend<T>::wait_for(cudaEvent_t event) {
   if (watches_.empty())
     CUDA_CHECK(cudaEventSynchronize(event));
   else
@@ -281,64 +250,6 @@ void CudaBackend<T>::wait_until(const char* call, Done&& done) {
     asked = now;
     for (DeviceWatch* w : watches_) w->check();
   }
-}
-
-template <class T>
-uint64_t CudaBackend<T>::beside(std::function<void()> work) {
-  use_device();
-  if (side_ == nullptr) side_ = std::make_unique<Side>();
-  const uint64_t mark = side_->last + 1;
-  settle(mark);
-  typename Side::Slot& slot = side_->slot(mark);
-  CUDA_CHECK(cudaEventRecord(slot.before, stream_));
-  CUDA_CHECK(cudaStreamWaitEvent(side_->stream, slot.before, 0));
-  CUDA_CHECK(cudaEventRecord(slot.begin, side_->stream));
-  struct Swapped {
-    cudaStream_t &a, &b;
-    Swapped(cudaStream_t& x, cudaStream_t& y) : a(x), b(y) { std::swap(a, b); }
-    ~Swapped() { std::swap(a, b); }
-  };
-  {
-    const Swapped streams(stream_, side_->stream);
-    work();
-  }
-  CUDA_CHECK(cudaEventRecord(slot.end, side_->stream));
-  slot.used = true;
-  return side_->last = mark;
-}
-template <class T>
-void CudaBackend<T>::join(uint64_t mark) {
-  CHECK(side_ != nullptr && mark <= side_->last, "mark {} of work beside is not known", mark);
-  // The slot of work long ago is that of later work: its end is late, never early.
-  typename Side::Slot& slot = side_->slot(mark);
-  if (!slot.used) return;
-  CUDA_CHECK(cudaEventRecord(slot.joined, stream_));
-  CUDA_CHECK(cudaStreamWaitEvent(stream_, slot.end, 0));
-  slot.waits = true;
-}
-/// Adds up the times of the work whose slot `mark` takes, and frees the slot.
-template <class T>
-void CudaBackend<T>::settle(uint64_t mark) {
-  typename Side::Slot& slot = side_->slot(mark);
-  if (!slot.used) return;
-  wait_until("cudaEventQuery", [&] { return cudaEventQuery(slot.end); });
-  const auto seconds = [](cudaEvent_t from, cudaEvent_t to) {
-    float ms = 0;
-    CUDA_CHECK(cudaEventElapsedTime(&ms, from, to));
-    return std::max(0.0, static_cast<double>(ms) * 1e-3);
-  };
-  side_->seconds.work += seconds(slot.begin, slot.end);
-  if (slot.waits) {
-    wait_until("cudaEventQuery", [&] { return cudaEventQuery(slot.joined); });
-    side_->seconds.waited += seconds(slot.joined, slot.end);
-  }
-  slot.used = slot.waits = false;
-}
-template <class T>
-Backend::BesideSeconds CudaBackend<T>::beside_seconds() {
-  if (side_ == nullptr) return {};
-  for (uint64_t mark = 0; mark < Side::kSlots; ++mark) settle(mark);
-  return side_->seconds;
 }
 
 template <class T>

@@ -27,6 +27,7 @@ inline constexpr int kKvSplit = 512;
 
 class AttentionChoice;
 class Products;
+struct SideStream;
 
 /// What a communicator does while its thread waits for the device: another rank may never come (nccl_comm.cu).
 class DeviceWatch {
@@ -128,8 +129,8 @@ class CudaBackend final : public Backend {
   CudaBackend(const cudaDeviceProp& properties, int ranks);
   void copy_on_host(void* to, const void* from, size_t bytes);
   struct State;  // events of record(), recorded graphs by key
-  struct Side;   // events of beside()
   void settle(uint64_t mark);
+  void wait_for(cudaEvent_t event);
   class Waiting;
   /// Makes the backend's GPU that of the calling thread.
   void use_device() const;
@@ -144,7 +145,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Products> products_;
   std::unique_ptr<State> state_;
   std::unique_ptr<AttentionChoice> attention_choice_;
-  std::unique_ptr<Side> side_;  ///< from the first beside() on
+  std::unique_ptr<SideStream> side_;  ///< from the first beside() on
 };
 
 }  // namespace cuda

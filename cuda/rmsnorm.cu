@@ -70,8 +70,8 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
   if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
 }
 
-template <class S, int W>
-__global__ void sum_parts_kernel(S* to, const S* from, int parts, int64_t part) {
+template <class S, class P, int W>
+__global__ void sum_parts_kernel(S* to, const P* from, int parts, int64_t part) {
   const int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * W;
   if (i >= part) return;
   float sum[W];
@@ -187,14 +187,15 @@ void CudaBackend<T>::add_parts(const Tensor& sum, const Tensor& parts) {
   check_add_parts(sum, parts);
   const int64_t part = sum.numel();
   if (part == 0) return;
-  const auto add = [&]<class S>(S* to, const S* from) {
+  const auto add = [&]<class S, class P>(S* to, const P* from) {
     constexpr int kThreads = 256;
     with_width<S>(sum.dim(1), [&]<int W>() {
-      launch(sum_parts_kernel<S, W>, {grid_of(ceil_div(part, kThreads * W)), dim3(kThreads), 0, stream_}, to, from,
+      launch(sum_parts_kernel<S, P, W>, {grid_of(ceil_div(part, kThreads * W)), dim3(kThreads), 0, stream_}, to, from,
              parts_of(parts), part);
     });
   };
   if (parts.dtype == DType::f32) return add(sum.as<float>(), parts.as<const float>());
+  if (sum.dtype == DType::f32) return add(sum.as<float>(), parts.as<const bf16>());
   add(sum.as<bf16>(), parts.as<const bf16>());
 }
 

@@ -124,9 +124,11 @@ void Learner::train(Pack& pack, float temperature, const DapoLoss& loss) {
   backward_final_norm(head, last, in);
   gradients_.bucket_done(shards().last_bucket());
   for (int l = config().layers - 1; l >= 0; --l) {
+    gradients_.bucket_begins(Shards::layer_bucket(l));
     backward_layer(l, in);
     gradients_.bucket_done(Shards::layer_bucket(l));
   }
+  gradients_.bucket_begins(Shards::embedding_bucket());
   backend_.embedding_backward(gradient(params.embedding), whole_dx(last, n), in.tokens_by_id.keys,
                               in.tokens_by_id.offsets, in.tokens_by_id.items);
   gradients_.bucket_done(Shards::embedding_bucket());

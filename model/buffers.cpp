@@ -40,6 +40,27 @@ Tensor lay_inputs(Arena& arena, std::initializer_list<int64_t> counts) {
   return arena.take("inputs", DType::u8, {static_cast<int64_t>(bytes)});
 }
 
+GradientBuffers lay_gradients(Arena& arena, const ParamTable& params, const ModelLimits& limits) {
+  GradientBuffers b;
+  if (!limits.shards_gradients()) {
+    b.all = arena.take("gradients", DType::f32, {params.size});
+    return b;
+  }
+  const Shards shards(params, limits.data_ranks);
+  b.own = arena.take("gradients", DType::f32, {shards.most()});
+  const auto take = [&](int64_t size) { return arena.take("gradients of a pack", DType::f32, {size}); };
+  const int64_t embedding = shards.bucket(Shards::embedding_bucket()).count(),
+                last = shards.bucket(shards.last_bucket()).count();
+  const bool tied = params.head == params.embedding;  // its gradient begins with the head's and ends with the pack
+  b.buckets[GradientBuffers::kEmbedding] = take(tied ? embedding : std::max(embedding, last));
+  if (tied) b.buckets[GradientBuffers::kLast] = take(last);
+  int64_t layer = 0;
+  for (size_t i = 0; i < params.layers.size(); ++i)
+    layer = std::max(layer, shards.bucket(Shards::layer_bucket(static_cast<int>(i))).count());
+  for (size_t i = 0; i < 2; ++i) b.buckets[GradientBuffers::kLayers + i] = take(layer);
+  return b;
+}
+
 }  // namespace
 
 Tensor own_part(const Tensor& parts, int rank) {
@@ -96,7 +117,7 @@ UpdateBuffers lay_update(Arena& arena, const ModelConfig& config, const ModelLim
   UpdateBuffers b;
   const int64_t n = limits.pack_tokens, r = limits.pack_head_rows;
   if (n == 0) return b;
-  if (limits.train) b.gradients = arena.take("gradients", DType::f32, {parameter_table(config, limits.tensor).size});
+  if (limits.train) b.gradients = lay_gradients(arena, parameter_table(config, limits.tensor), limits);
   const ModelConfig c = local_config(config, limits.tensor);
   const AttentionDims a = c.attention();
   const bool keep_all = limits.train && !limits.recompute;

@@ -1,6 +1,7 @@
 // What passes keep in the arenas, laid out by the same code that a plan measures with.
 #pragma once
 
+#include <array>
 #include <cstring>
 #include <span>
 #include <vector>
@@ -101,9 +102,17 @@ struct RolloutBuffers {
 };
 RolloutBuffers lay_rollout(Arena& arena, const ModelConfig& config, const ModelLimits& limits, DType dtype);
 
+/// Gradients (model/gradients.h), f32; `all` and `own` are zero while the Decoder has the arena.
+struct GradientBuffers {
+  static constexpr size_t kEmbedding = 0, kLast = 1, kLayers = 2;
+  Tensor all;                     ///< [parameters], flat, in table order; or, in ZeRO stage 2,
+  Tensor own;                     ///< [shard]: sums of this rank's slices,
+  std::array<Tensor, 4> buckets;  ///< and one pack's, of a bucket each: the embedding, the last, two layers
+};
+
 /// The gradients, the activations of a pack of N tokens, and backward's gradients of these.
 struct UpdateBuffers {
-  Tensor gradients;  ///< f32[parameters], flat, in table order: they are zero while the Decoder has the arena
+  GradientBuffers gradients;
   std::vector<LayerBuffers> layers;  ///< by layer; what backward computes again is shared between layers
   HeadBuffers head;
   Tensor embedded;                       ///< f32[P * M, C]: embeddings of all tokens, before they are dealt

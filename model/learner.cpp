@@ -107,7 +107,7 @@ void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
     backend_.adamw(weights_.flat().rows(begin, count),
                    state_.remainders ? state_.remainders.rows(local, count) : Tensor(),
                    state_.moment1.rows(local, count), state_.moment2.rows(local, count),
-                   buffers_.gradients.rows(begin, count), memory_.constants().norm2, run);
+                   gradients_.sums(slice).rows(begin - slice.begin, count), memory_.constants().norm2, run);
   }
 }
 
@@ -115,14 +115,15 @@ void Learner::adamw(const ShardSlice& slice, const AdamW& adamw) {
 void Learner::add_squares(const ShardSlice& slice) {
   const Tensor& norm2 = memory_.constants().norm2;
   if (weights_.tensor_rank().ranks == 1)  // the padding between parameters is always zero
-    return backend_.sum_of_squares(norm2, buffers_.gradients.rows(slice.begin, slice.count));
+    return backend_.sum_of_squares(norm2, gradients_.sums(slice));
   const int64_t end = slice.begin + slice.count;
   for (const Param& p : weights_.params().all)
     for (const ParamPart& part : p.parts) {
       const Range rows = rows_within(p, part, slice.begin, end);
       if (part.copy == 0 && rows.count() > 0)
-        backend_.sum_of_squares(norm2, buffers_.gradients.rows(p.offset + (part.row_begin + rows.begin) * p.columns,
-                                                               rows.count() * p.columns));
+        backend_.sum_of_squares(
+            norm2, gradients_.sums(slice).rows(p.offset - slice.begin + (part.row_begin + rows.begin) * p.columns,
+                                               rows.count() * p.columns));
     }
 }
 

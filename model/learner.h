@@ -61,10 +61,11 @@ class Learner {
   /// Forward and backward: adds to the gradients; sets log_prob, entropy, loss and clip. GSPO needs the log-probs of
   /// whole responses before the gradient of any token, so the head's logits are computed once more. Blocks.
   void train(Pack& pack, float temperature, const DapoLoss& loss);
-  /// For several data-parallel ranks, around the train() of a mini-batch. begin: how many packs this rank has; the
-  /// gradients are then summed over the ranks as the last of them leaves them. end: what is left to sum is summed; all
-  /// ranks call it, also one that failed between the two, before they agree on errors.
-  void begin_gradients(size_t packs) { gradients_.begin(packs); }
+  /// For several data-parallel ranks, around the train() of a mini-batch. begin: how many packs this rank has, and the rank
+  /// with the most of them; the gradients are then summed over the ranks as the last pack leaves them, or every pack if
+  /// limits().zero_stage is 2. end: what is left to sum is summed; all ranks call it, also one that failed between the
+  /// two, before they agree on errors.
+  void begin_gradients(size_t packs, size_t most) { gradients_.begin(packs, most); }
   void end_gradients() { gradients_.end(); }
   /// Buckets of gradients (model/shards.h) whose sum has not begun.
   size_t buckets_left() const { return gradients_.left(); }
@@ -87,7 +88,7 @@ class Learner {
 
   // State, for checkpoints and tests: flat, in table order; empty unless limits().train. All but the gradients are this
   // rank's shard: of each slice in slices(), the elements from its `local` on.
-  Tensor gradients() const { return gradients_.flat(); }   ///< f32
+  Tensor gradients() const { return gradients_.flat(); }   ///< f32; in ZeRO stage 2 a shard as well
   Tensor moment1() const { return state_.moment1; }        ///< f32
   Tensor moment2() const { return state_.moment2; }        ///< f32
   Tensor remainders() const { return state_.remainders; }  ///< i16; empty if T = f32

@@ -24,6 +24,8 @@ struct ModelLimits {
   bool recompute = false;      ///< keep only the input of each layer and run its forward again in backward (same bits)
   bool offload_optimizer = false;  ///< moments and remainders lie in pinned memory of the host; AdamW reads them there
   int data_ranks = 1;              ///< ranks that share moments and low halves of the masters (model/shards.h)
+  int zero_stage = 1;  ///< 2: each of those ranks keeps its shard of the gradients alone (model/gradients.h)
+  DType reduce_dtype = DType::f32;  ///< in which gradients travel between them
   bool overlap = true;     ///< sum the gradients over those ranks while the last pack's backward runs, not after it
   TensorRank tensor{};     ///< of the ranks that share the model itself (model/tensor_split.h)
   bool reference = false;  ///< other weights of the same shapes lie beside: Learner::score_reference
@@ -34,6 +36,8 @@ struct ModelLimits {
   int page_size = 64;      ///< tokens of a KV page, a multiple of kKvTile
   int64_t kv_pages = 0;    ///< pages that sequences can hold together; each page has a part in every layer
   int decode_steps = 256;  ///< most steps of one decode()
+
+  bool shards_gradients() const { return zero_stage == 2 && data_ranks > 1; }
 };
 
 /// What a memory plan needs to know about a device, whether it is in this machine or not.

@@ -23,8 +23,9 @@ int64_t cut_near(const ParamTable& params, int64_t target) {
 
 }  // namespace
 
-double update_wire_bytes(double parameters, int ranks, DType dtype) {
-  return parameters * (4 + static_cast<double>(dtype_size(dtype))) * (ranks - 1) / ranks;
+double update_wire_bytes(double parameters, int ranks, DType weights, DType gradients, double sums) {
+  const double bytes = sums * static_cast<double>(dtype_size(gradients)) + static_cast<double>(dtype_size(weights));
+  return parameters * bytes * (ranks - 1) / ranks;
 }
 
 Shards::Shards(const ParamTable& params, int ranks) : ranks_(ranks) {
@@ -48,6 +49,12 @@ ShardSlice Shards::slice(size_t bucket, int rank) const {
   int64_t local = 0;
   for (size_t b = 0; b < bucket; ++b) local += cuts_[b][rank + 1] - cuts_[b][rank];
   return {cuts_[bucket][rank], cuts_[bucket][rank + 1] - cuts_[bucket][rank], local};
+}
+
+size_t Shards::bucket_of(int64_t element) const {
+  size_t b = 0;
+  while (element >= cuts_[b].back()) ++b;
+  return b;
 }
 
 std::vector<ShardSlice> Shards::slices(int rank) const {
@@ -112,18 +119,26 @@ void ShardExchange::each_piece(size_t bucket, Piece piece) const {
   }
 }
 
-void ShardExchange::reduce(const Tensor& flat, size_t bucket) const {
-  const int ranks = shards_.ranks(), own = comm_.rank();
+void ShardExchange::reduce(const Tensor& own, const Tensor& values, size_t bucket, bool add) const {
+  const int ranks = shards_.ranks(), me = comm_.rank();
+  const int64_t first = shards_.bucket(bucket).begin;
+  int64_t done = 0;
   each_piece(bucket, [&](int64_t size, const std::vector<ShardSlice>& slices) {
-    const Tensor in = scratch_.rows(0, ranks * size), parts = scratch_.rows(ranks * size, ranks * size);
-    const Tensor sum = parts.rows(0, size);
+    const Tensor lower = scratch_.rows(0, ranks * size), upper = scratch_.rows(ranks * size, ranks * size);
+    const Tensor in(lower.data, wire_, {ranks * size}), parts(upper.data, wire_, {ranks * size});
     for (int r = 0; r < ranks; ++r)
       if (slices[r].count > 0)
-        backend_.copy(in.rows(r * size, slices[r].count), flat.rows(slices[r].begin, slices[r].count));
+        backend_.cast(in.rows(r * size, slices[r].count), values.rows(slices[r].begin - first, slices[r].count));
     comm_.all_to_all(parts, in);
-    if (slices[own].count == 0) return;
+    const int64_t count = slices[me].count;
+    if (count == 0) return;
+    const Tensor before = lower.rows(0, size), sum = lower.rows(size, size), to = own.rows(done, count);
+    done += count;
     backend_.add_parts(sum.view({1, size}), parts.view({ranks, 1, size}));
-    backend_.copy(flat.rows(slices[own].begin, slices[own].count), sum.rows(0, slices[own].count));
+    if (!add) return backend_.copy(to, sum.rows(0, count));
+    backend_.copy(before.rows(0, count), to);
+    backend_.add_parts(before.view({1, size}), lower.rows(0, 2 * size).view({2, 1, size}));
+    backend_.copy(to, before.rows(0, count));
   });
 }
 

@@ -1,6 +1,7 @@
-// How data parallelism deals the training state to its ranks (ZeRO-1): every rank holds all weights and gradients, but
-// moments and the low halves of the masters only of its shard. A flat buffer is cut into buckets (embedding, each
-// layer, the rest), each of which is reduced and gathered by itself, and each bucket into one slice a rank.
+// How data parallelism deals the training state to its ranks (ZeRO): every rank holds all weights, but moments and the low
+// halves of the masters only of its shard, and the sums of gradients too in stage 2 (model/gradients.h). A flat buffer is
+// cut into buckets (embedding, each layer, the rest), each of which is reduced and gathered by itself, and each bucket
+// into one slice a rank.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@ struct ShardSlice {
   int64_t begin, count, local;
 };
 
-/// Bytes that a rank sends in an update of so many parameters on `ranks` of them: gradients in f32, then weights in T.
-double update_wire_bytes(double parameters, int ranks, DType dtype);
+/// Bytes that a rank sends in an update of so many parameters on `ranks` of them: gradients, once or (stage 2) for every
+/// pack, then weights.
+double update_wire_bytes(double parameters, int ranks, DType weights, DType gradients = DType::f32, double sums = 1);
 
 class Shards {
  public:
@@ -30,6 +32,9 @@ class Shards {
   static size_t embedding_bucket() { return 0; }
   static size_t layer_bucket(int layer) { return static_cast<size_t>(layer) + 1; }
   size_t last_bucket() const { return buckets() - 1; }  ///< the final norm, and the head if it is not the embedding
+  /// The elements of a bucket, and the bucket of an element.
+  Range bucket(size_t index) const { return {cuts_[index].front(), cuts_[index].back()}; }
+  size_t bucket_of(int64_t element) const;
   /// Of one bucket. Slices may be empty; padding between parameters belongs to the slice before it.
   ShardSlice slice(size_t bucket, int rank) const;
   /// All of a rank's slices in ascending order; those that touch are one.
@@ -49,12 +54,14 @@ class ShardExchange {
  public:
   /// Elements of f32 scratch that an exchange takes.
   static int64_t scratch_size(const Shards& shards);
-  /// scratch: f32[scratch_size()], free to use inside every call.
-  ShardExchange(Backend& backend, Comm& comm, const Shards& shards, const Tensor& scratch)
-      : backend_(backend), comm_(comm), shards_(shards), scratch_(scratch) {}
+  /// scratch: f32[scratch_size()], free to use inside every call. wire: type in which gradients travel; bf16 rounds what
+  /// each rank adds to a sum, not the sum.
+  ShardExchange(Backend& backend, Comm& comm, const Shards& shards, const Tensor& scratch, DType wire = DType::f32)
+      : backend_(backend), comm_(comm), shards_(shards), scratch_(scratch), wire_(wire) {}
 
-  /// This rank's slice of `flat`, f32, becomes the sum over ranks in rank order. The other slices are then meaningless.
-  void reduce(const Tensor& flat, size_t bucket) const;
+  /// own, f32, of this rank's slice of the bucket: the sum over ranks, in rank order, of values, f32 of the whole bucket;
+  /// or that is added to it. It may be the slice of `values`.
+  void reduce(const Tensor& own, const Tensor& values, size_t bucket, bool add) const;
   /// Every slice of `flat` becomes that of the rank that owns it.
   void gather(const Tensor& flat, size_t bucket) const;
 
@@ -66,6 +73,7 @@ class ShardExchange {
   Comm& comm_;
   const Shards& shards_;
   const Tensor scratch_;
+  const DType wire_ = DType::f32;
 };
 
 }  // namespace dapo

@@ -189,10 +189,12 @@ std::string plan_text(const RunPlan& plan, const Config& config, const ModelConf
   out.add("this machine has", "{:9.2f} GiB free of {:.2f}{}", gib(plan.available), gib(plan.total),
           share > 1 ? fmt::format(" for each of {} ranks", share) : "");
   if (grid.ranks() > 1)
-    out.add("ranks",
-            "{:9} = {} x {}: {} with 1/{} of the weights and gradients each, and 1/{} of moments and remainders; "
-            "memory is that of the largest part",
-            grid.ranks(), grid.dp, grid.tp, grid.ranks(), grid.tp, grid.ranks());
+    out.add(
+        "ranks",
+        "{:9} = {} x {}: {} with 1/{} of the weights{} each, and 1/{} of moments{} and remainders; memory is that of "
+        "the largest part",
+        grid.ranks(), grid.dp, grid.tp, grid.ranks(), grid.tp, l.shards_gradients() ? "" : " and gradients",
+        grid.ranks(), l.shards_gradients() ? ", gradients" : "");
   out.add("the model splits over", "{} ranks (parallel.tp)", fmt::join(possible_splits(model, model.heads), ", "));
   const int typical = std::max(1, config.data.max_response_length / 4);
   add_disk(out, config, model, backend.dtype(), std::min(256, config.data.max_prompt_length), typical);

@@ -33,15 +33,18 @@ Config share_of(const Config& config, int data) {
   return c;
 }
 
-CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, const Cards& cards, int tensor) {
+CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, const Cards& cards, int tensor,
+                    int zero_stage) {
   CardPlan p;
   p.cards = cards;
   p.tensor = tensor;
+  p.zero_stage = zero_stage;
   p.data = cards.count / tensor;
   p.other = kContext + (cards.count > 1 ? kCollectives : 0);
   Config c = share_of(config, p.data);
   c.parallel.tp = tensor;
   c.parallel.dp = p.data;
+  c.parallel.zero_stage = zero_stage;
   const RunPlan plan = make_plan(c, model, size_of(*cards.gpu, t, cards.gpu->memory - p.other));
   p.limits = plan.limits;
   p.weights = static_cast<double>(plan.memory.weights + plan.memory.reference);
@@ -56,7 +59,8 @@ CardPlan plan_split(const Config& config, const ModelConfig& model, DType t, con
 struct Wire {
   double bytes = 0, seconds = 0;
 };
-Wire wire_of(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& cost) {
+/// packs: of an update.
+Wire wire_of(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& cost, double packs) {
   const double T = p.tensor, size = static_cast<double>(dtype_size(t)), f = (T - 1) / T;
   const double link = p.cards.gpu->link, row = m.hidden * size;
   Wire w;
@@ -72,8 +76,9 @@ Wire wire_of(const CardPlan& p, const ModelConfig& m, DType t, const PhaseCost& 
     const double crossings = cost.name == "forward, backward" ? (p.limits.recompute ? 11 : 10) : 4;
     send(crossings * f * cost.tokens * m.layers * row, link);
   }
-  if (p.data > 1 && cost.kind == PhaseCost::update)  // gradients in f32 out, weights in T back
-    send(cost.passes * update_wire_bytes(static_cast<double>(m.parameters()) / T, p.data, t),
+  if (p.data > 1 && cost.kind == PhaseCost::update)  // gradients out, weights in T back
+    send(cost.passes * update_wire_bytes(static_cast<double>(m.parameters()) / T, p.data, t, p.limits.reduce_dtype,
+                                         p.zero_stage == 2 ? packs : 1),
          p.cards.count > kMostTensor ? std::min(kNetwork, link) : link);
   return w;
 }
@@ -93,8 +98,13 @@ PhaseTable table_of(const CardPlan& p, const Config& config, const ModelConfig& 
   PhaseTable out =
       phase_table(least, expected, tail_seconds(c, model, t, drawn, copy, shares), copy, shares, model.layers);
   Wire sum;
+  double packs = 0, updates = 0;
   for (const PhaseCost& cost : expected) {
-    const Wire w = wire_of(p, model, t, cost);
+    if (cost.name == "forward, backward") packs += cost.passes;
+    if (cost.kind == PhaseCost::update) updates += cost.passes;
+  }
+  for (const PhaseCost& cost : expected) {
+    const Wire w = wire_of(p, model, t, cost, packs / updates);
     sum.bytes += w.bytes;
     sum.seconds += w.seconds;
   }
@@ -123,12 +133,13 @@ std::string refusal(const Config& config, const ModelConfig& model, DType t, con
 CardPlan plan_cards(const Config& config, const ModelConfig& model, DType t, const Cards& cards) {
   CardPlan best;
   bool found = false;
-  for (const int tensor : possible_splits(model, std::min(kMostTensor, cards.count))) {
-    if (cards.count % tensor != 0) continue;
-    const CardPlan p = plan_split(config, model, t, cards, tensor);
-    if (p.fits() && p.total() + kSpare <= cards.gpu->memory) return p;
-    if (!found || !best.fits()) best = p, found = true;
-  }
+  for (int stage = config.parallel.zero_stage; stage <= 2 && !(found && best.fits()); ++stage)
+    for (const int tensor : possible_splits(model, std::min(kMostTensor, cards.count))) {
+      if (cards.count % tensor != 0) continue;
+      const CardPlan p = plan_split(config, model, t, cards, tensor, stage);
+      if (p.fits() && p.total() + kSpare <= cards.gpu->memory) return p;
+      if (!found || !best.fits()) best = p, found = true;
+    }
   return best;
 }
 
@@ -170,8 +181,9 @@ CardsText plan_cards_text(const Config& config, const ModelConfig& model, const 
         cards.gpu->link / 1e9, kNetwork / 1e9);
   line("model", "{}: {:.2f} G parameters, {} layers, {}", config.model.path,
        static_cast<double>(model.parameters()) / 1e9, model.layers, dtype_name(t));
-  line("split", "{} card{} a copy of the weights, {} cop{}", p.tensor, p.tensor == 1 ? "" : "s", p.data,
-       p.data == 1 ? "y" : "ies");
+  line("split", "{} card{} a copy of the weights, {} cop{}{}", p.tensor, p.tensor == 1 ? "" : "s", p.data,
+       p.data == 1 ? "y" : "ies",
+       p.zero_stage == 2 && p.data > 1 ? ", gradients divided among them (parallel.zero_stage = 2)" : "");
   for (const auto& [name, bytes, more] :
        {std::tuple{"weights", p.weights, std::string()},
         {"optimizer", p.optimizer, ""},

@@ -9,10 +9,10 @@
 namespace dapo {
 
 /// One way to run on several cards: `tensor` cards share a copy of the weights, `data` such copies share the prompts.
-/// Gradients are whole on each copy; moments and masters are divided among the copies too (ZeRO-1).
+/// Moments and masters are divided among the copies too (ZeRO stage 1), and gradients in stage 2.
 struct CardPlan {
   Cards cards;
-  int tensor = 1, data = 1;
+  int tensor = 1, data = 1, zero_stage = 1;
   ModelLimits limits;                             ///< of one copy
   double weights = 0, optimizer = 0, shared = 0;  ///< bytes a card; shared: KV pages, or gradients and activations
   double workspace = 0, other = 0;                ///< other: CUDA's context, libraries, buffers of collectives
@@ -20,7 +20,8 @@ struct CardPlan {
   double total() const { return weights + optimizer + shared + workspace + other; }
   bool fits() const { return total() <= cards.gpu->memory; }
 };
-/// The fewest cards a copy that leave some memory free, else the fewest that fit; the largest split if none fits.
+/// The fewest cards a copy that leave some memory free, else the fewest that fit; where none does, the same in ZeRO stage
+/// 2; the largest split if none fits.
 CardPlan plan_cards(const Config& config, const ModelConfig& model, DType t, const Cards& cards);
 
 /// A step with responses of `response` tokens.

@@ -32,7 +32,7 @@ std::string plan_grids_text(const Config& config, const Gpu& gpu) {
         continue;
       }
       const CardStep step = card_step(p, config, model, t, response);
-      memory += fmt::format(" {} x {}: {:.0f} |", p.data, p.tensor, gib(p.total()));
+      memory += fmt::format(" {} x {}{}: {:.0f} |", p.data, p.tensor, p.zero_stage == 2 ? "*" : "", gib(p.total()));
       steps += fmt::format(" {} ({}B, {}) |", duration_text(step.seconds), si_text(step.wire_bytes),
                            duration_text(step.wire_seconds));
     }
@@ -41,7 +41,8 @@ std::string plan_grids_text(const Config& config, const Gpu& gpu) {
   }
   return fmt::format(
       "dp x tp with the fewest {}s a copy of the weights, and GiB of each (of {:.0f}); \"no\": the GiB that it would "
-      "need\n\n{}\n{}\n{}\nexpected time of a step with responses of {} tokens; in brackets what a GPU sends in it, "
+      "need; *: with parallel.zero_stage = 2\n\n{}\n{}\n{}\nexpected time of a step with responses of {} tokens; in "
+      "brackets what a GPU sends in it, "
       "and how long that takes\n\n{}\n{}\n{}",
       gpu.name, gib(gpu.memory), head, rule, memory, response, head, rule, steps);
 }

@@ -109,6 +109,8 @@ ModelLimits training_limits(const Config& c, const ModelConfig& model, const Dev
   device.total /= ranks_that_share(c, whole);
   ModelLimits l;
   l.data_ranks = c.parallel.copies();
+  l.zero_stage = c.parallel.zero_stage;
+  l.reduce_dtype = c.parallel.reduce_dtype == ReduceDType::bf16 ? DType::bf16 : DType::f32;
   l.overlap = c.parallel.overlap;
   l.tensor = largest_rank(model, c.parallel.of_a_copy());
   const int64_t prompt = c.data.max_prompt_length, response = c.data.max_response_length;

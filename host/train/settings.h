@@ -198,10 +198,17 @@ enum class Transport : uint8_t { nccl, host };
 constexpr std::string_view choices(Transport) {
   return "nccl|host";
 }
+/// In which type gradients travel between ranks.
+enum class ReduceDType : uint8_t { f32, bf16 };
+constexpr std::string_view choices(ReduceDType) {
+  return "f32|bf16";
+}
 
 struct ParallelSection {
   int dp = 1, tp = 1;  ///< 0: auto (resolve_ranks, choose_grid); with tp 0, dp counts all ranks
   Transport transport = Transport::nccl;
+  int zero_stage = 1;
+  ReduceDType reduce_dtype = ReduceDType::f32;
   bool overlap = true;
   double hang_seconds = 60;
   int ranks() const { return copies() * of_a_copy(); }

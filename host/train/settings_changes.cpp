@@ -50,6 +50,7 @@ bool is_harmless(std::string_view key) {
                                             "parallel.dp",
                                             "parallel.tp",
                                             "parallel.transport",
+                                            "parallel.zero_stage",
                                             "parallel.overlap",
                                             "parallel.hang_seconds"};
   return key.starts_with("eval.") || key.starts_with("sft.") ||

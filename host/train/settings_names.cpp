@@ -14,7 +14,8 @@ constexpr std::string_view kFixedKl =
     "the KL goes into the loss with a fixed factor and a frozen reference: "
     "actor.kl_loss_coef, actor.kl_loss_type, model.reference";
 constexpr std::string_view kNoCritic = "there is no critic: see algorithm.adv_estimator";
-constexpr std::string_view kNoStrategies = "parallel.dp and parallel.tp are all there is to choose: leave it out";
+constexpr std::string_view kNoStrategies =
+    "parallel.dp, parallel.tp and parallel.zero_stage are all there is to choose: leave it out";
 constexpr std::string_view kLogs = "numbers go to metrics.jsonl in trainer.run_dir: leave it out";
 constexpr std::string_view kEngine = "rollout runs in this program, on the training weights: leave it out";
 
@@ -37,7 +38,10 @@ constexpr Alias kAliases[] = {
     {"gamma|lam|lambda|lambd|critic|vf_coef|value_clip|critic_learning_rate|critic_warmup", kNoCritic, false},
     {"tensor_parallel_size", "parallel.tp"},
     {"nnodes|num_gpus|world_size", "parallel.dp"},
-    {"zero_stage|deepspeed|fsdp_config|ulysses_sequence_parallel_size|vllm_num_engines", kNoStrategies, false},
+    {"stage|zero|sharding_strategy", "parallel.zero_stage"},
+    {"communication_data_type|grad_reduce_in_bf16|reduce_precision", "parallel.reduce_dtype"},
+    {"overlap_comm|overlap_grad_reduce", "parallel.overlap"},
+    {"deepspeed|fsdp_config|ulysses_sequence_parallel_size|vllm_num_engines", kNoStrategies, false},
     {"project_name|experiment_name|logger|report_to|use_wandb|wandb|run_name|logging_steps|log_completions", kLogs,
      false},
     {"use_vllm|vllm_mode|vllm|enforce_eager|free_cache_engine|load_format|enable_chunked_prefill", kEngine, false},

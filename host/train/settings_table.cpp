@@ -298,8 +298,15 @@ constexpr Setting kSettings[] = {
         "counts all ranks",
         {.verl = "rollout.tensor_model_parallel_size", .trl = "vllm_tensor_parallel_size"}),
     ROW(parallel, transport, any(),
-        "what carries tensors between ranks on GPUs; host: copies to the host's memory and MPI, which is slow, needs no "
+        "what carries tensors between ranks on GPUs; host: copies to the host's memory and MPI, which is slow, needs "
+        "no "
         "NCCL, and lets ranks share a GPU"),
+    ROW(parallel, zero_stage, within(1, 2),
+        "what the copies divide among them: 1: moments and masters; 2: gradients as well, which takes memory from 4 to "
+        "about 4 / dp bytes a parameter, and sends gradients once a pack instead of once a mini-batch"),
+    ROW(parallel, reduce_dtype, any(),
+        "type in which gradients travel between the copies; bf16: half of the bytes, and each copy's part of a sum is "
+        "rounded to 8 bits, relative error 0.002; the sum is f32"),
     ROW(parallel, overlap, any(),
         "sum gradients over the copies while the backward of a mini-batch's last pack still runs, instead of after it; "
         "the same bits. false: where the exchange slows the products down by more than it hides, and to compare"),

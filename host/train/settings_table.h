@@ -16,7 +16,7 @@ namespace dapo {
 using Member = std::variant<std::string*, bool*, int*, uint64_t*, double*, float*, std::vector<std::string>*,
                             std::vector<int>*, DeviceChoice*, DTypeChoice*, RowFormat*, PromptStyle*, OverlongPrompts*,
                             LrSchedule*, LossAgg*, OldLogProbs*, Surplus*, LossKind*, KlKind*, Preset*, AdvEstimator*,
-                            Transport*, std::vector<RewardTerm>*>;
+                            Transport*, ReduceDType*, std::vector<RewardTerm>*>;
 
 /// What a value must be beyond its type: one of `choices` ("a|b|c"), or a finite number from low to high.
 struct Rule {

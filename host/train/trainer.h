@@ -117,9 +117,10 @@ class Trainer {
   void end_rollout();
   void recompute_old_log_probs();
   void score_reference();
-  /// A mini-batch's packs that this rank runs, and the tokens of all ranks' packs.
+  /// A mini-batch's packs that this rank runs, how many a rank runs at most, and the tokens of all ranks' packs.
   struct MiniBatch {
     std::vector<MicroBatch> packs;
+    size_t most_packs = 0;
     int64_t tokens = 0;
   };
   MiniBatch pack(size_t begin, size_t end) const;

@@ -85,8 +85,10 @@ Trainer::MiniBatch Trainer::pack(size_t begin, size_t end) const {
   const std::vector<double> weights =
       loss_weights(config_.actor.loss_agg_mode, tokens, pack_of, config_.data.max_response_length);
   const double share = double(end - begin) / config_.actor.ppo_mini_batch_size;
+  std::vector<size_t> packs(static_cast<size_t>(grid_.data.size()));
   for (const PackPlan& plan : plans) {
     out.tokens += tokens_of(plan, inputs);
+    out.most_packs = std::max(out.most_packs, ++packs[static_cast<size_t>(plan.rank)]);
     if (plan.rank != grid_.data.rank()) continue;
     MicroBatch& packed = out.packs.emplace_back(build_pack(inputs, plan));
     std::vector<double> of_pack;
@@ -141,7 +143,7 @@ bool Trainer::forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& l
   // The last pack exchanges gradients before the ranks agree on errors. So a rank that fails still takes part in all of
   // the exchange, with whatever its gradients are: they are discarded on all ranks.
   grid_.world.together([&] {
-    learner_.begin_gradients(mini_batch.packs.size());
+    learner_.begin_gradients(mini_batch.packs.size(), mini_batch.most_packs);
     std::exception_ptr failed;
     try {
       run();

@@ -108,7 +108,11 @@ TEST(Shards, AnExchangeSumsInRankOrderAndGathersInPlace) {
       }
       const Tensor flat = Tensor::of(std::span(gradients));
       const ShardExchange exchange(*backend, comm, shards, Tensor::of(std::span(scratch)));
-      for (size_t b = 0; b < shards.buckets(); ++b) exchange.reduce(flat, b);
+      for (size_t b = 0; b < shards.buckets(); ++b) {
+        const ShardSlice s = shards.slice(b, comm.rank());
+        const Range all = shards.bucket(b);
+        exchange.reduce(flat.rows(s.begin, s.count), flat.rows(all.begin, all.count()), b, false);
+      }
       for (const ShardSlice& s : shards.slices(comm.rank()))
         for (int64_t i = s.begin; i < s.begin + s.count; ++i) ASSERT_EQ(gradients[i], want[i]) << i;
       for (size_t b = 0; b < shards.buckets(); ++b) exchange.gather(flat, b);
@@ -121,6 +125,41 @@ TEST(Shards, AnExchangeSumsInRankOrderAndGathersInPlace) {
       for (size_t b = 0; b < shards.buckets(); ++b) exchange.gather(half, b);
       for (int64_t i = 0; i < params.size; ++i) ASSERT_EQ(to_float(weights[i]), static_cast<float>(i % 251)) << i;
     });
+}
+
+/// own + (x0 + x1 + ...), where every x has been rounded to the type in which it travels.
+TEST(Shards, SumsAreAddedToAndMayTravelInBf16) {
+  const ParamTable params = parameter_table(odd_shapes());
+  for (const DType wire : {DType::f32, DType::bf16})
+    for (const int ranks : {2, 3, 5})
+      run_ranks(ranks, [&](Comm& comm) {
+        const std::unique_ptr<Backend> backend = rig_backend(DType::f32);
+        const Shards shards(params, ranks);
+        const auto value = [](int rank, int64_t i) {
+          return uniform(philox(3, {{static_cast<uint32_t>(rank), static_cast<uint32_t>(i), 0, 0}}).x[0]) - 0.5f;
+        };
+        const auto sent = [&](int rank, int64_t i) {
+          return wire == DType::f32 ? value(rank, i) : to_float(to_bf16(value(rank, i)));
+        };
+        std::vector<float> own(shards.size(comm.rank()), 0.25f), scratch(ShardExchange::scratch_size(shards));
+        const ShardExchange exchange(*backend, comm, shards, Tensor::of(std::span(scratch)), wire);
+        for (size_t b = 0; b < shards.buckets(); ++b) {
+          const ShardSlice s = shards.slice(b, comm.rank());
+          const Range all = shards.bucket(b);
+          std::vector<float> values;
+          for (int64_t i = all.begin; i < all.end; ++i) values.push_back(value(comm.rank(), i));
+          const uint64_t before = comm.sent();
+          exchange.reduce(Tensor::of(std::span(own)).rows(s.local, s.count), Tensor::of(std::span(values)), b, true);
+          int64_t longest = 0;
+          for (int r = 0; r < ranks; ++r) longest = std::max(longest, shards.slice(b, r).count);
+          EXPECT_EQ(comm.sent() - before, (ranks - 1) * longest * dtype_size(wire));
+          for (int64_t i = 0; i < s.count; ++i) {
+            float sum = sent(0, s.begin + i);
+            for (int r = 1; r < ranks; ++r) sum += sent(r, s.begin + i);
+            ASSERT_EQ(own[s.local + i], 0.25f + sum) << i;
+          }
+        }
+      });
 }
 
 }  // namespace

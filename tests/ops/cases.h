@@ -128,9 +128,9 @@ inline OpCase rmsnorm_parts_case(DType T, int64_t parts, int64_t rows, int64_t w
   return std::move(c).counted(0);
 }
 
-inline OpCase add_parts_case(DType type, int64_t parts, int64_t rows, int64_t width) {
-  OpCase c{"add_parts", dims(parts, rows, width) + " of " + dtype_name(type), type};
-  c.out("sum", type, {rows, width}, 1, double(parts)), c.in("parts", type, {parts, rows, width});
+inline OpCase add_parts_case(DType sum, DType part, int64_t parts, int64_t rows, int64_t width) {
+  OpCase c{"add_parts", dims(parts, rows, width) + " of " + dtype_name(part), sum};
+  c.out("sum", sum, {rows, width}, 1, double(parts)), c.in("parts", part, {parts, rows, width});
   c.run = [](Backend& b, const std::vector<Tensor>& t) { b.add_parts(t[0], t[1]); };
   c.reference = [=](std::vector<Values>& v) { v[0] = add_parts(v[1], rows * width); };
   return std::move(c).counted(0);
@@ -310,8 +310,9 @@ inline std::vector<OpCase> plain_cases(DType T) {
   add(sum_rows_case(T, 40, 61, 112)), add(sum_rows_case(T, 40, 61, 7).with_integers());
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 7}, {5, 112}, {130, 128}, {67, 896}}) {
     add(rmsnorm_case(T, rows, width, false)), add(rmsnorm_case(T, rows, width, true));
-    add(rmsnorm_parts_case(T, 3, rows, width)), add(add_parts_case(T, 3, rows, width));
-    add(add_parts_case(T == DType::f32 ? DType::bf16 : DType::f32, 2, rows, width));  // of another type than T's
+    add(rmsnorm_parts_case(T, 3, rows, width)), add(add_parts_case(T, T, 3, rows, width));
+    add(add_parts_case(DType::f32, T == DType::f32 ? DType::bf16 : T, 2, rows, width));
+    if (T != DType::f32) add(add_parts_case(DType::f32, DType::f32, 3, rows, width));
     add(rmsnorm_backward_case(T, rows, width));
   }
   // More rows than cuda/ has partial sums of dw, and rows wider than one of its blocks.

@@ -25,7 +25,7 @@ inline std::vector<OpCase> one_case_of_each_op(DType T) {
           gather_rows_case(T, T, 5, 6, 8),
           sum_rows_case(T, 5, 6, 8),
           rmsnorm_case(T, 5, 8, true),
-          add_parts_case(T, 2, 5, 8),
+          add_parts_case(T, T, 2, 5, 8),
           rmsnorm_backward_case(T, 5, 8),
           matmul_case(T, 5, 6, 8, true),
           matmul_backward_input_case(T, 5, 6, 8),

@@ -164,6 +164,32 @@ TEST(Cards, GridsOfEveryModelNeedNoMoreCardsThanALargerOne) {
   EXPECT_NE(text.find("1 x 8: "), std::string::npos) << text;
 }
 
+TEST(Cards, GradientsAreShardedWhereTheyDoNotFitOtherwise) {
+  const ModelConfig m = qwen25_config("qwen2.5-72b");
+  const CardPlan p = plan_cards(paper(), m, DType::bf16, parse_cards("32xh100"));
+  EXPECT_TRUE(p.fits());
+  EXPECT_EQ(p.zero_stage, 2);
+  EXPECT_NE(plan_cards_text(paper(), m, p.cards).text.find("(parallel.zero_stage = 2)"), std::string::npos);
+  EXPECT_EQ(plan_cards(paper(), m, DType::bf16, parse_cards("64xh100")).zero_stage, 1);
+}
+
+TEST(Cards, WireBytesFollowStageAndType) {
+  const ModelConfig m = qwen25_config("qwen2.5-7b");
+  const auto wire = [&](int stage, ReduceDType type) {
+    Config c = paper();
+    c.parallel.zero_stage = stage, c.parallel.reduce_dtype = type;
+    const CardPlan p = plan_cards(c, m, DType::bf16, parse_cards("8xh100"));
+    EXPECT_EQ(p.tensor, 1);
+    return card_step(p, c, m, DType::bf16, 1000).wire_bytes;
+  };
+  const double f32 = wire(1, ReduceDType::f32), bf16 = wire(1, ReduceDType::bf16);
+  EXPECT_NEAR(bf16, f32 * 4 / 6, f32 * 1e-9) << "2 + 2 bytes instead of 4 + 2";
+  EXPECT_GE(wire(2, ReduceDType::f32), f32);
+  EXPECT_NEAR(wire(2, ReduceDType::f32) - wire(2, ReduceDType::bf16), (wire(2, ReduceDType::f32) - f32 / 3) / 2,
+              f32 * 1e-9)
+      << "half of the gradients";
+}
+
 TEST(Plan, APlanOfAGridIsThatOfItsLargestPart) {
   const ModelConfig m = qwen25_config("qwen2.5-7b");  // 28 heads, 8 ranks: 4 or 3 each
   Config c = paper();

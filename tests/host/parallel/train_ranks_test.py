@@ -103,17 +103,18 @@ class Tests:
         return (self.at / "run/model/model.safetensors").read_bytes()
 
     def test_dapo_train_on_grids(self):
-        """In f32 any grid draws the same tokens; one grid repeats to the bit."""
+        """In f32 any grid draws the same tokens; one grid repeats to the bit, whenever it exchanges gradients."""
         f32 = ("--set", "model.dtype=f32")
         want, weights = None, {}
-        for dp, tp in ((1, 1), (2, 2), (2, 2)):
+        for dp, tp, overlap in ((1, 1, "true"), (2, 2, "true"), (2, 2, "false")):
             shutil.rmtree(self.at / "run", ignore_errors=True)
             self.prepare()
-            self.grid(dp, tp, 2, *f32).expect(0, lines=0)
+            self.grid(dp, tp, 2, *f32, "--set", f"parallel.overlap={overlap}").expect(0, lines=0)
             run = [self.drawn(step) for step in (1, 2)]
             want = want or run
             assert run == want, f"{dp} x {tp} draws other tokens"
             assert all(line["update/mismatch"] == 0 for line in self.lines()), self.lines()
+            assert all((line["update/exchange_bytes"] > 0) == (dp > 1) for line in self.lines()), self.lines()
             again = weights.setdefault((dp, tp), self.weights())
             assert again == self.weights(), "a run on the same grid has other weights"
 
@@ -218,13 +219,12 @@ class Tests:
         """MPI's memory is not the sanitizer's, under which the simulator runs."""
         return {"ASAN_OPTIONS": "detect_leaks=0", "DAPO_SIM_DEVICES": str(devices), "XDG_CACHE_HOME": str(self.at)}
 
-    def gpu_run(self, name, dp, tp=1, transport="nccl"):
+    def gpu_run(self, name, dp, tp=1, transport="nccl", overlap="true"):
         """Two steps on simulated GPUs in folder `name`: its metrics, without those of time, of exchanges and of how groups are cut, its responses, and
         the bytes of its weights."""
         devices = 1 if transport == "host" else 2 if dp == "auto" else dp * tp
         ran = Ran(SIM_TRAIN, "gpu.cfg", "--set", f"parallel.dp={dp}", "--set", f"parallel.tp={tp}", "--set", f"trainer.run_dir={name}",
-                  "--set", f"parallel.transport={transport}", cwd=self.at,
-                  limit=500, **self.sim(devices))
+                  "--set", f"parallel.transport={transport}", "--set", f"parallel.overlap={overlap}", cwd=self.at, limit=500, **self.sim(devices))
         ran.expect(0, lines=0)
         run = self.at / name
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -234,9 +234,9 @@ class Tests:
 
     def test_gpus_one_rank_two_and_a_grid_of_four(self):
         self.prepare_gpu()
-        one, two, again, grid = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", "auto"), self.gpu_run("grid", 2, 2)
+        one, two, again, grid = self.gpu_run("one", 1), self.gpu_run("two", 2), self.gpu_run("again", "auto", overlap="false"), self.gpu_run("grid", 2, 2)
         assert one[1] == two[1], (one[1], two[1])
-        assert two == again, "another run of the same two ranks has other numbers"
+        assert two == again, "another run of the same two ranks, without overlap, has other numbers"
         assert one[1] == grid[1], (one[1], grid[1])
         assert one[0][-1]["update/grad_norm"] > 0
         for a, b in [*zip(one[0], two[0]), *zip(one[0], grid[0])]:
