@@ -59,10 +59,15 @@ struct TensorToWrite {
   /// Copies bytes [offset, offset + bytes) of the tensor to `to`.
   std::function<void(uint64_t offset, void* to, size_t bytes)> fill;
 };
-/// Writes folder/model.safetensors, or shards of at most `shard_bytes` and the index; metadata {"format":"pt"}. Files
-/// are written under a temporary name, synced and renamed; error exit 3 if the disk refuses.
+/// The files of a folder, and which of them this one of several writers writes: every writers-th, the first also the index.
+struct ShardFiles {
+  uint64_t most_bytes = 5'000'000'000;  ///< of a file with several tensors
+  int writer = 0, writers = 1;
+};
+/// Writes folder/model.safetensors, or shards and the index; metadata {"format":"pt"}. Files are written under a temporary
+/// name, synced and renamed; error exit 3 if the disk refuses.
 void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors,
-                       uint64_t shard_bytes = 5'000'000'000ull);
+                       const ShardFiles& files = {});
 /// The same as one file of any name and size.
 void write_safetensors_file(const std::string& path, const std::vector<TensorToWrite>& tensors);
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/new_file.h"
 #include "core/safetensors.h"
@@ -84,19 +85,21 @@ void write_safetensors_file(const std::string& path, const std::vector<TensorToW
   write_file(path, all, buffer);
 }
 
-void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors, uint64_t shard_bytes) {
+void write_safetensors(const std::string& folder, const std::vector<TensorToWrite>& tensors, const ShardFiles& files) {
   namespace fs = std::filesystem;
   std::vector<std::vector<const TensorToWrite*>> shards(1);
   uint64_t in_shard = 0, total = 0;
   for (const TensorToWrite& t : tensors) {
-    if (!shards.back().empty() && in_shard + size_of(t) > shard_bytes) shards.emplace_back(), in_shard = 0;
+    if (!shards.back().empty() && in_shard + size_of(t) > files.most_bytes) shards.emplace_back(), in_shard = 0;
     shards.back().push_back(&t);
     in_shard += size_of(t), total += size_of(t);
   }
   std::vector<char> buffer(kChunk);
   const std::string single = (fs::path(folder) / kSafetensorsFile).string(),
                     index = (fs::path(folder) / kSafetensorsIndex).string();
+  const bool first = files.writer == 0;
   if (shards.size() == 1) {
+    if (!first) return;
     write_file(single, shards[0], buffer);
     if (::unlink(index.c_str()) != 0 && errno != ENOENT) disk_error(index, "unlink");
     sync_path(folder);
@@ -107,11 +110,12 @@ void write_safetensors(const std::string& folder, const std::vector<TensorToWrit
   json["weight_map"] = nlohmann::ordered_json::object();
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    write_file((fs::path(folder) / name).string(), shards[i], buffer);
+    if (std::cmp_equal(i % static_cast<size_t>(files.writers), files.writer))
+      write_file((fs::path(folder) / name).string(), shards[i], buffer);
     for (const TensorToWrite* t : shards[i]) json["weight_map"][t->name] = name;
   }
-  write_new_file(index, json.dump(2) + "\n");
-  if (::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
+  if (first) write_new_file(index, json.dump(2) + "\n");
+  if (first && ::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
   sync_path(folder);
 }
 

@@ -100,13 +100,13 @@ void add_tensors(std::vector<TensorToWrite>& out, const ParamTable& params, cons
     }
 }
 
-void Weights::save(const std::string& folder) const {
+void Weights::save(const std::string& folder, const ShardFiles& files) const {
   CHECK_EQ(tensor_parallel_.size(), 1, "a rank has a part of the model only");
   std::vector<TensorToWrite> tensors;
   add_tensors(tensors, params_, "", flat_.dtype, 0, params_.size,
               [this](int64_t first, int64_t count, void* to) { backend_.copy_out_now(to, flat_.rows(first, count)); });
-  write_safetensors(folder, tensors);
-  save_model_config(config_, backend_.dtype(), folder);
+  write_safetensors(folder, tensors, files);
+  if (files.writer == 0) save_model_config(config_, backend_.dtype(), folder);
 }
 
 }  // namespace dapo

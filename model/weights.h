@@ -43,7 +43,7 @@ class Weights {
   void init(uint64_t seed, float std);
   /// Writes model.safetensors (above 5 GB: shards and their index), config.json and generation_config.json; weights as
   /// T. Error (exit 3) if the disk refuses. One tensor-parallel rank only.
-  void save(const std::string& folder) const;
+  void save(const std::string& folder, const ShardFiles& files = {}) const;
 
  private:
   Backend& backend_;

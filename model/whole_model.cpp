@@ -127,8 +127,8 @@ void lend_parts(const Weights& weights, Comm& host, const std::function<void()>&
   host.broadcast(as_tensor(end), 0);
 }
 
-void save_whole(const Weights& weights, Comm& host, const std::string& folder) {
-  if (host.size() == 1) return weights.save(folder);
+void save_whole(const Weights& weights, Comm& host, const std::string& folder, const ShardFiles& files) {
+  if (host.size() == 1) return weights.save(folder, files);
   const Tables tables(weights);
   const DType dtype = weights.flat().dtype;
   std::vector<TensorToWrite> tensors;
@@ -144,8 +144,8 @@ void save_whole(const Weights& weights, Comm& host, const std::string& folder) {
                    static_cast<char*>(to));
            }});
   }
-  write_safetensors(folder, tensors);
-  save_model_config(weights.config(), dtype, folder);
+  write_safetensors(folder, tensors, files);
+  if (files.writer == 0) save_model_config(weights.config(), dtype, folder);
 }
 
 }  // namespace dapo

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "core/safetensors.h"
 #include "model/weights.h"
 
 namespace dapo {
@@ -14,7 +15,8 @@ namespace dapo {
 /// the host. One rank: work() alone.
 void lend_parts(const Weights& weights, Comm& host, const std::function<void()>& work);
 
-/// As Weights::save, on the first rank inside lend_parts().
-void save_whole(const Weights& weights, Comm& host, const std::string& folder);
+/// As Weights::save, on the first rank inside lend_parts(). Of several groups with the same weights each may write a share
+/// of the files.
+void save_whole(const Weights& weights, Comm& host, const std::string& folder, const ShardFiles& files = {});
 
 }  // namespace dapo

@@ -210,15 +210,16 @@ void CheckpointWriter::make_folder(const Job& job) {
   });
 }
 
-/// The model of a tensor group, whose ranks all take part.
+/// The model of the tensor groups, which write its files in turn; all ranks take part.
 void CheckpointWriter::write_shared_model(const Weights& weights, const Job& job) {
   if (grid_.tensor.size() == 1) return;
   const std::string fresh = job.at.folder + ".tmp";
   try {
     comm_.together([&] {
-      if (grid_.data.rank() != 0) return;
-      lend_parts(weights, grid_.tensor,
-                 [&] { writing(job.at.folder, false, [&] { save_whole(weights, grid_.tensor, fresh + "/model"); }); });
+      const ShardFiles files{.writer = grid_.data.rank(), .writers = grid_.data.size()};
+      lend_parts(weights, grid_.tensor, [&] {
+        writing(job.at.folder, false, [&] { save_whole(weights, grid_.tensor, fresh + "/model", files); });
+      });
     });
   } catch (const Error&) {
     if (first()) remove_leftovers(fresh);

@@ -8,7 +8,8 @@
 // A checkpoint is written as step_N.tmp: files synced, then the manifest, then the folder is renamed, then its parent
 // synced; only then are older ones removed. So a crash or a power cut at any moment leaves the last complete one. With
 // several ranks the manifest and all that follows is the first rank's work, once all have synced their files. A model
-// that tensor-parallel ranks share is written before the step goes on, as its parts go through the communicators.
+// that tensor-parallel ranks share is written before the step goes on, as its parts go through the communicators; each
+// group of them writes some of its files.
 #pragma once
 
 #include <compare>

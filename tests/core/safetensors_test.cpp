@@ -165,7 +165,7 @@ TEST_F(SafetensorsTest, RoundTripInOneFileAndInShards) {
       constant("odd", DType::u8, {3}, 1), constant("a\"b", DType::bf16, {5, 7}, 2),
       constant("big", DType::f32, {3, 1 << 20}, 3), constant("none", DType::f32, {0, 4}, 4)};
   for (uint64_t shard : {uint64_t{1} << 40, uint64_t{64}, uint64_t{1} << 40}) {  // each layout replaces the other
-    write_safetensors(folder_, tensors, shard);
+    write_safetensors(folder_, tensors, {.most_bytes = shard});
     const SafetensorsReader r(folder_);
     ASSERT_EQ(r.tensors().size(), tensors.size());
     for (size_t i = 0; i < tensors.size(); ++i) {

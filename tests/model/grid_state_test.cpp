@@ -129,6 +129,26 @@ TEST(GridStateFiles, OneOfARankThatIsMissingIsAnError) {
   }
 }
 
+TEST(WholeModel, GroupsWriteItsFilesInTurn) {
+  const ModelConfig config = four_heads(false);
+  const ScratchFolder alone, shared;
+  for (const auto& [dp, folder] : {std::pair{1, &alone}, {3, &shared}})
+    run_ranks(2 * dp, [&, dp = dp, folder = folder](HostComm& comm) {
+      RankState rank(config, DType::f32, comm, 2);
+      rank.weights.init(3, 0.1f);
+      const ShardFiles files{.most_bytes = 30'000, .writer = rank.grid.data.rank(), .writers = dp};
+      comm.together([&] {
+        lend_parts(rank.weights, rank.grid.tensor,
+                   [&] { save_whole(rank.weights, rank.grid.tensor, folder->path(), files); });
+      });
+    });
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(alone.path()))
+    names.push_back(entry.path().filename().string());
+  EXPECT_GT(names.size(), 2 + 3) << "files of weights, more than writers";
+  for (const std::string& name : names) EXPECT_EQ(bytes_of(alone.path(name)), bytes_of(shared.path(name))) << name;
+}
+
 /// A disk that is full in the middle of a file: the rank that writes must not leave the others waiting.
 TEST(WholeModel, AFullDiskIsAnErrorOfAllRanks) {
   const ModelConfig config = four_heads(false);
