@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -91,11 +92,14 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-/// What a file holds; "" where it is absent.
+/// What a file holds, unpacked if it is gzip; "" where it is absent.
 inline std::string slurp(const std::filesystem::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
+  std::string text;
+  const gzFile file = gzopen(path.c_str(), "rb");
+  char part[1 << 16];
+  for (int n; file != nullptr && (n = gzread(file, part, sizeof part)) > 0;) text.append(part, static_cast<size_t>(n));
+  gzclose(file);
+  return text;
 }
 
 }  // namespace dapo

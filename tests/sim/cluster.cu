@@ -70,7 +70,7 @@ TEST(Clusters, MulticastReachesTheBlocksOfItsMask) {
       ++records;
     }
   }
-  if (records == 0) GTEST_SKIP() << "skipped: hopper/multicast_2 is absent (DAPO_TEST_DATA)";
+  EXPECT_GT(records, 0);
 }
 
 /// Each block fills its words, then reads, writes, adds to and copies into its neighbour's.
@@ -136,7 +136,7 @@ TEST(Clusters, NeighboursSharedMemory) {
       ASSERT_EQ(got[i], v.at("seen").word(i)) << "block " << i / 1024 << ", word " << i % 1024;
     ++records;
   }
-  if (records == 0) GTEST_SKIP() << "skipped: hopper/dsmem_2 is absent (DAPO_TEST_DATA)";
+  EXPECT_GT(records, 0);
 }
 
 __global__ void rounds_kernel(std::uint32_t* out) {

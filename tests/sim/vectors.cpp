@@ -1,10 +1,11 @@
+#include "tests/sim/vectors.h"
+
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cstdlib>
 #include <cstring>
 
-#include "tests/sim/vectors.h"
 #include "tests/testdata.h"
 
 namespace dapo {
@@ -72,15 +73,11 @@ float Record::number(std::size_t i) const {
 
 Vectors vectors(const std::string& name) {
   for (const char* end : {".bin", ".partial"})
-    if (const std::string path = outside() + name + end; all_vectors() && std::filesystem::exists(path))
+    if (const std::string path = outside() + name + end; !outside().empty() && std::filesystem::exists(path))
       return read(path);
   const char* root = std::getenv("DAPO_TEST_GOLDENS");
-  const std::string own = std::string(root ? root : "tests/goldens") + "/hopper/" + name + ".bin";
+  const std::string own = std::string(root ? root : "tests/goldens") + "/hopper/" + name + ".bin.gz";
   return std::filesystem::exists(own) ? read(own) : Vectors();
-}
-
-bool all_vectors() {
-  return !outside().empty();
 }
 
 long number_after(const std::string& text, const std::string& key) {

@@ -21,10 +21,8 @@ struct Record {
 };
 using Vectors = std::map<std::string, Record>;
 
-/// The records of a case. Empty if neither place has it.
+/// The records of a case. Empty if neither place has it: a few large ones are outside alone.
 Vectors vectors(const std::string& name);
-/// True if the records come from outside, and so are complete.
-bool all_vectors();
 /// The number after `key` in a record's text; fails the test if it is not there.
 long number_after(const std::string& text, const std::string& key);
 

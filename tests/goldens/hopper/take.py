@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Takes the small part of the recorded vectors of Hopper's instructions that the tests of the simulator need.
 
-tests/goldens/hopper/take.py VECTORS.tar.xz: writes CASE.bin beside this file, in the same format: "VEC1\n", then records: a line
+tests/goldens/hopper/take.py VECTORS.tar.xz: writes CASE.bin.gz beside this file, in the same format: "VEC1\n", then records: a line
 "name type d0 d1 ...", the elements as byte planes (byte 0 of all, then byte 1 of all, ...), a newline.
 """
-import pathlib, re, sys, tarfile
+import gzip, pathlib, re, sys, tarfile
 
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i16": 2, "i32": 4, "f32": 4, "txt": 1}
 # Case -> expression of the records' names; the num_* keep 512 of their 4,096 dots.
@@ -20,6 +20,8 @@ CASES = {
     "tma_store": r"s(0|128)_.*", "tma_add_f32": r"one|three", "tma_add_bf16": r".*", "tma_refused": r".*", "bulk_1d": r"(16|2048)_.*",
     "bulk_add_f32": r".*", "multicast_2": r".*", "dsmem_2": r".*", "mbar_basic": r".*(?<!raw)", "mbar_tx": r".*(?<!raw)",
     "mbar_tx_limit": r".*(?<!raw)", "matrix_moves": r"st.*", "pipeline": r"c",
+    "tma_prefetch": r".*", "wg_mn_a_128": r".*", "wg_mn_a_32": r".*", "wg_mn_ab_none": r".*", "wg_mn_b_128": r".*", "wg_mn_b_64": r".*",
+    "wg_mn_b_none": r".*", "wg_probe_b_base": r".*", "wg_probe_b_mn": r".*", "wg_probe_b_mn_odd": r".*", "wg_probe_b_odd": r".*",
 }
 DOTS = [i * 7 % 4096 for i in range(512)]  # 7: every kind of the inputs, which repeat every 8 or come in runs
 
@@ -60,4 +62,4 @@ with tarfile.open(sys.argv[1]) as archive:
             elif name in ("gpu", "checks") or not re.fullmatch(f"({names})" + r"(\.txt|\.desc|\.slot)?", name):
                 continue
             out += " ".join([name, kind] + [str(d) for d in dims]).encode() + b"\n" + planes + b"\n"
-        (folder / f"{case}.bin").write_bytes(out)
+        (folder / f"{case}.bin.gz").write_bytes(gzip.compress(out, 9, mtime=0))
