@@ -110,6 +110,15 @@ std::string without_slash(const std::string& folder) {
   return (path.has_filename() ? path : path.parent_path()).string();
 }
 
+void make_folders(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (!error) return;
+  const bool full = error == std::errc::no_space_on_device || error.value() == EDQUOT;
+  fail(full ? kExitResources : kExitUsage, "{}: cannot be made: {}; {}", path, error.message(),
+       full ? "free some space, or name a folder on another disk" : "name another folder");
+}
+
 bool is_our_folder(const std::string& folder) {
   return is_ours(folder);
 }
@@ -186,10 +195,7 @@ FreshFolder::FreshFolder(const std::string& to, Overwrite overwrite) {
     if (fs::exists(path_, error) && !fs::is_empty(path_, error))
       fail_input("{}: in the way, because the model is written there first; move it, or name another folder", path_);
   }
-  fs::create_directories(path_, error);
-  if (error)
-    fail(error == std::errc::no_space_on_device ? kExitResources : kExitUsage,
-         "{}: the model could not be written there: {}", to, error.message());
+  make_folders(path_);
   lock_ = std::make_unique<FolderLock>(path_);
   lock_->write("{}");
 }

@@ -16,6 +16,9 @@ enum class Overwrite : bool { no, yes };
 /// "a/b/" becomes "a/b", to which a suffix can be appended.
 std::string without_slash(const std::string& folder);
 
+/// Makes a folder and its parents where they are not there. Error: exit 3 if the disk is full, 2 if the path is at fault.
+void make_folders(const std::string& path);
+
 /// Whether this program made the folder, that is, whether it holds dapo.json.
 bool is_our_folder(const std::string& folder);
 

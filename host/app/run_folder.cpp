@@ -85,15 +85,11 @@ std::vector<float> rounded(const std::vector<float>& log_probs) {
 RunFolder::RunFolder(const Config& config, int64_t after, bool unwritten, const std::string& about, Progress& progress)
     : path_(config.trainer.run_dir), tokenizer_from_(config.model.path), about_(about), progress_(progress) {
   check(config, Overwrite::yes);  // the caller has decided (host/app/resume.h); the folder must still be ours
-  std::error_code error;
-  fs::create_directories(path_, error);
-  if (error) fail(kExitResources, "{}: cannot be made: {}", path_, error.message());
+  make_folders(path_);
   lock_ = std::make_unique<FolderLock>(path_);  // first of all, so that after a crash the folder is known for ours
   lock_->write(about);
-  for (const char* folder : {"/rollouts", "/eval", "/tensorboard"}) {
-    fs::create_directories(path_ + folder, error);
-    if (error) fail(kExitResources, "{}{}: cannot be made: {}", path_, folder, error.message());
-  }
+  for (const char* folder : {"/rollouts", "/eval", "/tensorboard"}) make_folders(path_ + folder);
+  std::error_code error;
   for (const char* folder : {"/rollouts", "/eval"})
     for (const auto& entry : fs::directory_iterator(path_ + folder, error))
       if (entry.is_regular_file(error) && step_of(entry.path().filename().string()) > after)

@@ -289,6 +289,7 @@ TEST_F(Faults, ForeignFoldersAreNotReplaced) {
   for (const char* flag : {"", " --overwrite"})
     expect_usage_error("dapo_train", std::string("train.cfg --set trainer.run_dir=mine") + flag,
                        "no run of this program");
+  expect_usage_error("dapo_train", "train.cfg --set trainer.run_dir=train.cfg/x", "train.cfg/x: cannot be made: ");
   ASSERT_EQ(run("dapo_train", "train.cfg").code, 0);
   write("runs/run/notes", "w");
   write("runs/run/rollouts/step_x.jsonl", "w");
