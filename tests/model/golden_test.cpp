@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/model/rig.h"
-#include "tests/thread_comm.h"
 
 namespace dapo {
 namespace {
@@ -127,16 +126,14 @@ TEST_P(Golden, SupervisedLossGradientsAndThreeSteps) {
 }
 
 TEST_P(Golden, TensorParallelRanks) {
-  if (rig_->backend->device() != Device::cpu) GTEST_SKIP() << "skipped: ranks are threads with memory of the host";
   std::ifstream in(folder_ + "/golden.json");
   const auto golden = nlohmann::json::parse(in);
   const auto want_log_prob = read_values<float>(*forward_, "log_prob"),
              want_entropy = read_values<float>(*forward_, "entropy");
   int ranks = 2;
   while (!why_not_split(rig_->weights->config(), ranks).empty()) ++ranks;
-  run_ranks(ranks, [&](Comm& comm) {
-    const auto backend = rig_backend(DType::f32);
-    Weights weights(*backend, comm, load_model_config(folder_));
+  run_rig_ranks(DType::f32, ranks, [&](Backend& backend, Comm& comm) {
+    Weights weights(backend, comm, load_model_config(folder_));
     weights.load(folder_);
     ModelLimits limits = training_limits(pack_);
     limits.tensor = weights.tensor_rank();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -18,6 +19,8 @@ namespace dapo {
 
 /// The backend under test; each test program defines it (the CPU's: rig.cpp).
 std::unique_ptr<Backend> rig_backend(DType dtype);
+/// Runs rank(its backend, its communicator) on ranks that are threads.
+void run_rig_ranks(DType dtype, int ranks, const std::function<void(Backend&, Comm&)>& rank);
 /// False for bf16 on a CPU without bf16 products.
 bool rig_has(DType dtype);
 inline std::vector<DType> rig_types() {
