@@ -15,6 +15,7 @@ namespace dapo::cpu {
 /// and so is adding to dhead, once a chunk.
 inline int64_t chunk_rows(int64_t rows, int64_t vocab) {
   constexpr int64_t kBytes = int64_t{64} << 20, kFewest = 256;
+  CHECK(vocab > 0);
   return std::min(rows, std::max(kFewest, kBytes / (vocab * int64_t{sizeof(float)})));
 }
 

@@ -45,9 +45,10 @@ BenchCase attention_of(DType t, const std::vector<Segment>& s, AttentionDims d, 
 }
 
 /// A case whose expected elements are its reference on a slice: see expected_of_slice().
-BenchCase sliced(OpCase op, std::vector<std::string> axes, std::vector<std::pair<int, std::string>> sampled) {
+BenchCase sliced(OpCase op, const std::vector<std::string>& axes,
+                 const std::vector<std::pair<int, std::string>>& sampled) {
   BenchCase c{std::move(op)};
-  c.expected = expected_of_slice(c.op, std::move(axes), std::move(sampled));
+  c.expected = expected_of_slice(c.op, axes, sampled);
   return c;
 }
 
