@@ -41,5 +41,5 @@ CLANG_TIDY ?= $(firstword $(shell command -v clang-tidy-21 clang-tidy-19 clang-t
 lint:  ## clang-tidy on every source (SINCE=REV: on those that differ from REV); clang-tidy-16 or later
 	@[ -n "$(CLANG_TIDY)" ] || { echo "make lint: no clang-tidy here: apt-get install clang-tidy-16"; exit 1; }
 	@$(if $(SINCE),git diff --name-only --diff-filter=d $(SINCE) --,git ls-files) '*.cpp' | xargs -r -n 1 -P $(JOBS) \
-	  sh -c '$(CLANG_TIDY) --quiet $$0 -- -std=c++20 -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL $(ARROW_FLAGS) 2>/dev/null'
+	  sh -c '$(CLANG_TIDY) --quiet $$0 -- -std=c++20 -Wno-unknown-attributes -I. -Isim -fopenmp -march=$(ARCH) -DSPDLOG_FMT_EXTERNAL $(ARROW_FLAGS) 2>/dev/null'
 .PHONY: fuzz goldens lint run-tests sanitize test test-nightly

@@ -177,7 +177,8 @@ void start_load(Copy&& c, const char* what) {
       poison(b.dynamic + offset, c.map.bytes, true);
     });
   }
-  c.block->cluster.engine->copies.push_back(std::make_unique<Copy>(std::move(c)));
+  auto& copies = c.block->cluster.engine->copies;
+  copies.push_back(std::make_unique<Copy>(std::move(c)));
 }
 
 void start_store(Copy&& c, const char* what) {

@@ -217,7 +217,7 @@ Lane* Block::next() {
   const auto n = static_cast<unsigned>(cluster.blocks.size());
   for (;;) {
     if (engine.busy() && (random() & 7) == 0) engine.deliver(*this);
-    if (n == 1) {
+    if (n <= 1) {
       if (Lane* lane = pick()) return lane;
     } else {
       const unsigned first = (random() & 7) == 0 ? static_cast<unsigned>(random() % n) : rank;

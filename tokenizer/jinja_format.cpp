@@ -71,7 +71,7 @@ std::string integer_digits(uint64_t n, char type) {
   return type == 'X' ? upper(text) : text;
 }
 
-std::string format_number(Renderer& r, const Value& value, Spec spec) {
+std::string format_number(Renderer& r, const Value& value, const Spec& spec) {
   const bool integral = value.is_integral() && std::string_view("eEfFgG%").find(spec.type) == std::string_view::npos;
   bool negative = false;
   std::string digits, prefix;

@@ -248,6 +248,7 @@ const Value* Dict::find(const Value& key) const {
 }
 
 void Dict::set(const Value& key, Value value) {
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): value() throws
   const auto [at, fresh] = index.try_emplace(key.hash_key().value(), items.size());
   if (fresh)
     items.emplace_back(key, std::move(value));

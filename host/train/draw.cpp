@@ -76,7 +76,10 @@ class Drawing {
     if (interrupted() || (enough_ && rollout_.busy())) keep_unfinished();
     if (ranks_ > 1) share_all();
     if (original_ && grid_.world.size() == 1) std::rethrow_exception(original_);
-    if (failed()) throw AgreedError(failure_->code(), failure_->what());
+    if (failed()) {
+      CHECK(failure_.has_value(), "the ranks have agreed on errors");
+      throw AgreedError(failure_->code(), failure_->what());
+    }
     return waited;
   }
 

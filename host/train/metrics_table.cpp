@@ -191,7 +191,7 @@ Fields fields_of(const T& m, const Metric<T> (&table)[n],
   for (const Metric<T>& metric : table)
     if (metric.value != nullptr)
       fields.emplace_back(metric.name, metric.value(m));
-    else
+    else if (several != nullptr)
       several(m, metric.name, fields);
   return fields;
 }

@@ -91,7 +91,7 @@ struct Reader {
   void operator()(uint64_t* to, const toml::node& v) const { *to = static_cast<uint64_t>(whole(v, 0, 0x1p63)); }
   void operator()(double* to, const toml::node& v) const {
     if (!v.is_number()) wrong_kind("number", v);
-    const double x = v.is_integer() ? static_cast<double>(*v.value<int64_t>()) : *v.value<double>();
+    const double x = v.is_integer() ? static_cast<double>(v.as_integer()->get()) : v.as_floating_point()->get();
     *to = in_range(x, fmt::format("{}", x));
   }
   void operator()(float* to, const toml::node& v) const {

@@ -105,7 +105,7 @@ std::vector<std::string> remarks(const Fields& m) {
 std::string duration_text(double seconds) {
   if (seconds < 59.95) return fmt::format("{:.1f} s", seconds);
   if (seconds > 48 * 3600) return fmt::format("{:.0f} hours", seconds / 3600);
-  const int64_t s = seconds + 0.5;
+  const int64_t s = std::llround(seconds);
   return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }

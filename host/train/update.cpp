@@ -135,7 +135,8 @@ bool Trainer::forward_backward(MiniBatch& mini_batch, size_t begin, LossStats& l
       done += p.ids.size();
       own.flops += 3 * learner_.config().forward_flops(p.ids.size(), attention_pairs(p), p.head_rows.size());
       if (terms.kind == LossKind::gspo) own.flops += learner_.config().forward_flops(0, 0, p.head_rows.size());
-      const int64_t of_all = mini_batch.tokens * done / total;  // the ranks have about the same share
+      const int64_t of_all =
+          mini_batch.tokens * done / std::max<int64_t>(1, total);  // the ranks have about the same share
       // A signal to one rank of a tensor group: the others must not go on to the next pack.
       grid_.tensor.together([&] { progress_.report(Phase::update, of_all, mini_batch.tokens, phase.tokens + of_all); });
     }

@@ -1,4 +1,6 @@
 // format: whether a response has a form, such as "<think>*</think>*<answer>*</answer>".
+#include <algorithm>
+
 #include "core/check.h"
 #include "host/verify/makers.h"
 #include "host/verify/text.h"

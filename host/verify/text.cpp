@@ -145,7 +145,8 @@ std::optional<std::string_view> last_answer(std::string_view text) {
       while (const size_t n = space_at(text, i)) i += n;
       if (i < text.size() && text[i] == ':') {
         size_t not_newline = std::string_view::npos;  // fallback of the match if only white space follows
-        for (size_t n = ++i; (n = space_at(text, i)) != 0; i += n)
+        ++i;
+        for (size_t n; (n = space_at(text, i)) != 0; i += n)
           if (text[i] != '\n') not_newline = i;
         const size_t from = i < text.size() ? i : not_newline;
         if (from != std::string_view::npos) {

@@ -182,7 +182,10 @@ class Fuzz : public testing::TestWithParam<size_t> {};
 
 TEST_P(Fuzz, EndsCleanly) {
   target = &targets()[GetParam()];
-  const auto option = [](const char* name) { return std::string(std::getenv(name) ? std::getenv(name) : ""); };
+  const auto option = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value != nullptr ? value : "");
+  };
   if (const std::string only = option("FUZZ_ONLY"); !only.empty() && only != target->name)
     GTEST_SKIP() << "skipped: FUZZ_ONLY=" << only;
   __sanitizer_set_death_callback(keep_input);

@@ -77,7 +77,8 @@ std::string bytes_of(const std::string& file) {
 class GridState : public testing::TestWithParam<std::tuple<DType, bool>> {};
 
 TEST_P(GridState, IsTheSameOnAnyGrid) {
-  const auto [dtype, tied] = GetParam();
+  const DType dtype = std::get<0>(GetParam());
+  const bool tied = std::get<1>(GetParam());
   SKIP_WITHOUT(dtype);
   const ModelConfig config = four_heads(tied);
   const ScratchFolder scratch;

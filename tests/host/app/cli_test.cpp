@@ -339,7 +339,7 @@ TEST_F(CliTest, TrainWritesARunFolder) {
     EXPECT_EQ(row.json("kept"), "true");
     const std::string log_probs = row.json("log_probs");
     EXPECT_EQ(std::ranges::count(log_probs, ','), std::ssize(row.ids("ids")) - 1);
-    EXPECT_NE(log_probs.find("-"), std::string::npos);
+    EXPECT_NE(log_probs.find('-'), std::string::npos);
   });
   EXPECT_EQ(rows, 16);
   expect_events(folder_ / "runs/run");

@@ -17,8 +17,6 @@
 namespace dapo {
 namespace {
 
-namespace fs = std::filesystem;
-
 TEST_F(ConfigTest, DefaultsAreTheHeaders) {
   const Config c = load_config(file(kLeast), {});
   EXPECT_EQ(c.data.train_batch_size, 512);

@@ -12,8 +12,6 @@
 namespace dapo {
 namespace {
 
-namespace fs = std::filesystem;
-
 TEST_F(ConfigTest, ValuesThatAreNotToml) {
   const auto hint = [&](const std::string& line) {
     const std::string what = error("[x]\n" + line + "\n");
