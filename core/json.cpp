@@ -98,7 +98,8 @@ JsonReader::Kind JsonReader::peek() {
     case 'n':
       return Kind::null;
     default:
-      if (c == '-' || (c >= '0' && c <= '9')) return Kind::number;
+      // N, I: NaN and Infinity, as Python writes them
+      if (c == '-' || c == 'N' || c == 'I' || (c >= '0' && c <= '9')) return Kind::number;
       fail_here("expected a value");
   }
 }

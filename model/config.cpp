@@ -42,7 +42,6 @@ std::vector<int32_t> read_ids(JsonReader& json, const std::string& path, const s
 
 /// partial_rotary_factor: an Error unless all of a head is rotated.
 void refuse_partial(JsonReader& json, const std::string& path) {
-  if (json.peek() == JsonReader::Kind::null) return json.null();
   if (const double part = json.number(); part != 1)
     fail_input("{}: partial_rotary_factor {} is not supported, expected 1", path, part);
 }
@@ -54,12 +53,23 @@ void refuse_layer_types(JsonReader& json, const std::string& path) {
       fail_input("{}: layer_types has '{}', which is not supported, expected full_attention", path, type);
 }
 
+struct Rope {
+  bool present = false;
+  std::optional<double> theta;
+};
+
 /// rope_scaling (rope_parameters in transformers 5): only plain rotary embedding is supported.
-void read_rope(JsonReader& json, const std::string& path, const std::string& key, std::optional<double>& theta) {
+Rope read_rope(JsonReader& json, const std::string& path, const std::string& key) {
+  Rope rope;
   std::string name;
-  for (json.object(); json.key(name);) {
-    if (name == "rope_theta" && json.peek() != JsonReader::Kind::null) {
-      theta = json.number();
+  for (json.object(); json.key(name); rope.present = true) {
+    const JsonReader::Kind kind = json.peek();
+    if (kind == JsonReader::Kind::object)
+      fail_input("{}: {} has parameters for each kind of layer ('{}'), which is not supported", path, key, name);
+    if (kind == JsonReader::Kind::null) {
+      json.null();  // as if absent
+    } else if (name == "rope_theta") {
+      rope.theta = json.number();
     } else if (name == "partial_rotary_factor") {
       refuse_partial(json, path);
     } else if (name == "rope_type" || name == "type") {
@@ -71,6 +81,7 @@ void read_rope(JsonReader& json, const std::string& path, const std::string& key
       json.skip();
     }
   }
+  return rope;
 }
 
 /// A flag that must be off.
@@ -95,10 +106,12 @@ void refuse_quantised(JsonReader& json, const std::string& path) {
 
 struct Raw {
   int hidden = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0;
+  int window = 4096, full_layers = 28;  // of sliding attention: transformers' defaults
   std::string type, activation = "silu";
   std::optional<double> theta;
+  Rope scaling, rope;
   double eps = 1e-6;
-  bool tied = false, attention_bias = false;
+  bool tied = false, attention_bias = false, sliding = false, layer_types = false;
   std::vector<int32_t> eos, pad;
 };
 
@@ -118,6 +131,7 @@ Raw read_config(const std::string& text, const std::string& path) {
     const auto size = std::find_if(std::begin(sizes), std::end(sizes), [&](const auto& s) { return key == s.first; });
     if (json.peek() == JsonReader::Kind::null) {
       json.null();  // as if absent
+      if (key == "sliding_window") r.window = 0;
     } else if (size != std::end(sizes)) {
       r.*(size->second) = read_size(json, path, key);
     } else if (key == "model_type") {
@@ -130,16 +144,25 @@ Raw read_config(const std::string& text, const std::string& path) {
       r.theta = json.number();
     } else if (key == "tie_word_embeddings") {
       r.tied = json.boolean();
-    } else if (key == "rope_scaling" || key == "rope_parameters") {
-      read_rope(json, path, key, r.theta);
+    } else if (key == "rope_scaling") {
+      r.scaling = read_rope(json, path, key);
+    } else if (key == "rope_parameters") {
+      r.rope = read_rope(json, path, key);
     } else if (key == "attention_bias") {
       r.attention_bias = json.boolean();
-    } else if (key == "use_sliding_window" || key == "mlp_bias") {
+    } else if (key == "use_sliding_window") {
+      r.sliding = json.boolean();
+    } else if (key == "sliding_window") {
+      r.window = read_id(json, path, key);
+    } else if (key == "max_window_layers") {
+      r.full_layers = read_id(json, path, key);
+    } else if (key == "mlp_bias") {
       refuse_true(json, path, key);
     } else if (key == "partial_rotary_factor") {
       refuse_partial(json, path);
     } else if (key == "layer_types") {
       refuse_layer_types(json, path);
+      r.layer_types = true;
     } else if (key == "quantization_config") {
       refuse_quantised(json, path);
     } else if (key == "eos_token_id") {
@@ -151,6 +174,8 @@ Raw read_config(const std::string& text, const std::string& path) {
     }
   }
   json.end();
+  // As in transformers, whatever the order of the keys: one object replaces the other, and both the key beside them.
+  if (const Rope& rope = r.scaling.present ? r.scaling : r.rope; rope.theta) r.theta = rope.theta;
   return r;
 }
 
@@ -159,7 +184,11 @@ void check(const Raw& r, const std::string& path) {
     fail_input("{}: model_type '{}' is not supported; use a Qwen2, Qwen2.5 or Llama-type model", path, r.type);
   if (r.attention_bias && r.type == "llama")  // Qwen2 always has the bias, whatever this key says
     fail_input("{}: attention_bias is not supported, expected false", path);
-  if (r.activation != "silu") fail_input("{}: hidden_act '{}' is not supported, expected silu", path, r.activation);
+  if (r.sliding && !r.layer_types && r.window > 0 && r.layers > r.full_layers)
+    fail_input("{}: use_sliding_window is not supported ({} of {} layers have a window), expected false", path,
+               r.layers - r.full_layers, r.layers);
+  if (r.activation != "silu" && r.activation != "swish")  // two names of one function
+    fail_input("{}: hidden_act '{}' is not supported, expected silu", path, r.activation);
   const std::pair<const char*, int> needed[] = {{"hidden_size", r.hidden},
                                                 {"intermediate_size", r.ffn},
                                                 {"num_hidden_layers", r.layers},

@@ -1,6 +1,8 @@
 // Reading weights: from the tensors of a folder to slices of the flat buffer.
 #include <algorithm>
+#include <cstring>
 #include <map>
+#include <tuple>
 #include <vector>
 
 #include "core/safetensors.h"
@@ -62,27 +64,44 @@ uint64_t element_size(const std::string& dtype) {
   return dtype == "F64" ? 8 : dtype == "F32" ? 4 : dtype == "F16" || dtype == "BF16" ? 2 : 0;
 }
 
-/// How names in a file differ from the table's. Wrappers put a prefix before every name ("_orig_mod.model.layers...");
-/// a model saved without its head lacks the "model." ("layers...").
+/// How names in a file differ from the table's. Wrappers put their name before every name ("_orig_mod.model.layers...") or
+/// inside it ("model.layers.0._checkpoint_wrapped_module.mlp..."); a model saved without its head lacks the "model."
+/// ("layers...").
 struct Naming {
+  std::vector<std::string> removed;
   std::string prefix;
   bool headless = false;
 
   explicit Naming(const SafetensorsReader& file) {
     constexpr std::string_view kModel = "model.", kFirst = "embed_tokens.weight";
     std::vector<std::string> before;
-    for (const TensorInfo& t : file.tensors())
-      if (t.name.ends_with(kFirst)) before.push_back(t.name.substr(0, t.name.size() - kFirst.size()));
+    for (const TensorInfo& t : file.tensors()) {
+      const std::string name = unwrapped(t.name, &removed);
+      if (name.ends_with(kFirst)) before.push_back(name.substr(0, name.size() - kFirst.size()));
+    }
     if (before.size() != 1 || before[0] == kModel) return;
     prefix = before[0];
     headless = !prefix.ends_with(".model.");
     if (!headless) prefix.resize(prefix.size() - kModel.size());
+    if (!prefix.empty()) removed.push_back(prefix);
   }
-  std::string table_name(const std::string& name) const {
+  std::string table_name(const std::string& given) const {
+    std::string name = unwrapped(given);
     if (!name.starts_with(prefix)) return name;
     const std::string rest = name.substr(prefix.size());
     const bool inside = rest.starts_with("layers.") || rest.starts_with("embed_tokens.") || rest.starts_with("norm.");
     return headless ? inside ? "model." + rest : name : rest;
+  }
+
+ private:
+  /// Without what torch.compile, activation checkpointing and FSDP insert; adds what there was to `found`.
+  static std::string unwrapped(std::string name, std::vector<std::string>* found = nullptr) {
+    for (const std::string wrapper : {"_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module."})
+      for (size_t at; (at = name.find(wrapper)) != name.npos;) {
+        name.erase(at, wrapper.size());
+        if (found && std::find(found->begin(), found->end(), wrapper) == found->end()) found->push_back(wrapper);
+      }
+    return name;
   }
 };
 
@@ -102,6 +121,31 @@ void refuse_packed(const TensorMap& tensors) {
             "{}: tensor '{}', {}, belongs to a LoRA adapter: merge it into its base model first (peft: "
             "merge_and_unload)",
             t->file, t->name, t->describe());
+  }
+}
+
+/// Error (exit 2) if the head of a model whose config.json ties it to the embeddings has values of its own: transformers
+/// 4 would drop them, transformers 5 use them.
+void refuse_other_head(const SafetensorsReader& file, const TensorInfo& head, const TensorInfo& embedding) {
+  const uint64_t a = element_size(head.dtype), b = element_size(embedding.dtype);
+  if (head.shape != embedding.shape || a == 0) return;  // another model's head, ignored
+  const uint64_t all = head.bytes() / a;
+  std::vector<char> raw;
+  std::vector<float> values[2];
+  for (uint64_t begin = 0; begin < all; begin += kUploadElements) {
+    const uint64_t count = std::min<uint64_t>(kUploadElements, all - begin);
+    for (const auto& [t, size, to] : {std::tuple(&head, a, &values[0]), std::tuple(&embedding, b, &values[1])}) {
+      raw.resize(count * size);
+      to->resize(count);
+      file.read(*t, begin * size, raw.data(), raw.size());
+      convert(to->data(), DType::f32, raw.data(), t->dtype, static_cast<int64_t>(count));
+    }
+    if (std::memcmp(values[0].data(), values[1].data(), count * sizeof(float)) != 0)
+      fail_input(
+          "{}: config.json has \"tie_word_embeddings\": true, but tensor '{}' differs from '{}': set it to false if "
+          "the "
+          "model has a head of its own, or remove the tensor",
+          head.file, head.name, embedding.name);
   }
 }
 
@@ -154,8 +198,12 @@ LoadPlan plan_load(const SafetensorsReader& file, const ParamTable& params, cons
   }
   if (ignored > 4) plan.note += fmt::format(" and {} more", ignored - 4);
   if (ignored > 0) plan.note = "ignored, not part of the model: " + plan.note;
-  if (!naming.prefix.empty())
-    plan.note += fmt::format("{}removed \"{}\" from tensor names", ignored > 0 ? "; " : "", naming.prefix);
+  if (!naming.removed.empty())
+    plan.note +=
+        fmt::format("{}removed \"{}\" from tensor names", ignored > 0 ? "; " : "", fmt::join(naming.removed, "\", \""));
+  if (const auto head = unused.find("lm_head.weight"); head != unused.end())
+    if (const auto embedding = used.find("model.embed_tokens.weight"); embedding != used.end())
+      refuse_other_head(file, *head->second, *embedding->second);
   return plan;
 }
 

@@ -144,7 +144,8 @@ TEST_F(Folder, ErrorsNameWhatIsNotSupported) {
       {R"("model_type":"gpt2")", "model_type 'gpt2'"},
       {R"("model_type":"llama","rope_scaling":{"rope_type":"llama3"})", "'llama3' is not supported"},
       {R"("model_type":"qwen2","rope_scaling":{"type":"yarn","factor":4.0})", "'yarn' is not supported"},
-      {R"("model_type":"qwen2","use_sliding_window":true)", "use_sliding_window"},
+      {R"("model_type":"qwen2","use_sliding_window":true,"max_window_layers":0)", "use_sliding_window"},
+      {R"("model_type":"qwen2","rope_parameters":{"full_attention":{"rope_theta":5e5}})", "('full_attention')"},
       {R"("model_type":"llama","attention_bias":true)", "attention_bias"},
       {R"("model_type":"qwen2","layer_types":["full_attention","sliding_attention"])", "'sliding_attention'"},
       {R"("model_type":"llama","partial_rotary_factor":0.5)", "partial_rotary_factor 0.5"},
@@ -172,6 +173,50 @@ TEST_F(Folder, ErrorsNameWhatIsNotSupported) {
   put("config.json", "");
   EXPECT_NE(complaint([&] { load_model_config(folder_); }).find("an empty file"), std::string::npos);
   EXPECT_NE(complaint([&] { load_model_config(folder_ + "/absent"); }).find("no such model folder"), std::string::npos);
+}
+
+/// Configs as transformers 4, transformers 5 and hands that knew both have left them; each value is transformers'.
+TEST_F(Folder, RotaryBaseWhateverTheOrderOfKeys) {
+  const std::string base =
+      R"({"model_type":"qwen2","hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,)";
+  const auto theta = [&](const std::string& more) {
+    put("config.json", base + R"("vocab_size":32)" + more + "}");
+    return load_model_config(folder_).rope_theta;
+  };
+  const std::string outer = R"(,"rope_theta":50)",
+                    inner = R"(,"rope_parameters":{"rope_type":"default","rope_theta":7e5})",
+                    scaling = R"(,"rope_scaling":{"rope_theta":600})";
+  EXPECT_EQ(theta(""), 1e4);
+  EXPECT_EQ(theta(outer), 50);
+  EXPECT_EQ(theta(outer + inner), 7e5);
+  EXPECT_EQ(theta(inner + outer), 7e5);
+  EXPECT_EQ(theta(scaling + inner + outer), 600);
+  EXPECT_EQ(theta(outer + inner + scaling), 600);
+  EXPECT_EQ(theta(inner + R"(,"rope_scaling":{})"), 7e5);
+  EXPECT_EQ(theta(inner + outer + R"(,"rope_scaling":{"type":"default"})"), 50);
+  EXPECT_EQ(theta(outer + R"(,"rope_parameters":{"rope_type":null,"rope_theta":null})"), 50);
+}
+
+TEST_F(Folder, WindowsThatNoLayerHas) {
+  const std::string base =
+      R"({"model_type":"qwen2","hidden_size":64,"intermediate_size":96,"num_hidden_layers":4,"num_attention_heads":4,)"
+      R"("vocab_size":32,"use_sliding_window":true)";
+  const auto verdict = [&](const std::string& more) {
+    put("config.json", base + more + "}");
+    return complaint([&] { load_model_config(folder_); });
+  };
+  EXPECT_EQ(verdict(R"(,"sliding_window":16,"max_window_layers":4)"), "");
+  EXPECT_EQ(verdict(R"(,"sliding_window":null,"max_window_layers":0)"), "");
+  EXPECT_EQ(verdict(R"(,"sliding_window":16,"max_window_layers":0,"layer_types":["full_attention"])"), "");
+  EXPECT_NE(verdict(R"(,"sliding_window":16,"max_window_layers":3)").find("(1 of 4 layers"), std::string::npos);
+  EXPECT_NE(verdict(R"(,"max_window_layers":0)").find("(4 of 4 layers"), std::string::npos);
+}
+
+TEST_F(Folder, NumbersThatOnlyPythonWrites) {
+  put("config.json",
+      R"({"model_type":"llama","hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,)"
+      R"("hidden_act":"swish","vocab_size":32,"initializer_range":NaN,"a":Infinity,"b":-Infinity,"c":[NaN]})");
+  EXPECT_EQ(complaint([&] { load_model_config(folder_); }), "");
 }
 
 /// Keys that training does not change are saved as they were read, byte for byte.

@@ -102,6 +102,15 @@ TEST_F(Load, NamesOfWrappedModels) {
     write(small(), "F32", one, [&](const std::string& n) { return prefix + n; });
     EXPECT_EQ(note(), "removed \"" + prefix + "\" from tensor names");
   }
+  for (const std::string wrapper : {"_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module."}) {
+    write(small(), "F32", one, [&](std::string n) {
+      if (const size_t at = n.find("layers.0."); at != n.npos) n.insert(at + 9, wrapper);
+      return n;
+    });
+    EXPECT_EQ(note(), "removed \"" + wrapper + "\" from tensor names");
+  }
+  write(small(), "F32", one, [](const std::string& n) { return "module._orig_mod." + n; });
+  EXPECT_EQ(note(), "removed \"_orig_mod.\", \"module.\" from tensor names");
   const auto bare = [](const std::string& n) { return n.starts_with("model.") ? n.substr(6) : n; };
   write(small(), "F32", one, bare, {{"score.weight", "F32", 192}});  // a Qwen2Model, a classifier
   EXPECT_EQ(note(), "ignored, not part of the model: score.weight");
@@ -110,6 +119,21 @@ TEST_F(Load, NamesOfWrappedModels) {
   write(untied, "F32", one, bare);
   Rig rig(untied);
   EXPECT_EQ(rig.weights->load(folder_), "");
+}
+
+TEST_F(Load, AHeadOfItsOwnBesideTiedEmbeddings) {
+  ModelConfig untied = small();
+  untied.tied = false;
+  write(untied, "F32", one);
+  EXPECT_EQ(note(), "ignored, not part of the model: lm_head.weight");  // saved twice
+  write(untied, "F32", [](std::string& data, size_t) {
+    const auto v = static_cast<float>(data.size());
+    data.append(reinterpret_cast<const char*>(&v), 4);
+  });
+  Rig rig(small());
+  const std::string said = complaint([&] { rig.weights->load(folder_); });
+  EXPECT_NE(said.find("tensor 'lm_head.weight' differs from 'model.embed_tokens.weight'"), std::string::npos) << said;
+  EXPECT_EQ(complaint([&] { check_weights(folder_, small()); }), said);
 }
 
 TEST_F(Load, OtherArchitecturesAreRefused) {
