@@ -253,6 +253,14 @@ std::string cut_choice(Tokens& tokens) {
   tokens = tokens.subspan(i);
   return letter;
 }
+/// Leaves the letter alone of "A)", "Option A" and "Choice (A)".
+void cut_option(Tokens& tokens) {
+  if (tokens.size() == 2 && choice_letter(tokens[0]) && tokens[1].is(Tok::close, ")")) tokens = tokens.first(1);
+  if (tokens.size() < 2 || tokens[0].kind != Tok::word || !tokens[1].spaced) return;
+  if (!folded_equal(tokens[0].text, "option") && !folded_equal(tokens[0].text, "choice")) return;
+  const Tokens rest = trimmed(tokens.subspan(1));
+  if (rest.size() == 1 && choice_letter(rest[0])) tokens = rest;
+}
 }  // namespace
 
 Answer read_answer(std::string_view text) {
@@ -265,6 +273,7 @@ Answer read_answer(std::string_view text) {
     return out;
   }
   Tokens all = trimmed(tokens);
+  cut_option(all);
   out.choice = cut_choice(all);
   if (split(all).size() == 1) out.name = cut_name(all);
   all = trimmed(all);

@@ -156,6 +156,10 @@ class Lexer {
       return put(Tok::currency, a->is);
     }
     if (any_of({"degree", "degrees"}, name)) return put(Tok::degree, "");
+    if (any_of({"a", "p", "A", "P"}, name) && (rest().starts_with(".m.") || rest().starts_with(".M."))) {
+      at_ += 3;
+      return put(Tok::word, any_of({"a", "A"}, name) ? "am" : "pm");
+    }
     if (name == "sqrt") return put(Tok::command, "root");
     if (has(kFunctions, name) && !minutes(name)) return put(Tok::command, name);
     if (name.size() > 1 && !any_of({"mu", "nu", "xi", "ell"}, name)) {
@@ -377,9 +381,10 @@ class Lexer {
 
 bool read_tokens(string_view text, std::vector<Token>& out) {
   const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-  if (ascii) return Lexer(text, out).run();
-  const std::string tex = unicode_to_tex(text);
-  return Lexer(tex, out).run();
+  const std::string tex = ascii ? std::string() : unicode_to_tex(text);
+  if (!Lexer(ascii ? text : string_view(tex), out).run()) return false;
+  read_infix(out);
+  return true;
 }
 
 }  // namespace dapo::verify

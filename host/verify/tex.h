@@ -37,5 +37,7 @@ struct Token {
 /// kMostTokens tokens.
 bool read_tokens(std::string_view text, std::vector<Token>& out);
 constexpr size_t kMostTokens = 4096;
+/// Part of it: "{a \over b}" becomes "\frac{a}{b}", "{n \choose k}" "\binom{n}{k}", and the colon of "\{x : x > 5\}" a bar.
+void read_infix(std::vector<Token>& tokens);
 
 }  // namespace dapo::verify

@@ -94,15 +94,15 @@ inline constexpr string_view kUprightFonts[] = {"text",   "textbf", "textit",   
                                                 "hbox",   "mathrm", "operatorname", "mathsf", "mathtt"};
 inline constexpr string_view kMathFonts[] = {"mathbf", "boldsymbol", "bm",   "mathit",     "mathnormal",
                                              "pmb",    "boxed",      "fbox", "ensuremath", "underline"};
-/// Commands whose first argument does not show: "\\color{red}{5}" is 5.
-inline constexpr string_view kIgnoredArgument[] = {"hspace",   "vspace", "phantom",   "hphantom",
-                                                   "vphantom", "color",  "textcolor", "colorbox"};
+/// Commands whose first argument does not belong to the formula: "\\color{red}{5}" is 5.
+inline constexpr string_view kIgnoredArgument[] = {"hspace", "vspace",    "phantom",  "hphantom", "vphantom",
+                                                   "color",  "textcolor", "colorbox", "label",    "tag"};
 /// Commands and abbreviations of currencies; those with a sign of their own and words ("dollars") are elsewhere.
 inline constexpr Alias kCurrencies[] = {
     {"textdollar", "dollar"}, {"USD", "dollar"},      {"euro", "euro"}, {"texteuro", "euro"}, {"EUR", "euro"},
     {"pounds", "lb"},         {"textsterling", "lb"}, {"GBP", "lb"},    {"yen", "yen"},       {"textyen", "yen"},
     {"JPY", "yen"},           {"yuan", "yuan"},       {"RMB", "yuan"},  {"CNY", "yuan"},      {"rupee", "rupee"},
-    {"rupees", "rupee"},      {"Rs", "rupee"},        {"INR", "rupee"}};
+    {"rupees", "rupee"},      {"Rs", "rupee"},        {"INR", "rupee"}, {"cent", "cent"}};
 inline constexpr string_view kNothing[] = {
     "displaystyle", "tiny", "scriptsize", "footnotesize", "small",  "normalsize", "large", "Large", "LARGE",
     "huge",         "Huge", "textstyle",  "scriptstyle",  "limits", "nolimits",   "bf",    "it",    "sf",

@@ -31,7 +31,8 @@ constexpr Spelling kSpellings[] = {
     {0x2220, "\\angle "},    {0x2227, "\\land "},     {0x2228, "\\lor "},      {0x2229, "\\cap "},
     {0x222A, "\\cup "},      {0x2248, "\\approx "},   {0x2260, "\\ne "},       {0x2261, "\\equiv "},
     {0x2264, "\\le "},       {0x2265, "\\ge "},       {0x2282, "\\subset "},   {0x2286, "\\subseteq "},
-    {0x22C5, "\\cdot "},     {0x2A7D, "\\le "},       {0x2A7E, "\\ge "}};
+    {0x22C5, "\\cdot "},     {0x2A7D, "\\le "},       {0x2A7E, "\\ge "},       {0xA2, "\\cent "},
+    {0x2103, "\\degree C"},  {0x3001, ","},           {0x5143, "\\yuan "},     {0xFFE5, "\\yuan "}};
 constexpr std::string_view kGreek[] = {"alpha",  "beta", "gamma", "delta",  "varepsilon", "zeta", "eta",
                                        "theta",  "iota", "kappa", "lambda", "mu",         "nu",   "xi",
                                        "",       "pi",   "rho",   "",       "sigma",      "tau",  "upsilon",

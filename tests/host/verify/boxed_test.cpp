@@ -87,8 +87,23 @@ const Kind kKinds[] = {
      {"\\text{no solution}"}},
     {"Choice",
      "\\text{(C)}",
-     {"C", "(C)", "\\textbf{(C)}", "\\mathbf{C}", "\\text{C}"},
-     {"D", "\\text{(D)}", "c", "(C,D)"}},
+     {"C", "(C)", "\\textbf{(C)}", "\\mathbf{C}", "\\text{C}", "C)", "Option C", "\\text{choice (C)}", "\\text{C.}"},
+     {"D", "\\text{(D)}", "c", "(C,D)", "D)", "Option D", "Option C or D", "Options C", "(C, D)"}},
+    {"InfixFractions",
+     "\\frac{1}{2}",
+     {"{1\\over 2}", "1 \\over 2", "{{1} \\over {2}}", "0.5", "\\left(1 \\over 2\\right)", "x={1\\over2}"},
+     {"{2\\over 1}", "{1\\over 2}x", "1\\over{}", "12", "{1\\over 2\\over 2}", "1,1\\over2"}},
+    {"InfixFractionsInside",
+     "\\frac{x}{2}+y^{\\frac{a+1}{b}}",
+     {"{1\\over 2}x+y^{a+1\\over b}", "{x \\over 2}+y^{{a+1}\\over b}"},
+     {"{x+y \\over 2}", "{x\\over 2}+y^{a+1}\\over b"}},
+    {"InfixMixedNumber", "2.5", {"2{1\\over 2}", "2 {1 \\over 2}"}, {"1", "21/2", "2"}},
+    {"InfixBinomial", "\\binom{n}{k}", {"{n\\choose k}", "n \\choose k"}, {"{k \\choose n}", "n k"}},
+    {"SetsByAProperty",
+     "\\{x \\mid x>5\\}",
+     {"\\{x : x>5\\}", "\\{ x | x > 5 \\}", "\\left\\{x : x > 5\\right\\}"},
+     {"\\{x : x<5\\}", "x>5", "\\{x,x>5\\}"}},
+    {"TagsAndLabels", "5", {"5 \\tag{1}", "5\\label{eq:1}"}, {"5 \\tag{1} 6"}},
     {"ChoiceWithItsText",
      "\\textbf{(B)}\\ 12",
      {"B", "12", "(B)", "(B) 12", "\\text{(B) 12}", "B. 12", "B) 12", "\\textbf{(B) } 12"},
@@ -206,6 +221,19 @@ const Kind kKinds[] = {
     {"FullWidth", "12", {"\uFF11\uFF12", "\uFF0B12"}, {"\uFF12\uFF11"}},
     {"Ratio", "3:4", {"3 : 4"}, {"4:3", "3", "34"}},
     {"Time", "4{:}30", {}, {"430", "4.5"}},
+    {"TimeOfDay", "7:30\\text{ p.m.}", {"7:30 PM", "7:30 p.m.", "7:30\\text{ pm}"}, {"7:30 a.m.", "7:31 p.m."}},
+    {"SignsOfUnits",
+     "5",
+     {"5\u2103", "5\u00A2", "5\u5143",
+      "\uFFE5"
+      "5"},
+     {"5\u3001"
+      "6"}},
+    {"ChineseComma",
+     "1,2",
+     {"1\u3001"
+      "2"},
+     {"12"}},
     {"AbsoluteValue", "2|x|", {"2\\lvert x\\rvert", "2\\left|x\\right|"}, {"2x", "|2|x+1"}},
     {"NothingLeft",
      "0",
@@ -336,7 +364,10 @@ TEST(Boxed, TimeIsLinearForEveryConstruct) {  // answers below the limit of toke
                            "\\overline{",
                            "\u00BD",
                            "\u00B2",
-                           "{{1},"}) {
+                           "{{1},",
+                           "{1\\over ",
+                           "\\over",
+                           "\\{x:"}) {
     const auto answer = [&](size_t bytes) {
       std::string s = "\\boxed{";
       while (s.size() < bytes) s += unit;
