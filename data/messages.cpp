@@ -1,5 +1,6 @@
 #include "data/messages.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 
@@ -79,6 +80,27 @@ std::vector<Message> messages_of(const element& list, std::string_view key, std:
   }
   if (out.empty()) fail_input("{}: \"{}\" is an empty list: expected at least one message", where, key);
   return out;
+}
+
+bool holds_messages(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const auto skip = [&] { text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size())); };
+  const auto take = [&](std::string_view prefix) {
+    skip();
+    const bool there = text.starts_with(prefix);
+    if (there) text.remove_prefix(prefix.size());
+    return there;
+  };
+  text = text.substr(0, text.find_last_not_of(kSpace) + 1);
+  const bool array = take("array("), list = take("[");
+  if (!text.ends_with(array ? ')' : list ? ']' : '}') || !take("{")) return false;
+  skip();
+  const auto quoted = [](char quote, std::string_view name) { return fmt::format("{0}{1}{0}", quote, name); };
+  for (const char quote : {'"', '\''})
+    for (const auto& [role, content] : {std::pair("role", "content"), std::pair("from", "value")})
+      if (text.starts_with(quoted(quote, role)) || text.starts_with(quoted(quote, content)))
+        return text.find(quoted(quote, role)) != text.npos;
+  return false;
 }
 
 std::string response_of(Message message, std::string_view key, std::string_view where) {

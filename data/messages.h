@@ -18,6 +18,9 @@ std::string string_of(const simdjson::dom::element& value, std::string_view key,
 /// content is text or a list of text parts; it may be absent if there are "tool_calls".
 std::vector<Message> messages_of(const simdjson::dom::element& list, std::string_view key, std::string_view where);
 
+/// Whether a text is a list of messages, or one, as JSON or as Python's str() or numpy writes it.
+bool holds_messages(std::string_view text);
+
 /// A response as text. Error if the message has content that its text alone would lose: reasoning, tool calls.
 std::string response_of(Message message, std::string_view key, std::string_view where);
 

@@ -137,6 +137,21 @@ void refuse_media(const Row& row, std::string_view where) {
           where, key);
 }
 
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == text.npos;
+}
+
+/// The last message of a user must say something.
+void refuse_blank_question(const std::vector<Message>& messages, std::string_view key, std::string_view where) {
+  for (size_t i = messages.size(); i-- > 0;) {
+    const Message& m = messages[i];
+    if (m.role != "user") continue;
+    if (is_blank(m.content) && m.more.empty())
+      fail_input("{}: \"{}\"[{}], the user's message, is empty: expected a prompt", where, key, i);
+    return;
+  }
+}
+
 std::string text_of(const Found& f, std::string_view where) {
   return string_of(f.value, f.key, where);
 }
@@ -176,6 +191,7 @@ std::string_view RowParser::State::prompt(const Row& row, std::string_view where
   if (!found) missing(row, where, "prompt", options.prompt_key, kPrompts);
   if (!found->value.is_array()) return text_prompt(row, *found, where, out), found->key;
   out.messages = messages_of(found->value, found->key, where);
+  refuse_blank_question(out.messages, found->key, where);
   if (options.prompt_key.empty() && out.messages[0].role != "system") earlier_turns(row, where, out);
   // If answers are needed, the final assistant message of a prompt is a prefill, that of a conversation a response.
   const bool prefill = !options.prompt_key.empty() || found->key == "prompt";
@@ -193,10 +209,9 @@ std::string_view RowParser::State::prompt(const Row& row, std::string_view where
 
 void RowParser::State::text_prompt(const Row& row, const Found& found, std::string_view where, Example& out) const {
   out.prompt = text_of(found, where);
-  if (out.prompt.empty()) fail_input("{}: \"{}\" is empty: expected a prompt", where, found.key);
-  const std::string_view begin = std::string_view(out.prompt).substr(0, 200);
-  if (begin.starts_with("[{") && (begin.find("\"role\"") != begin.npos || begin.find("'role'") != begin.npos))
-    fail_input("{}: \"{}\" is a string that holds a list of messages: store the list itself", where, found.key);
+  if (is_blank(out.prompt)) fail_input("{}: \"{}\" is empty: expected a prompt", where, found.key);
+  if (holds_messages(out.prompt))
+    fail_input("{}: \"{}\" is a string that holds messages: store the list of messages itself", where, found.key);
   if (!options.prompt_key.empty()) return;
   if (asks())
     for (const std::string_view key : {"choices", "options"})
@@ -249,9 +264,10 @@ void RowParser::State::answer(const Row& row, std::string_view where, Example& o
   if (const auto solution = row.field("solution");
       out.solution.empty() && solution && solution->is_string() && found->key != "solution")
     out.solution = std::string(std::string_view(*solution));
-  if (options.need_answer && out.answer.find_first_not_of(" \t\r\n") == out.answer.npos)
+  if (options.need_answer && is_blank(out.answer))
     fail_input("{}: \"{}\" is empty: expected an answer", where, found->key);
-  if (options.need_answer && equal_but_case(out.answer, "nan"))
+  if (options.need_answer &&
+      (equal_but_case(out.answer, "nan") || out.answer == "<NA>" || out.answer == "NaT"))  // pandas, through str()
     fail_input("{}: \"{}\" is the text \"{}\", which programs write for a missing answer: leave such rows out", where,
                found->key, out.answer);
 }

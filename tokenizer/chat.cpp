@@ -150,6 +150,25 @@ std::string ChatTemplate::render_values(std::vector<Value> messages, const ChatE
   return end == ChatEnd::continued ? cut_at_mark(std::move(out), text) : out;
 }
 
+namespace {
+/// Error (exit 2) if a message's text does not reach the rendered prompt. A message that is not there as it is may have
+/// been changed by the template (without its reasoning, say): then the result depends on it.
+void refuse_lost_messages(const ChatTemplate& chat, const std::vector<ChatMessage>& turns, const ChatExtras& extras,
+                          ChatEnd end, const std::string& rendered) {
+  for (size_t i = 0; i < turns.size(); ++i) {
+    const std::string_view text = jinja::strip(turns[i].content, true, true);
+    if (rendered.find(text) != std::string::npos) continue;
+    std::vector<ChatMessage> other = turns;
+    other[i].content += "\nAnother text.";
+    if (chat.render(other, extras, end) == rendered)
+      fail_input(
+          "the chat template does not show message {} (role \"{}\"): \"{}\"; correct the role (most templates know "
+          "system, user, assistant and tool), or leave the message out",
+          i, turns[i].role, text.size() > 60 ? std::string(text.substr(0, 57)) + "..." : std::string(text));
+  }
+}
+}  // namespace
+
 std::string dapo_prompt(std::string_view problem) {
   return fmt::format("{}{}{}", kDapoHead, problem, kDapoTail);
 }
@@ -168,6 +187,7 @@ std::string render_prompt(PromptStyle style, const ChatTemplate& chat, std::span
     const bool begun = !turns.empty() && turns.back().role == "assistant";
     const ChatEnd end = begun ? ChatEnd::continued : ChatEnd::prompt;
     std::string out = chat.render(turns, extras, end);
+    refuse_lost_messages(chat, turns, extras, end, out);
     if (extras.tools.size() > 2 && out == chat.render(turns, {"", extras.variables}, end))
       fail_input("the prompt comes with \"tools\", and the chat template does not show them: leave them out");
     return out;

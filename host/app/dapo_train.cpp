@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "core/answers.h"
 #include "core/check.h"
 #include "core/choices.h"
 #include "core/files.h"
@@ -73,8 +74,9 @@ std::string test_rows_text(const std::vector<EvalSet>& sets) {
 std::string check_text(const Config& config, const Tokenizer& tokenizer, const Dataset& data) {
   const PromptEncoder encoder(config.data, config.model.path, tokenizer);
   const EncodedPrompts first = encode_prompts(config.data, encoder, data, "training", 1);
-  return fmt::format("{}\n  ground truth: {}", shown_tokens("first prompt", tokenizer, first.ids[0]),
-                     data[first.examples[0]].answer);
+  std::string answer = data[first.examples[0]].answer;
+  for (size_t at; (at = answer.find(kAnswerSeparator)) != answer.npos;) answer.replace(at, 1, " or ");
+  return fmt::format("{}\n  ground truth: {}", shown_tokens("first prompt", tokenizer, first.ids[0]), answer);
 }
 
 std::string line_of(const std::string& text) {

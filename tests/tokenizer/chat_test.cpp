@@ -203,6 +203,27 @@ TEST(Prompt, Styles) {
                                                              dapo_prompt("P") + "<|im_end|>\n<|im_start|>assistant\n");
 }
 
+/// A template that knows three roles writes nothing for others.
+TEST(Prompt, MessagesThatTheTemplateDrops) {
+  const ChatTemplate chat = ChatTemplate::parse(
+      "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}[{{ m.content.split('</think>')[-1] }}]{% endif "
+      "%}"
+      "{% endfor %}",
+      "t");
+  const auto render = [&](const std::vector<ChatMessage>& turns) {
+    return render_prompt(PromptStyle::automatic, chat, turns);
+  };
+  EXPECT_EQ(render({{"user", "P"}}), "[P]");
+  EXPECT_EQ(render({{"user", "P"}, {"assistant", "<think>x</think>A"}, {"user", "Q"}}), "[P][A][Q]") << "changed";
+  for (const char* role : {"developer", "User", "hummany", "system"})
+    EXPECT_SAYS(error_of(kExitUsage,
+                         [&] {
+                           render({{role, "S"}, {"user", "P"}});
+                         }),
+                "does not show message 0 (role \"" + std::string(role) + "\"): \"S\"");
+  EXPECT_EQ(render({{"system", ""}, {"user", "P"}}), "[P]") << "nothing is lost";
+}
+
 TEST(Prompt, Formats) {
   EXPECT_EQ(PromptFormat("Q: {question}\nA:", "x").fill("1+1"), "Q: 1+1\nA:");
   EXPECT_EQ(PromptFormat("{{{question}}} {question}", "x").fill("{q}"), "{{q}} {q}");
