@@ -256,6 +256,9 @@ void read_setting(Config& config, const std::string& setting) {
   const bool textual = texts || std::holds_alternative<std::string*>(member) || !s.choices().empty() ||
                        (text == s.rule.zero && !text.empty());
   const bool written = !text.empty() && (text[0] == '"' || text[0] == '\'' || (text[0] == '[' && texts));
+  if (textual && !written && s.choices().empty() && choice_index("null|Null|NULL|None|none|nil", text) >= 0)
+    fail_input("{}: {}; write {}={} for none, or {}='\"{}\"' for the word itself", where, value_hint(setting).substr(2),
+               key, texts ? "[]" : "\"\"", key, text);
   if (textual && !written) return assign(config, where, s, toml::value<std::string>(text));
   const toml::parse_result parsed = parse("value = " + text, where);
   if (!parsed || parsed.table().size() != 1)
@@ -268,6 +271,13 @@ void read_settings(Config& config, const std::vector<std::string>& settings) {
   for (const std::string& s : settings) read_setting(config, s);
   for (std::string* path : {&config.model.path, &config.model.reference, &config.sft.out, &config.trainer.run_dir})
     *path = expand_home(*path);
+  for (const auto& [key, path] :
+       {std::pair("sft.out", config.sft.out), std::pair("trainer.run_dir", config.trainer.run_dir)})
+    if (const size_t at = path.find('$'); at != path.npos && (path[at + 1] == '{' || std::isalpha(path[at + 1]) != 0))
+      fail_input(
+          "{} = \"{}\": variables of the shell are not replaced here; write the path itself, or --set {}=... "
+          "in double quotes",
+          key, path, key);
   for (auto* files : {&config.data.train_files, &config.data.val_files, &config.sft.files})
     for (std::string& path : *files) path = expand_home(path);
 }

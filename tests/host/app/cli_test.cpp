@@ -367,11 +367,11 @@ TEST_F(CliTest, TrainWritesARunFolder) {
 
   // no group is kept, but every response is written, and the other commands accept the rows unchanged
   r = run("dapo_train",
-          "run.cfg --set algorithm.filter_groups=true --set algorithm.max_num_gen_batches=1 --set trainer.run_dir=none "
+          "run.cfg --set algorithm.filter_groups=true --set algorithm.max_num_gen_batches=1 --set trainer.run_dir=idle "
           "--set eval.before_train=false --set eval.every=0");
   ASSERT_EQ(r.code, 0) << r.err;
   rows = 0;
-  read_rows((folder_ / "none/rollouts/step_1.jsonl").string(), [&](const JsonRow& row) {
+  read_rows((folder_ / "idle/rollouts/step_1.jsonl").string(), [&](const JsonRow& row) {
     ++rows;
     EXPECT_EQ(row.json("kept"), "false");
     EXPECT_FALSE(row.has("advantage"));

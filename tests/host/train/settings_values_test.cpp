@@ -31,6 +31,26 @@ TEST_F(ConfigTest, ValuesThatAreNotToml) {
   EXPECT_EQ(hint("lr: 1e-6"), "write lr = 1e-6");
 }
 
+/// Words and variables that would become a text or the name of a folder.
+TEST_F(ConfigTest, TextsThatWereMeantOtherwise) {
+  for (const char* word : {"null", "None", "none"}) {
+    const std::string given = fmt::format("data.system_prompt={}", word);
+    EXPECT_EQ(
+        error(kLeast, {given}),
+        fmt::format("--set {}: leave data.system_prompt out for its default; write data.system_prompt=\"\" for none, "
+                    "or data.system_prompt='\"{}\"' for the word itself",
+                    given, word));
+  }
+  EXPECT_NE(error(kLeast, {"data.val_files=None"}).find("write data.val_files=[] for none"), std::string::npos);
+  EXPECT_EQ(error(kLeast, {"data.system_prompt=\"None\"", "data.prompt_suffix=None of these"}), "");
+  EXPECT_EQ(error(kLeast, {"data.val_files=[]", "data.system_prompt="}), "");
+  EXPECT_EQ(error(kLeast + "[trainer]\nrun_dir = \"$HOME/runs\"\n"),
+            "trainer.run_dir = \"$HOME/runs\": variables of the shell are not replaced here; write the path itself, or "
+            "--set trainer.run_dir=... in double quotes");
+  EXPECT_NE(error(kLeast, {"sft.out=${OUT}/model"}).find("sft.out = "), std::string::npos);
+  EXPECT_EQ(error(kLeast, {"trainer.run_dir=runs/cost_5$"}), "");
+}
+
 TEST_F(ConfigTest, WrongKindsAndValues) {
   EXPECT_EQ(error(kLeast + "[rollout]\nn = 1.5\n"), "a.cfg:6: rollout.n expects a whole number, found a number");
   EXPECT_EQ(error(kLeast + "[rollout]\nn = \"16\"\n"), "a.cfg:6: rollout.n expects a whole number, found a text");
