@@ -377,9 +377,9 @@ TEST_F(CliTest, TrainWritesARunFolder) {
     EXPECT_FALSE(row.has("advantage"));
   });
   EXPECT_GE(rows, 16);
-  r = run("dapo", "verify none/rollouts/step_1.jsonl");
+  r = run("dapo", "verify idle/rollouts/step_1.jsonl");
   EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), rows) << r.err;
-  r = run("dapo", "score --model none/model --threads 1 none/rollouts/step_1.jsonl");
+  r = run("dapo", "score --model idle/model --threads 1 idle/rollouts/step_1.jsonl");
   EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), rows) << r.err;
 
   expect_usage_error("dapo_train", "run.cfg --set data.max_response_length=600", "exceed the 512 positions of tuned");
