@@ -150,7 +150,7 @@ TEST_F(ConfigTest, EveryChoiceIsReadAndWritten) {
     EXPECT_NE(error(kLeast, {fmt::format("{}=", s.key)}).find(fmt::format("one of {}", s.choices())),
               std::string::npos);
   }
-  EXPECT_EQ(settings, 15);
+  EXPECT_EQ(settings, 16);
   EXPECT_EQ(parse_choice<Surplus>("--surplus", "drop"), Surplus::drop);
   const std::string refused = error_of(kExitUsage, [] { parse_choice<Surplus>("--surplus", "keep"); });
   EXPECT_EQ(refused, "--surplus keep: not known; one of auto, bank, drop");
