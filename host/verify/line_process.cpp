@@ -84,8 +84,9 @@ LineProcess::LineProcess(const std::vector<std::string>& command) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);  // no handler of ours may run in the child
-  pid_ = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork): fork would copy the page tables of the weights
-  // NOLINTNEXTLINE(clang-analyzer-unix.Vfork): become() writes to its own stack and to `error`, and returns to nobody
+  // vfork: fork would copy the page tables of the weights. In the child pid_ is the parent's, which is set again there.
+  // NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork)
+  pid_ = vfork();
   if (pid_ == 0) become(arguments.data(), streams, parent, error);
   const int forked = pid_ < 0 ? errno : 0;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
