@@ -106,6 +106,7 @@ TEST(Objectives, GradientOfLogitsWithKlAndEntropyBonusIsVerls) {
     std::vector<float> x = j.at("logits"), old = j.at("old_log_prob"), ref = j.at("ref_log_prob");
     std::vector<int32_t> targets = j.at("targets");
     const int64_t rows = targets.size(), vocab = x.size() / rows;
+    ASSERT_GT(vocab, 0);
     std::vector<float> head(vocab * vocab), dx(x.size()), dhead(head.size()), advantage(rows, j.at("advantage"));
     for (int64_t i = 0; i < vocab; ++i) head[i * vocab + i] = 1;
     std::vector<float> weight(rows, 1.0f / rows), log_prob(rows), entropy(rows), loss(rows);
