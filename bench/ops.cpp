@@ -1,8 +1,8 @@
 // Every op of a backend at the shapes of a toy and of Qwen2.5-0.5B, 1.5B, 7B and 32B, from the table of cases that its
 // tests use: milliseconds, GB/s and TFLOP/s, their share of the rates of a plain copy and a large product on this
 // machine (measured first), the number of sampled elements that differ from fp64, and the time of the libraries that do
-// the same work: cuBLASLt's products (against our own kernels), cuDNN's fused attention. On Hopper attention's forward
-// pass also runs by each of our two kernels (attention_mma, attention_wgmma).
+// the same work: cuBLASLt's products (against our own kernels), cuDNN's fused attention. On Hopper each
+// pass of attention also runs by our kernels of either kind (attention_mma, attention_wgmma, attention_backward_...).
 //
 //   bench_ops [--device cpu|cuda] [--shape toy,0.5b,1.5b,7b,32b] [--quick] [--no-peers] [--markdown FILE]
 //             [--benchmark_filter=REGEX] [--benchmark_out=FILE.json] [--benchmark_...]
@@ -178,11 +178,11 @@ std::vector<std::string> shapes_of(const Options& o, Device device) {
   return {"0.5b", "1.5b", "7b", "32b"};
 }
 
-/// Attention's forward pass by each of the kernels that its choice has; empty for other ops and devices.
+/// Attention by each of the kernels that its choice has; empty for other ops and devices.
 std::vector<BenchCase> by_each_kernel(Backend& b, const BenchCase& c) {
   std::vector<BenchCase> all;
-  if (c.op.op != "attention" || c.op.type != DType::bf16 || !two_attentions(b, c.op.needs.attention.head_dim))
-    return all;
+  const bool has_choice = c.op.op == "attention" || c.op.op == "attention_backward";
+  if (!has_choice || c.op.type != DType::bf16 || !two_attentions(b, c.op.needs.attention.head_dim)) return all;
   for (const bool wgmma : {false, true}) {
     BenchCase k = c;
     k.op.op += wgmma ? "_wgmma" : "_mma";

@@ -53,7 +53,7 @@ void CudaBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tenso
                          .sequences = narrow(std::ssize(segments.host)),
                          .kv_heads = dims.kv_heads,
                          .d = dims.head_dim,
-                         .wgmma = attention_choice_->wgmma(dims, longest_segment(segments)),
+                         .wgmma = attention_choice_->wgmma(AttentionPass::forward, dims, longest_segment(segments)),
                          .stream = stream_};
   if constexpr (sizeof(T) == 2) {
     if (with_head_dim(dims.head_dim, [&]<int D>() {
@@ -64,7 +64,7 @@ void CudaBackend<T>::attention(const Tensor& out, const Tensor& lse, const Tenso
   launch_plain<T>(out.as<T>(), lse.as<float>(), qkv.as<const T>(), keys, args);
 }
 
-/// Compares the two kernels on random numbers, and times them, for this head dimension and group.
+/// Compares the kernels of both passes on random numbers, and times them, for this head dimension and group.
 template <class T>
 void CudaBackend<T>::prepare_attention(const AttentionDims& dims, int64_t rows) {
   if (dtype() != DType::bf16 || !attention_choice_->open(dims)) return;
@@ -73,37 +73,62 @@ void CudaBackend<T>::prepare_attention(const AttentionDims& dims, int64_t rows) 
   const std::vector<Segment> pack{{0, prompt, -1}, {prompt, answer, 0}, {prompt + answer, n - prompt - answer, -1}};
   std::vector<int32_t> flat;
   for (const Segment& s : pack) flat.insert(flat.end(), {s.begin, s.length, s.prefix});
-  const int64_t out_bytes = n * dims.q_width() * 2, lse_bytes = n * dims.heads * 4;
+  const int64_t qkv_bytes = n * dims.qkv_width() * 2, out_bytes = n * dims.q_width() * 2,
+                lse_bytes = n * dims.heads * 4;
+  WorkspaceNeeds needs{};
+  needs.attention = dims;
+  needs.max_tokens = n;
+  const size_t scratch_bytes = attention_workspace(needs, dtype());
   struct Result {
-    Scratch out, lse;
+    Scratch out, lse, dqkv;
+    bool complete() const { return out && lse && dqkv; }
   };
-  const Scratch qkv(n * dims.qkv_width() * 2), list(std::ssize(flat) * 4), count(sizeof(unsigned));
-  const Result mma{Scratch(out_bytes), Scratch(lse_bytes)}, wgmma{Scratch(out_bytes), Scratch(lse_bytes)};
-  if (!qkv || !list || !count || !mma.out || !mma.lse || !wgmma.out || !wgmma.lse)
-    return attention_choice_->choose(dims, false, "no memory to compare it with wgmma");
+  const Scratch qkv(qkv_bytes), dout(out_bytes), list(std::ssize(flat) * 4), count(sizeof(unsigned));
+  const Scratch scratch(static_cast<int64_t>(scratch_bytes));
+  const Result mma{Scratch(out_bytes), Scratch(lse_bytes), Scratch(qkv_bytes)};
+  const Result wgmma{Scratch(out_bytes), Scratch(lse_bytes), Scratch(qkv_bytes)};
+  if (!qkv || !dout || !list || !count || !scratch || !mma.complete() || !wgmma.complete()) {
+    for (const AttentionPass pass : {AttentionPass::forward, AttentionPass::backward})
+      attention_choice_->choose(pass, dims, false, "no memory to compare it with wgmma");
+    return;
+  }
   fill_normal(qkv, n * dims.qkv_width(), 1, 1.0f, stream_);
+  fill_normal(dout, n * dims.q_width(), 2, 1.0f, stream_);
   const Segments segments{pack, Tensor(list.as<void>(), DType::i32, {std::ssize(pack), 3})};
   copy_in(segments.device, flat.data());
-  const auto run = [&](AttentionKernel kind, const Result& r) {
-    attention_choice_->use(kind);
-    attention(Tensor(r.out.template as<void>(), dtype(), {n, dims.q_width()}),
-              Tensor(r.lse.template as<void>(), DType::f32, {n, dims.heads}),
-              Tensor(qkv.as<void>(), dtype(), {n, dims.qkv_width()}), segments, dims);
+  Arena arena("attention's comparison at start", scratch.as<void>(), scratch_bytes);
+  set_workspace(&arena);
+  const auto tensor = [n](const Scratch& s, DType type, int64_t columns) {
+    return Tensor(s.as<void>(), type, {n, columns});
   };
-  const auto run_mma = [&] { run(AttentionKernel::mma, mma); };
-  const auto run_wgmma = [&] { run(AttentionKernel::wgmma, wgmma); };
-  run_mma();
-  run_wgmma();
-  if (!same_words(mma.out, wgmma.out, out_bytes / 4, count, stream_) ||
-      !same_words(mma.lse, wgmma.lse, lse_bytes / 4, count, stream_)) {
-    attention_choice_->choose(dims, false, "wgmma has other bits");
-  } else {
+  const auto forward = [&](const Result& r) {
+    attention(tensor(r.out, dtype(), dims.q_width()), tensor(r.lse, DType::f32, dims.heads),
+              tensor(qkv, dtype(), dims.qkv_width()), segments, dims);
+  };
+  const auto backward = [&](const Result& r) {  // of one forward pass
+    attention_backward(tensor(r.dqkv, dtype(), dims.qkv_width()), tensor(dout, dtype(), dims.q_width()),
+                       tensor(qkv, dtype(), dims.qkv_width()), tensor(mma.out, dtype(), dims.q_width()),
+                       tensor(mma.lse, DType::f32, dims.heads), segments, dims);
+  };
+  const auto same = [&](Scratch Result::*of, int64_t bytes) {
+    return same_words(mma.*of, wgmma.*of, bytes / 4, count, stream_);
+  };
+  const auto compare = [&](AttentionPass pass, const auto& run, const auto& equal) {
+    const auto run_mma = [&] { attention_choice_->use(AttentionKernel::mma), run(mma); };
+    const auto run_wgmma = [&] { attention_choice_->use(AttentionKernel::wgmma), run(wgmma); };
+    run_mma();
+    run_wgmma();
+    if (!equal()) return attention_choice_->choose(pass, dims, false, "wgmma has other bits");
     const int64_t l2 = properties_.l2CacheSize;
     const double ratio = seconds_of(stream_, l2, run_mma) / seconds_of(stream_, l2, run_wgmma);
-    attention_choice_->choose(dims, ratio > 1,
+    attention_choice_->choose(pass, dims, ratio > 1,
                               fmt::format("{:.2f} times as fast as the other", ratio > 1 ? ratio : 1 / ratio));
-  }
+  };
+  compare(AttentionPass::forward, forward,
+          [&] { return same(&Result::out, out_bytes) && same(&Result::lse, lse_bytes); });
+  compare(AttentionPass::backward, backward, [&] { return same(&Result::dqkv, qkv_bytes); });
   attention_choice_->use(AttentionKernel::automatic);
+  set_workspace(nullptr);
 }
 
 #define DAPO_INSTANTIATE(T)                                                                             \

@@ -1,12 +1,8 @@
-// attention_backward: delta, then dq, then dk and dv; launchers over attention_backward.cuh and attention_dkv.cuh
-// (bf16) and attention_plain.cuh.
-#include <algorithm>
+// attention_backward: delta, then dq, dk and dv by attention_backward_launch.cuh (bf16) or attention_plain.cuh.
 #include <cmath>
-#include <vector>
 
 #include "core/op_checks.h"
-#include "cuda/attention_backward.cuh"
-#include "cuda/attention_dkv.cuh"
+#include "cuda/attention_backward_launch.cuh"
 #include "cuda/attention_plain.cuh"
 #include "cuda/attention_shape.h"
 #include "cuda/launch.h"
@@ -44,39 +40,6 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   if (item < items && at % kLanes == 0) delta[item] = sum;
 }
 
-/// The most query tiles (of `queries` packed rows) that any key tile of the pack is summed over.
-int64_t most_query_tiles(const Segments& segments, int group, int queries) {
-  std::vector<int64_t> tiles(segments.host.size());
-  for (size_t i = 0; i < tiles.size(); ++i) {
-    const Segment& s = segments.host[i];
-    const int64_t own = ceil_div(int64_t{s.length} * group, queries);
-    tiles[i] += own;
-    if (s.prefix >= 0) tiles[s.prefix] += own;
-  }
-  return *std::max_element(tiles.begin(), tiles.end());
-}
-
-template <int D>
-void launch_backward(BackwardArgs args, const Segments& segments, Arena& workspace, cudaStream_t stream) {
-  const int longest = longest_segment(segments);
-  const unsigned kv_heads = args.keys.kv_heads, count = args.segments;
-  const dim3 block(kBackwardThreads);
-  const unsigned row_tiles = ceil_div(int64_t{longest} * args.group.d, kRowTile);
-  const auto smem = [](int resident, int step) { return size_t{2} * (resident + 2 * step) * D * sizeof(bf16); };
-  launch(dq_kernel<D>, {dim3(kv_heads, count, row_tiles), block, smem(kRowTile, kStep<D>), stream}, args);
-  // Parts of at least 4,096 packed rows: at most one for every 585 tokens of Qwen2.5-0.5B.
-  const int64_t most = most_query_tiles(segments, args.group.d, kStep<D>);
-  args.part_steps = narrow(std::max<int64_t>(4096 / kStep<D>, ceil_div(most, kMostParts)));
-  args.most_parts = narrow(ceil_div(most, args.part_steps));
-  if (args.most_parts > 1)
-    args.parts = workspace.take("parts of dk, dv", DType::f32, {args.most_parts, args.rows, args.keys.kv_heads, 2, D})
-                     .template as<float>();
-  const unsigned key_tiles = ceil_div(longest, kKeyTile<D>);
-  launch(dkv_kernel<D>,
-         {dim3(kv_heads, count, key_tiles * args.most_parts), block, smem(kKeyTile<D>, kStep<D>), stream}, args);
-  if (args.most_parts > 1) launch(dkv_sum_kernel<D>, {dim3(key_tiles, kv_heads, count), block, 0, stream}, args);
-}
-
 }  // namespace
 
 template <class T>
@@ -98,25 +61,30 @@ void CudaBackend<T>::attention_backward(const Tensor& dqkv, const Tensor& dout, 
   const int count = narrow(std::ssize(segments.host));
   const float scale = 1.0f / std::sqrt(static_cast<float>(dims.head_dim));
   if constexpr (sizeof(T) == 2) {
-    const BackwardArgs args{.dqkv = dqkv.as<T>(),
-                            .dout = dout.as<const T>(),
-                            .delta = delta.as<const float>(),
-                            .lse = lse.as<const float>(),
-                            .keys = keys,
-                            .group = Divisor(group),
-                            .segments = count,
-                            .scale = scale,
-                            .scale_log2 = scale * kLog2e,
-                            .part_steps = 0,
-                            .most_parts = 1,
-                            .parts = nullptr,
-                            .rows = rows};
+    BackwardArgs args{.dqkv = dqkv.as<T>(),
+                      .dout = dout.as<const T>(),
+                      .delta = delta.as<const float>(),
+                      .lse = lse.as<const float>(),
+                      .keys = keys,
+                      .group = Divisor(group),
+                      .segments = count,
+                      .scale = scale,
+                      .scale_log2 = scale * kLog2e,
+                      .part_steps = 0,
+                      .most_parts = 1,
+                      .parts = nullptr,
+                      .rows = rows};
     CHECK_LT(rows * group * group, int64_t{1} << 32, "rows of a pack: Divisor holds");
     CHECK_LT(rows * dims.qkv_width(), int64_t{1} << 31, "elements of a pack: load_packed holds");
     const bool done = with_head_dim(dims.head_dim, [&]<int D>() {
       launch(delta_vector_kernel<D>, {grid_of(ceil_div(items * (D / 8), kPlainWarps * kWarp)), block, 0, stream_},
              delta.as<float>(), dout.as<const T>(), out.as<const T>(), items);
-      launch_backward<D>(args, segments, workspace(), stream_);
+      cut_into_parts<D>(args, segments.host);
+      if (args.most_parts > 1)
+        args.parts = workspace()
+                         .take("parts of dk, dv", DType::f32, {args.most_parts, rows, dims.kv_heads, 2, D})
+                         .template as<float>();
+      launch_backward<D>(args, longest, attention_choice_->wgmma(AttentionPass::backward, dims, longest), stream_);
     });
     if (done) return;
   }

@@ -53,35 +53,36 @@ inline constexpr int kStep = D == 128 ? 32 : 64;
 /// Columns of scores that are held at once, in registers.
 inline constexpr int kHalf = 32;
 
-/// Starts the copy of rows [0, ROWS) from `from` (rows ld apart); rows from `valid` on become zero.
-template <int D, int ROWS>
+/// Starts the copy of rows [0, ROWS) from `from` (rows ld apart); rows from `valid` on become zero. By the block's first
+/// kBackwardThreads threads, as load_packed.
+template <int D, int ROWS, class Layout = RowTile<D>>
 __device__ __forceinline__ void load_rows(bf16* tile, const bf16* from, int64_t ld, int valid) {
   constexpr int kChunks = D / 8, kPass = kBackwardThreads / kChunks;
   static_assert(kPass % 8 == 0 && ROWS % kPass == 0, "rows of all passes lie at equal places of the swizzle");
   const int row = thread_x() / kChunks, chunk = thread_x() % kChunks;
-  bf16* to = tile + RowTile<D>::offset(row, chunk);
+  bf16* to = tile + Layout::offset(row, chunk);
   from += row * ld + chunk * 8;
 #pragma unroll
-  for (int i = 0; i < ROWS; i += kPass) cp_async_16(to + i * D, from + i * ld, row + i < valid ? 16 : 0);
+  for (int i = 0; i < ROWS; i += kPass) cp_async_16(to + i * Layout::kPitch, from + i * ld, row + i < valid ? 16 : 0);
 }
 
 /// Packed rows [r0, r0 + ROWS) of q and of dout into two tiles; rows from `packed` on become zero. Row r lies r * D plus
 /// a constant for each token before its own behind the segment's first.
-template <int D, int ROWS>
+template <int D, int ROWS, class Layout = RowTile<D>>
 __device__ __forceinline__ void load_packed(bf16* tile_q, bf16* tile_g, const BackwardArgs& a, int row0, int kv_head,
                                             int r0, int packed) {
   constexpr int kChunks = D / 8, kPass = kBackwardThreads / kChunks;
   static_assert(kPass % 8 == 0 && ROWS % kPass == 0, "rows of all passes lie at equal places of the swizzle");
   const int row = thread_x() / kChunks, chunk = thread_x() % kChunks;
-  const int to = RowTile<D>::offset(row, chunk), own = a.group.d * D, column = kv_head * own + chunk * 8;
+  const int to = Layout::offset(row, chunk), own = a.group.d * D, column = kv_head * own + chunk * 8;
   const int width = static_cast<int>(a.keys.width), heads = a.keys.heads * D;
   const bf16* q = a.keys.qkv + row0 * a.keys.width + column;
   const bf16* g = a.dout + int64_t{row0} * heads + column;
 #pragma unroll
   for (int i = 0; i < ROWS; i += kPass) {
     const int r = r0 + row + i, token = a.group.divide(r), bytes = r < packed ? 16 : 0;
-    cp_async_16(tile_q + to + i * D, q + (r * D + token * (width - own)), bytes);
-    cp_async_16(tile_g + to + i * D, g + (r * D + token * (heads - own)), bytes);
+    cp_async_16(tile_q + to + i * Layout::kPitch, q + (r * D + token * (width - own)), bytes);
+    cp_async_16(tile_g + to + i * Layout::kPitch, g + (r * D + token * (heads - own)), bytes);
   }
 }
 
@@ -118,6 +119,18 @@ __device__ __forceinline__ void multiply_rows(float (&s)[TILES][kHalf / 8][4], f
       for (int m = 0; m < TILES; ++m) mma_pair(dp[m][2 * j], dp[m][2 * j + 1], fy[m], b);
     }
   }
+}
+
+/// Writes a lane's part of row r of dq, whose columns it has in sums[..][2 h], sums[..][2 h + 1].
+template <int D>
+__device__ __forceinline__ void store_query(const BackwardArgs& a, int row0, int kv_head, int r,
+                                            const float (&sums)[D / 8][4], int h, int lane) {
+  const int token = a.group.divide(r);
+  bf16* to = a.dqkv + (row0 + token) * a.keys.width + int64_t{kv_head * a.group.d + r - token * a.group.d} * D;
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j)
+    *reinterpret_cast<uint32_t*>(to + j * 8 + lane % 4 * 2) =
+        pack_bf16(sums[j][2 * h] * a.scale, sums[j][2 * h + 1] * a.scale);
 }
 
 /// dq of kRowTile packed rows. Grid: (KV heads, segments, row tiles), the longest rows first.
@@ -220,13 +233,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 2) dq_kernel(BackwardArgs a)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int r = r0 + (warp * kRowTiles + m) * 16 + g + 8 * h;
-      if (r >= packed) continue;
-      const int token = a.group.divide(r);
-      bf16* to = a.dqkv + (own_row + token) * a.keys.width + int64_t{kv_head * a.group.d + r - token * a.group.d} * D;
-#pragma unroll
-      for (int j = 0; j < D / 8; ++j)
-        *reinterpret_cast<uint32_t*>(to + j * 8 + lane % 4 * 2) =
-            pack_bf16(dq[m][j][2 * h] * a.scale, dq[m][j][2 * h + 1] * a.scale);
+      if (r < packed) store_query<D>(a, own_row, kv_head, r, dq[m], h, lane);
     }
 }
 

@@ -50,6 +50,28 @@ struct QueryWalk {
   }
 };
 
+/// Writes a lane's part of dk and dv of token n, or, if its tile has several parts, to this one.
+template <int D>
+__device__ __forceinline__ void store_key(const BackwardArgs& a, int64_t n, int kv_head, bool alone, int64_t part,
+                                          const float (&dk)[D / 8][4], const float (&dv)[D / 8][4], int h, int lane) {
+  bf16* to = a.dqkv + n * a.keys.width + int64_t{a.keys.heads + kv_head} * D;
+  bf16* to_v = to + int64_t{a.keys.kv_heads} * D;
+  float* of_part = a.parts + ((part * a.rows + n) * a.keys.kv_heads + kv_head) * 2 * D;
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j) {
+    const int column = j * 8 + lane % 4 * 2;
+    const float2 k_pair = {dk[j][2 * h] * a.scale, dk[j][2 * h + 1] * a.scale};
+    const float2 v_pair = {dv[j][2 * h], dv[j][2 * h + 1]};
+    if (alone) {
+      *reinterpret_cast<uint32_t*>(to + column) = pack_bf16(k_pair.x, k_pair.y);
+      *reinterpret_cast<uint32_t*>(to_v + column) = pack_bf16(v_pair.x, v_pair.y);
+    } else {
+      *reinterpret_cast<float2*>(of_part + column) = k_pair;
+      *reinterpret_cast<float2*>(of_part + D + column) = v_pair;
+    }
+  }
+}
+
 /// dk and dv of a key tile under one KV head over one part of their query tiles; a warp holds its keys and works on
 /// transposed scores, so that p and ds are A fragments as they come. Grid: (KV heads, segments, key tiles x parts): the
 /// first keys, which most queries see, come first.
@@ -169,24 +191,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 2) dkv_kernel(BackwardArgs a
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int key = warp_key + m * 16 + g + 8 * h;
-      if (key >= a.keys.segments[3 * own + 1]) continue;  // read again rather than held in registers
-      const int64_t n = a.keys.segments[3 * own] + key;
-      bf16* to = a.dqkv + n * a.keys.width + int64_t{a.keys.heads + kv_head} * D;
-      bf16* to_v = to + int64_t{a.keys.kv_heads} * D;
-      float* of_part = a.parts + ((part * a.rows + n) * a.keys.kv_heads + kv_head) * 2 * D;
-#pragma unroll
-      for (int j = 0; j < D / 8; ++j) {
-        const int column = j * 8 + lane % 4 * 2;
-        const float2 k_pair = {dk[m][j][2 * h] * a.scale, dk[m][j][2 * h + 1] * a.scale};
-        const float2 v_pair = {dv[m][j][2 * h], dv[m][j][2 * h + 1]};
-        if (alone) {
-          *reinterpret_cast<uint32_t*>(to + column) = pack_bf16(k_pair.x, k_pair.y);
-          *reinterpret_cast<uint32_t*>(to_v + column) = pack_bf16(v_pair.x, v_pair.y);
-        } else {
-          *reinterpret_cast<float2*>(of_part + column) = k_pair;
-          *reinterpret_cast<float2*>(of_part + D + column) = v_pair;
-        }
-      }
+      if (key < a.keys.segments[3 * own + 1])  // read again rather than held in registers
+        store_key<D>(a, a.keys.segments[3 * own] + key, kv_head, alone, part, dk[m], dv[m], h, lane);
     }
 }
 

@@ -19,7 +19,7 @@ inline constexpr int kSplitTiles = kKvSplit / kKvTile;
 template <int D>
 struct RowTile {
   static_assert(D == 32 || D == 64 || D == 128);
-  static constexpr int kChunks = D / 8;
+  static constexpr int kChunks = D / 8, kPitch = D;
   __device__ static int offset(int row, int chunk) {
     const int turn = D == 32 ? row >> 1 & 3 : row & 7;
     return row * D + (chunk ^ turn) * 8;

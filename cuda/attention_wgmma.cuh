@@ -9,18 +9,17 @@
 
 #include "cuda/attention_keys.cuh"
 #include "cuda/attention_tile.cuh"
-#include "cuda/wgmma.cuh"
+#include "cuda/wgmma_ring.cuh"
 
 namespace dapo::cuda {
 
-/// A block: its warpgroups, their registers a thread, and its shared memory. Tiles of 64 rows are panels of 64 columns
-/// in lines of 128 bytes, exchanged.
+/// A block: its warpgroups, their registers a thread, and its shared memory.
 template <int D>
 struct WgmmaAttention {
   static_assert((D == 64 || D == 128) && kKvTile == 64);
   static constexpr int kConsumers = D == 64 ? 3 : 2, kRows = 64 * kConsumers, kThreads = 128 * (kConsumers + 1);
   static constexpr int kProducerRegisters = D == 64 ? 32 : 40, kConsumerRegisters = D == 64 ? 160 : 232;
-  static constexpr int kPanel = 64 * 128, kTile = D / 64 * kPanel;
+  static constexpr int kTile = kPanelTile<D>;
   static constexpr int kSlots = 8;  // of the ring: a tile of keys or of values each
   static constexpr int kLag = 3;    // tiles under way: the next one is asked for before the first has arrived
   static constexpr int kRing = kConsumers * kTile, kBarriers = kRing + kSlots * kTile;  // queries come first
@@ -28,16 +27,6 @@ struct WgmmaAttention {
   static_assert(kLag <= kSlots - 2, "a slot is given back only after the next tile has been asked for");
   static_assert(2 * (kConsumers - 1) < kSlots,
                 "tiles that a warpgroup leaves out are not given back: no other needs their slots");
-};
-
-/// A place in the ring; the parity of its barrier's next phase.
-template <int kSlots>
-struct RingPlace {
-  std::uint32_t parity;
-  int slot = 0;
-  __device__ __forceinline__ void next() {
-    if (++slot == kSlots) slot = 0, parity ^= 1;
-  }
 };
 
 /// A thread's copies (of 128) of a tile of 64 rows: the 16-byte chunk `chunk` of rows row, row + kStep, ... kStep is a
@@ -48,7 +37,7 @@ struct PanelCopies {
   int row, chunk;
   __device__ explicit PanelCopies(int thread) : row(thread / kChunks), chunk(thread % kChunks) {}
   __device__ unsigned char* place(unsigned char* tile, int i) const {
-    return tile + chunk / 8 * WgmmaAttention<D>::kPanel + row * 128 + ((chunk ^ row) & 7) * 16 + i * kStep * 128;
+    return tile + PanelTile<D>::offset(row, chunk) * 2 + i * kStep * 128;
   }
 };
 
@@ -62,33 +51,15 @@ template <class Keys, int D>
 __device__ __forceinline__ void bring_tiles(unsigned char* smem, const Keys& keys, int sequence, int kv_head,
                                             const AttentionWork& work, const TileRange& tiles) {
   using S = WgmmaAttention<D>;
-  auto* full = reinterpret_cast<std::uint64_t*>(smem + S::kBarriers);
-  auto* empty = full + S::kSlots;
   const PanelCopies<D> copies(thread_x());
-  const int lane = thread_x() % 32;
-  RingPlace<S::kSlots> next{1}, arrived{0};  // the first round finds every slot free
-  int under_way = 0;
-  // wgmma sees what cp.async wrote only through the writer's fence; so a tile is announced by the threads that copied
-  // it, once their copies are done, and not by the copies themselves.
-  const auto announce = [&] {
-    fence_proxy_async();
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(&full[arrived.slot]);
-    arrived.next();
-  };
+  RingWriter<S::kSlots, S::kLag> ring(reinterpret_cast<std::uint64_t*>(smem + S::kBarriers));
   const auto bring = [&](const bf16* from, int64_t ld, int valid) {
-    mbarrier_wait(&empty[next.slot], next.parity);
+    unsigned char* to = smem + S::kRing + ring.slot() * S::kTile;
     from += copies.row * ld + copies.chunk * 8;
 #pragma unroll
     for (int i = 0; i < PanelCopies<D>::kCount; ++i, from += PanelCopies<D>::kStep * ld)
-      cp_async_16(copies.place(smem + S::kRing + next.slot * S::kTile, i), from,
-                  copies.row + i * PanelCopies<D>::kStep < valid ? 16 : 0);
-    cp_async_commit();
-    next.next();
-    if (++under_way <= S::kLag) return;
-    --under_way;
-    cp_async_wait<S::kLag>();
-    announce();
+      cp_async_16(copies.place(to, i), from, copies.row + i * PanelCopies<D>::kStep < valid ? 16 : 0);
+    ring.filled();
   };
   const bf16* last_v = nullptr;
   int64_t last_ld = 0;
@@ -107,8 +78,7 @@ __device__ __forceinline__ void bring_tiles(unsigned char* smem, const Keys& key
     if (t > 0) bring(last_v, last_ld, last_valid);
     last_v = v, last_ld = ld, last_valid = valid;
   }
-  cp_async_wait_all();
-  for (; under_way > 0; --under_way) announce();
+  ring.finish();
 }
 
 /// What the warpgroups of a block share.
@@ -156,9 +126,8 @@ __device__ __forceinline__ void attend(const WgmmaCall& c, const AttentionWork& 
   const int limits[2] = {own_limit(row_of[0]), own_limit(row_of[1])}, least = own_limit(first_of_warp);
   const int mine = tiles.prefix + ceil_div(own_limit(first + 63), kKvTile);  // later tiles no row sees
 
-  const std::uint64_t query_tile = wgmma_descriptor(queries, 16, 1024, Swizzle::b128);
-  const std::uint64_t key_ring = wgmma_descriptor(c.smem + S::kRing, 16, 1024, Swizzle::b128);
-  const std::uint64_t value_ring = wgmma_descriptor(c.smem + S::kRing, S::kPanel, 1024, Swizzle::b128);
+  const std::uint64_t query_tile = tile_by_columns(queries);
+  const std::uint64_t key_ring = tile_by_columns(c.smem + S::kRing), value_ring = tile_by_rows(c.smem + S::kRing);
   const auto slot_offset = [](int slot) { return static_cast<std::uint64_t>(slot) * (S::kTile / 16); };
   float s[kKvTile / 2], o[D / 2];
   std::uint32_t p[kKvTile / 16][4];
@@ -170,17 +139,15 @@ __device__ __forceinline__ void attend(const WgmmaCall& c, const AttentionWork& 
 
   const auto issue_scores = [&](int slot) {
 #pragma unroll
-    for (int k = 0; k < D / 16; ++k) {
-      const std::uint64_t step = (k / 4 * S::kPanel + k % 4 * 32) / 16;
-      Wgmma<kKvTile>::shared(s, query_tile + step, key_ring + slot_offset(slot) + step, k != 0);
-    }
+    for (int k = 0; k < D / 16; ++k)
+      Wgmma<kKvTile>::shared(s, query_tile + column_step(k), key_ring + slot_offset(slot) + column_step(k), k != 0);
     wgmma_commit();
   };
   const auto issue_values = [&](int slot, bool keep) {
 #pragma unroll
     for (int k = 0; k < kKvTile / 16; ++k)
-      Wgmma<D, WgmmaForm{.transposed_b = true}>::registers_a(
-          o, p[k], value_ring + slot_offset(slot) + static_cast<std::uint64_t>(k) * (2048 / 16), keep || k != 0);
+      Wgmma<D, WgmmaForm{.transposed_b = true}>::registers_a(o, p[k], value_ring + slot_offset(slot) + row_step(k),
+                                                             keep || k != 0);
     wgmma_commit();
   };
   const auto release = [&](int slot) {
@@ -281,14 +248,7 @@ __global__ void __launch_bounds__(WgmmaAttention<D>::kThreads, 1)
     const int last = min(first + S::kRows, packed) - 1, consumers = (last - first) / 64 + 1;
     const int prefix_tiles = ceil_div(work.prefix, kKvTile);
     const TileRange tiles{prefix_tiles, prefix_tiles + (work.first_own + last / group) / kKvTile + 1};
-    if (thread_x() == 0) {
-      auto* full = reinterpret_cast<std::uint64_t*>(smem + S::kBarriers);
-      for (int i = 0; i < S::kSlots; ++i) {
-        mbarrier_init(&full[i], 4);  // arrivals: of each warp that copied, of each that multiplied
-        mbarrier_init(&full[S::kSlots + i], static_cast<std::uint32_t>(4 * consumers));
-      }
-      mbarrier_init_fence();
-    }
+    if (thread_x() == 0) init_ring<S::kSlots>(reinterpret_cast<std::uint64_t*>(smem + S::kBarriers), consumers);
     __syncthreads();
     const int warpgroup = __shfl_sync(0xffffffffu, thread_x() / 128, 0);  // the compiler then knows it is uniform
     if (warpgroup == 0) {

@@ -122,7 +122,7 @@ void CudaBackend<T>::paged_attention(const Tensor& out, const Tensor& qkv, const
                          .sequences = narrow(sequences),
                          .kv_heads = dims.kv_heads,
                          .d = dims.head_dim,
-                         .wgmma = attention_choice_->wgmma(dims, seqs.max_rows),
+                         .wgmma = attention_choice_->wgmma(AttentionPass::forward, dims, seqs.max_rows),
                          .stream = stream_};
   if constexpr (sizeof(T) == 2) {
     const bool done = with_head_dim(dims.head_dim, [&]<int D>() {

@@ -62,7 +62,7 @@ class ProductsBy {
   Backend& backend_;
   int before_ = 0;
 };
-/// Makes attention's forward pass run by wgmma, or by mma.sync, until its destruction; the device must be Hopper.
+/// Makes attention run by wgmma, or by mma.sync, until its destruction; the device must be Hopper.
 class AttentionBy {
  public:
   AttentionBy(Backend& backend, bool wgmma);

@@ -41,7 +41,7 @@ INSTANTIATE_TEST_SUITE_P(Attention, OpTestGradient, ::testing::ValuesIn(with_gra
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Head, OpTestGradient, ::testing::ValuesIn(with_gradients(types(head_cases))), case_name);
 
-// ---- attention's forward pass by wgmma
+// ---- attention by wgmma
 
 /// Of the table, the calls that the kernel takes; then groups of 1, 2 and 7 query heads, lengths around a tile of keys
 /// and around a block of rows, prefixes and own tokens of several splits.
@@ -49,7 +49,7 @@ std::vector<OpCase> wgmma_attention_cases() {
   const DType t = DType::bf16;
   std::vector<OpCase> all;
   for (OpCase& c : attention_cases(t))
-    if (c.op != "attention_backward" && c.needs.attention.head_dim >= 64) all.push_back(std::move(c));
+    if (c.needs.attention.head_dim >= 64) all.push_back(std::move(c));
   const auto add = [&](const std::vector<Segment>& s, AttentionDims d, int page) {
     all.push_back(attention_case(t, s, d));
     all.push_back(paged_attention_case(t, s, d, page));
@@ -57,6 +57,7 @@ std::vector<OpCase> wgmma_attention_cases() {
   const auto around_tiles = segments_of({{1, -1}, {63, -1}, {64, 1}, {65, 1}, {128, -1}, {129, 4}, {127, 4}, {193, 0}});
   for (const int d : {64, 128}) {
     add(around_tiles, {1, 1, d}, 64);
+    all.push_back(attention_backward_case(t, around_tiles, {2, 1, d}));
     add(segments_of({{65, -1}, {64, 0}, {1, 0}}), {6, 3, d}, 128);
     add(segments_of({{55, -1}, {10, 0}, {65, 0}, {1, -1}}), {21, 3, d}, 64);
     add(segments_of({{513, -1}, {520, 0}}), {1, 1, d}, 64);
@@ -90,7 +91,7 @@ TEST_P(WgmmaAttention, HasTheBitsOfMmaSync) {
     expect_close(c.name() + ": " + o.name, got[i], want[i], o.tolerance(c.type), i == 0 ? terms : Values());
   }
 }
-INSTANTIATE_TEST_SUITE_P(Forward, WgmmaAttention, ::testing::ValuesIn(wgmma_attention_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(BothPasses, WgmmaAttention, ::testing::ValuesIn(wgmma_attention_cases()), case_name);
 
 }  // namespace
 }  // namespace dapo::ops

@@ -1,4 +1,4 @@
-// Which kernel runs attention's forward pass: by the device, the variable, the comparison at start, and the rows.
+// Which kernels run attention: by the device, the variable, the comparison at start, and the rows.
 #include "cuda/attention_choice.h"
 
 #include <gtest/gtest.h>
@@ -13,6 +13,7 @@ namespace {
 
 using cuda::AttentionChoice;
 using cuda::AttentionKernel;
+using cuda::AttentionPass;
 
 class AttentionChoices : public DriverTest {
  protected:
@@ -26,26 +27,41 @@ class AttentionChoices : public DriverTest {
 TEST_F(AttentionChoices, WgmmaOnlyWhereItWasFasterAndABlockHasRows) {
   AttentionChoice choice(sim::device_properties());
   const AttentionDims heads{14, 2, 64}, wide{2, 2, 128}, narrow{14, 2, 32};
-  EXPECT_FALSE(choice.wgmma(heads, 4096)) << "nothing was compared";
+  constexpr AttentionPass kForward = AttentionPass::forward, kBackward = AttentionPass::backward;
+  EXPECT_FALSE(choice.wgmma(kForward, heads, 4096)) << "nothing was compared";
   EXPECT_EQ(choice.describe(), "");
   EXPECT_TRUE(choice.open(heads));
-  choice.choose(heads, true, "1.50 times as fast as the other");
-  choice.choose(wide, false, "wgmma has other bits");
+  choice.choose(kForward, heads, true, "1.50 times as fast as the other");
+  choice.choose(kForward, wide, false, "wgmma has other bits");
   EXPECT_FALSE(choice.open(heads));
   EXPECT_FALSE(choice.open(narrow));
-  EXPECT_TRUE(choice.wgmma(heads, 19));
-  EXPECT_FALSE(choice.wgmma(heads, 18)) << "126 packed rows";
-  EXPECT_TRUE(choice.wgmma({7, 1, 64}, 19)) << "a rank's part of the same heads";
-  EXPECT_FALSE(choice.wgmma(wide, 4096));
-  EXPECT_FALSE(choice.wgmma(narrow, 4096));
+  EXPECT_TRUE(choice.wgmma(kForward, heads, 19));
+  EXPECT_FALSE(choice.wgmma(kForward, heads, 18)) << "126 packed rows";
+  EXPECT_TRUE(choice.wgmma(kForward, {7, 1, 64}, 19)) << "a rank's part of the same heads";
+  EXPECT_FALSE(choice.wgmma(kForward, wide, 4096));
+  EXPECT_FALSE(choice.wgmma(kForward, narrow, 4096));
   EXPECT_EQ(choice.describe(),
             "attention: wgmma for heads of 64, 7 a KV head (1.50 times as fast as the other), mma.sync for heads of "
             "128, 1 a KV head (wgmma has other bits)");
+  EXPECT_FALSE(choice.wgmma(kBackward, heads, 4096)) << "only the forward pass was compared";
+  choice.choose(kBackward, heads, true, "2.00 times as fast as the other");
+  choice.choose(kBackward, wide, true, "3.00 times as fast as the other");
+  EXPECT_TRUE(choice.wgmma(kBackward, heads, 64));
+  EXPECT_FALSE(choice.wgmma(kBackward, heads, 63)) << "less than 64 keys";
+  EXPECT_TRUE(choice.wgmma(kBackward, wide, 128));
+  EXPECT_FALSE(choice.wgmma(kBackward, wide, 127)) << "127 packed rows";
+  EXPECT_FALSE(choice.wgmma(kForward, wide, 4096)) << "each pass has its own choice";
+  const std::string text = choice.describe();
+  EXPECT_EQ(
+      text.substr(text.find("; its")),
+      "; its backward pass: wgmma for heads of 64, 7 a KV head (2.00 times as fast as the other), wgmma for heads "
+      "of 128, 1 a KV head (3.00 times as fast as the other)");
   choice.use(AttentionKernel::wgmma);
-  EXPECT_TRUE(choice.wgmma(wide, 1));
-  EXPECT_FALSE(choice.wgmma(narrow, 4096));
+  EXPECT_TRUE(choice.wgmma(kForward, wide, 1));
+  EXPECT_TRUE(choice.wgmma(kBackward, wide, 1));
+  EXPECT_FALSE(choice.wgmma(kForward, narrow, 4096));
   choice.use(AttentionKernel::mma);
-  EXPECT_FALSE(choice.wgmma(heads, 4096));
+  EXPECT_FALSE(choice.wgmma(kForward, heads, 4096));
 }
 
 TEST_F(AttentionChoices, TheVariableIsChecked) {
@@ -64,8 +80,9 @@ TEST_F(AttentionChoices, TheKernelsAreComparedAtStart) {
   for (const int d : {64, 128}) backend->prepare_attention({2, 1, d}, 150);
   EXPECT_EQ(sim::live().allocations, before) << "the memory is free again";
   const std::string text = backend->products_text();
-  for (const char* part : {"; attention: ", "for heads of 64, 2 a KV head (1", "for heads of 128, 2 a KV head (1",
-                           " times as fast as the other)"})
+  EXPECT_EQ(text.find("other bits"), std::string::npos) << text;
+  for (const char* part : {"; attention: ", "; its backward pass: ", "for heads of 64, 2 a KV head (1",
+                           "for heads of 128, 2 a KV head (1", " times as fast as the other)"})
     EXPECT_NE(text.find(part), std::string::npos) << text;
   const auto full = make_cuda_backend(DType::bf16);
   sim::fail_call(1, cudaErrorMemoryAllocation, "cudaMalloc");
