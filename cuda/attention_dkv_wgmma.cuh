@@ -23,7 +23,8 @@ struct WgmmaDkv {
   static constexpr int kRing = kConsumers * 2 * kTile, kStatistics = kRing + kSlots * kSlot;  // keys, values come first
   static constexpr int kBarriers = kStatistics + kSlots * 64 * 8;
   static constexpr int kWork = kBarriers + 2 * kSlots * 8, kBytes = kWork + 64;
-  static constexpr int kUnits = 64 / kStep<D>;  // steps of the walk over query rows that make a tile
+  static constexpr bool kEarlyValues = D == 64;  // dv is added up beside ds; at D = 128 that takes too many registers
+  static constexpr int kUnits = 64 / kStep<D>;   // steps of the walk over query rows that make a tile
   static_assert(kLag < kSlots && kBytes <= 227 * 1024 && (kKeyTile<D> == 64 || kKeyTile<D> == kKeys));
 };
 
@@ -92,6 +93,15 @@ __device__ __forceinline__ void sum_over_queries(const BackwardArgs& a, unsigned
   auto& gradients = reinterpret_cast<float(&)[8][4]>(dp);
   std::uint32_t p[4][4], ds[4][4];
   RingPlace<S::kSlots> place{0};
+  const auto issue_values = [&](std::uint64_t slot) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) products_to_a(p[k], scores[2 * k], scores[2 * k + 1]);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      Wgmma<D, WgmmaForm{.transposed_b = true}>::registers_a(dv, p[k], q_by_rows + slot + kToDout + row_step(k), 1);
+    wgmma_commit();
+  };
 
   for (int step = w.first; step < w.end; step += S::kUnits) {
     // Columns of the tile before `from` see none of the warpgroup's keys, those from `to` on belong to the next part.
@@ -135,14 +145,12 @@ __device__ __forceinline__ void sum_over_queries(const BackwardArgs& a, unsigned
         }
       }
       mask(scores);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) products_to_a(p[k], scores[2 * k], scores[2 * k + 1]);
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        Wgmma<D, WgmmaForm{.transposed_b = true}>::registers_a(dv, p[k], q_by_rows + slot + kToDout + row_step(k), 1);
-      wgmma_commit();
-      wgmma_wait<1>();
+      if constexpr (S::kEarlyValues) {
+        issue_values(slot);
+        wgmma_wait<1>();
+      } else {
+        wgmma_wait<0>();
+      }
       wgmma_pin(dp);
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
@@ -154,6 +162,7 @@ __device__ __forceinline__ void sum_over_queries(const BackwardArgs& a, unsigned
         }
       }
       mask(gradients);
+      if constexpr (!S::kEarlyValues) issue_values(slot);
 #pragma unroll
       for (int k = 0; k < 4; ++k) products_to_a(ds[k], gradients[2 * k], gradients[2 * k + 1]);
       wgmma_fence();

@@ -143,7 +143,7 @@ TEST(WgmmaAttentionBackward, AGroupOfResponses) {
 /// second warpgroup's keys are in fewer parts, or in one where the first's are in two.
 TEST(WgmmaAttentionBackward, Parts) {
   const std::vector<std::pair<int, int>> pack{{150, -1}, {40, 0}, {33, 0}, {100, -1}, {20, 3}};
-  for (const int part_steps : {1, 2, 3, 5, 8, 14}) {
+  for (const int part_steps : {1, 3, 8}) {
     expect_equal_bits<64>(shape(3, 1, pack, part_steps));
     expect_equal_bits<128>(shape(3, 1, pack, part_steps));
   }
