@@ -114,8 +114,9 @@ void write_safetensors(const std::string& folder, const std::vector<TensorToWrit
       write_file((fs::path(folder) / name).string(), shards[i], buffer);
     for (const TensorToWrite* t : shards[i]) json["weight_map"][t->name] = name;
   }
-  if (first) write_new_file(index, json.dump(2) + "\n");
-  if (first && ::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
+  if (!first) return;
+  write_new_file(index, json.dump(2) + "\n");
+  if (::unlink(single.c_str()) != 0 && errno != ENOENT) disk_error(single, "unlink");
   sync_path(folder);
 }
 

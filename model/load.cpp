@@ -142,9 +142,8 @@ void refuse_other_head(const SafetensorsReader& file, const TensorInfo& head, co
     }
     if (std::memcmp(values[0].data(), values[1].data(), count * sizeof(float)) != 0)
       fail_input(
-          "{}: config.json has \"tie_word_embeddings\": true, but tensor '{}' differs from '{}': set it to false if "
-          "the "
-          "model has a head of its own, or remove the tensor",
+          "{}: config.json has \"tie_word_embeddings\": true, but tensor '{}' differs from '{}': set it to false for "
+          "a head of its own, or remove the tensor",
           head.file, head.name, embedding.name);
   }
 }

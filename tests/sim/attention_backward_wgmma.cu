@@ -9,22 +9,13 @@
 #include "cuda/attention_backward_launch.cuh"
 #include "cuda/attention_shape.h"
 #include "sim.h"
+#include "tests/sim/bf16_values.h"
 #include "tests/sim/device_array.h"
 
 using namespace dapo;
 using namespace dapo::cuda;
 
 namespace {
-
-/// Values of a few exponents, so that truncation shows.
-std::vector<std::uint16_t> values(std::size_t n, std::uint32_t seed) {
-  std::vector<std::uint16_t> v(n);
-  for (auto& x : v) {
-    seed = seed * 1664525 + 1013904223;
-    x = static_cast<std::uint16_t>((seed >> 31) << 15 | (122 + (seed >> 20) % 8) << 7 | (seed >> 8 & 127));
-  }
-  return v;
-}
 
 struct Shape {
   int group, kv_heads;
@@ -55,7 +46,7 @@ void expect_equal_bits(const Shape& s, int seeds = 1) {
     longest = std::max(longest, g.length);
   }
   const auto n = static_cast<std::size_t>(rows);
-  DeviceArray<std::uint16_t> qkv(values(n * width, 7)), dout(values(n * heads * D, 8));
+  DeviceArray<std::uint16_t> qkv(bf16_values(n * width, 7)), dout(bf16_values(n * heads * D, 8));
   DeviceArray<std::int32_t> list(flat);
   std::vector<float> of_row(n * heads), other(n * heads);
   for (std::size_t i = 0; i < of_row.size(); ++i)

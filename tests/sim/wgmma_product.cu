@@ -7,6 +7,7 @@
 #include "cuda/wgmma_product.cuh"
 #include "sim.h"
 #include "sim/tensor_core.h"
+#include "tests/sim/bf16_values.h"
 #include "tests/sim/device_array.h"
 #include "tests/sim/tensor_maps.h"
 
@@ -21,16 +22,6 @@ std::uint16_t rounded(float x) {
 }
 float wide(std::uint16_t w) {
   return std::bit_cast<float>(std::uint32_t{w} << 16);
-}
-
-/// Values of a few exponents, so that truncation shows.
-std::vector<std::uint16_t> values(std::size_t n, std::uint32_t seed) {
-  std::vector<std::uint16_t> v(n);
-  for (auto& x : v) {
-    seed = seed * 1664525 + 1013904223;
-    x = static_cast<std::uint16_t>((seed >> 31) << 15 | (122 + (seed >> 20) % 8) << 7 | (seed >> 8 & 127));
-  }
-  return v;
 }
 
 std::vector<std::uint16_t> chain(const std::vector<std::uint16_t>& a, const std::vector<std::uint16_t>& b, int m, int n,
@@ -66,7 +57,7 @@ template <int BN, int kStages, bool a_mn = false, bool b_mn = false>
 void run(int m, int n, int k, unsigned blocks) {
   SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k << ", tiles 128 x " << BN << ", " << blocks
                                   << " blocks, transposed " << a_mn << b_mn);
-  const auto a = values(static_cast<std::size_t>(m * k), 1), b = values(static_cast<std::size_t>(n * k), 2);
+  const auto a = bf16_values(static_cast<std::size_t>(m * k), 1), b = bf16_values(static_cast<std::size_t>(n * k), 2);
   DeviceArray<std::uint16_t> da(a_mn ? transposed(a, m, k) : a), db(b_mn ? transposed(b, n, k) : b),
       dc(static_cast<std::size_t>(m * n));
   const auto map = [](std::uint16_t* p, int rows, int columns, long box, bool mn) {
@@ -98,7 +89,7 @@ TEST(WgmmaProduct, IsTheChainOfK16StepsWithTheCardsBits) {
 
 TEST(WgmmaProduct, CublasLtHasTheSameBits) {
   const int m = 40, n = 24, k = 200;
-  const auto a = values(static_cast<std::size_t>(m * k), 1), b = values(static_cast<std::size_t>(n * k), 2);
+  const auto a = bf16_values(static_cast<std::size_t>(m * k), 1), b = bf16_values(static_cast<std::size_t>(n * k), 2);
   for (const bool exact : {false, true}) {
     sim::set_exact_sums(exact);
     DeviceArray<std::uint16_t> da(a), db(b), dc(static_cast<std::size_t>(m * n));

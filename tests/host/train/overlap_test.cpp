@@ -9,19 +9,6 @@
 namespace dapo {
 namespace {
 
-/// Packs of other lengths and numbers on each rank.
-Config uneven_packs() {
-  Config c = toy_config();
-  c.rollout.max_num_seqs = 24;
-  c.rollout.temperature = 1.3f;
-  c.rollout.n = 24;
-  c.data.max_response_length = 6;
-  c.algorithm.filter_groups = false;
-  c.algorithm.norm_adv_by_std = false;
-  c.actor.ppo_max_token_len = 14;
-  return c;
-}
-
 /// Two responses a mini-batch: of four ranks two have no pack.
 Config few_packs() {
   Config c = uneven_packs();
@@ -29,10 +16,6 @@ Config few_packs() {
   c.data.train_batch_size = 2;
   c.actor.ppo_mini_batch_size = 1;
   return c;
-}
-
-std::vector<DType> types() {
-  return cpu_has_bf16() ? std::vector{DType::f32, DType::bf16} : std::vector{DType::f32};
 }
 
 TEST(Overlap, ChangesNoBit) {
@@ -43,7 +26,7 @@ TEST(Overlap, ChangesNoBit) {
   const Dataset data = questions("a");
   for (const auto& [ranks, tp, config] :
        {Run{2, 1, uneven_packs()}, Run{3, 1, uneven_packs()}, Run{4, 2, uneven_packs()}, Run{4, 1, few_packs()}})
-    for (const DType dtype : types()) {
+    for (const DType dtype : host_types()) {
       Config c = config;
       const RanksRun with = run_on(ranks, c, data, 3, tp, dtype);
       c.parallel.overlap = false;
@@ -150,7 +133,7 @@ TEST(Overlap, AnInterruptedMiniBatchIsDoneAgainWithTheSameBits) {
 
 TEST(Overlap, MetricsHoldTheBytesOfTheFormula) {
   const Dataset data = questions("a");
-  for (const DType dtype : types())
+  for (const DType dtype : host_types())
     for (const int ranks : {1, 2, 3}) {
       const RanksRun run = run_on(ranks, uneven_packs(), data, 1, 1, dtype);
       const StepMetrics& m = run.metrics[0];

@@ -131,4 +131,21 @@ inline double distance(const std::vector<float>& a, const std::vector<float>& b)
   return std::sqrt(sum);
 }
 
+/// Packs of other lengths and numbers on each rank, of so many tokens.
+inline Config uneven_packs(int tokens = 14) {
+  Config c = toy_config();
+  c.rollout.max_num_seqs = 24;
+  c.rollout.temperature = 1.3f;
+  c.rollout.n = 24;
+  c.data.max_response_length = 6;
+  c.algorithm.filter_groups = false;
+  c.algorithm.norm_adv_by_std = false;
+  c.actor.ppo_max_token_len = tokens;
+  return c;
+}
+
+inline std::vector<DType> host_types() {
+  return cpu_has_bf16() ? std::vector{DType::f32, DType::bf16} : std::vector{DType::f32};
+}
+
 }  // namespace dapo

@@ -8,25 +8,9 @@
 namespace dapo {
 namespace {
 
-Config packs_of(int tokens) {
-  Config c = toy_config();
-  c.rollout.max_num_seqs = 24;
-  c.rollout.temperature = 1.3f;
-  c.rollout.n = 24;
-  c.data.max_response_length = 6;
-  c.algorithm.filter_groups = false;
-  c.algorithm.norm_adv_by_std = false;
-  c.actor.ppo_max_token_len = tokens;
-  return c;
-}
-
 Config in_stage_2(Config c) {
   c.parallel.zero_stage = 2;
   return c;
-}
-
-std::vector<DType> types() {
-  return cpu_has_bf16() ? std::vector{DType::f32, DType::bf16} : std::vector{DType::f32};
 }
 
 struct GridSize {
@@ -37,9 +21,9 @@ constexpr GridSize kGrids[] = {{2, 1}, {3, 1}, {4, 2}};
 /// One pack a rank: the same sums.
 TEST(ZeroStage2, OnePackARankHasTheBitsOfStage1) {
   const Dataset data = questions("a");
-  const Config c = packs_of(512);
+  const Config c = uneven_packs(512);
   for (const auto& [ranks, tp] : kGrids)
-    for (const DType dtype : types()) {
+    for (const DType dtype : host_types()) {
       const RanksRun one = run_on(ranks, c, data, 3, tp, dtype), two = run_on(ranks, in_stage_2(c), data, 3, tp, dtype);
       EXPECT_GT(distance(one.weights, one.start), 0);
       EXPECT_TRUE(same_bits(one.weights, two.weights)) << ranks << " ranks, tp " << tp << ", " << dtype_name(dtype);
@@ -52,7 +36,7 @@ TEST(ZeroStage2, SeveralPacksChangeRoundingOnlyAndOverlapNothing) {
   const Dataset data = questions("a");
   constexpr double kTokens = 2 * (3 + 8 * 6), kUnit = 0x1p-24;
   for (const auto& [ranks, tp] : kGrids) {
-    Config c = packs_of(14);
+    Config c = uneven_packs(14);
     const RanksRun one = run_on(ranks, c, data, 3, tp);
     const RanksRun two = run_on(ranks, in_stage_2(c), data, 3, tp);
     EXPECT_EQ(one.drawn, two.drawn);
@@ -69,7 +53,7 @@ TEST(ZeroStage2, SeveralPacksChangeRoundingOnlyAndOverlapNothing) {
 
 /// Two responses a mini-batch on four ranks: two take part with zeros.
 TEST(ZeroStage2, RanksWithoutPacksTakePart) {
-  Config c = packs_of(14);
+  Config c = uneven_packs(14);
   c.rollout.n = 2;
   c.data.train_batch_size = 2;
   c.actor.ppo_mini_batch_size = 1;
@@ -84,7 +68,7 @@ TEST(ZeroStage2, AnErrorInsideAPackOfOneRankIsThrownOnAll) {
     std::vector<std::string> errors(3);
     run_ranks(3, [&](HostComm& comm) {
       NoProgress progress;
-      RankCase rank(in_stage_2(packs_of(14)), data, comm, progress);
+      RankCase rank(in_stage_2(uneven_packs(14)), data, comm, progress);
       size_t packs = 0;
       rank.trainer.after_pack = [&](Pack&) {
         if (comm.rank() == 1 && packs++ >= at) rank.toy.backend->set_workspace(nullptr);
@@ -103,7 +87,7 @@ TEST(ZeroStage2, AnErrorInsideAPackOfOneRankIsThrownOnAll) {
 }
 
 TEST(ZeroStage2, ABadNumberIsRefusedAndAnInterruptedMiniBatchIsDoneAgain) {
-  const Config c = in_stage_2(packs_of(14));
+  const Config c = in_stage_2(uneven_packs(14));
   const Dataset data = questions("a");
   const RanksRun want = run_on(3, c, data, 1);
   for (int at = 0; at < 12; ++at) {
@@ -140,7 +124,7 @@ TEST(ZeroStage2, ABadNumberIsRefusedAndAnInterruptedMiniBatchIsDoneAgain) {
 TEST(ZeroStage2, KeepsAShardOfTheGradients) {
   ModelConfig model = Toy::shapes();
   model.layers = 24;
-  Config c = packs_of(64);
+  Config c = uneven_packs(64);
   const std::unique_ptr<Backend> backend = make_cpu_backend(DType::f32);
   for (const bool tied : {true, false}) {
     model.tied = tied;
@@ -175,7 +159,7 @@ TEST(ReduceDType, Bf16RoundsEachRanksPartOnce) {
   const Dataset data = questions("a");
   for (const int stage : {1, 2})
     for (const int ranks : {2, 3}) {
-      Config c = packs_of(512);
+      Config c = uneven_packs(512);
       c.actor.ppo_mini_batch_size = 4;  // one update
       c.parallel.zero_stage = stage;
       const auto first_update = [&](ReduceDType type) {
