@@ -41,9 +41,12 @@ bench-wgmma: $(OUT)/bench_wgmma  ## build bench_wgmma: the wgmma product beside 
 $(OUT)/bench_wgmma: bench/wgmma.cu cuda/wgmma_product.cuh cuda/wgmma.cuh cuda/hopper.cuh cuda/ptx.cuh
 	@echo "  NVCC $<"
 	@$(NVCC) -std=c++20 -I. -O3 -Werror all-warnings -Xcompiler -Wall,-Wextra -gencode arch=compute_90a,code=sm_90a -o $@ $< -lcublasLt
+bench-timeline: $(OUT)/libtimeline.so  ## build libtimeline.so, which records what runs on a GPU and when (docs/profiling.md)
+$(OUT)/libtimeline.so: bench/timeline.cpp
+	@mkdir -p $(@D) && echo "  CXX  $<" && $(CXX) -std=c++20 -O2 -fPIC -shared $(WARNINGS) -isystem $(CUDA_HOME)/include -o $@ $< -L$(CUDA_HOME)/lib64 -lcupti
 # Every instruction of cuda/hopper.cuh and cuda/wgmma.cuh, whether a kernel uses it or not.
 cuda-compile: $(NVCC_OBJECTS) $(if $(NVCC),$(OUT)/nvcc/tests/sim/wrappers.cu.o)  ## cuda/ by nvcc for sm_80 and sm_90a: warnings and register spills are errors
 	@$(if $(NVCC),cuda/report.sh --check $(^:=.log),echo "cuda-compile: no nvcc here: nothing compiled")
 cuda-report: $(NVCC_OBJECTS)  ## registers, shared memory, spills, occupancy of each kernel
 	@$(if $(NVCC),cuda/report.sh $(^:=.log),echo "cuda-report: no nvcc here")
-.PHONY: bench-wgmma cuda-compile cuda-report
+.PHONY: bench-wgmma bench-timeline cuda-compile cuda-report
