@@ -9,6 +9,7 @@ stands what it adds, from the end of all before it to its own end. The additions
 import argparse, collections, pathlib, re, statistics, sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+OTHER = "#d2d0c6"  # of kernels that the legend has no place for
 Event = collections.namedtuple("Event", "start end stream graph blocks threads name")
 
 
@@ -21,7 +22,7 @@ def read(path):
 def short(name):
     """A kernel's name without its arguments, namespaces and the words of the libraries' templates."""
     name = re.sub(r"\(.*", "", name.replace("(anonymous namespace)::", ""))
-    name = re.sub(r"^void ", "", name).replace("dapo::cuda::", "").replace("__nv_bfloat16", "bf16")
+    name = re.sub(r"^void ", "", name).replace("dapo::cuda::", "").replace("dapo::bf16", "bf16")
     return name if len(name) <= 60 else name[:57] + "..."
 
 
@@ -91,16 +92,15 @@ def gaps(events):
 
 
 def picture(events):
-    """One replay, 200 us a line, a colour a kernel."""
+    """One replay, 200 us a line; the six kernels that take most have a colour each."""
     from curves import COLORS, STYLE
     width, line_ns, height = 1180, 200_000, 26
     begin = events[0].start
-    names = [n for n, _ in collections.Counter({short(e.name): 0 for e in events}).items()]
     weight = collections.Counter()
     for e in events:
         weight[short(e.name)] += e.end - e.start
     names = [n for n, _ in weight.most_common()]
-    color = {n: COLORS[i] if i < len(COLORS) else COLORS[0] for i, n in enumerate(names)}
+    color = {n: COLORS[i] if i < len(COLORS) else OTHER for i, n in enumerate(names)}
     lines = (max(e.end for e in events) - begin) // line_ns + 1
     out = []
     for k, e in enumerate(events):

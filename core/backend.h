@@ -68,7 +68,7 @@ struct Segments {
 /// Sequences whose keys and values are in pages. Sequence b has prefix_length[b] tokens in pages that its group shares
 /// (the prompt; its last page may be partly filled) and own_length[b] tokens in the pages after those. own_length
 /// includes the new tokens of this call, rows [row_begin[b], row_begin[b + 1]), which are its last ones. A sequence
-/// without new tokens is skipped.
+/// without new tokens is skipped. A device may read all this while the op just ahead still runs, which must not write it.
 struct PagedSequences {
   Tensor row_begin;      ///< i32[B + 1]
   Tensor prefix_length;  ///< i32[B]

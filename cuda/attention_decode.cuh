@@ -2,6 +2,9 @@
 // item is a split (the keys between two merges) of a sequence and a KV head; the last block of a sequence and KV head
 // merges its splits. An item's arithmetic is that of attention_kernel on the same tiles, so the bits are the same.
 //
+// As kernels of a step's graph do, they read lengths and pages, and keys and values of tokens before the newest, while the
+// kernel ahead runs (PagedSequences).
+//
 // decode_attention_kernel: a warp walks the tiles of a split. Sequences that share the pages of a prefix also share the
 // block: as many neighbours as fill its row tiles read the keys once. wide_attention_kernel, for so few items that most
 // SMs would have none: a warp a tile computes the scores, and each warp then some columns of the output.
@@ -49,6 +52,8 @@ struct DecodeItem {
   int from, end, row0, rows;
   bool prefix;
   __device__ int tiles() const { return ceil_div(end - from, kKvTile); }
+  /// Whether tile t holds the sequence's newest token, which the kernel ahead writes.
+  __device__ bool has_newest(int t) const { return !prefix && from + (t + 1) * kKvTile >= work.own; }
 };
 
 /// False: the block has no such split.
@@ -182,7 +187,8 @@ struct DecodeRing {
   static constexpr size_t kSmem = size_t{HALVES} * kHalf * sizeof(bf16);
 };
 
-/// The tiles of an item against M row tiles, by a warp.
+/// The tiles of an item against M row tiles, by a warp. Waits for the kernel ahead once tiles that it does not write are
+/// under way.
 template <int D, int M, int HALVES>
 __device__ __forceinline__ void walk_split(const DecodeItem& item, const PageKeys<bf16>& keys, const Partials& partials,
                                            const DecodeQueries& q, int lane) {
@@ -201,8 +207,14 @@ __device__ __forceinline__ void walk_split(const DecodeItem& item, const PageKey
                                           item.end - item.from - tile * kKvTile);
     cp_async_commit();
   };
+  const int before = 2 * (item.has_newest(tiles - 1) ? tiles - 1 : tiles);
 #pragma unroll
-  for (int half = 0; half < HALVES - 1; ++half) fetch(half);
+  for (int half = 0; half < HALVES - 1; ++half)
+    if (half < before) fetch(half);
+  begin_overlapped();
+#pragma unroll
+  for (int half = 0; half < HALVES - 1; ++half)
+    if (half >= before) fetch(half);
   uint32_t a[M][D / 16][4];
 #pragma unroll
   for (int m = 0; m < M; ++m) query_fragments<D>(a[m], item, q, item.row0 + m * 16, lane);
@@ -277,10 +289,9 @@ __device__ __forceinline__ void walk_split(const DecodeItem& item, const PageKey
 template <int D, int HALVES>
 __global__ void __launch_bounds__(kWarp, 1)
     decode_attention_kernel(DecodeQueries q, PageKeys<bf16> keys, Partials partials) {
-  begin_overlapped();
   const int lane = thread_x();
   DecodeItem item;
-  if (!find_item(item, keys, partials, q) || !share_prefix(item, keys, q, lane)) return;
+  if (!find_item(item, keys, partials, q) || !share_prefix(item, keys, q, lane)) return begin_overlapped();
   if (kDecodeTiles<D> == 2 && item.rows - item.row0 > 16 && q.row_tiles == 1)
     walk_split<D, kDecodeTiles<D>, HALVES>(item, keys, partials, q, lane);
   else

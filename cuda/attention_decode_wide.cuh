@@ -27,25 +27,34 @@ struct WideLayout {
   __device__ static float* sums() { return alpha() + kSplitTiles * 16; }
 };
 
-/// Scores of tile t = the warp's number, their weights relative to the largest score up to this tile, in shared memory.
+/// Waits for the kernel ahead, which writes the queries and the newest token; older tokens are fetched before. Then scores
+/// of tile t = the warp's number, their weights relative to the largest score up to this tile, in shared memory. `mine`:
+/// the block has an item.
 template <int D>
-__device__ __forceinline__ void wide_weights(const DecodeItem& item, const PageKeys<bf16>& keys, const DecodeQueries& q,
-                                             int t, int lane) {
+__device__ __forceinline__ void wide_weights(const DecodeItem& item, bool mine, const PageKeys<bf16>& keys,
+                                             const DecodeQueries& q, int t, int lane) {
   using Tile = RowTile<D>;
   using Layout = WideLayout<D>;
-  const bool here = t < item.tiles();
+  const bool here = mine && t < item.tiles();
   const int left = item.end - item.from - t * kKvTile;
   const bf16* from =
       keys.cache + (here ? keys.key_offset(item.sequence, item.kv_head, item.prefix, item.from + t * kKvTile, D) : 0);
   const auto load_values = [&] {
     Tile::template load_by<kKvTile, kWarp>(Layout::values(t), from + keys.value_step(D), D, left, lane);
   };
-  float s[kKvTile / 8][4] = {}, tile_top[2] = {-INFINITY, -INFINITY};
-  if (here) {
+  const auto fetch = [&] {
     Tile::template load_by<kKvTile, kWarp>(Layout::keys(t), from, D, left, lane);
     cp_async_commit();
     if (t < Layout::kAtOnce) load_values();
     cp_async_commit();
+  };
+  const bool written_before = here && !item.has_newest(t);
+  if (written_before) fetch();
+  begin_overlapped();
+  if (!mine) return;
+  float s[kKvTile / 8][4] = {}, tile_top[2] = {-INFINITY, -INFINITY};
+  if (here) {
+    if (!written_before) fetch();
     uint32_t a[D / 16][4];
     query_fragments<D>(a, item, q, item.row0, lane);
     cp_async_wait<1>();
@@ -89,12 +98,12 @@ template <int D>
 __global__ void __launch_bounds__(kSplitTiles* kWarp)
     wide_attention_kernel(DecodeQueries q, PageKeys<bf16> keys, Partials partials) {
   using Layout = WideLayout<D>;
-  begin_overlapped();
   const int warp = thread_x() / kWarp, lane = thread_x() % kWarp;
   DecodeItem item;
-  if (!find_item(item, keys, partials, q)) return;
+  const bool mine = find_item(item, keys, partials, q);
+  wide_weights<D>(item, mine, keys, q, warp, lane);
+  if (!mine) return;
   const int tiles = item.tiles();
-  wide_weights<D>(item, keys, q, warp, lane);
   __syncthreads();
 
   constexpr int kEach = D > 64 ? D / 64 : 1;  // column tiles of 8 that a warp computes

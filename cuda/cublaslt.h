@@ -14,6 +14,7 @@ inline bool is_forward(const Product& p) {
 class CublasLt {
  public:
   static constexpr int64_t kLeastBucket = 8;   ///< of tokens
+  static constexpr int64_t kFewRows = 256;     ///< up to which forward products take the fastest of many algorithms
   static constexpr uint32_t kAlignment = 128;  ///< of operands and results, bytes
   /// Loads the library at its first use. Error exit 2 if it is not found or has another major version.
   explicit CublasLt(cudaStream_t stream);

@@ -19,20 +19,26 @@ namespace dapo::cuda {
 namespace {
 
 /// A block takes a new token. First come its pairs of q and k, W of them at a time, then the elements of v. Without a
-/// table k is only copied.
+/// table k is only copied. Lengths, pages and a thread's first angles are read while the kernel ahead runs.
 template <class T, int W>
 __global__ void rope_kv_write_kernel(T* cache, T* qkv, const float* table, PageKeys<T> keys, int64_t width, int heads,
                                      int d) {
-  begin_overlapped();
-  const int sequence = block_y(), row = block_x();
+  const int sequence = block_y(), row = block_x(), half = d / 2, first = thread_x() * W;
   const AttentionWork work = keys.work(sequence);
-  if (row >= work.rows) return;
-  T* const token = qkv + (work.row0 + row) * width;
-  const int half = d / 2, own = work.first_own + row;
+  const bool mine = row < work.rows;
+  const int own = work.first_own + row, q_pairs = heads * half, pairs = q_pairs + keys.kv_heads * half;
   const float* angles = table + int64_t{work.prefix + own} * d;
-  const int64_t key = keys.key_offset(sequence, 0, false, own, d), head_step = int64_t{keys.page_size} * d;
-  const int q_pairs = heads * half, pairs = q_pairs + keys.kv_heads * half;
-  for (int at = thread_x() * W; at < pairs; at += block_width() * W) {
+  const int64_t key = mine ? keys.key_offset(sequence, 0, false, own, d) : 0, head_step = int64_t{keys.page_size} * d;
+  float cosine[W], sine[W];
+  const auto load_angles = [&](int i) {
+    load_floats<W>(cosine, angles + i);
+    load_floats<W>(sine, angles + i + half);
+  };
+  if (mine && table != nullptr && first < pairs) load_angles(first % half);
+  begin_overlapped();
+  if (!mine) return;
+  T* const token = qkv + (work.row0 + row) * width;
+  for (int at = first; at < pairs; at += block_width() * W) {
     const int head = at / half, i = at - head * half;
     T* p = token + int64_t{head} * d + i;
     if (table == nullptr && head < heads) continue;
@@ -40,7 +46,8 @@ __global__ void rope_kv_write_kernel(T* cache, T* qkv, const float* table, PageK
     load_floats<W>(a, p);
     load_floats<W>(b, p + half);
     if (table != nullptr) {
-      rotate(a, b, angles + i, half, 1.0f);
+      if (at != first) load_angles(i);
+      rotate_by(a, b, cosine, sine, 1.0f);
       store_floats<W>(p, a);
       store_floats<W>(p + half, b);
     }
@@ -50,7 +57,7 @@ __global__ void rope_kv_write_kernel(T* cache, T* qkv, const float* table, PageK
     store_floats<W>(to + half, b);
   }
   const T* v = token + int64_t{heads + keys.kv_heads} * d;
-  for (int at = thread_x() * W; at < keys.kv_heads * d; at += block_width() * W) {
+  for (int at = first; at < keys.kv_heads * d; at += block_width() * W) {
     float a[W];
     load_floats<W>(a, v + at);
     store_floats<W>(cache + key + keys.value_step(d) + at / d * head_step + at % d, a);

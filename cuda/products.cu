@@ -126,8 +126,8 @@ void Products::admit(const WeightShape& w, int64_t rows) {
 /// Chooses the first algorithm with the bits of our own kernels. For few rows, where the library's first is not always
 /// a good one: the fastest of them, or none if our own kernels are faster. False: all have other bits.
 bool Products::admit_bucket(const Operands& o, int64_t bucket) {
-  constexpr int64_t kTimedRows = 256, kTimedBytes = 1 << 20;  // for smaller weights the launch dominates
-  const bool timed = bucket <= kTimedRows && o.weight.outputs * o.weight.inputs * 2 >= kTimedBytes;
+  constexpr int64_t kTimedBytes = 1 << 20;  // for smaller weights the launch dominates
+  const bool timed = bucket <= CublasLt::kFewRows && o.weight.outputs * o.weight.inputs * 2 >= kTimedBytes;
   const Product asked = o.product(bucket), p = o.product(std::min(bucket, o.rows));
   const auto run_library = [&] { return lt_->run_as(asked, p, o.theirs.as<void>(), o.x.as<void>(), o.w.as<void>()); };
   double best = INFINITY;

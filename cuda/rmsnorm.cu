@@ -36,17 +36,20 @@ __device__ __forceinline__ void load_sum(float (&to)[W], const T* from, int part
   }
 }
 
-/// delta: the sum of `parts` tensors.
+/// delta: the sum of `parts` tensors. A thread keeps its first columns in registers, and reads their weights while the
+/// kernel ahead runs.
 template <class T, int W>
 __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, const T* delta, int parts, const T* w,
                                float eps, int columns) {
   __shared__ float scratch[kWarp];
+  const int first = thread_x() * W;
+  float s[W], kept[W], g[W];
+  if (first < columns) load_floats<W>(g, w + first);
   begin_overlapped();
   const int64_t row = int64_t{blockIdx.x} * columns;
   const float* stored = delta == nullptr ? x + row : sum + row;  // the second pass reads what this thread wrote
   float squares = 0.0f;
-  for (int c = thread_x() * W; c < columns; c += block_width() * W) {
-    float s[W];
+  for (int c = first; c < columns; c += block_width() * W) {
     load_floats<W>(s, x + row + c);
     if (delta != nullptr) {
       float d[W];
@@ -56,15 +59,19 @@ __global__ void rmsnorm_kernel(T* y, float* sum, float* rstd, const float* x, co
       store_floats<W>(sum + row + c, s);
     }
 #pragma unroll
-    for (int i = 0; i < W; ++i) squares += s[i] * s[i];
+    for (int i = 0; i < W; ++i) {
+      squares += s[i] * s[i];
+      if (c == first) kept[i] = s[i];
+    }
   }
   const float r = rsqrtf(block_sum(squares, scratch) / static_cast<float>(columns) + eps);
-  for (int c = thread_x() * W; c < columns; c += block_width() * W) {
-    float s[W], g[W];
-    load_floats<W>(s, stored + c);
-    load_floats<W>(g, w + c);
+  for (int c = first; c < columns; c += block_width() * W) {
+    if (c != first) {
+      load_floats<W>(kept, stored + c);
+      load_floats<W>(g, w + c);
+    }
 #pragma unroll
-    for (int i = 0; i < W; ++i) s[i] = s[i] * r * g[i];
+    for (int i = 0; i < W; ++i) s[i] = kept[i] * r * g[i];
     store_floats<W>(y + row + c, s);
   }
   if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
