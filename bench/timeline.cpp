@@ -55,20 +55,23 @@ void add(const CUpti_Activity* record) {
     case CUPTI_ACTIVITY_KIND_KERNEL:
     case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
       const auto* k = reinterpret_cast<const CUpti_ActivityKernel10*>(record);
-      events.push_back({k->start, k->end, k->streamId, k->graphId,
-                        static_cast<uint32_t>(k->gridX) * static_cast<uint32_t>(k->gridY) * static_cast<uint32_t>(k->gridZ),
-                        static_cast<uint32_t>(k->blockX) * static_cast<uint32_t>(k->blockY) * static_cast<uint32_t>(k->blockZ),
-                        readable(k->name)});
+      events.push_back(
+          {k->start, k->end, k->streamId, k->graphId,
+           static_cast<uint32_t>(k->gridX) * static_cast<uint32_t>(k->gridY) * static_cast<uint32_t>(k->gridZ),
+           static_cast<uint32_t>(k->blockX) * static_cast<uint32_t>(k->blockY) * static_cast<uint32_t>(k->blockZ),
+           readable(k->name)});
       return;
     }
     case CUPTI_ACTIVITY_KIND_MEMCPY: {
       const auto* m = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record);
-      events.push_back({m->start, m->end, m->streamId, m->graphId, 0, 0, "copy of " + std::to_string(m->bytes) + " bytes"});
+      events.push_back(
+          {m->start, m->end, m->streamId, m->graphId, 0, 0, "copy of " + std::to_string(m->bytes) + " bytes"});
       return;
     }
     case CUPTI_ACTIVITY_KIND_MEMSET: {
       const auto* m = reinterpret_cast<const CUpti_ActivityMemset4*>(record);
-      events.push_back({m->start, m->end, m->streamId, m->graphId, 0, 0, "fill of " + std::to_string(m->bytes) + " bytes"});
+      events.push_back(
+          {m->start, m->end, m->streamId, m->graphId, 0, 0, "fill of " + std::to_string(m->bytes) + " bytes"});
       return;
     }
     default:

@@ -18,15 +18,15 @@ int64_t part_begin(int64_t n, int64_t i, int64_t parts) {
 
 // The master: a float, or a bf16 weight with its remainder (core/dtype.h's join_master and split_master, by lanes).
 template <class N>
-inline f32x16 load_master(const float* w, const int16_t*, N n) {
+DAPO_ALWAYS_INLINE f32x16 load_master(const float* w, const int16_t*, N n) {
   return load_part(w, n);
 }
 template <class N>
-inline void store_master(float* w, int16_t*, f32x16 v, N n) {
+DAPO_ALWAYS_INLINE void store_master(float* w, int16_t*, f32x16 v, N n) {
   store_part(w, v, n);
 }
 template <class N>
-inline f32x16 load_master(const bf16* w, const int16_t* remainder, N n) {
+DAPO_ALWAYS_INLINE f32x16 load_master(const bf16* w, const int16_t* remainder, N n) {
   using i16x16 = int16_t __attribute__((vector_size(32)));
   i16x16 low = {};
   std::memcpy(&low, remainder, n * sizeof(int16_t));
@@ -34,7 +34,7 @@ inline f32x16 load_master(const bf16* w, const int16_t* remainder, N n) {
   return reinterpret_cast<f32x16>(high + reinterpret_cast<u32x16>(__builtin_convertvector(low, i32x16)));
 }
 template <class N>
-inline void store_master(bf16* w, int16_t* remainder, f32x16 v, N n) {
+DAPO_ALWAYS_INLINE void store_master(bf16* w, int16_t* remainder, f32x16 v, N n) {
   const u32x16 u = reinterpret_cast<u32x16>(v);
   const u16x16 high = __builtin_convertvector((u + 0x8000u) >> 16, u16x16);
   const u16x16 low = __builtin_convertvector(u, u16x16);

@@ -130,7 +130,7 @@ void read_rows(float* to, const T* from, int64_t ld, int64_t n, int64_t d) {
 }
 
 /// Rows become columns, in four rounds that exchange halves.
-inline void transpose(f32x16 (&r)[kLanes]) {
+DAPO_ALWAYS_INLINE void transpose(f32x16 (&r)[kLanes]) {
   const auto round = [&]<size_t... I>(auto w, std::index_sequence<I...>) {
     constexpr int kWidth = decltype(w)::value;
     for (int i = 0; i < kLanes; ++i)

@@ -22,7 +22,7 @@ int64_t parts_of(const Tensor& delta) {
 }
 /// n elements at `from` of each part, added in order.
 template <class T, class N>
-f32x16 load_sum(const T* from, int64_t parts, int64_t part, N n) {
+DAPO_ALWAYS_INLINE f32x16 load_sum(const T* from, int64_t parts, int64_t part, N n) {
   f32x16 sum = load_part(from, n);
   for (int64_t p = 1; p < parts; ++p) sum += load_part(from + p * part, n);
   return sum;

@@ -11,16 +11,16 @@ using u64x8 = uint64_t __attribute__((vector_size(64)));
 using u32x8 = uint32_t __attribute__((vector_size(32)));
 
 /// softmax_power() and softmax_weight() of sixteen columns.
-inline f32x16 power(f32x16 logit, f32x16 scale, f32x16 exponent) {
+DAPO_ALWAYS_INLINE f32x16 power(f32x16 logit, f32x16 scale, f32x16 exponent) {
   return vmin(vmax(fma(logit, scale, -exponent), splat(-150.0f)), splat(0.9999f));
 }
-inline f32x16 weight(f32x16 u) {
+DAPO_ALWAYS_INLINE f32x16 weight(f32x16 u) {
   const f32x16 shifter = splat(12582912.0f), t = u + shifter, f = u - (t - shifter);
   const f32x16 p = exp2_polynomial(f, [](f32x16 a, f32x16 b, float c) { return fma(a, b, splat(c)); });
   return reinterpret_cast<f32x16>(reinterpret_cast<u32x16>(p) + ((reinterpret_cast<u32x16>(t) + 40u) << 23));
 }
 /// softmax_mass() of sixteen weights; sums lanes by pairs.
-inline u64x8 mass(f32x16 w) {
+DAPO_ALWAYS_INLINE u64x8 mass(f32x16 w) {
 #ifdef __AVX512DQ__
   __m256 part[2];
   std::memcpy(part, &w, sizeof w);

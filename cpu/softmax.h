@@ -20,7 +20,7 @@ struct RowSoftmax {
 };
 
 /// z - max, of sixteen logits.
-inline f32x16 shifted(const RowSoftmax& s, f32x16 logit) {
+DAPO_ALWAYS_INLINE f32x16 shifted(const RowSoftmax& s, f32x16 logit) {
   return fma(logit, s.inverse_temperature, splat(-s.max));
 }
 

@@ -7,7 +7,7 @@
 namespace dapo::cpu {
 namespace {
 
-inline f32x16 sigmoid(f32x16 x) {
+DAPO_ALWAYS_INLINE f32x16 sigmoid(f32x16 x) {
   return 1.0f / (1.0f + vexp(-x));
 }
 

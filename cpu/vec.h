@@ -13,6 +13,10 @@
 
 namespace dapo::cpu {
 
+/// Of every function that takes or returns vectors of more bits than a register: GCC 12 with AVX2 passes them on the stack,
+/// which in loops of an OpenMP region it does not give back.
+#define DAPO_ALWAYS_INLINE [[gnu::always_inline]] inline
+
 using f32x16 = float __attribute__((vector_size(64)));
 using i32x16 = int32_t __attribute__((vector_size(64)));
 using u32x16 = uint32_t __attribute__((vector_size(64)));
@@ -20,12 +24,12 @@ using u16x16 = uint16_t __attribute__((vector_size(32)));
 
 inline constexpr int kLanes = 16;
 
-inline f32x16 splat(float x) {
+DAPO_ALWAYS_INLINE f32x16 splat(float x) {
   return f32x16{} + x;
 }
 
 /// a * b + c, rounded once.
-inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+DAPO_ALWAYS_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
 #ifdef __AVX512F__
   return reinterpret_cast<f32x16>(
       _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
@@ -37,24 +41,24 @@ inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
   return c;
 #endif
 }
-inline f32x16 fma(f32x16 a, float b, f32x16 c) {
+DAPO_ALWAYS_INLINE f32x16 fma(f32x16 a, float b, f32x16 c) {
   return fma(a, splat(b), c);
 }
 
-inline f32x16 load(const float* p) {
+DAPO_ALWAYS_INLINE f32x16 load(const float* p) {
   f32x16 v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-inline f32x16 load(const bf16* p) {
+DAPO_ALWAYS_INLINE f32x16 load(const bf16* p) {
   u16x16 h;
   std::memcpy(&h, p, sizeof h);
   return reinterpret_cast<f32x16>(__builtin_convertvector(h, u32x16) << 16);
 }
-inline void store(float* p, f32x16 v) {
+DAPO_ALWAYS_INLINE void store(float* p, f32x16 v) {
   std::memcpy(p, &v, sizeof v);
 }
-inline void store(bf16* p, f32x16 v) {
+DAPO_ALWAYS_INLINE void store(bf16* p, f32x16 v) {
   const u32x16 u = reinterpret_cast<u32x16>(v);
   const u32x16 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const u32x16 is_nan = reinterpret_cast<u32x16>((u & 0x7fffffffu) > 0x7f800000u);
@@ -63,14 +67,14 @@ inline void store(bf16* p, f32x16 v) {
 }
 /// The first n < 16 elements; the other lanes are `fill`, and are not stored.
 template <class T>
-inline f32x16 load_part(const T* p, int64_t n, float fill = 0.0f) {
+DAPO_ALWAYS_INLINE f32x16 load_part(const T* p, int64_t n, float fill = 0.0f) {
   float tmp[kLanes];
   for (int i = 0; i < kLanes; ++i) tmp[i] = fill;
   for (int64_t i = 0; i < n; ++i) tmp[i] = to_float(p[i]);
   return load(tmp);
 }
 template <class T>
-inline void store_part(T* p, f32x16 v, int64_t n) {
+DAPO_ALWAYS_INLINE void store_part(T* p, f32x16 v, int64_t n) {
   T tmp[kLanes];
   store(tmp, v);
   std::memcpy(p, tmp, n * sizeof(T));
@@ -80,11 +84,11 @@ inline void store_part(T* p, f32x16 v, int64_t n) {
 /// end.
 using Whole = std::integral_constant<int64_t, kLanes>;
 template <class T>
-inline f32x16 load_part(const T* p, Whole) {
+DAPO_ALWAYS_INLINE f32x16 load_part(const T* p, Whole) {
   return load(p);
 }
 template <class T>
-inline void store_part(T* p, f32x16 v, Whole) {
+DAPO_ALWAYS_INLINE void store_part(T* p, f32x16 v, Whole) {
   store(p, v);
 }
 template <class Part>
@@ -94,30 +98,30 @@ inline void each_part(int64_t width, Part part) {
   if (c < width) part(c, width - c);
 }
 
-inline f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
+DAPO_ALWAYS_INLINE f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
   return mask ? a : b;
 }
-inline f32x16 vmax(f32x16 a, f32x16 b) {
+DAPO_ALWAYS_INLINE f32x16 vmax(f32x16 a, f32x16 b) {
   return a > b ? a : b;
 }
-inline f32x16 vmin(f32x16 a, f32x16 b) {
+DAPO_ALWAYS_INLINE f32x16 vmin(f32x16 a, f32x16 b) {
   return a < b ? a : b;
 }
 
-inline f32x16 vsqrt(f32x16 x) {
+DAPO_ALWAYS_INLINE f32x16 vsqrt(f32x16 x) {
   for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
 }
 
 /// Sum of the lanes, pairwise: the one order in which lanes are ever added.
-inline float sum_lanes(f32x16 v) {
+DAPO_ALWAYS_INLINE float sum_lanes(f32x16 v) {
   float t[kLanes];
   store(t, v);
   for (int w = kLanes / 2; w > 0; w /= 2)
     for (int i = 0; i < w; ++i) t[i] += t[i + w];
   return t[0];
 }
-inline float max_lanes(f32x16 v) {
+DAPO_ALWAYS_INLINE float max_lanes(f32x16 v) {
   float t[kLanes];
   store(t, v);
   for (int w = kLanes / 2; w > 0; w /= 2)
@@ -127,7 +131,7 @@ inline float max_lanes(f32x16 v) {
 
 /// e^x to about 1 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a degree-6 polynomial in r, n into the exponent. Below -87
 /// it is 0 (so that exp(-inf) is 0), above 88 it is inf; NaN stays NaN.
-inline f32x16 vexp(f32x16 x) {
+DAPO_ALWAYS_INLINE f32x16 vexp(f32x16 x) {
   const f32x16 clamped = vmax(vmin(x, splat(88.7f)), splat(-87.3f));
   const f32x16 shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const f32x16 t = fma(clamped, 1.44269504088896341f, shifter);

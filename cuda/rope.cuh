@@ -8,8 +8,8 @@ namespace dapo::cuda {
 /// Rotates the W pairs (a, b), elements i and i + D/2 of a head, by angles of these cosines and sines. sign -1: back. The fma
 /// are written out: where the compiler may choose which product to fuse, kernels differ.
 template <int W>
-__device__ __forceinline__ void rotate_by(float (&a)[W], float (&b)[W], const float (&cosine)[W], const float (&sine)[W],
-                                          float sign) {
+__device__ __forceinline__ void rotate_by(float (&a)[W], float (&b)[W], const float (&cosine)[W],
+                                          const float (&sine)[W], float sign) {
 #pragma unroll
   for (int j = 0; j < W; ++j) {
     const float x = a[j], s = sign * sine[j];

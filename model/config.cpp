@@ -58,10 +58,11 @@ struct Rope {
   std::optional<double> theta;
 };
 
-/// rope_scaling (rope_parameters in transformers 5): only plain rotary embedding is supported.
+/// rope_scaling (rope_parameters in transformers 5): only plain rotary embedding is supported, which linear scaling by 1 is.
 Rope read_rope(JsonReader& json, const std::string& path, const std::string& key) {
   Rope rope;
-  std::string name;
+  std::string name, type = "default";
+  double factor = 0;
   for (json.object(); json.key(name); rope.present = true) {
     const JsonReader::Kind kind = json.peek();
     if (kind == JsonReader::Kind::object)
@@ -73,14 +74,16 @@ Rope read_rope(JsonReader& json, const std::string& path, const std::string& key
     } else if (name == "partial_rotary_factor") {
       refuse_partial(json, path);
     } else if (name == "rope_type" || name == "type") {
-      const std::string type = json.string();
-      if (type != "default")
-        fail_input("{}: {} '{}' is not supported, only plain rotary embedding; use a model without scaling", path, key,
-                   type);
+      type = json.string();
+    } else if (name == "factor" && kind == JsonReader::Kind::number) {
+      factor = json.number();
     } else {
       json.skip();
     }
   }
+  if (type != "default" && !(type == "linear" && factor == 1))
+    fail_input("{}: {} '{}' is not supported, only plain rotary embedding; use a model without scaling", path, key,
+               type);
   return rope;
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "core/check.h"
 #include "host/app/commands.h"
@@ -111,9 +112,23 @@ void score_responses(std::span<Row> rows, Learner& learner, float temperature) {
   }
 }
 
-void write_row(LineWriter& out, const Row& row) {
+/// The sum of a row's log-probs. `number`: the row's, from 1; `written`: where the rows before it are.
+double sum_of(const Row& row, size_t number, const std::string& model, LineWriter& out) {
   double sum = 0;
-  for (const float x : row.log_prob) sum += x;
+  for (size_t i = 0; i < row.log_prob.size(); ++i) {
+    const float x = row.log_prob[i];
+    if (!std::isfinite(x) || !std::isfinite(row.entropy[i]))
+      fail(kExitNumerics,
+           "row {}: the log-prob of token {} is {}, the entropy before it {}: the weights of {} hold NaN or infinity, "
+           "or "
+           "numbers overflow on the way (try --dtype f32); {} rows are complete, in {}",
+           number, row.first() + i, x, row.entropy[i], model, number - 1, out.commit_partial());
+    sum += x;
+  }
+  return sum;
+}
+
+void write_row(LineWriter& out, const Row& row, double sum) {
   out.line(JsonLine()
                .add("ids", row.ids)
                .add("prompt_len", row.first())
@@ -162,7 +177,7 @@ int run_score_command(const ScoreOptions& o) {
     const std::span<Row> part = std::span(rows).subspan(begin, end - begin);
     (texts ? score_texts : score_responses)(part, learner, o.temperature);
     for (Row& row : part) {
-      write_row(out, row);
+      write_row(out, row, sum_of(row, static_cast<size_t>(&row - rows.data()) + 1, o.model, out));
       row = {};
     }
     out.flush();

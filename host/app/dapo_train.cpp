@@ -124,6 +124,87 @@ Begin begin_of(const Config& config, const Options& o, Comm& comm) {
   return begin;
 }
 
+/// Where the run begins; nowhere for --plan and --check, at a refused update for --replay.
+Begin begin_for(const Config& config, const Options& o, Comm& comm) {
+  if (o.replay.empty()) return o.plan || o.check ? Begin() : begin_of(config, o, comm);
+  if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1 --set parallel.tp=1");
+  return read_begin(config, o.replay);
+}
+
+/// The date that prompts may hold: the run's, the same on all ranks.
+void set_date(const Begin& begin, Comm& comm) {
+  const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
+  jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
+}
+
+/// Chooses what of the grid is left to choose, and connects it if all its ranks are here (--plan has one).
+void fit_grid(Config& config, const ModelConfig& shape, ChosenBackend& chosen, Ranks& ranks) {
+  Comm& comm = ranks.comm();
+  const int all = config.parallel.ranks();
+  comm.together([&] { choose_grid(config, shape, *chosen.backend, all); });
+  config.parallel.tp = value_of_first(comm, config.parallel.tp);
+  config.parallel.dp = all / config.parallel.tp;
+  if (comm.size() != all) return;
+  ranks.split(config.parallel.tp);
+  connect_devices(chosen, ranks.grid(), config.parallel.transport);
+}
+
+/// --plan and --check: how the run would go on this machine.
+void print_plan(const Config& config, const ModelConfig& shape, const RunPlan& plan, const ChosenBackend& chosen) {
+  const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
+  chosen.backend->prepare_products(weight_shapes(parameter_table(shape, plan.limits.tensor)),
+                                   most_product_rows(plan.limits));
+  chosen.backend->prepare_attention(shape.attention(), plan.limits.pack_tokens);
+  print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
+                        plan_text(plan, config, shape, *chosen.backend, measured)));
+}
+
+int refuse_too_large(const Config& config, const ModelConfig& shape, const RunPlan& plan, Backend& backend,
+                     const std::string& file) {
+  print_out(too_large_text(file, plan, config, shape, backend, machine_ceilings(backend)));
+  for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
+  return kExitResources;
+}
+
+/// Training and test problems, with ground truths that the verifier can read.
+struct Problems {
+  Dataset train;
+  std::vector<EvalSet> val;
+};
+
+Problems load_problems(const Config& config, const std::string& file, Comm& comm) {
+  Problems r;
+  r.train = comm.together([&] {
+    if (const auto missing = missing_inputs(config); !missing.empty())
+      fail_input("{}: not here: {}", file, fmt::join(missing, ", "));
+    return load_data(config);
+  });
+  r.val = comm.together([&] {
+    try_commands(config.reward, r.train[0]);
+    std::vector<EvalSet> sets = load_eval_sets(config.data);
+    for (const EvalSet& set : sets) check_ground_truths(set.data, config.reward.verifier);
+    return sets;
+  });
+  return r;
+}
+
+/// The first lines of a run: device, stop ids, date, data. `unmet`: what of the settings the machine cannot do.
+void announce(const Config& config, const Options& o, const Session& s, Trainer& trainer, const Problems& problems,
+              std::vector<std::string> unmet, TerminalProgress& progress) {
+  if (!o.check) {
+    progress.line(s.device);
+    if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
+  }
+  progress.line(stop_text(trainer.rollout().stop(), *s.tokenizer));
+  if (const std::string date = PromptEncoder(config.data, config.model.path, *s.tokenizer).date_text(); !date.empty())
+    progress.line(date);
+  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, problems.train, trainer),
+                            test_rows_text(problems.val),
+                            count_text(static_cast<double>(s.weights->config().parameters()))));
+  for (const std::string& text : unmet_rows(config, problems.train)) unmet.push_back(text);
+  for (const std::string& text : unmet) progress.note(text.c_str());
+}
+
 int run(const Options& o, Ranks& ranks) {
   Comm& comm = ranks.comm();
   Config config = load_config(o.config, o.settings);
@@ -137,58 +218,22 @@ int run(const Options& o, Ranks& ranks) {
     check_positions(found, config.model.path, config.data.max_prompt_length, config.data.max_response_length);
     return found;
   });
-  Begin begin;
-  if (!o.replay.empty()) {
-    if (comm.size() > 1) fail_input("--replay runs on one rank: give it --set parallel.dp=1 --set parallel.tp=1");
-    begin = read_begin(config, o.replay);
-  } else if (!o.plan && !o.check) {
-    begin = begin_of(config, o, comm);
-  }
-  // The date that prompts may hold: the run's, the same on all ranks.
-  const std::time_t time = begin.checkpoint ? std::time_t{begin.state.template_time} : jinja::template_time();
-  jinja::set_template_time(std::stoll(comm.broadcast_bytes(std::to_string(time), 0)));
+  Begin begin = begin_for(config, o, comm);
+  set_date(begin, comm);
   const Config given = config;  // before it is fitted to this machine's memory
-  const int all = config.parallel.ranks();
-  comm.together([&] { choose_grid(config, shape, *chosen.backend, all); });
-  config.parallel.tp = value_of_first(comm, config.parallel.tp);
-  config.parallel.dp = all / config.parallel.tp;
-  if (comm.size() == all) {
-    ranks.split(config.parallel.tp);
-    connect_devices(chosen, ranks.grid(), config.parallel.transport);
-  }
+  fit_grid(config, shape, chosen, ranks);
   const RunPlan plan = comm.together([&] { return make_plan(config, shape, *chosen.backend); });
   // The ranks may find different amounts of memory: the first one's pages, and only if all fit.
   config.rollout.kv_memory_gb = value_of_first(comm, config.rollout.kv_memory_gb);
-  if (value_of_any(comm, !plan.fits())) {
-    print_out(too_large_text(o.config, plan, config, shape, *chosen.backend, machine_ceilings(*chosen.backend)));
-    for (const std::string& missing : missing_inputs(config)) print_out(fmt::format("not here: {}\n", missing));
-    return kExitResources;
-  }
-  std::vector<std::string> unmet =
+  if (value_of_any(comm, !plan.fits())) return refuse_too_large(config, shape, plan, *chosen.backend, o.config);
+  const std::vector<std::string> unmet =
       unmet_settings(given, config, kv_gb(plan.limits, shape, *chosen.backend), *chosen.backend);
-  if (o.plan || o.check) {
-    const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
-    chosen.backend->prepare_products(weight_shapes(parameter_table(shape, plan.limits.tensor)),
-                                     most_product_rows(plan.limits));
-    chosen.backend->prepare_attention(shape.attention(), plan.limits.pack_tokens);
-    print_out(fmt::format("{}\n{}{}{}", chosen.why, line_of(chosen.backend->products_text()), derived_numbers(config),
-                          plan_text(plan, config, shape, *chosen.backend, measured)));
-    if (o.plan) {
-      for (const std::string& text : unmet) print_out(fmt::format("  note: {}\n", text));
-      return kExitOk;
-    }
+  if (o.plan || o.check) print_plan(config, shape, plan, chosen);
+  if (o.plan) {
+    for (const std::string& text : unmet) print_out(fmt::format("  note: {}\n", text));
+    return kExitOk;
   }
-  const Dataset data = comm.together([&] {
-    if (const auto missing = missing_inputs(config); !missing.empty())
-      fail_input("{}: not here: {}", o.config, fmt::join(missing, ", "));
-    return load_data(config);
-  });
-  const std::vector<EvalSet> val = comm.together([&] {
-    try_commands(config.reward, data[0]);
-    std::vector<EvalSet> sets = load_eval_sets(config.data);
-    for (const EvalSet& set : sets) check_ground_truths(set.data, config.reward.verifier);
-    return sets;
-  });
+  const Problems problems = load_problems(config, o.config, comm);
   RunNotes notes;
   if (!o.check && o.replay.empty()) {
     const MeasuredCeilings measured = machine_ceilings(*chosen.backend);
@@ -197,31 +242,21 @@ int run(const Options& o, Ranks& ranks) {
   Session s = comm.together([&] {
     return open_session(config.model.path, std::move(chosen), Start::folder, 1, 0, Tokens::need, begin.weights());
   });
-  compare_inputs(ranks, data, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
+  compare_inputs(ranks, problems.train, begin.weights().empty() ? config.model.path : begin.weights(), *s.backend);
   const std::unique_ptr<Weights> reference = comm.together([&] { return open_reference(reference_folder(config), s); });
   TerminalProgress progress(config.trainer.total_steps, !o.check);
-  Trainer trainer(config, *s.weights, *s.tokenizer, data, progress, &ranks.grid(), s.data.get());
+  Trainer trainer(config, *s.weights, *s.tokenizer, problems.train, progress, &ranks.grid(), s.data.get());
   if (reference) trainer.use_reference(*reference);
-  if (!o.check) {
-    progress.line(s.device);
-    if (const std::string products = s.backend->products_text(); !products.empty()) progress.line(products);
-  }
-  progress.line(stop_text(trainer.rollout().stop(), *s.tokenizer));
-  if (const std::string date = PromptEncoder(config.data, config.model.path, *s.tokenizer).date_text(); !date.empty())
-    progress.line(date);
-  progress.line(fmt::format("{}{}; {} parameters", rows_text(config, data, trainer), test_rows_text(val),
-                            count_text(static_cast<double>(s.weights->config().parameters()))));
-  for (const std::string& text : unmet_rows(config, data)) unmet.push_back(text);
-  for (const std::string& text : unmet) progress.note(text.c_str());
+  announce(config, o, s, trainer, problems, unmet, progress);
   if (o.check) {
-    progress.line(check_text(config, *s.tokenizer, data));
+    progress.line(check_text(config, *s.tokenizer, problems.train));
     progress.line("everything loads; nothing was trained (--check)");
     return kExitOk;
   }
   catch_interrupts();
   for (const std::string& note : begin.notes) progress.note(note.c_str());
   if (begin.checkpoint) {
-    check_same_data(begin.state, data.fingerprint(), trainer.prompts_hash());
+    check_same_data(begin.state, problems.train.fingerprint(), trainer.prompts_hash());
     comm.together([&] { load_optimizer(trainer.learner(), begin.checkpoint->folder); });
     trainer.restore(std::exchange(begin.state.trainer, {}));
     if (!o.replay.empty()) {
@@ -231,7 +266,7 @@ int run(const Options& o, Ranks& ranks) {
     }
     progress.line(fmt::format("goes on from {}", begin.checkpoint->folder));
   }
-  return train(config, given, s, trainer, data, val, begin, notes, progress, ranks);
+  return train(config, given, s, trainer, problems.train, problems.val, begin, notes, progress, ranks);
 }
 
 }  // namespace

@@ -222,6 +222,66 @@ std::string report_text(const RunFolder& run, TerminalProgress& progress) try {
   return "";
 }
 
+/// What comes before the first step: the folder's checkpoints, what of the state the trainer does not know, the log.
+void begin_run(Run& run, const Begin& begin, const Config& given, const std::string& about) {
+  run.in_folder([&](RunFolder&) {
+    tidy_checkpoints(begin);
+    if (begin.checkpoint)
+      run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
+  });
+  const auto other_draws = [](const SettingChange& c) {
+    return c.key == "eval.temperature" || c.key == "eval.top_p" || c.key == "eval.top_k";
+  };
+  if (!run.state.evaluation.empty() && std::ranges::any_of(changed_settings(run.state.settings, given), other_draws))
+    run.state.evaluation.assign(1, {});  // still due, but nothing of it can be used
+  run.state.settings = config_text(given);
+  run.state.data = run.data.fingerprint();
+  run.state.prompts = run.trainer.prompts_hash();
+  run.state.template_time = jinja::template_time();
+  run.state.trainer = {};
+  run.in_folder([&](RunFolder& own) {
+    run.progress.log_to(own.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
+    run.progress.log(provenance_text(about));
+  });
+}
+
+/// What it takes to run a refused update again: the weights and the trainer's state before it.
+void save_replay(Run& run, const TrainerState& at) {
+  run.state.trainer = at;
+  const std::string to =
+      fmt::format("{}/replays/step_{}-{}", run.config.trainer.run_dir, at.step + 1, at.now.mini_batches + 1);
+  try {
+    run.checkpoints.save_at(to, run.trainer.learner(), run.state);
+    run.progress.note(fmt::format("to look into the refused update: dapo_train CONFIG --replay {}", to).c_str());
+  } catch (const Error& e) {
+    if (e.code() != kExitResources) throw;
+    run.progress.note(e.what());
+  }
+  run.state.trainer = {};
+}
+
+/// After the last step: its checkpoint, the model and the report.
+void save_result(Run& run, const std::string& stuck) {
+  const std::string& run_dir = run.config.trainer.run_dir;
+  const Weights& weights = *run.session.weights;
+  if (!finished(run)) {
+    run.owed = false;
+    save_patiently(run_dir, weights, run.progress, run.comm, [&] {
+      save(run);
+      return run.checkpoints.finish();
+    });
+  }
+  const int64_t step = run.trainer.state().step;
+  const std::string saved = save_patiently(run_dir, weights, run.progress, run.comm, [&] {
+    std::string to;
+    run.with_model([&](RunFolder& own) { to = own.save_model(weights, run.grid.tensor, step, true); });
+    return to;
+  });
+  if (run.first())
+    run.progress.line(fmt::format("{} after step {}: model in {}{}", stuck.empty() ? "done" : "stopped", step, saved,
+                                  report_text(*run.folder, run.progress)));
+}
+
 }  // namespace
 
 int train(const Config& config, const Config& given, Session& s, Trainer& trainer, const Dataset& data,
@@ -253,40 +313,11 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
           .stuck = StuckWatch(config, begin.state.stuck),
           .state = begin.state,
           .saved = from};
-  run.in_folder([&](RunFolder&) {
-    tidy_checkpoints(begin);
-    if (begin.checkpoint)
-      run.checkpoints.prune(*begin.checkpoint, begin.state.best_step);  // where a crash came before it
-  });
-  const auto other_draws = [](const SettingChange& c) {
-    return c.key == "eval.temperature" || c.key == "eval.top_p" || c.key == "eval.top_k";
-  };
-  if (!run.state.evaluation.empty() && std::ranges::any_of(changed_settings(run.state.settings, given), other_draws))
-    run.state.evaluation.assign(1, {});  // still due, but nothing of it can be used
-  run.state.settings = config_text(given);
-  run.state.data = data.fingerprint();
-  run.state.prompts = trainer.prompts_hash();
-  run.state.template_time = jinja::template_time();
-  run.state.trainer = {};
-  run.in_folder([&](RunFolder& own) {
-    progress.log_to(own.path() + "/log.txt", begin.replaces ? AppendFile::empty : AppendFile::end);
-    progress.log(provenance_text(about));
-  });
+  begin_run(run, begin, given, about);
   ranks.log_to(config.trainer.run_dir);
   trainer.on_refused = [&run, written = 0](const TrainerState& at) mutable {
     constexpr int kMost = 3;  // a run; each has all weights
-    if (written++ >= kMost) return;
-    run.state.trainer = at;
-    const std::string to =
-        fmt::format("{}/replays/step_{}-{}", run.config.trainer.run_dir, at.step + 1, at.now.mini_batches + 1);
-    try {
-      run.checkpoints.save_at(to, run.trainer.learner(), run.state);
-      run.progress.note(fmt::format("to look into the refused update: dapo_train CONFIG --replay {}", to).c_str());
-    } catch (const Error& e) {
-      if (e.code() != kExitResources) throw;
-      run.progress.note(e.what());
-    }
-    run.state.trainer = {};
+    if (written++ < kMost) save_replay(run, at);
   };
   progress.on_report = [&ranks](Phase phase) {
     ranks.phase(phase_name(phase));
@@ -303,24 +334,9 @@ int train(const Config& config, const Config& given, Session& s, Trainer& traine
     run.stopped = true;
   }
   progress.on_report = nullptr;
-  const int64_t step = trainer.state().step;
   try {
     if (run.asked_to_stop() && !(trainer.done() && !run.state.unwritten)) return leave(run);
-    if (!finished(run)) {
-      run.owed = false;
-      save_patiently(config.trainer.run_dir, *s.weights, progress, comm, [&] {
-        save(run);
-        return run.checkpoints.finish();
-      });
-    }
-    const std::string saved = save_patiently(config.trainer.run_dir, *s.weights, progress, comm, [&] {
-      std::string to;
-      run.with_model([&](RunFolder& own) { to = own.save_model(*s.weights, run.grid.tensor, step, true); });
-      return to;
-    });
-    if (run.first())
-      progress.line(fmt::format("{} after step {}: model in {}{}", stuck.empty() ? "done" : "stopped", step, saved,
-                                report_text(*run.folder, progress)));
+    save_result(run, stuck);
   } catch (const Error& e) {
     progress.log(e.what());
     throw;

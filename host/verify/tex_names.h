@@ -83,9 +83,10 @@ inline constexpr string_view kSymbols[] = {
     "upsilon", "phi",   "varphi", "chi",   "psi",     "omega",      "Gamma", "Delta", "Theta", "Lambda",
     "Xi",      "Pi",    "Sigma",  "Phi",   "Psi",     "Omega",      "infty", "ell",   "hbar"};
 /// Aliases of other commands, also without a backslash.
-inline constexpr Alias kSpellings[] = {
-    {"dfrac", "frac"}, {"tfrac", "frac"},     {"cfrac", "frac"},         {"dbinom", "binom"}, {"tbinom", "binom"},
-    {"surd", "root"},  {"infinity", "infty"}, {"varepsilon", "epsilon"}, {"varphi", "phi"},   {"vartheta", "theta"}};
+inline constexpr Alias kSpellings[] = {{"dfrac", "frac"},     {"tfrac", "frac"},        {"cfrac", "frac"},
+                                       {"dbinom", "binom"},   {"tbinom", "binom"},      {"surd", "root"},
+                                       {"infinity", "infty"}, {"inf", "infty"},         {"varphi", "phi"},
+                                       {"vartheta", "theta"}, {"varepsilon", "epsilon"}};
 inline constexpr string_view kFunctions[] = {"sin",  "cos",  "tan",    "cot",    "sec",    "csc", "sinh",
                                              "cosh", "tanh", "arcsin", "arccos", "arctan", "log", "ln",
                                              "lg",   "exp",  "gcd",    "lcm",    "max",    "min"};

@@ -140,8 +140,10 @@ TEST_F(Folder, ErrorsNameWhatIsNotSupported) {
   EXPECT_EQ(verdict(R"("model_type":"qwen2","attention_bias":true,"layer_types":["full_attention"])"), "");
   EXPECT_EQ(verdict(R"("model_type":"llama","partial_rotary_factor":1.0,"tie_word_embeddings":null)"), "");
   EXPECT_EQ(verdict(R"("model_type":"llama","rope_theta":null,"layer_types":null,"rms_norm_eps":null)"), "");
+  EXPECT_EQ(verdict(R"("model_type":"llama","rope_scaling":{"factor":1.0,"type":"linear"})"), "") << "scales nothing";
   const std::pair<const char*, const char*> cases[] = {
       {R"("model_type":"gpt2")", "model_type 'gpt2'"},
+      {R"("model_type":"llama","rope_scaling":{"factor":2.0,"type":"linear"})", "'linear' is not supported"},
       {R"("model_type":"llama","rope_scaling":{"rope_type":"llama3"})", "'llama3' is not supported"},
       {R"("model_type":"qwen2","rope_scaling":{"type":"yarn","factor":4.0})", "'yarn' is not supported"},
       {R"("model_type":"qwen2","use_sliding_window":true,"max_window_layers":0)", "use_sliding_window"},

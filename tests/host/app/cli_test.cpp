@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "cpu/cpu_backend.h"
 #include "host/app/json_lines.h"
 #include "host/app/run_log.h"
 #include "tests/host/app/event_reader.h"
@@ -183,6 +184,7 @@ TEST_F(CliTest, ScoreTakesRowsOfGenerateAndGivesTheirLogProbs) {
   }
   write("prompts.jsonl", prompts);
   for (const char* dtype : {"bf16", "f32"}) {
+    if (dtype == std::string("bf16") && !cpu_has_bf16()) continue;
     const std::string on = std::string(" --model tuned --threads 1 --dtype ") + dtype;
     fs::rename(folder_ / "tuned/tokenizer.json", folder_ / "aside");  // ids need none
     Ran r = run("dapo", "generate --prompts prompts.jsonl -n 2 --max-new-tokens 70 -o drawn.jsonl" + on);
@@ -281,6 +283,12 @@ TEST_F(CliTest, BrokenModelFolders) {
   write("tuned/config.json", slurp(folder_ / "tuned/config.json").replace(0, 1, ""));
   expect_usage_error("dapo", "score --model tuned -", "tuned/config.json", "{\"text\": \"abc\"}");
   fs::copy_file(folder_ / "model/config.json", folder_ / "tuned/config.json", fs::copy_options::overwrite_existing);
+  std::string weights = slurp(folder_ / "tuned/model.safetensors");
+  write("tuned/model.safetensors", weights.replace(weights.size() - 64, 64, 64, '\xff'));  // NaN
+  const Ran r = run("dapo", "score --model tuned --threads 1 -o scored.jsonl -", "{\"text\": \"abc\"}");
+  EXPECT_EQ(r.code, 4) << r.err;
+  EXPECT_NE(r.err.find("the weights of tuned hold NaN"), std::string::npos) << r.err;
+  EXPECT_FALSE(fs::exists(folder_ / "scored.jsonl"));
   fs::resize_file(folder_ / "tuned/model.safetensors", 1000);
   expect_usage_error("dapo", "score --model tuned -", "model.safetensors", "{\"text\": \"abc\"}");
   fs::remove(folder_ / "tuned/tokenizer.json");

@@ -176,7 +176,7 @@ const Kind kKinds[] = {
      {"(\\pi/2, 3)", "3,\\frac{\\pi}{2}", "[3,\\pi/2]", "(3,\\pi)"}},
     {"Interval",
      "(-\\infty, 3]",
-     {"\\left(-\\infty,3\\right]", "(-\u221E,3]", "x \\in (-\\infty,3]"},
+     {"\\left(-\\infty,3\\right]", "(-inf, 3]", "(-infinity,3]", "(-\u221E,3]", "x \\in (-\\infty,3]"},
      {"(-\\infty,3)", "[-\\infty,3]", "(\\infty,3]", "(-\\infty,-3]"}},
     {"Union", "(0,1)\\cup(2,3)", {"(2,3)\\cup(0,1)", "(0,1)\u222A(2,3)"}, {"(0,1)\\cap(2,3)", "(0,1),(2,3)", "(0,3)"}},
     {"Matrix",
