@@ -270,7 +270,8 @@ void CheckpointWriter::prune(const Checkpoint& newest, int64_t best_step) {
   }
   int kept = 0;
   for (const Checkpoint& c : checkpoints_of(fs::path(folder_).parent_path().string())) {
-    const bool stays = c.open ? c.name() == newest.name() : c.step == best_step || keep_ == 0 || kept++ < keep_;
+    const bool is_best = best_step > 0 && c.step == best_step;
+    const bool stays = c.open ? c.name() == newest.name() : is_best || keep_ == 0 || kept++ < keep_;
     if (!stays) remove_listed(c.folder);
   }
 }

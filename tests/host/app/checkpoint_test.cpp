@@ -104,7 +104,10 @@ TEST_F(Checkpoints, KilledAtAnyMomentARunEndsWithTheSameBits) {
     ASSERT_EQ(code, 0) << slurp(folder_ / "stderr");
     expect_same(dir, whole);
     if (HasFailure()) return;
-    EXPECT_EQ(checkpoints_of((folder_ / dir).string()).size(), 2u) << "trainer.keep = 2";
+    std::vector<std::string> kept;
+    for (const Checkpoint& c : checkpoints_of((folder_ / dir).string())) kept.push_back(c.name());
+    EXPECT_EQ(kept.size(), 2u) << "trainer.keep = 2: " << testing::PrintToString(kept);
+    if (HasFailure()) return;
     fs::remove_all(folder_ / dir);
   }
   RecordProperty("killed", killed);
