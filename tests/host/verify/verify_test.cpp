@@ -294,7 +294,7 @@ TEST(Verify, TimeIsLinear) {  // for hostile texts of 10 MB, and answers of 10^6
       if (g.ratio > worst) worst = g.ratio, where = fmt::format("{} on {}, {:.1f} ms", name, c.name, 1e3 * g.seconds);
       EXPECT_LT(g.ratio, kGrowthBound) << name << " on " << c.name << ": " << g.seconds << " s";
       const std::string longest = c.before + repeat(c.unit, kLongest / std::string_view(c.unit).size()) + c.after;
-      EXPECT_LT(thread_seconds([&] { v->verify(longest, truth); }), 3.0) << name << " on " << c.name;
+      EXPECT_LT(thread_seconds([&] { v->verify(longest, truth); }), 1.0) << name << " on " << c.name;
     }
   }
   for (const char* name : {"math_dapo", "boxed"}) {  // the ground truth may also be long
