@@ -163,30 +163,34 @@ bool word_at(std::string_view text, size_t at, std::string_view word) {
                     [](char a, char b) { return a == std::tolower(static_cast<unsigned char>(b)); });
 }
 
+/// What stands between "answer" and the answer: where the answer begins if ":", "=" or a verb is at `i`, npos if the
+/// sentence ends there, 0 if neither.
+size_t behind_joint(std::string_view text, size_t i) {
+  const char c = text[i];
+  if (c == '\n' || c == '$' ||
+      (c == '.' && i + 1 < text.size() && std::isspace(static_cast<unsigned char>(text[i + 1]))))
+    return text.npos;
+  if (c == ':' || c == '=') return i + 1;
+  if (i == 0 || !blank(text[i - 1])) return 0;
+  for (const std::string_view verb : {"is", "are", "be"}) {
+    const size_t end = i + verb.size();
+    if (word_at(text, i, verb) && (end == text.size() || !letter(text[end]))) return end;
+  }
+  return 0;
+}
+
 /// The text behind the last "answer is", "answer:" or "answer =", with up to kBetween letters of the same sentence
 /// between the two; nothing if there is none.
 std::optional<std::string_view> behind_marker(std::string_view text) {
   constexpr size_t kBetween = 60;
   constexpr std::string_view kAnswer = "answer";
+  size_t joint = text.size(), behind = text.npos;  // the first one from `at` on
   for (size_t at = text.size(); at-- > 0;) {
+    if (const size_t begin = behind_joint(text, at); begin != 0) joint = at, behind = begin;
     if (!word_at(text, at, kAnswer) || (at > 0 && letter(text[at - 1]))) continue;
-    size_t i = at + kAnswer.size();
-    if (i < text.size() && letter(text[i]) && text[i] != 's') continue;
-    for (const size_t most = std::min(text.size(), i + kBetween); i < most; ++i) {
-      const char c = text[i];
-      if (c == '\n' || c == '$' ||
-          (c == '.' && i + 1 < text.size() && std::isspace(static_cast<unsigned char>(text[i + 1]))))
-        break;
-      if (c == ':' || c == '=') return text.substr(i + 1);
-      const bool begins = i > 0 && blank(text[i - 1]);
-      for (const std::string_view verb : {"is", "are", "be"}) {
-        const size_t end = i + verb.size();
-        if (!begins || !word_at(text, i, verb) || (end < text.size() && letter(text[end]))) continue;
-        std::string_view rest = text.substr(end);
-        while (!rest.empty() && (blank(rest[0]) || rest[0] == ':')) rest.remove_prefix(1);
-        return rest;
-      }
-    }
+    const size_t end = at + kAnswer.size();
+    if (end < text.size() && letter(text[end]) && text[end] != 's') continue;
+    if (joint < std::min(text.size(), end + kBetween) && behind != text.npos) return text.substr(behind);
   }
   return std::nullopt;
 }
