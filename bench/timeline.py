@@ -10,13 +10,13 @@ import argparse, collections, pathlib, re, statistics, sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 OTHER = "#d2d0c6"  # of kernels that the legend has no place for
-Event = collections.namedtuple("Event", "start end stream graph blocks threads name")
+Event = collections.namedtuple("Event", "start end graph name")
 
 
 def read(path):
     with open(path) as f:
         rows = (line.rstrip("\n").split("\t") for line in f)
-        return [Event(int(a), int(b), s, int(g), int(n), int(t), name) for a, b, s, g, n, t, name in rows]
+        return [Event(int(start), int(end), int(graph), name) for start, end, _, graph, _, _, name in rows]
 
 
 def short(name):
@@ -41,19 +41,25 @@ def launches(events):
     return [x for x in out if len(x) == size]
 
 
+def walk(events):
+    """Each event with the ns before it in which nothing ran, and the ns that it adds: from the end of all before it to its own."""
+    at = events[0].start
+    for e in events:
+        yield e, max(0, e.start - at), max(0, e.end - max(at, e.start))
+        at = max(at, e.end)
+
+
 def table(replays):
     """Lines: kernel, calls, mean us, us added, share; then idle time inside."""
-    calls, own, added, idle, total = collections.Counter(), collections.Counter(), collections.Counter(), 0, 0
+    calls, own, added, idle = collections.Counter(), collections.Counter(), collections.Counter(), 0
     for events in replays:
-        at = events[0].start
-        for e in events:
-            idle += max(0, e.start - at)
-            added[short(e.name)] += max(0, e.end - max(at, e.start))
-            at = max(at, e.end)
-            calls[short(e.name)] += 1
-            own[short(e.name)] += e.end - e.start
-        total += at - events[0].start
-    n = len(replays)
+        for e, pause, adds in walk(events):
+            name = short(e.name)
+            idle += pause
+            added[name] += adds
+            calls[name] += 1
+            own[name] += e.end - e.start
+    n, total = len(replays), idle + added.total()
     yield "| kernel | calls | us each | us added | share |"
     yield "|---|---:|---:|---:|---:|"
     for name, t in added.most_common():
@@ -62,33 +68,17 @@ def table(replays):
     yield f"| all of a replay ({n}) | | | {total / n / 1e3:.1f} | |"
 
 
-def idle(events, longest_us=1e5):
-    """(busy, idle) nanoseconds from the first event to the last, without pauses longer than `longest_us`."""
-    at, busy, gap = events[0].start, 0, 0
-    for e in events:
-        pause = max(0, e.start - at)
-        gap += pause if pause < longest_us * 1e3 else 0
-        busy += max(0, e.end - max(at, e.start))
-        at = max(at, e.end)
-    return busy, gap
-
-
-def gaps(events):
-    """Lines: how long the GPU waited for the host between replays of any graphs, pauses over 5 ms (other phases) left out."""
-    at, last_graph, waits, inside = None, False, [], 0
-    for e in events:
-        if at is not None:
-            pause = max(0, e.start - at)
-            if last_graph and e.graph == 0 or e.graph and not last_graph:
-                waits.append(pause)
-            elif e.graph:
-                inside += pause
-        at, last_graph = max(at or 0, e.end), e.graph != 0
-    short_ones = [w for w in waits if w < 5_000_000]
-    busy = sum(e.end - e.start for e in events if e.graph)
-    if short_ones and busy:
-        yield (f"around replays: {len(short_ones)} pauses, {sum(short_ones) / 1e6:.2f} ms in all ({100 * sum(short_ones) / busy:.2f} % of the kernels' time), "
-               f"median {statistics.median(short_ones) / 1e3:.1f} us; {len(waits) - len(short_ones)} longer than 5 ms")
+def pauses(events):
+    """One line: how long the GPU waited for the host before and after replays, without pauses over 5 ms (other phases)."""
+    around, busy, in_graph = [], 0, False
+    for e, pause, adds in walk(events):
+        if in_graph != bool(e.graph):
+            around.append(pause)
+        in_graph = bool(e.graph)
+        busy += adds
+    short_ones = [w for w in around if w < 5_000_000]
+    return (f"around replays: {len(short_ones)} pauses, {sum(short_ones) / 1e6:.2f} ms in all ({100 * sum(short_ones) / busy:.2f} % of the time in which something ran), "
+            f"median {statistics.median(short_ones or [0]) / 1e3:.1f} us; {len(around) - len(short_ones)} longer than 5 ms")
 
 
 def picture(events):
@@ -132,8 +122,7 @@ def main():
     events = read(a.file)
     if not events:
         sys.exit(f"{a.file}: nothing was recorded")
-    busy, gap = idle(events)
-    print(f"{len(events)} kernels and copies, {busy / 1e6:.2f} ms busy, {gap / 1e6:.2f} ms idle between ({100 * gap / (busy + gap):.2f} %)\n")
+    print(f"{len(events)} kernels and copies\n")
     graphs = collections.defaultdict(list)
     for e in events:
         if e.graph:
@@ -144,7 +133,7 @@ def main():
     chosen = sorted(graphs.values(), key=len, reverse=True)[a.graph - 1]
     replays = launches(chosen)
     print("\n".join(table(replays)))
-    print("\n".join(["", *gaps(events)]))
+    print("\n" + pauses(events))
     if a.svg:
         pathlib.Path(a.svg).write_text(picture(replays[len(replays) // 2]))
 

@@ -176,9 +176,9 @@ int run_score_command(const ScoreOptions& o) {
       tokens += rows[end++].ids.size();
     const std::span<Row> part = std::span(rows).subspan(begin, end - begin);
     (texts ? score_texts : score_responses)(part, learner, o.temperature);
-    for (Row& row : part) {
-      write_row(out, row, sum_of(row, static_cast<size_t>(&row - rows.data()) + 1, o.model, out));
-      row = {};
+    for (size_t i = begin; i < end; ++i) {
+      write_row(out, rows[i], sum_of(rows[i], i + 1, o.model, out));
+      rows[i] = {};
     }
     out.flush();
   }
